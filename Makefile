@@ -1,0 +1,43 @@
+# Everything a person or a CI job runs. Each target is a script that can be read and run on its own.
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test tools fmt lint tidy gen cases rig-up rig-down rig-cases bench-instructions
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-20s %s\n' "$$name" "$$text"; done
+
+quickstart: ## build, start the gateway on examples/quickstart and show what it does (QUICKSTART_ONCE=1: then stop)
+	@scripts/quickstart.sh
+
+test: ## everything: format, tidy, clippy, deny, unit tests, cases standalone and on a real Kubernetes
+	@scripts/test.sh
+
+tools: ## install what `make test` uses beside the compiler
+	@scripts/tools.sh
+
+fmt: ## format all Rust code
+	cargo fmt --all
+
+lint: ## clippy on everything, warnings are errors
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+tidy: ## direction of dependencies and generated files
+	cargo xtask tidy
+
+gen: ## write generated files (CRDs and what is made from them)
+	cargo xtask gen
+
+cases: ## the cases of e2e/cases in standalone mode (CASE=name for one)
+	cargo build --locked --workspace --bins
+	cargo test --locked -p diolkos-e2e --test standalone -- $(CASE)
+
+rig-up: ## start a real one-node Kubernetes with Diolkos on it (root, Linux, Go 1.26)
+	@scripts/rig.sh up
+
+rig-cases: ## the cases of e2e/cases on the rig that `make rig-up` started (CASE=name for one)
+	@scripts/rig.sh cases $(CASE)
+
+rig-down: ## stop it, leaving nothing behind
+	@scripts/rig.sh down
+
+bench-instructions: ## instructions per proxied request, beside nginx and HAProxy
+	@bench/instructions.sh

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Everything that must hold, in the order in which it is cheapest to fail. `make test` runs it.
+#   REQUIRE_RIG=1   a machine on which the Kubernetes rig cannot run is a failure, not a skip
+. "$(dirname "$0")/lib.sh"
+LOGS=${LOGS:-$(mktemp -d)}
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
+rig_build=
+rig_ours=
+finish() {
+  local rc=$?
+  trap - EXIT
+  [ -z "$rig_build" ] || kill -- "-$rig_build" 2>/dev/null || true
+  [ -z "$rig_ours" ] || scripts/rig.sh down
+  steps_report
+  [ $rc = 0 ] && closing_line || { say "make test: FAILED"; exit $rc; }
+}
+# One line in the form of cargo's own, summed over every runner of this run.
+closing_line() {
+  cat "$LOGS"/*.log | sed 's/\x1b\[[0-9;]*m//g' | awk '
+    /^test result:/ { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1); if ($i ~ /^ignored/) s += $(i-1) } }
+    /^ *Summary \[/ { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1); } }
+    END { printf "\ntest result: %s. %d passed; %d failed; %d ignored\n", f ? "FAILED" : "ok", p, f, s }'
+}
+trap finish EXIT
+
+deny() {
+  # The advisory database is a git repository on another host than the crates; a machine may reach one and not the other.
+  if cargo deny --locked fetch db >"$LOGS/advisory-db.txt" 2>&1; then
+    cargo deny --locked check
+  else
+    say "NOT CHECKED: advisories; the advisory database could not be fetched: $(grep -m1 -i 'error\|failed' "$LOGS/advisory-db.txt" || tail -1 "$LOGS/advisory-db.txt")"
+    cargo deny --locked check bans licenses sources
+  fi
+}
+unit() {
+  if have cargo-nextest; then
+    cargo nextest run --locked --workspace --no-fail-fast --no-tests=pass -E 'not binary(standalone) and not binary(cluster)'
+  else
+    cargo test --locked --workspace --exclude diolkos-e2e --lib --bins --tests --no-fail-fast &&
+      cargo test --locked -p diolkos-e2e --lib --bins --no-fail-fast
+  fi
+}
+
+step "tools" scripts/tools.sh
+
+obstacles=$(rig_obstacles)
+if [ -n "$obstacles" ] && [ "${REQUIRE_RIG:-}" = 1 ]; then
+  die "REQUIRE_RIG=1, but the rig cannot run here: $(paste -sd, - <<<"$obstacles" | sed 's/,/, /g')"
+fi
+if [ -z "$obstacles" ]; then
+  # Go's build fills the gaps that cargo leaves; cargo keeps the upper hand.
+  setsid nice -n 10 "$RIG" build core >"$LOGS/rig-build.txt" 2>&1 &
+  rig_build=$!
+fi
+
+step "fmt" cargo fmt --all --check
+step "tidy" cargo xtask tidy
+step "deny" deny
+step "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
+step "build" cargo build --locked --workspace --bins
+step "unit tests" unit
+step "doc tests" cargo test --locked --workspace --doc
+step "cases standalone" cargo test --locked -p diolkos-e2e --test standalone
+
+if [ -n "$obstacles" ]; then
+  printf '\n==> cases cluster: SKIPPED, the rig cannot run here:\n'
+  sed 's/^/      /' <<<"$obstacles"
+  say "    not run: the CRD schema tests against an API server, and these cases:"
+  grep -lE '^modes:.*cluster' e2e/cases/*/case.yaml | sed 's|e2e/cases/\(.*\)/case.yaml|      \1|'
+  STEPS+=("    -    cases cluster SKIPPED: $(head -1 <<<"$obstacles")")
+else
+  wait "$rig_build" || true
+  rig_build=
+  step "rig build" "$RIG" build core
+  "$RIG" status >/dev/null 2>&1 || rig_ours=1
+  step "rig up" scripts/rig.sh up
+  step "CRD schemas on the API server" scripts/rig.sh crd-test
+  step "cases cluster" scripts/rig.sh cases
+fi
