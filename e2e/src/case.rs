@@ -1,0 +1,322 @@
+//! The files of a case.
+//!
+//! ```text
+//! cases/NAME/case.yaml        what it shows, its backends, the modes it runs in, objects that are refused
+//!            apply/NN-*.yaml  the steps, in the order of their names
+//!            requests.yaml    STEP: [request and expected answer]
+//!            status.yaml      STEP: {Kind/namespace/name: [expected condition]}
+//! ```
+//!
+//! A step applies its objects: one that exists is replaced. `${NAME.address}` and `${NAME.port}` stand for the first endpoint of a
+//! declared backend. A step without an entry in `requests.yaml` or `status.yaml` checks nothing of that sort.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::objects::Key;
+
+/// A case, read and checked for spelling.
+pub struct Case {
+    /// Folder name.
+    pub name: String,
+    /// `case.yaml`.
+    pub spec: CaseSpec,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+}
+
+/// `case.yaml`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CaseSpec {
+    /// One sentence: what must be seen.
+    pub shows: String,
+    /// Where it runs.
+    pub modes: Vec<Mode>,
+    /// Namespace of the backends; default: the folder name with `-` for `_`.
+    pub namespace: Option<String>,
+    /// Echo backends with a Service of the same name.
+    #[serde(default)]
+    pub backends: Vec<BackendSpec>,
+    /// Step → object → part of the message with which it is refused.
+    #[serde(default)]
+    pub refused: BTreeMap<String, BTreeMap<String, String>>,
+    /// Step → objects removed before the step's files are applied.
+    #[serde(default)]
+    pub delete: BTreeMap<String, Vec<String>>,
+    /// Standalone only: step files are copied into the directory under their name without the number, whatever they hold,
+    /// so that one can replace another and be broken.
+    #[serde(default)]
+    pub verbatim: bool,
+    /// Access log lines (JSON) that must have been written at the end; each entry is a subset of one line.
+    #[serde(default)]
+    pub access_log: Vec<Value>,
+}
+
+/// Where a case runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Mode {
+    /// `diolkos run` on a directory.
+    Standalone,
+    /// Controller and data planes on the rig.
+    Cluster,
+}
+
+/// A declared backend.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackendSpec {
+    /// Name of the Service and of the echo process.
+    pub name: String,
+    /// Namespace of the Service when it is not the case's.
+    pub namespace: Option<String>,
+    /// Endpoints.
+    #[serde(default = "one")]
+    pub replicas: usize,
+    /// Port of the Service.
+    #[serde(default = "port_80")]
+    pub port: u16,
+    /// Whether anyone answers.
+    #[serde(default)]
+    pub state: BackendState,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn port_80() -> u16 {
+    80
+}
+
+/// What is behind a declared Service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BackendState {
+    /// Echo processes.
+    #[default]
+    Up,
+    /// Endpoints that refuse connections.
+    Closed,
+    /// No endpoints.
+    Empty,
+}
+
+/// One step with what must hold after it.
+#[derive(Debug)]
+pub struct Step {
+    /// File name without `.yaml`.
+    pub name: String,
+    /// Where the objects are.
+    pub file: PathBuf,
+    /// Objects removed first.
+    pub delete: Vec<Key>,
+    /// Objects that are refused, with part of the message.
+    pub refused: Vec<(Key, String)>,
+    /// Conditions to wait for.
+    pub conditions: Vec<(Key, Vec<Condition>)>,
+    /// Requests to send then.
+    pub requests: Vec<RequestSpec>,
+}
+
+/// An expected condition.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Condition {
+    /// Condition type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False`, `Unknown`, or `Absent` for a condition that must not be there.
+    pub status: String,
+    /// Exact reason.
+    pub reason: Option<String>,
+    /// Part of the message.
+    pub message: Option<String>,
+}
+
+/// A request and its answer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RequestSpec {
+    /// What this shows; default: the request line.
+    pub name: Option<String>,
+    /// `METHOD http://host/path?query`.
+    pub send: String,
+    /// Header fields.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Body text.
+    #[serde(default)]
+    pub body: String,
+    /// How many times it is sent.
+    #[serde(default = "one")]
+    pub repeat: usize,
+    /// What comes back, every time.
+    #[serde(default)]
+    pub expect: Expect,
+    /// Backend name, or status of an answer without one → least and most answers out of `repeat`.
+    #[serde(default)]
+    pub distribution: BTreeMap<String, [usize; 2]>,
+}
+
+/// An expected answer; what is not named is not compared.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Expect {
+    /// Status code.
+    pub status: Option<u16>,
+    /// Header fields with their exact value.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Header fields that must not be there.
+    #[serde(default)]
+    pub absent_headers: Vec<String>,
+    /// The whole body.
+    pub body: Option<String>,
+    /// Part of the body.
+    pub body_contains: Option<String>,
+    /// A subset of the JSON body: objects by their members, everything else whole.
+    pub json: Option<Value>,
+    /// JSON pointers to what must not be in the body.
+    #[serde(default)]
+    pub absent_json: Vec<String>,
+    /// Trailer fields with their exact value.
+    #[serde(default)]
+    pub trailers: BTreeMap<String, String>,
+    /// Whether the connection stays open or is closed by the gateway.
+    pub connection: Option<Persistence>,
+}
+
+/// What becomes of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Persistence {
+    /// Another request may follow.
+    Kept,
+    /// The gateway closes it.
+    Closed,
+}
+
+impl Case {
+    /// Read a case; names of steps and objects that do not exist are errors.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let name = dir
+            .file_name()
+            .and_then(|n| n.to_str())
+            .context("case folder without a name")?
+            .to_owned();
+        let spec: CaseSpec = read(&dir.join("case.yaml"))?.context("case.yaml is missing")?;
+        ensure!(
+            !spec.verbatim || spec.modes == [Mode::Standalone],
+            "verbatim steps make sense in standalone mode only"
+        );
+        let mut requests: BTreeMap<String, Vec<RequestSpec>> =
+            read(&dir.join("requests.yaml"))?.unwrap_or_default();
+        let mut conditions: BTreeMap<String, BTreeMap<String, Vec<Condition>>> =
+            read(&dir.join("status.yaml"))?.unwrap_or_default();
+        let mut refused = spec.refused.clone();
+        let mut delete = spec.delete.clone();
+        let mut steps = Vec::new();
+        for file in step_files(&dir.join("apply"))? {
+            let name = file
+                .file_stem()
+                .and_then(|n| n.to_str())
+                .context("step without a name")?
+                .to_owned();
+            steps.push(Step {
+                delete: delete
+                    .remove(&name)
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|k| Key::parse(k))
+                    .collect::<Result<_>>()?,
+                refused: keyed(refused.remove(&name).unwrap_or_default())?,
+                conditions: keyed(conditions.remove(&name).unwrap_or_default())?,
+                requests: requests.remove(&name).unwrap_or_default(),
+                name,
+                file,
+            });
+        }
+        let unknown = refused
+            .keys()
+            .chain(delete.keys())
+            .chain(conditions.keys())
+            .chain(requests.keys())
+            .next();
+        if let Some(step) = unknown {
+            bail!("no step apply/{step}.yaml");
+        }
+        ensure!(!steps.is_empty(), "no steps in apply/");
+        Ok(Self { name, spec, steps })
+    }
+
+    /// The namespace of the backends.
+    pub fn namespace(&self) -> String {
+        self.spec
+            .namespace
+            .clone()
+            .unwrap_or_else(|| self.name.replace('_', "-"))
+    }
+}
+
+/// All cases of this crate that run in a mode, in the order of their names.
+pub fn all(mode: Mode) -> Result<Vec<Case>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let mut dirs: Vec<PathBuf> = fs::read_dir(&root)?
+        .map(|e| Ok(e?.path()))
+        .collect::<Result<_>>()?;
+    dirs.sort();
+    let mut cases = Vec::new();
+    for dir in dirs {
+        let case = Case::load(&dir).with_context(|| dir.display().to_string())?;
+        if case.spec.modes.contains(&mode) {
+            cases.push(case);
+        }
+    }
+    Ok(cases)
+}
+
+fn step_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(dir)
+        .with_context(|| dir.display().to_string())?
+        .map(|e| Ok(e?.path()))
+        .collect::<Result<_>>()?;
+    files.retain(|f| f.extension().is_some_and(|e| e == "yaml"));
+    files.sort();
+    Ok(files)
+}
+
+fn keyed<T>(map: BTreeMap<String, T>) -> Result<Vec<(Key, T)>> {
+    map.into_iter()
+        .map(|(key, value)| Ok((Key::parse(&key)?, value)))
+        .collect()
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e).with_context(|| path.display().to_string()),
+    };
+    serde_saphyr::from_str(&text)
+        .map(Some)
+        .map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_of_this_crate_reads() {
+        assert!(!all(Mode::Standalone).unwrap().is_empty());
+        assert!(!all(Mode::Cluster).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,267 @@
+//! The gateway of the rig: objects go to the API server, requests to the Service of the data planes.
+//!
+//! Runs inside the rig's network (`e2e/rig/rig exec`), with Diolkos installed by `scripts/rig.sh up`.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::gateway::Gateway;
+use crate::objects::{Key, Object};
+
+/// Address of the rig's node: Pods reach what listens there.
+const NODE: &str = "10.250.0.1";
+/// Where Diolkos is installed.
+const SYSTEM: &str = "diolkos-system";
+
+/// One case's objects in the cluster; they and their namespaces are removed when it is dropped.
+pub struct Cluster {
+    kubectl: PathBuf,
+    applied: BTreeSet<Key>,
+    namespaces: BTreeSet<String>,
+    address: Option<SocketAddr>,
+}
+
+/// Why cluster cases cannot run in this process; `None` inside the rig.
+pub fn obstacle() -> Option<String> {
+    if std::env::var_os("KUBECONFIG").is_none() {
+        return Some("not on the rig: run them with scripts/rig.sh cases".into());
+    }
+    kubectl_path().err().map(|e| e.to_string())
+}
+
+fn kubectl_path() -> Result<PathBuf> {
+    let bin = std::env::var_os("RIG_BIN")
+        .context("RIG_BIN is not set: run them with scripts/rig.sh cases")?;
+    let kubectl = PathBuf::from(bin).join("kubectl");
+    ensure!(
+        kubectl.is_file(),
+        "{} is missing: e2e/rig/rig build",
+        kubectl.display()
+    );
+    Ok(kubectl)
+}
+
+impl Cluster {
+    /// Nothing applied yet.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            kubectl: kubectl_path()?,
+            applied: BTreeSet::new(),
+            namespaces: BTreeSet::new(),
+            address: None,
+        })
+    }
+
+    fn run(&self, args: &[&str], input: &str) -> Result<Output> {
+        let mut child = Command::new(&self.kubectl)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("kubectl")?;
+        child
+            .stdin
+            .take()
+            .context("no stdin")?
+            .write_all(input.as_bytes())?;
+        Ok(child.wait_with_output()?)
+    }
+
+    fn kubectl(&self, args: &[&str], input: &str) -> Result<String> {
+        let output = self.run(args, input)?;
+        ensure!(
+            output.status.success(),
+            "kubectl {}: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn make_namespaces(&mut self, objects: &[Object]) -> Result<()> {
+        let missing: BTreeSet<String> = objects
+            .iter()
+            .map(|o| o.key.namespace.clone())
+            .filter(|n| !n.is_empty() && n != SYSTEM && !self.namespaces.contains(n))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let text: Vec<String> = missing
+            .iter()
+            .map(|n| format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {n}}}}}\n"))
+            .collect();
+        self.kubectl(&["apply", "--server-side", "-f", "-"], &text.join("---\n"))?;
+        self.namespaces.extend(missing);
+        Ok(())
+    }
+}
+
+impl Gateway for Cluster {
+    fn backend_host(&self) -> &str {
+        NODE
+    }
+
+    fn apply(&mut self, objects: &[Object]) -> Result<()> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        self.make_namespaces(objects)?;
+        self.applied.extend(objects.iter().map(|o| o.key.clone()));
+        let text: Vec<&str> = objects.iter().map(|o| o.text.as_str()).collect();
+        self.kubectl(
+            &["apply", "--server-side", "--force-conflicts", "-f", "-"],
+            &text.join("\n---\n"),
+        )
+        .map(drop)
+    }
+
+    fn apply_refused(&mut self, object: &Object) -> Result<Option<String>> {
+        self.make_namespaces(std::slice::from_ref(object))?;
+        let output = self.run(
+            &["apply", "--server-side", "--force-conflicts", "-f", "-"],
+            &object.text,
+        )?;
+        if output.status.success() {
+            self.applied.insert(object.key.clone());
+            return Ok(None);
+        }
+        Ok(Some(String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+
+    fn place(&mut self, _: &str, _: &str) -> Result<()> {
+        anyhow::bail!("verbatim steps are for standalone mode")
+    }
+
+    fn delete(&mut self, keys: &[Key]) -> Result<()> {
+        for key in keys {
+            self.kubectl(
+                &["delete", "--namespace", &key.namespace, &key.kubectl()],
+                "",
+            )?;
+            self.applied.remove(key);
+        }
+        Ok(())
+    }
+
+    fn status(&self, key: &Key) -> Result<Option<Value>> {
+        let text = self.kubectl(
+            &[
+                "get",
+                "--namespace",
+                &key.namespace,
+                &key.kubectl(),
+                "--output",
+                "json",
+            ],
+            "",
+        )?;
+        let mut object: Value = serde_json::from_str(&text)?;
+        let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+        Ok(current.then(|| object["status"].take()))
+    }
+
+    fn address(&mut self) -> Result<SocketAddr> {
+        if let Some(address) = self.address {
+            return Ok(address);
+        }
+        let ip = self.kubectl(
+            &[
+                "get",
+                "--namespace",
+                SYSTEM,
+                "service/diolkos-dataplane",
+                "--output",
+                "jsonpath={.spec.clusterIP}",
+            ],
+            "",
+        )?;
+        let address = SocketAddr::new(
+            ip.trim()
+                .parse()
+                .with_context(|| format!("cluster IP {ip:?}"))?,
+            80,
+        );
+        self.address = Some(address);
+        Ok(address)
+    }
+
+    fn access_log(&self) -> Result<Vec<String>> {
+        let text = self.kubectl(
+            &[
+                "logs",
+                "--namespace",
+                SYSTEM,
+                "--selector",
+                DATA_PLANES,
+                "--tail=2000",
+            ],
+            "",
+        )?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    fn log_tail(&self) -> String {
+        let tail = |selector: &str| {
+            self.kubectl(
+                &[
+                    "logs",
+                    "--namespace",
+                    SYSTEM,
+                    "--selector",
+                    selector,
+                    "--tail=15",
+                    "--prefix",
+                ],
+                "",
+            )
+            .unwrap_or_else(|e| e.to_string())
+        };
+        tail("app.kubernetes.io/component=controller") + &tail(DATA_PLANES)
+    }
+}
+
+const DATA_PLANES: &str = "app.kubernetes.io/component=data-plane";
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Our objects first and at once, so that no route of this case is seen by the next; namespaces go in their own time.
+        for (namespace, names) in group(&self.applied) {
+            let mut args = vec!["delete", "--ignore-not-found", "--namespace", &namespace];
+            args.extend(names.iter().map(String::as_str));
+            if let Err(e) = self.kubectl(&args, "") {
+                eprintln!("clean-up: {e}");
+            }
+        }
+        if !self.namespaces.is_empty() {
+            let mut args = vec!["delete", "--ignore-not-found", "--wait=false", "namespace"];
+            args.extend(self.namespaces.iter().map(String::as_str));
+            if let Err(e) = self.kubectl(&args, "") {
+                eprintln!("clean-up: {e}");
+            }
+        }
+    }
+}
+
+/// Our kinds, and whatever lies in a namespace that outlives the case, by namespace.
+fn group(applied: &BTreeSet<Key>) -> Vec<(String, Vec<String>)> {
+    let mut groups: std::collections::BTreeMap<String, Vec<String>> =
+        std::collections::BTreeMap::new();
+    for key in applied
+        .iter()
+        .filter(|k| k.is_ours() || k.namespace == SYSTEM)
+    {
+        groups
+            .entry(key.namespace.clone())
+            .or_default()
+            .push(key.kubectl());
+    }
+    groups.into_iter().collect()
+}

@@ -1,0 +1,56 @@
+//! What the runner asks of a running gateway, whichever way it runs.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::objects::{Key, Object};
+
+/// How long a change may take to show before the case fails. Generous: it bounds a hang, it measures nothing.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two looks at something that changes by itself.
+pub const PAUSE: Duration = Duration::from_millis(50);
+
+/// A running gateway with the configuration of one case.
+pub trait Gateway {
+    /// Address on which backends listen so that the gateway reaches them.
+    fn backend_host(&self) -> &str;
+
+    /// Create or replace objects, all of which are expected to be accepted by whoever stores them.
+    fn apply(&mut self, objects: &[Object]) -> Result<()>;
+
+    /// Offer an object that is expected to be refused; its message, or `None` when it was taken.
+    fn apply_refused(&mut self, object: &Object) -> Result<Option<String>>;
+
+    /// Copy a file as it is (standalone only).
+    fn place(&mut self, name: &str, text: &str) -> Result<()>;
+
+    /// Remove objects.
+    fn delete(&mut self, keys: &[Key]) -> Result<()>;
+
+    /// The status of an object, once it speaks about the object's present generation.
+    fn status(&self, key: &Key) -> Result<Option<Value>>;
+
+    /// Where requests go; starts the gateway when it has not been started.
+    fn address(&mut self) -> Result<SocketAddr>;
+
+    /// Lines of the access log so far.
+    fn access_log(&self) -> Result<Vec<String>>;
+
+    /// What the gateway itself has to say, for the report of a failure.
+    fn log_tail(&self) -> String;
+}
+
+/// Look until it is there or [`PATIENCE`] ends; then the last complaint is the error.
+pub fn eventually<T>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match look() {
+            Ok(found) => return Ok(found),
+            Err(e) if Instant::now() >= deadline => return Err(e),
+            Err(_) => std::thread::sleep(PAUSE),
+        }
+    }
+}

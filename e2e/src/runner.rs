@@ -1,0 +1,203 @@
+//! Plays a case against a gateway.
+//!
+//! After each step: apply, wait for the expected conditions, send the requests until each has had its answer once, then send
+//! them all again without patience. The first pass lets the change arrive, the second shows that it stays.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::backend::Backend;
+use crate::case::{Case, Persistence, RequestSpec, Step};
+use crate::check;
+use crate::client::{Answer, Connection, Request};
+use crate::gateway::{Gateway, eventually};
+use crate::objects::{Key, Object};
+
+/// Play a whole case. On failure the error says step, request and what was different, and ends with the gateway's log.
+pub fn run(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
+    play(case, gateway).map_err(|e| {
+        anyhow::anyhow!(
+            "{e:#}\n--- the gateway's last lines\n{}",
+            gateway.log_tail()
+        )
+    })
+}
+
+fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
+    let host = gateway.backend_host().to_owned();
+    let mut backends = Vec::new();
+    for spec in &case.spec.backends {
+        backends.push(Backend::start(spec, &case.namespace(), &host)?);
+    }
+    let mut objects = Vec::new();
+    for backend in &backends {
+        objects.extend(backend.objects()?);
+    }
+    gateway.apply(&objects)?;
+    let placeholders: Vec<(String, String)> =
+        backends.iter().flat_map(Backend::placeholders).collect();
+    for step in &case.steps {
+        let shown = || format!("step {}", step.name);
+        apply_step(case, step, &placeholders, gateway).with_context(shown)?;
+        let address = gateway.address().with_context(shown)?;
+        for (key, expected) in &step.conditions {
+            eventually(|| {
+                let status = gateway
+                    .status(key)?
+                    .with_context(|| format!("{key} has no status of its present generation"))?;
+                let wrong = check::conditions(expected, &status);
+                ensure!(wrong.is_empty(), "{key}: {}", wrong.join("; "));
+                Ok(())
+            })
+            .with_context(shown)?;
+        }
+        for spec in &step.requests {
+            eventually(|| send(spec, address))
+                .with_context(|| format!("step {}: {}", step.name, title(spec)))?;
+        }
+        for spec in &step.requests {
+            send(spec, address)
+                .with_context(|| format!("step {}, second pass: {}", step.name, title(spec)))?;
+        }
+    }
+    for wanted in &case.spec.access_log {
+        eventually(|| {
+            let lines = gateway.access_log()?;
+            let found = lines
+                .iter()
+                .filter_map(|l| serde_json::from_str::<Value>(l).ok())
+                .any(|l| check::contains(wanted, &l));
+            ensure!(
+                found,
+                "no access log line with {wanted} in {} lines, the last: {:?}",
+                lines.len(),
+                lines.last()
+            );
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn apply_step(
+    case: &Case,
+    step: &Step,
+    placeholders: &[(String, String)],
+    gateway: &mut dyn Gateway,
+) -> Result<()> {
+    gateway.delete(&step.delete)?;
+    let mut text = fs::read_to_string(&step.file)?;
+    for (placeholder, value) in placeholders {
+        text = text.replace(placeholder, value);
+    }
+    if case.spec.verbatim {
+        let file = step
+            .name
+            .split_once('-')
+            .map_or(step.name.as_str(), |(_, rest)| rest);
+        return gateway.place(&format!("{file}.yaml"), &text);
+    }
+    let (refused, accepted): (Vec<Object>, Vec<Object>) = Object::parse_all(&text)?
+        .into_iter()
+        .partition(|o| step.refused.iter().any(|(key, _)| *key == o.key));
+    gateway.apply(&accepted)?;
+    for (key, part) in &step.refused {
+        let object = refused
+            .iter()
+            .find(|o| o.key == *key)
+            .with_context(|| format!("{key} is not in the step"))?;
+        match gateway.apply_refused(object)? {
+            None => bail!("{key} was accepted, a refusal with {part:?} was expected"),
+            Some(message) => ensure!(
+                message.contains(part),
+                "{key} was refused without {part:?}: {message}"
+            ),
+        }
+    }
+    // Whatever was accepted for storing has been looked at before requests are sent.
+    let ours: Vec<Key> = accepted
+        .into_iter()
+        .map(|o| o.key)
+        .filter(|k| matches!(k.kind.as_str(), "Route" | "Upstream"))
+        .collect();
+    gateway.address()?;
+    for key in ours {
+        eventually(|| {
+            gateway
+                .status(&key)?
+                .map(|_| ())
+                .with_context(|| format!("{key} has no status of its present generation"))
+        })?;
+    }
+    Ok(())
+}
+
+fn title(spec: &RequestSpec) -> String {
+    spec.name.clone().unwrap_or_else(|| spec.send.clone())
+}
+
+/// Send a request as often as it says, on one connection as long as that is kept, and compare.
+fn send(spec: &RequestSpec, address: SocketAddr) -> Result<()> {
+    let request = to_request(spec)?;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut connection = None;
+    for _ in 0..spec.repeat {
+        let mut open = match connection.take() {
+            Some(open) => open,
+            None => Connection::open(address)?,
+        };
+        let answer = open.send(&request)?;
+        let wrong = check::answer(&spec.expect, &answer);
+        ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+        *counts.entry(answered_by(&answer)).or_default() += 1;
+        if answer.keep_alive {
+            connection = Some(open);
+        } else if spec.expect.connection == Some(Persistence::Closed) {
+            ensure!(open.closed()?, "the connection says close and stays open");
+        }
+    }
+    for (who, [least, most]) in &spec.distribution {
+        let count = counts.get(who).copied().unwrap_or_default();
+        ensure!(
+            (*least..=*most).contains(&count),
+            "{who} answered {count} of {}, {least} to {most} expected ({counts:?})",
+            spec.repeat
+        );
+    }
+    Ok(())
+}
+
+/// The name in an echo backend's answer, else the status.
+fn answered_by(answer: &Answer) -> String {
+    answer
+        .headers
+        .get("x-backend")
+        .map_or_else(|| answer.status.to_string(), str::to_owned)
+}
+
+fn to_request(spec: &RequestSpec) -> Result<Request> {
+    let (method, url) = spec.send.split_once(' ').context("send: METHOD URL")?;
+    let rest = url
+        .strip_prefix("http://")
+        .context("send: a URL with http://")?;
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    Ok(Request {
+        method: method.into(),
+        host: host.into(),
+        target: if path.is_empty() {
+            "/".into()
+        } else {
+            path.into()
+        },
+        headers: spec
+            .headers
+            .iter()
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect(),
+        body: spec.body.clone().into_bytes(),
+    })
+}
