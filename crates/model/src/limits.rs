@@ -1,0 +1,37 @@
+//! The bounds and defaults of the product, in one place. Field descriptions, documentation and tests refer to these.
+
+use std::time::Duration;
+
+/// Bytes of a request head or response head in HTTP/1 (`caps.headerBytes`).
+pub const HEADER_BYTES: u32 = 64 * 1024;
+/// Header fields of one message, trailers included (`caps.headerCount`).
+pub const HEADER_COUNT: u32 = 100;
+/// Bytes of a request target (`caps.urlBytes`).
+pub const URL_BYTES: u32 = 8 * 1024;
+/// Client connections of one process (`caps.connections`).
+pub const CONNECTIONS: u32 = 100_000;
+/// Requests on one client connection before it is closed (`caps.requestsPerConnection`).
+pub const REQUESTS_PER_CONNECTION: u32 = 10_000;
+/// Bytes of a request body (`rules[].maxRequestBody`).
+pub const REQUEST_BODY: u64 = 10 * 1024 * 1024;
+/// Bytes that a body may have where a plugin needs it whole.
+pub const BUFFERED_BODY: u64 = 32 * 1024 * 1024;
+/// Bytes of one encoded resource of a snapshot.
+pub const RESOURCE_BYTES: usize = 448 * 1024;
+/// Bytes of one chunk of a transaction.
+pub const CHUNK_BYTES: usize = 512 * 1024;
+/// Memory that one compiled regular expression may take, in bytes.
+pub const REGEX_BYTES: usize = 1024 * 1024;
+
+/// From the first byte of a request head to its last (`timeouts.requestHeader`).
+pub const REQUEST_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// An idle client connection (`timeouts.keepAlive`).
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a stopping process waits for its exchanges (`timeouts.drain`).
+pub const DRAIN: Duration = Duration::from_secs(300);
+/// Connection establishment to an upstream (`timeouts.connect`).
+pub const CONNECT: Duration = Duration::from_secs(1);
+/// From the request's last byte to the answer's head (`timeouts.firstByte`).
+pub const FIRST_BYTE: Duration = Duration::from_secs(60);
+/// Between two body bytes (`timeouts.streamIdle`).
+pub const STREAM_IDLE: Duration = Duration::from_secs(90);

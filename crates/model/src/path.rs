@@ -1,0 +1,85 @@
+//! What a rule asks of the request's path.
+
+use std::fmt;
+
+/// A path predicate. Values are in the normal form that the edge gate gives to request paths.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "PascalCase", tag = "type", content = "value")]
+pub enum PathMatch {
+    /// The whole path, byte for byte.
+    Exact(String),
+    /// By segments: `/open` takes `/open` and `/open/x`, never `/openai` (F7). Stored without the final slash, so
+    /// that `/` is the empty string.
+    Prefix(String),
+    /// A regular expression that must match the whole path.
+    Regex(String),
+}
+
+impl PathMatch {
+    /// A prefix from what a user wrote; one final slash means nothing (Gateway API, HTTPPathMatch).
+    pub fn prefix(value: &str) -> Self {
+        Self::Prefix(value.strip_suffix('/').unwrap_or(value).to_owned())
+    }
+
+    /// What matches every path: what a rule without a path means.
+    pub fn any() -> Self {
+        Self::Prefix(String::new())
+    }
+
+    /// Whether a prefix, stored as in [`Self::Prefix`], covers `path`.
+    pub fn prefix_covers(prefix: &str, path: &str) -> bool {
+        path.strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl fmt::Display for PathMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(v) => write!(f, "Exact {v}"),
+            Self::Prefix(v) if v.is_empty() => f.write_str("PathPrefix /"),
+            Self::Prefix(v) => write!(f, "PathPrefix {v}"),
+            Self::Regex(v) => write!(f, "RegularExpression {v}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn prefixes_end_at_a_segment() {
+        for (prefix, path, yes) in [
+            ("/open", "/open", true),
+            ("/open", "/open/", true),
+            ("/open", "/open/x", true),
+            ("/open", "/openai", false),
+            ("/open/", "/open", true),
+            ("/", "/anything", true),
+            ("/", "/", true),
+            ("/a/b", "/a", false),
+        ] {
+            let PathMatch::Prefix(stored) = PathMatch::prefix(prefix) else {
+                unreachable!()
+            };
+            assert_eq!(
+                PathMatch::prefix_covers(&stored, path),
+                yes,
+                "{prefix} {path}"
+            );
+        }
+    }
+
+    proptest! {
+        /// The definition by segments, written the slow way, agrees.
+        #[test]
+        fn equals_the_definition_by_segments(a in "(/[ab]{0,2}){0,4}", b in "(/[ab]{0,2}){1,5}") {
+            let stored = a.strip_suffix('/').unwrap_or(&a);
+            let (p, q): (Vec<_>, Vec<_>) = (stored.split('/').collect(), b.split('/').collect());
+            let slow = q.len() >= p.len() && p.iter().zip(&q).all(|(x, y)| x == y);
+            prop_assert_eq!(PathMatch::prefix_covers(stored, &b), slow);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+use super::*;
+use crate::{Needs, Stages};
+use model::Headers;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Notes its name in a header; answers or fails when told to; waits for `after` others when asynchronous.
+struct Note {
+    name: &'static str,
+    does: Does,
+    gate: Option<Arc<tokio::sync::Notify>>,
+    body: BodyMode,
+}
+enum Does {
+    Pass,
+    Answer,
+    Fail,
+}
+
+impl Plugin for Note {
+    fn needs(&self) -> Needs {
+        Needs {
+            stages: Stages::of(&[Stage::PreRequest, Stage::PreResponse]),
+            request_body: self.body,
+            response_body: self.body,
+        }
+    }
+
+    fn pre_request<'a>(&'a self, x: &Exchange<'a>, edits: &mut Edits) -> Verdict<'a> {
+        let seen = x.request.headers.get_all("seen").count();
+        let mark = format!("{}{seen}", self.name);
+        let result = || match self.does {
+            Does::Pass => Ok(Flow::Continue),
+            Does::Answer => Ok(Flow::Respond(Box::new(LocalReply::new(418, self.name)))),
+            Does::Fail => Err(Failure("broken".into())),
+        };
+        match &self.gate {
+            None => {
+                edits.append("seen", mark);
+                Verdict::Ready(result())
+            }
+            Some(gate) => Verdict::Pending(Box::pin(async move {
+                gate.notified().await;
+                let mut edits = Edits::default();
+                edits.append("seen", mark);
+                (edits, result())
+            })),
+        }
+    }
+}
+
+struct Held(Headers);
+impl Reader for Held {
+    fn exchange(&self) -> Exchange<'_> {
+        crate::exchange::tests::request("GET", "/", &self.0)
+    }
+    fn apply(&mut self, edits: &Edits) -> Result<(), InvalidHeader> {
+        edits.apply(&mut self.0)
+    }
+}
+
+fn note(name: &'static str, does: Does) -> Note {
+    Note {
+        name,
+        does,
+        gate: None,
+        body: BodyMode::None,
+    }
+}
+
+fn entry(priority: i32, parallel: bool, note: Note) -> ChainEntry {
+    ChainEntry {
+        name: note.name.to_owned(),
+        plugin: Arc::new(note),
+        stage: None,
+        priority,
+        parallel,
+        failure_policy: FailurePolicy::Fail,
+        run_on_local_reply: false,
+    }
+}
+
+async fn run(entries: Vec<ChainEntry>) -> (Vec<String>, Outcome) {
+    let chain = Chain::new(entries).unwrap();
+    let mut held = Held(Headers::default());
+    let outcome = chain.run(Stage::PreRequest, &mut held, false).await;
+    let seen = held.0.get_all("seen");
+    let seen = seen.map(|v| String::from_utf8_lossy(v).into_owned()).collect();
+    (seen, outcome)
+}
+
+#[tokio::test]
+async fn priority_then_list_order_and_each_sees_what_went_before() {
+    let (seen, outcome) = run(vec![
+        entry(20, false, note("c", Does::Pass)),
+        entry(10, false, note("a", Does::Pass)),
+        entry(10, true, note("b", Does::Pass)),
+    ])
+    .await;
+    assert_eq!(seen, ["a0", "b1", "c2"]);
+    assert!(matches!(outcome, Outcome::Continue));
+}
+
+#[tokio::test]
+async fn a_parallel_group_sees_one_state_and_merges_in_list_order() {
+    // The first member can only finish after the second has been started: run one after the other, this would hang.
+    let gate = Arc::new(tokio::sync::Notify::new());
+    struct Opens(Arc<tokio::sync::Notify>);
+    impl Plugin for Opens {
+        fn needs(&self) -> Needs {
+            Needs { stages: Stages::of(&[Stage::PreRequest]), ..Needs::default() }
+        }
+        fn pre_request<'a>(&'a self, _: &Exchange<'a>, edits: &mut Edits) -> Verdict<'a> {
+            edits.append("seen", "second");
+            self.0.notify_one();
+            Verdict::CONTINUE
+        }
+    }
+    let first = Note { gate: Some(Arc::clone(&gate)), ..note("first", Does::Pass) };
+    let mut second = entry(1, true, note("second", Does::Pass));
+    second.plugin = Arc::new(Opens(gate));
+    let (seen, _) = run(vec![entry(1, true, first), second]).await;
+    assert_eq!(seen, ["first0", "second"]);
+}
+
+#[tokio::test]
+async fn the_refusal_of_the_lowest_place_is_reported() {
+    let gate = Arc::new(tokio::sync::Notify::new());
+    gate.notify_one();
+    let slow = Note { gate: Some(gate), ..note("slow", Does::Answer) };
+    let (_, outcome) = run(vec![
+        entry(1, true, slow),
+        entry(1, true, note("fast", Does::Answer)),
+    ])
+    .await;
+    assert!(matches!(outcome, Outcome::Respond { plugin, .. } if plugin == "slow"));
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_wait_for_members_behind_it() {
+    let never = Arc::new(tokio::sync::Notify::new());
+    let hanging = Note { gate: Some(never), ..note("hanging", Does::Pass) };
+    let gate = Arc::new(tokio::sync::Notify::new());
+    gate.notify_one();
+    let refusing = Note { gate: Some(gate), ..note("refusing", Does::Answer) };
+    let (_, outcome) = run(vec![entry(1, true, refusing), entry(1, true, hanging)]).await;
+    assert!(matches!(outcome, Outcome::Respond { plugin, .. } if plugin == "refusing"));
+}
+
+#[tokio::test]
+async fn failure_policy_decides() {
+    let (_, outcome) = run(vec![entry(1, false, note("x", Does::Fail))]).await;
+    assert!(matches!(outcome, Outcome::Failed { plugin, .. } if plugin == "x"));
+    let mut ignored = entry(1, false, note("x", Does::Fail));
+    ignored.failure_policy = FailurePolicy::Ignore;
+    let (seen, outcome) = run(vec![ignored, entry(2, false, note("y", Does::Pass))]).await;
+    assert!(matches!(outcome, Outcome::Continue));
+    assert_eq!(seen, ["y0"], "edits of a failed plugin are not made");
+}
+
+#[tokio::test]
+async fn an_answer_stops_the_chain() {
+    let (seen, outcome) = run(vec![
+        entry(1, false, note("x", Does::Answer)),
+        entry(2, false, note("y", Does::Pass)),
+    ])
+    .await;
+    assert!(matches!(outcome, Outcome::Respond { reply, .. } if reply.status == 418));
+    assert_eq!(seen, ["x0"]);
+}
+
+#[test]
+fn a_stage_that_the_type_has_not_is_refused() {
+    let mut e = entry(1, false, note("x", Does::Pass));
+    e.stage = Some(Stage::PostResponse);
+    let error = Chain::new(vec![e]).err().unwrap();
+    assert_eq!(error, ChainError::Stage { name: "x".into(), stage: Stage::PostResponse });
+}
+
+#[test]
+fn the_smallest_buffer_counts_and_an_empty_chain_wants_nothing() {
+    let buffering = |n| entry(1, false, Note { body: BodyMode::Buffer(n), ..note("x", Does::Pass) });
+    let chain = Chain::new(vec![buffering(10), buffering(5)]).unwrap();
+    assert_eq!(chain.buffers(Side::Request), Some(5));
+    let empty = Chain::default();
+    assert!(empty.is_empty(Stage::PreRequest) && empty.filters(Side::Response).is_none());
+    assert_eq!(empty.buffers(Side::Request), None);
+}
+
+/// A counting filter, and one that holds bytes back.
+struct Counts(Arc<AtomicUsize>);
+impl BodyFilter for Counts {
+    fn chunk(&mut self, data: Bytes) -> Result<Bytes, Failure> {
+        self.0.fetch_add(data.len(), Ordering::Relaxed);
+        Ok(data)
+    }
+}
+struct HoldsBack(Vec<u8>);
+impl BodyFilter for HoldsBack {
+    fn chunk(&mut self, data: Bytes) -> Result<Bytes, Failure> {
+        self.0.extend_from_slice(&data);
+        Ok(Bytes::new())
+    }
+    fn end(&mut self) -> Result<Bytes, Failure> {
+        Ok(std::mem::take(&mut self.0).into())
+    }
+}
+
+#[test]
+fn what_a_filter_holds_back_passes_the_filters_behind_it() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let mut filters = Filters(vec![
+        (Box::new(HoldsBack(Vec::new())), FailurePolicy::Fail),
+        (Box::new(Counts(Arc::clone(&count))), FailurePolicy::Fail),
+    ]);
+    assert!(filters.chunk(Bytes::from_static(b"ab")).unwrap().is_empty());
+    assert!(filters.chunk(Bytes::from_static(b"c")).unwrap().is_empty());
+    assert_eq!(filters.end().unwrap(), "abc");
+    assert_eq!(count.load(Ordering::Relaxed), 3);
+}

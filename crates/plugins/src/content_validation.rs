@@ -1,0 +1,243 @@
+//! `ContentValidation` judges request and response bodies by regular expressions and a JSON Schema.
+//!
+//! ```yaml
+//! type: ContentValidation
+//! contentValidation:
+//!   on: Both
+//!   maxSize: 1Mi
+//!   deny: [{pattern: "(?i)password=", message: no credentials in bodies}]
+//! ```
+
+use crate::{
+    BodyMode, Compile, Edits, Exchange, InvalidSettings, LocalReply, Needs, Plugin, Stages, Verdict,
+};
+use model::{Stage, limits};
+use regex::{Regex, RegexBuilder, bytes};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+/// Refuses bodies by their content: 403 `content_filter` for a hit, 400 `invalid_request` for a request that does not
+/// fit the schema.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContentValidation {
+    /// Which bodies are judged: `Request`, `Response` or `Both`. Default: Request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on: Option<On>,
+    /// Largest body that is judged, such as `1Mi`, at most 32Mi. A larger request is refused with 413, a larger
+    /// response follows `failurePolicy`. Default: 1Mi.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^[0-9]+(\.[0-9]+)?(k|M|G|Ki|Mi|Gi)?$"))]
+    pub max_size: Option<String>,
+    /// Patterns that must not occur anywhere in the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub deny: Option<Vec<Deny>>,
+    /// JSON Schema (draft 2020-12) of the body. References to other documents are not followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json_schema: Option<JsonSchemaSettings>,
+}
+
+/// Which bodies a plugin judges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum On {
+    #[default]
+    Request,
+    Response,
+    Both,
+}
+
+/// A forbidden pattern.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Deny {
+    /// Regular expression that is searched in the body.
+    #[schemars(length(min = 1, max = 1024))]
+    pub pattern: String,
+    /// Text for the client. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}
+
+/// A JSON Schema, taken as it is written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JsonSchemaSettings(pub serde_json::Value);
+
+impl JsonSchema for JsonSchemaSettings {
+    fn schema_name() -> Cow<'static, str> {
+        "JSONSchema".into()
+    }
+
+    /// An object that the API server keeps as it is.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+    }
+}
+
+pub(crate) fn compile_schema(
+    schema: &JsonSchemaSettings,
+    field: &str,
+) -> Result<jsonschema::Validator, InvalidSettings> {
+    jsonschema::options()
+        .build(&schema.0)
+        .map_err(|e| InvalidSettings::new(field, e.to_string()))
+}
+
+/// A pattern that must match the whole value, within the memory that one may take.
+pub(crate) fn whole(pattern: &str, field: &str) -> Result<Regex, InvalidSettings> {
+    RegexBuilder::new(&format!("^(?:{pattern})$"))
+        .size_limit(limits::REGEX_BYTES)
+        .build()
+        .map_err(|e| InvalidSettings::new(field, e.to_string()))
+}
+
+pub struct Ready {
+    on: On,
+    max: u64,
+    deny: Vec<(bytes::Regex, Option<String>)>,
+    schema: Option<jsonschema::Validator>,
+}
+
+impl Compile for ContentValidation {
+    type Ready = Ready;
+
+    fn compile(self) -> Result<Ready, InvalidSettings> {
+        let max = match &self.max_size {
+            None => 1 << 20,
+            Some(text) => model::quantity::parse_bytes(text)
+                .map_err(|e| InvalidSettings::new("maxSize", e.to_string()))?,
+        };
+        if max > limits::BUFFERED_BODY {
+            return Err(InvalidSettings::new("maxSize", "must be at most 32Mi"));
+        }
+        let mut deny = Vec::new();
+        for (i, d) in self.deny.unwrap_or_default().into_iter().enumerate() {
+            let pattern = bytes::RegexBuilder::new(&d.pattern)
+                .size_limit(limits::REGEX_BYTES)
+                .build()
+                .map_err(|e| InvalidSettings::new(format!("deny[{i}].pattern"), e.to_string()))?;
+            deny.push((pattern, d.message));
+        }
+        let schema = match &self.json_schema {
+            None => None,
+            Some(s) => Some(compile_schema(s, "jsonSchema")?),
+        };
+        Ok(Ready {
+            on: self.on.unwrap_or_default(),
+            max,
+            deny,
+            schema,
+        })
+    }
+}
+
+impl Ready {
+    fn judge(&self, body: &[u8], misfit: LocalReply) -> Verdict<'_> {
+        for (pattern, message) in &self.deny {
+            if pattern.is_match(body) {
+                let reply = LocalReply::error(403, "content_filter", message.clone());
+                return Verdict::respond(reply);
+            }
+        }
+        if let Some(schema) = &self.schema {
+            let fits = serde_json::from_slice(body).is_ok_and(|json| schema.is_valid(&json));
+            if !fits {
+                return Verdict::respond(misfit);
+            }
+        }
+        Verdict::CONTINUE
+    }
+}
+
+impl Plugin for Ready {
+    fn needs(&self) -> Needs {
+        let buffer = BodyMode::Buffer(self.max);
+        let (stages, request_body, response_body) = match self.on {
+            On::Request => (Stages::of(&[Stage::PreRequest]), buffer, BodyMode::None),
+            On::Response => (Stages::of(&[Stage::PreResponse]), BodyMode::None, buffer),
+            On::Both => (
+                Stages::of(&[Stage::PreRequest, Stage::PreResponse]),
+                buffer,
+                buffer,
+            ),
+        };
+        Needs {
+            stages,
+            request_body,
+            response_body,
+        }
+    }
+
+    fn pre_request<'a>(&'a self, x: &Exchange<'a>, _: &mut Edits) -> Verdict<'a> {
+        let message = Some("the body does not fit the schema".to_owned());
+        let misfit = LocalReply::error(400, "invalid_request", message);
+        self.judge(x.request.body.unwrap_or_default(), misfit)
+    }
+
+    fn pre_response<'a>(&'a self, x: &Exchange<'a>, _: &mut Edits) -> Verdict<'a> {
+        let body = x.response.and_then(|r| r.body).unwrap_or_default();
+        self.judge(body, LocalReply::error(403, "content_filter", None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::tests::request;
+    use crate::{Flow, ResponseView};
+    use model::Headers;
+
+    fn status(settings: &str, body: &[u8], response: bool) -> Option<u16> {
+        let ready = serde_json::from_str::<ContentValidation>(settings).unwrap().compile().unwrap();
+        let headers = Headers::default();
+        let mut x = request("POST", "/", &headers);
+        let verdict = if response {
+            x.response = Some(ResponseView { status: 200, headers: &headers, body: Some(body) });
+            ready.pre_response(&x, &mut Edits::default())
+        } else {
+            x.request.body = Some(body);
+            ready.pre_request(&x, &mut Edits::default())
+        };
+        match verdict {
+            Verdict::Ready(Ok(Flow::Continue)) => None,
+            Verdict::Ready(Ok(Flow::Respond(r))) => Some(r.status),
+            _ => panic!("no verdict"),
+        }
+    }
+
+    #[test]
+    fn a_denied_pattern_is_found_anywhere_also_beside_bytes_that_are_no_text() {
+        let s = r#"{"on":"Both","deny":[{"pattern":"(?i)secret"}]}"#;
+        assert_eq!(status(s, b"\xff\xfe my SECRET", false), Some(403));
+        assert_eq!(status(s, b"my SECRET", true), Some(403));
+        assert_eq!(status(s, b"nothing", false), None);
+    }
+
+    #[test]
+    fn a_schema_refuses_requests_by_400_and_responses_by_403() {
+        let s = r#"{"on":"Both","jsonSchema":{"type":"array"}}"#;
+        assert_eq!(status(s, b"[]", false), None);
+        assert_eq!(status(s, b"{}", false), Some(400));
+        assert_eq!(status(s, b"{}", true), Some(403));
+    }
+
+    #[test]
+    fn stages_and_bodies_follow_the_setting() {
+        for (on, request, response) in [("Request", true, false), ("Response", false, true), ("Both", true, true)] {
+            let json = format!(r#"{{"on":"{on}"}}"#);
+            let n = serde_json::from_str::<ContentValidation>(&json).unwrap().compile().unwrap().needs();
+            assert_eq!(n.stages.has(Stage::PreRequest), request);
+            assert_eq!(n.stages.has(Stage::PreResponse), response);
+            assert_eq!(n.request_body == BodyMode::None, !request);
+        }
+    }
+
+    #[test]
+    fn patterns_that_would_take_too_much_memory_are_refused() {
+        let s: ContentValidation =
+            serde_json::from_str(r#"{"deny":[{"pattern":"(a{1000}){1000}"}]}"#).unwrap();
+        assert_eq!(s.compile().err().unwrap().field, "deny[0].pattern");
+    }
+}

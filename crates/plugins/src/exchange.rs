@@ -1,0 +1,59 @@
+//! One request and its response as plugins see them: read-only.
+
+use model::Headers;
+use std::net::SocketAddr;
+
+/// What a plugin may look at. `response` is there from `post_request` on.
+#[derive(Clone, Copy)]
+pub struct Exchange<'a> {
+    pub request: RequestView<'a>,
+    pub response: Option<ResponseView<'a>>,
+}
+
+/// The request as it goes on: in normal form, with the edits of earlier groups applied.
+#[derive(Clone, Copy)]
+pub struct RequestView<'a> {
+    pub method: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// Canonical host without port; empty where the client named none.
+    pub host: &'a str,
+    pub path: &'a str,
+    /// Without the question mark.
+    pub query: Option<&'a str>,
+    pub headers: &'a Headers,
+    /// The client's address.
+    pub client: SocketAddr,
+    /// The whole body, where a plugin of this chain asked for it by [`crate::BodyMode::Buffer`].
+    pub body: Option<&'a [u8]>,
+}
+
+#[derive(Clone, Copy)]
+pub struct ResponseView<'a> {
+    pub status: u16,
+    pub headers: &'a Headers,
+    /// The whole body, where a plugin of this chain asked for it by [`crate::BodyMode::Buffer`].
+    pub body: Option<&'a [u8]>,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A request for tests of plugins.
+    pub(crate) fn request<'a>(method: &'a str, path: &'a str, headers: &'a Headers) -> Exchange<'a> {
+        Exchange {
+            request: RequestView {
+                method,
+                scheme: "http",
+                host: "test",
+                path,
+                query: None,
+                headers,
+                client: ([192, 0, 2, 1], 1000).into(),
+                body: None,
+            },
+            response: None,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Every request plugin, one file each, and the chain that runs them.
+//!
+//! A plugin reads an immutable [`Exchange`] and writes to [`Edits`]; the [`Chain`] applies them between groups. It
+//! declares by [`Needs`] which stages it takes part in and how it wants bodies. Neither sockets nor Kubernetes are
+//! known here, so that a plugin's test is a function call.
+//!
+//! A new plugin is one file and one line in [`plugins!`] below: the line gives the type its name in YAML, its block in
+//! the CRD, its place in the reference and its compiler.
+
+mod chain;
+mod content_validation;
+mod edits;
+mod exchange;
+mod mock;
+mod plugin;
+mod request_validation;
+mod response_headers;
+mod schema;
+
+pub use chain::{Chain, ChainEntry, ChainError, Filters, Outcome, Reader};
+pub use content_validation::ContentValidation;
+pub use edits::Edits;
+pub use exchange::{Exchange, RequestView, ResponseView};
+pub use mock::Mock;
+pub use plugin::{
+    BodyFilter, BodyMode, Compile, Failure, Flow, InvalidSettings, LocalReply, Needs, Plugin, Side,
+    Stages, Verdict,
+};
+pub use request_validation::RequestValidation;
+pub use response_headers::ResponseHeaders;
+
+use std::sync::Arc;
+
+/// Lists the plugin types: name in YAML, settings struct, name of the settings block.
+macro_rules! plugins {
+    ($($(#[$why:meta])* $name:ident, $block:literal;)*) => {
+        /// Type names as `spec.type` takes them, in the order of the reference.
+        pub const TYPES: &[&str] = &[$(stringify!($name)),*];
+
+        /// Name of the settings block of a type, such as `requestValidation`.
+        pub fn block_of(kind: &str) -> Option<&'static str> {
+            match kind {
+                $(stringify!($name) => Some($block),)*
+                _ => None,
+            }
+        }
+
+        /// Turns the settings block (JSON) of a type into the plugin that runs.
+        ///
+        /// The controller calls it for the object's condition and the data plane for use: one function, one verdict.
+        ///
+        /// # Errors
+        /// [`InvalidSettings`] names the field and what is allowed.
+        pub fn compile(kind: &str, settings: &str) -> Result<Arc<dyn Plugin>, InvalidSettings> {
+            match kind {
+                $(stringify!($name) => plugin::from_json::<$name>(settings),)*
+                _ => Err(InvalidSettings::new("type", format!("unknown plugin type {kind}; known are {}", TYPES.join(", ")))),
+            }
+        }
+    };
+}
+
+plugins! {
+    /// Refuses before any work is done.
+    RequestValidation, "requestValidation";
+    /// Judges bodies, so it comes after the checks that need none.
+    ContentValidation, "contentValidation";
+    /// Answers instead of an upstream.
+    Mock, "mock";
+    /// Last: it edits what goes out.
+    ResponseHeaders, "responseHeaders";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_without_duplicates_and_every_type_compiles_from_its_smallest_settings() {
+        let mut names = TYPES.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), TYPES.len());
+        for kind in TYPES {
+            let block = block_of(kind).unwrap();
+            assert!(block.chars().next().unwrap().is_ascii_lowercase());
+            assert!(compile(kind, "{}").is_ok(), "{kind}");
+        }
+        assert!(compile("Nope", "{}").err().unwrap().to_string().contains("RequestValidation"));
+    }
+}

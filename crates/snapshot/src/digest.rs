@@ -1,0 +1,118 @@
+//! Content hashes of resources and the digest of a whole configuration.
+
+use std::fmt;
+
+/// First 16 bytes of BLAKE3 over a resource's body.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Hash(pub [u8; 16]);
+
+impl Hash {
+    pub fn of(body: &[u8]) -> Self {
+        Self(first_16(&blake3::hash(body)))
+    }
+
+    /// `None` when the slice has not 16 bytes.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+/// Sum modulo 2^128 over BLAKE3(kind, key, hash) of all resources: independent of order, one addition a change.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Digest(u128);
+
+impl Digest {
+    /// Counts a resource in.
+    pub fn add(&mut self, kind: u32, key: &str, hash: Hash) {
+        self.0 = self.0.wrapping_add(term(kind, key, hash));
+    }
+
+    /// Takes a resource out that was counted in before.
+    pub fn remove(&mut self, kind: u32, key: &str, hash: Hash) {
+        self.0 = self.0.wrapping_sub(term(kind, key, hash));
+    }
+
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// `None` when the slice has not 16 bytes.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(|b| Self(u128::from_be_bytes(b)))
+    }
+
+    /// The first 48 bits, which a metric can carry exactly (`diolkos_config_revision`).
+    pub fn revision(self) -> u64 {
+        (self.0 >> 80) as u64
+    }
+}
+
+fn term(kind: u32, key: &str, hash: Hash) -> u128 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&kind.to_be_bytes());
+    hasher.update(&(key.len() as u64).to_be_bytes());
+    hasher.update(key.as_bytes());
+    hasher.update(&hash.0);
+    u128::from_be_bytes(first_16(&hasher.finalize()))
+}
+
+fn first_16(hash: &blake3::Hash) -> [u8; 16] {
+    let mut out = [0; 16];
+    out.copy_from_slice(hash.as_bytes().split_at(16).0);
+    out
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// The revision as 12 hexadecimal digits.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:012x}", self.revision())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn independent_of_order_and_reversible() {
+        let (a, b) = (Hash::of(b"a"), Hash::of(b"b"));
+        let mut x = Digest::default();
+        x.add(1, "k", a);
+        x.add(2, "k", b);
+        let mut y = Digest::default();
+        y.add(2, "k", b);
+        y.add(1, "k", a);
+        assert_eq!(x, y);
+        y.remove(1, "k", a);
+        y.remove(2, "k", b);
+        assert_eq!(y, Digest::default());
+        assert_eq!(Digest::from_slice(&x.to_bytes()), Some(x));
+    }
+
+    #[test]
+    fn kind_key_and_body_all_count() {
+        let one = |kind, key: &str, body: &[u8]| {
+            let mut d = Digest::default();
+            d.add(kind, key, Hash::of(body));
+            d
+        };
+        let all = [one(1, "a", b"x"), one(2, "a", b"x"), one(1, "b", b"x"), one(1, "a", b"y")];
+        for (i, a) in all.iter().enumerate() {
+            for b in &all[i + 1..] {
+                assert_ne!(a, b);
+            }
+        }
+    }
+}

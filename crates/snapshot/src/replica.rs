@@ -1,0 +1,202 @@
+//! The receiving side: chunks are staged, checked as a whole, and committed in one step.
+
+use crate::pb;
+use crate::{Changes, Digest, Hash, Kind};
+use std::collections::HashMap;
+
+/// Bytes of bodies that one transaction may bring.
+const MAX_STAGED_BYTES: usize = 512 << 20;
+
+/// What a data plane holds, by name and hash; bodies live in what was compiled from them.
+#[derive(Default)]
+pub struct Replica {
+    held: HashMap<(u32, String), Hash>,
+    digest: Digest,
+    incoming: Option<Incoming>,
+}
+
+struct Incoming {
+    transaction: u64,
+    next: u32,
+    bytes: usize,
+    chunks: Vec<pb::Chunk>,
+}
+
+/// A complete and consistent transaction, not yet in effect.
+pub struct Staged {
+    pub transaction: u64,
+    pub changes: Changes,
+    pub digest: Digest,
+    /// When the change was seen by the controller, in nanoseconds since the epoch; 0: unknown.
+    pub observed_unix_ns: u64,
+    /// The chunks as they came, for the last-good copy.
+    pub chunks: Vec<pb::Chunk>,
+    held: Vec<((u32, String), Option<Hash>)>,
+}
+
+/// Where a replica stands after a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    pub transaction: u64,
+    pub digest: Digest,
+    /// Resources held.
+    pub resources: usize,
+}
+
+/// Why a transaction cannot be staged. What was held before stays.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// It does not continue what is held: the server has to send everything.
+    #[error("out of step: {0}")]
+    Resync(String),
+    /// It holds resources that this build cannot read.
+    #[error("{} resources cannot be used", .rejected.len())]
+    Rejected {
+        transaction: u64,
+        rejected: Vec<pb::Rejection>,
+    },
+}
+
+fn resync(why: impl Into<String>) -> ApplyError {
+    ApplyError::Resync(why.into())
+}
+
+impl Replica {
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Number of resources held.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Takes the next chunk; gives the transaction when it is complete.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; the transaction is dropped as a whole.
+    pub fn receive(&mut self, chunk: pb::Chunk) -> Result<Option<Staged>, ApplyError> {
+        let bytes: usize = chunk.upsert.iter().map(|r| r.body.len()).sum();
+        let incoming = match (self.incoming.take(), chunk.sequence) {
+            (_, 0) => Incoming {
+                transaction: chunk.transaction,
+                next: 0,
+                bytes: 0,
+                chunks: Vec::new(),
+            },
+            (Some(i), n) if i.transaction == chunk.transaction && i.next == n => i,
+            _ => return Err(resync("a chunk is missing")),
+        };
+        let mut incoming = incoming;
+        incoming.next += 1;
+        incoming.bytes += bytes;
+        if incoming.bytes > MAX_STAGED_BYTES {
+            return Err(resync("the transaction is too large"));
+        }
+        let commit = chunk.commit;
+        incoming.chunks.push(chunk);
+        if !commit {
+            self.incoming = Some(incoming);
+            return Ok(None);
+        }
+        self.stage(incoming).map(Some)
+    }
+
+    fn stage(&self, incoming: Incoming) -> Result<Staged, ApplyError> {
+        let (Some(first), Some(last)) = (incoming.chunks.first(), incoming.chunks.last()) else {
+            return Err(resync("an empty transaction"));
+        };
+        let full = first.full;
+        if !full && Digest::from_slice(&first.base_digest) != Some(self.digest) {
+            return Err(resync("another base than what is held"));
+        }
+        let mut digest = if full { Digest::default() } else { self.digest };
+        let mut changes = Changes {
+            full,
+            ..Changes::default()
+        };
+        let mut held: HashMap<(u32, String), Option<Hash>> = HashMap::new();
+        let mut rejected = Vec::new();
+        let old = |held: &HashMap<_, Option<Hash>>, id: &(u32, String)| match held.get(id) {
+            Some(staged) => *staged,
+            None if full => None,
+            None => self.held.get(id).copied(),
+        };
+        for r in incoming.chunks.iter().flat_map(|c| &c.upsert) {
+            let id = (r.kind, r.key.clone());
+            let hash = Hash::of(&r.body);
+            if Hash::from_slice(&r.hash) != Some(hash) {
+                return Err(resync("a body does not have its hash"));
+            }
+            let reject = |reason: String| pb::Rejection {
+                kind: r.kind,
+                key: r.key.clone(),
+                reason,
+            };
+            match Kind::from_number(r.kind) {
+                None => rejected.push(reject("this data plane does not know the kind".into())),
+                Some(kind) => {
+                    if let Err(e) = changes.upsert(kind, r.key.clone(), &r.body) {
+                        rejected.push(reject(e.to_string()));
+                    }
+                }
+            }
+            if let Some(hash) = old(&held, &id) {
+                digest.remove(id.0, &id.1, hash);
+            }
+            digest.add(id.0, &id.1, hash);
+            held.insert(id, Some(hash));
+        }
+        for n in incoming.chunks.iter().flat_map(|c| &c.remove) {
+            let id = (n.kind, n.key.clone());
+            if let Some(hash) = old(&held, &id) {
+                digest.remove(id.0, &id.1, hash);
+            }
+            if let Some(kind) = Kind::from_number(n.kind) {
+                changes.remove(kind, n.key.clone());
+            }
+            held.insert(id, None);
+        }
+        if Digest::from_slice(&last.result_digest) != Some(digest) {
+            return Err(resync("the result has another digest"));
+        }
+        let (transaction, observed_unix_ns) = (incoming.transaction, last.observed_unix_ns);
+        if !rejected.is_empty() {
+            return Err(ApplyError::Rejected {
+                transaction,
+                rejected,
+            });
+        }
+        Ok(Staged {
+            transaction,
+            changes,
+            digest,
+            observed_unix_ns,
+            chunks: incoming.chunks,
+            held: held.into_iter().collect(),
+        })
+    }
+
+    /// The transaction is in effect.
+    pub fn commit(&mut self, staged: Staged) -> Applied {
+        if staged.changes.full {
+            self.held.clear();
+        }
+        for (id, hash) in staged.held {
+            match hash {
+                Some(hash) => self.held.insert(id, hash),
+                None => self.held.remove(&id),
+            };
+        }
+        self.digest = staged.digest;
+        Applied {
+            transaction: staged.transaction,
+            digest: self.digest,
+            resources: self.held.len(),
+        }
+    }
+}

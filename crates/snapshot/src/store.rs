@@ -1,0 +1,265 @@
+//! The sending side: the current resources by generation, and what a stream lacks.
+
+use crate::pb;
+use crate::{Digest, Hash, Kind};
+use bytes::Bytes;
+use model::limits;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Counts the changes of one store; larger is newer. Identity across replicas is the digest, never this.
+pub type Generation = u64;
+
+/// How many past states are remembered, so that a data plane that reconnects with one of them gets a difference.
+const HISTORY: usize = 1024;
+
+type Id = (Kind, String);
+
+/// The current configuration as encoded resources.
+///
+/// What a stream lacks is the range of generations after the one that it acknowledged. Removed resources leave a
+/// tombstone until [`Store::forget`] says that every stream has passed it.
+#[derive(Default)]
+pub struct Store {
+    generation: Generation,
+    digest: Digest,
+    live: BTreeMap<Id, Entry>,
+    removed: BTreeMap<Id, Generation>,
+    changed: BTreeSet<(Generation, Id)>,
+    /// Tombstones up to here are gone: older cursors need everything.
+    forgotten: Generation,
+    history: VecDeque<Cursor>,
+}
+
+struct Entry {
+    generation: Generation,
+    hash: Hash,
+    body: Bytes,
+}
+
+/// What one stream holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    pub generation: Generation,
+    pub digest: Digest,
+}
+
+/// One step from what a stream holds to the current state.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    pub full: bool,
+    pub base: Digest,
+    /// What the stream holds afterwards.
+    pub result: Cursor,
+    pub upsert: Vec<pb::Resource>,
+    pub remove: Vec<pb::Name>,
+}
+
+impl Store {
+    /// Current generation and digest.
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            generation: self.generation,
+            digest: self.digest,
+        }
+    }
+
+    /// Number of live resources.
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
+    /// Bytes of all live bodies.
+    pub fn bytes(&self) -> usize {
+        self.live.values().map(|e| e.body.len()).sum()
+    }
+
+    /// The body of a live resource.
+    pub fn get(&self, kind: Kind, key: &str) -> Option<&Bytes> {
+        self.live.get(&(kind, key.to_owned())).map(|e| &e.body)
+    }
+
+    /// Keys of the live resources of a kind.
+    pub fn keys(&self, kind: Kind) -> impl Iterator<Item = &str> {
+        let ids = self.live.keys().filter(move |id| id.0 == kind);
+        ids.map(|id| id.1.as_str())
+    }
+
+    /// Makes one generation out of some changed bodies (`None`: removed). Bodies that are what they were count as no
+    /// change. Returns whether there was any.
+    pub fn update(
+        &mut self,
+        changes: impl IntoIterator<Item = (Kind, String, Option<Vec<u8>>)>,
+    ) -> bool {
+        let next = self.generation + 1;
+        let mut any = false;
+        for (kind, key, body) in changes {
+            let id = (kind, key);
+            any |= match body {
+                Some(body) => self.put(id, body, next),
+                None => self.take(id, next),
+            };
+        }
+        if any {
+            self.generation = next;
+            self.history.push_back(self.cursor());
+            if self.history.len() > HISTORY {
+                self.history.pop_front();
+            }
+        }
+        any
+    }
+
+    /// Makes the store hold exactly these resources. Returns whether anything changed.
+    pub fn replace(&mut self, all: impl IntoIterator<Item = (Kind, String, Vec<u8>)>) -> bool {
+        let mut gone: BTreeSet<Id> = self.live.keys().cloned().collect();
+        let mut changes = Vec::new();
+        for (kind, key, body) in all {
+            let id = (kind, key);
+            gone.remove(&id);
+            changes.push((id.0, id.1, Some(body)));
+        }
+        changes.extend(gone.into_iter().map(|(kind, key)| (kind, key, None)));
+        self.update(changes)
+    }
+
+    fn put(&mut self, id: Id, body: Vec<u8>, next: Generation) -> bool {
+        let hash = Hash::of(&body);
+        if let Some(old) = self.live.get(&id) {
+            if old.hash == hash {
+                return false;
+            }
+            self.digest.remove(id.0 as u32, &id.1, old.hash);
+            self.changed.remove(&(old.generation, id.clone()));
+        } else if let Some(generation) = self.removed.remove(&id) {
+            self.changed.remove(&(generation, id.clone()));
+        }
+        self.digest.add(id.0 as u32, &id.1, hash);
+        self.changed.insert((next, id.clone()));
+        let body = Bytes::from(body);
+        let generation = next;
+        self.live.insert(id, Entry { generation, hash, body });
+        true
+    }
+
+    fn take(&mut self, id: Id, next: Generation) -> bool {
+        let Some(old) = self.live.remove(&id) else {
+            return false;
+        };
+        self.digest.remove(id.0 as u32, &id.1, old.hash);
+        self.changed.remove(&(old.generation, id.clone()));
+        self.changed.insert((next, id.clone()));
+        self.removed.insert(id, next);
+        true
+    }
+
+    /// Where a stream stands that says it holds `digest`. `None`: unknown here, it needs everything.
+    pub fn resume(&self, digest: Digest) -> Option<Cursor> {
+        let known = self.history.iter().rev().find(|c| c.digest == digest)?;
+        (known.generation >= self.forgotten).then_some(*known)
+    }
+
+    /// What a stream lacks; `held: None` means that it holds nothing that is known here. `None`: nothing is lacking.
+    pub fn since(&self, held: Option<Cursor>) -> Option<Transaction> {
+        let held = held.filter(|c| c.generation >= self.forgotten);
+        if held.is_some_and(|c| c.digest == self.digest) {
+            return None;
+        }
+        let mut transaction = Transaction {
+            full: held.is_none(),
+            base: held.map(|c| c.digest).unwrap_or_default(),
+            result: self.cursor(),
+            upsert: Vec::new(),
+            remove: Vec::new(),
+        };
+        let Some(held) = held else {
+            let all = self.live.iter().map(|(id, e)| resource(id, e));
+            transaction.upsert = all.collect();
+            return Some(transaction);
+        };
+        let first = (held.generation + 1, (Kind::ALL[0], String::new()));
+        for (_, id) in self.changed.range(first..) {
+            match self.live.get(id) {
+                Some(entry) => transaction.upsert.push(resource(id, entry)),
+                None => transaction.remove.push(pb::Name {
+                    kind: id.0 as u32,
+                    key: id.1.clone(),
+                }),
+            }
+        }
+        Some(transaction)
+    }
+
+    /// Every stream has passed `generation`: tombstones up to it go.
+    pub fn forget(&mut self, generation: Generation) {
+        let keep = self.removed.len();
+        self.removed.retain(|id, at| {
+            let keep = *at > generation;
+            if !keep {
+                self.changed.remove(&(*at, id.clone()));
+            }
+            keep
+        });
+        if self.removed.len() < keep {
+            self.forgotten = self.forgotten.max(generation);
+        }
+    }
+}
+
+fn resource(id: &Id, entry: &Entry) -> pb::Resource {
+    pb::Resource {
+        kind: id.0 as u32,
+        key: id.1.clone(),
+        hash: entry.hash.0.to_vec(),
+        body: entry.body.clone(),
+    }
+}
+
+impl Transaction {
+    /// The transaction as messages of at most [`limits::CHUNK_BYTES`]; there is always at least one.
+    pub fn into_chunks(self, number: u64, observed_unix_ns: u64) -> Vec<pb::Chunk> {
+        /// What a resource takes beside key and body, generously.
+        const OVERHEAD: usize = 64;
+        let mut chunks = vec![pb::Chunk {
+            transaction: number,
+            full: self.full,
+            base_digest: self.base.to_bytes().to_vec(),
+            ..pb::Chunk::default()
+        }];
+        let mut size = OVERHEAD;
+        let mut last = |bytes: usize| -> usize {
+            size += bytes + OVERHEAD;
+            if size > limits::CHUNK_BYTES {
+                size = bytes + OVERHEAD;
+                let sequence = chunks.len() as u32;
+                chunks.push(pb::Chunk {
+                    transaction: number,
+                    sequence,
+                    ..pb::Chunk::default()
+                });
+            }
+            chunks.len() - 1
+        };
+        let places: Vec<usize> = self
+            .upsert
+            .iter()
+            .map(|r| last(r.key.len() + r.body.len()))
+            .collect();
+        let removes: Vec<usize> = self.remove.iter().map(|n| last(n.key.len())).collect();
+        for (at, resource) in places.into_iter().zip(self.upsert) {
+            chunks[at].upsert.push(resource);
+        }
+        for (at, name) in removes.into_iter().zip(self.remove) {
+            chunks[at].remove.push(name);
+        }
+        if let Some(last) = chunks.last_mut() {
+            last.commit = true;
+            last.result_digest = self.result.digest.to_bytes().to_vec();
+            last.observed_unix_ns = observed_unix_ns;
+        }
+        chunks
+    }
+}
