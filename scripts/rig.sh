@@ -20,9 +20,10 @@ up() {
   "$RIG" crds standard >/dev/null
   "$TARGET/debug/diolkos" crds | kube apply --server-side --force-conflicts -f - >/dev/null
   "$TARGET/debug/diolkos" crds | kube wait --for=condition=Established --timeout=30s -f - >/dev/null
+  local before; before=$(kube -n $NAMESPACE get deployments -o name 2>/dev/null)
   kube apply --server-side --force-conflicts -f deploy/manifests >/dev/null
-  # Same tag, new content: running Pods keep the old image until they are replaced.
-  kube -n $NAMESPACE rollout restart deployment/diolkos-controller deployment/diolkos-dataplane >/dev/null
+  # Same tag, new content: Pods that ran before keep the old image until they are replaced.
+  [ -z "$before" ] || kube -n $NAMESPACE rollout restart $before >/dev/null
   local d
   for d in diolkos-controller diolkos-dataplane; do
     kube -n $NAMESPACE rollout status deployment/$d --timeout=90s || { kube -n $NAMESPACE get pods,events; logs; die "$d did not become ready"; }
