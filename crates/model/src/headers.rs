@@ -84,9 +84,9 @@ macro_rules! known {
             }
 
             /// Finds the id of a lower-case name.
+            #[allow(non_upper_case_globals, reason = "one pattern for each id, under its name")]
             pub fn of(name: &[u8]) -> Self {
                 $(
-                    #[allow(non_upper_case_globals, reason = "a pattern for each id")]
                     const $id: &[u8] = $name.as_bytes();
                 )+
                 match name { $($id => Self::$id,)+ _ => Self::Other }
