@@ -1,0 +1,104 @@
+//! The CustomResourceDefinitions.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::CustomResourceExt;
+
+use crate::{Consumer, GatewayConfig, ModelCatalog, Plugin, Route, Tenant, Upstream};
+
+/// The API group of all kinds.
+pub const GROUP: &str = "diolkos.io";
+
+/// The version of all kinds.
+pub const VERSION: &str = "v1alpha1";
+
+/// The names of all kinds.
+pub const KINDS: [&str; 7] = [
+    "Route",
+    "Upstream",
+    "Plugin",
+    "Tenant",
+    "Consumer",
+    "GatewayConfig",
+    "ModelCatalog",
+];
+
+/// The definitions of all kinds, in the order of [`KINDS`].
+pub fn all() -> Vec<CustomResourceDefinition> {
+    [
+        Route::crd(),
+        Upstream::crd(),
+        Plugin::crd(),
+        Tenant::crd(),
+        Consumer::crd(),
+        GatewayConfig::crd(),
+        ModelCatalog::crd(),
+    ]
+    .map(finish)
+    .into()
+}
+
+/// The definition of one kind as YAML, or nothing when there is no such kind.
+pub fn yaml(kind: &str) -> Option<String> {
+    let crd = all().into_iter().find(|crd| crd.spec.names.kind == kind)?;
+    // Through a JSON value, so that an empty status and the like are left out as Kubernetes' own tools do.
+    let value = serde_json::to_value(&crd).ok()?;
+    serde_saphyr::to_string(&value).ok()
+}
+
+/// Fields in which an explicit `null` says "none" in manifests in use.
+const NULLABLE: [&str; 2] = ["expiresAt", "renewBefore"];
+
+fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version
+            .schema
+            .as_mut()
+            .and_then(|s| s.open_api_v3_schema.as_mut())
+        {
+            tidy(schema);
+        }
+    }
+    crd
+}
+
+/// Takes out of a schema what derives put in and an API server should not see.
+///
+/// Defaults would be written into stored objects. `nullable` would let `field: null` pass and mean something
+/// else than an absent field. Formats that the server does not know make `kubectl apply` print warnings.
+fn tidy(schema: &mut JSONSchemaProps) {
+    schema.default = None;
+    schema.nullable = None;
+    schema.title = None;
+    if !matches!(
+        schema.format.as_deref(),
+        Some("int32" | "int64" | "date-time")
+    ) {
+        schema.format = None;
+    }
+    if let Some(text) = &mut schema.description {
+        *text = text.replace('\n', " ");
+    }
+    for (name, property) in schema.properties.iter_mut().flatten() {
+        tidy(property);
+        if NULLABLE.contains(&name.as_str()) {
+            property.nullable = Some(true);
+        }
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => tidy(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(tidy),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        tidy(values);
+    }
+    for part in [&mut schema.all_of, &mut schema.any_of, &mut schema.one_of]
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        tidy(part);
+    }
+}
