@@ -53,7 +53,10 @@ pub enum Outcome {
         reply: Box<LocalReply>,
     },
     /// A plugin failed under `failurePolicy: Fail`: 500 `plugin_error`.
-    Failed { plugin: String, failure: Failure },
+    Failed {
+        plugin: String,
+        failure: Failure,
+    },
 }
 
 /// See the module.
@@ -98,7 +101,9 @@ impl Chain {
                 chain.request.add(needs.request_body, entry, Side::Request);
             }
             if entry.runs_in(Stage::PreResponse) {
-                chain.response.add(needs.response_body, entry, Side::Response);
+                chain
+                    .response
+                    .add(needs.response_body, entry, Side::Response);
             }
         }
         for stage in STAGES {
@@ -310,7 +315,11 @@ async fn run_parallel(
                 limit = i;
             }
             done[i] = Some((edits, result));
-            if done[..limit].iter().zip(&group.members[..limit]).all(|(d, m)| d.is_some() || !m.takes_part(local_reply)) {
+            if done[..limit]
+                .iter()
+                .zip(&group.members[..limit])
+                .all(|(d, m)| d.is_some() || !m.takes_part(local_reply))
+            {
                 break;
             }
         }

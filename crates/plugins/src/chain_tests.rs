@@ -84,7 +84,9 @@ async fn run(entries: Vec<ChainEntry>) -> (Vec<String>, Outcome) {
     let mut held = Held(Headers::default());
     let outcome = chain.run(Stage::PreRequest, &mut held, false).await;
     let seen = held.0.get_all("seen");
-    let seen = seen.map(|v| String::from_utf8_lossy(v).into_owned()).collect();
+    let seen = seen
+        .map(|v| String::from_utf8_lossy(v).into_owned())
+        .collect();
     (seen, outcome)
 }
 
@@ -107,7 +109,10 @@ async fn a_parallel_group_sees_one_state_and_merges_in_list_order() {
     struct Opens(Arc<tokio::sync::Notify>);
     impl Plugin for Opens {
         fn needs(&self) -> Needs {
-            Needs { stages: Stages::of(&[Stage::PreRequest]), ..Needs::default() }
+            Needs {
+                stages: Stages::of(&[Stage::PreRequest]),
+                ..Needs::default()
+            }
         }
         fn pre_request<'a>(&'a self, _: &Exchange<'a>, edits: &mut Edits) -> Verdict<'a> {
             edits.append("seen", "second");
@@ -115,7 +120,10 @@ async fn a_parallel_group_sees_one_state_and_merges_in_list_order() {
             Verdict::CONTINUE
         }
     }
-    let first = Note { gate: Some(Arc::clone(&gate)), ..note("first", Does::Pass) };
+    let first = Note {
+        gate: Some(Arc::clone(&gate)),
+        ..note("first", Does::Pass)
+    };
     let mut second = entry(1, true, note("second", Does::Pass));
     second.plugin = Arc::new(Opens(gate));
     let (seen, _) = run(vec![entry(1, true, first), second]).await;
@@ -126,7 +134,10 @@ async fn a_parallel_group_sees_one_state_and_merges_in_list_order() {
 async fn the_refusal_of_the_lowest_place_is_reported() {
     let gate = Arc::new(tokio::sync::Notify::new());
     gate.notify_one();
-    let slow = Note { gate: Some(gate), ..note("slow", Does::Answer) };
+    let slow = Note {
+        gate: Some(gate),
+        ..note("slow", Does::Answer)
+    };
     let (_, outcome) = run(vec![
         entry(1, true, slow),
         entry(1, true, note("fast", Does::Answer)),
@@ -138,10 +149,16 @@ async fn the_refusal_of_the_lowest_place_is_reported() {
 #[tokio::test]
 async fn a_refusal_does_not_wait_for_members_behind_it() {
     let never = Arc::new(tokio::sync::Notify::new());
-    let hanging = Note { gate: Some(never), ..note("hanging", Does::Pass) };
+    let hanging = Note {
+        gate: Some(never),
+        ..note("hanging", Does::Pass)
+    };
     let gate = Arc::new(tokio::sync::Notify::new());
     gate.notify_one();
-    let refusing = Note { gate: Some(gate), ..note("refusing", Does::Answer) };
+    let refusing = Note {
+        gate: Some(gate),
+        ..note("refusing", Does::Answer)
+    };
     let (_, outcome) = run(vec![entry(1, true, refusing), entry(1, true, hanging)]).await;
     assert!(matches!(outcome, Outcome::Respond { plugin, .. } if plugin == "refusing"));
 }
@@ -173,12 +190,27 @@ fn a_stage_that_the_type_has_not_is_refused() {
     let mut e = entry(1, false, note("x", Does::Pass));
     e.stage = Some(Stage::PostResponse);
     let error = Chain::new(vec![e]).err().unwrap();
-    assert_eq!(error, ChainError::Stage { name: "x".into(), stage: Stage::PostResponse });
+    assert_eq!(
+        error,
+        ChainError::Stage {
+            name: "x".into(),
+            stage: Stage::PostResponse
+        }
+    );
 }
 
 #[test]
 fn the_smallest_buffer_counts_and_an_empty_chain_wants_nothing() {
-    let buffering = |n| entry(1, false, Note { body: BodyMode::Buffer(n), ..note("x", Does::Pass) });
+    let buffering = |n| {
+        entry(
+            1,
+            false,
+            Note {
+                body: BodyMode::Buffer(n),
+                ..note("x", Does::Pass)
+            },
+        )
+    };
     let chain = Chain::new(vec![buffering(10), buffering(5)]).unwrap();
     assert_eq!(chain.buffers(Side::Request), Some(5));
     let empty = Chain::default();

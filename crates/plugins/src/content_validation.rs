@@ -28,7 +28,10 @@ pub struct ContentValidation {
     /// Largest body that is judged, such as `1Mi`, at most 32Mi. A larger request is refused with 413, a larger
     /// response follows `failurePolicy`. Default: 1Mi.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = r"^[0-9]+(\.[0-9]+)?(k|M|G|Ki|Mi|Gi)?$"))]
+    #[schemars(
+        length(max = 32),
+        regex(pattern = r"^[0-9]+(\.[0-9]+)?(k|M|G|Ki|Mi|Gi)?$")
+    )]
     pub max_size: Option<String>,
     /// Patterns that must not occur anywhere in the body.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,11 +193,18 @@ mod tests {
     use model::Headers;
 
     fn status(settings: &str, body: &[u8], response: bool) -> Option<u16> {
-        let ready = serde_json::from_str::<ContentValidation>(settings).unwrap().compile().unwrap();
+        let ready = serde_json::from_str::<ContentValidation>(settings)
+            .unwrap()
+            .compile()
+            .unwrap();
         let headers = Headers::default();
         let mut x = request("POST", "/", &headers);
         let verdict = if response {
-            x.response = Some(ResponseView { status: 200, headers: &headers, body: Some(body) });
+            x.response = Some(ResponseView {
+                status: 200,
+                headers: &headers,
+                body: Some(body),
+            });
             ready.pre_response(&x, &mut Edits::default())
         } else {
             x.request.body = Some(body);
@@ -225,9 +235,17 @@ mod tests {
 
     #[test]
     fn stages_and_bodies_follow_the_setting() {
-        for (on, request, response) in [("Request", true, false), ("Response", false, true), ("Both", true, true)] {
+        for (on, request, response) in [
+            ("Request", true, false),
+            ("Response", false, true),
+            ("Both", true, true),
+        ] {
             let json = format!(r#"{{"on":"{on}"}}"#);
-            let n = serde_json::from_str::<ContentValidation>(&json).unwrap().compile().unwrap().needs();
+            let n = serde_json::from_str::<ContentValidation>(&json)
+                .unwrap()
+                .compile()
+                .unwrap()
+                .needs();
             assert_eq!(n.stages.has(Stage::PreRequest), request);
             assert_eq!(n.stages.has(Stage::PreResponse), response);
             assert_eq!(n.request_body == BodyMode::None, !request);

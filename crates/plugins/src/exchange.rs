@@ -41,7 +41,11 @@ pub(crate) mod tests {
     use super::*;
 
     /// A request for tests of plugins.
-    pub(crate) fn request<'a>(method: &'a str, path: &'a str, headers: &'a Headers) -> Exchange<'a> {
+    pub(crate) fn request<'a>(
+        method: &'a str,
+        path: &'a str,
+        headers: &'a Headers,
+    ) -> Exchange<'a> {
         Exchange {
             request: RequestView {
                 method,

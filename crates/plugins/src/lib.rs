@@ -86,6 +86,12 @@ mod tests {
             assert!(block.chars().next().unwrap().is_ascii_lowercase());
             assert!(compile(kind, "{}").is_ok(), "{kind}");
         }
-        assert!(compile("Nope", "{}").err().unwrap().to_string().contains("RequestValidation"));
+        assert!(
+            compile("Nope", "{}")
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("RequestValidation")
+        );
     }
 }

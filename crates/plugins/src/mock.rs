@@ -10,7 +10,9 @@
 //! ```
 
 use crate::schema::{Header, check_pairs};
-use crate::{Compile, Edits, Exchange, InvalidSettings, LocalReply, Needs, Plugin, Stages, Verdict};
+use crate::{
+    Compile, Edits, Exchange, InvalidSettings, LocalReply, Needs, Plugin, Stages, Verdict,
+};
 use model::Stage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

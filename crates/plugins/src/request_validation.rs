@@ -56,7 +56,10 @@ pub struct BodyRule {
     pub json_schema: Option<JsonSchemaSettings>,
     /// Largest body, such as `1Mi`; more is 413. Default: 1Mi.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = r"^[0-9]+(\.[0-9]+)?(k|M|G|Ki|Mi|Gi)?$"))]
+    #[schemars(
+        length(max = 32),
+        regex(pattern = r"^[0-9]+(\.[0-9]+)?(k|M|G|Ki|Mi|Gi)?$")
+    )]
     pub max_size: Option<String>,
 }
 
@@ -159,8 +162,16 @@ mod tests {
     use crate::exchange::tests::request;
     use model::Headers;
 
-    fn code(settings: &str, query: Option<&str>, header: Option<&str>, body: &str) -> Option<&'static str> {
-        let ready = serde_json::from_str::<RequestValidation>(settings).unwrap().compile().unwrap();
+    fn code(
+        settings: &str,
+        query: Option<&str>,
+        header: Option<&str>,
+        body: &str,
+    ) -> Option<&'static str> {
+        let ready = serde_json::from_str::<RequestValidation>(settings)
+            .unwrap()
+            .compile()
+            .unwrap();
         let mut headers = Headers::default();
         if let Some(v) = header {
             headers.append("X-Request-ID", v.as_bytes()).unwrap();
@@ -204,7 +215,10 @@ mod tests {
     fn settings_that_cannot_work_are_named() {
         for (json, field) in [
             (r#"{"requiredHeaders":["a b"]}"#, "requiredHeaders[0]"),
-            (r#"{"query":[{"name":"v","pattern":"("}]}"#, "query[0].pattern"),
+            (
+                r#"{"query":[{"name":"v","pattern":"("}]}"#,
+                "query[0].pattern",
+            ),
             (r#"{"body":{"maxSize":"1Ti"}}"#, "body.maxSize"),
             (r#"{"body":{"jsonSchema":{"type":7}}}"#, "body.jsonSchema"),
         ] {

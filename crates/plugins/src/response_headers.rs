@@ -108,9 +108,15 @@ mod tests {
     fn refuses_what_cannot_stand_in_a_header() {
         for (json, field) in [
             (r#"{"set":[{"name":"a b","value":"1"}]}"#, "set[0].name"),
-            (r#"{"add":[{"name":"a","value":"1\r\nx: y"}]}"#, "add[0].value"),
+            (
+                r#"{"add":[{"name":"a","value":"1\r\nx: y"}]}"#,
+                "add[0].value",
+            ),
             (r#"{"remove":["a","c:d"]}"#, "remove[1]"),
-            (r#"{"set":[{"name":"content-length","value":"1"}]}"#, "set[0].name"),
+            (
+                r#"{"set":[{"name":"content-length","value":"1"}]}"#,
+                "set[0].name",
+            ),
         ] {
             let s: ResponseHeaders = serde_json::from_str(json).unwrap();
             assert_eq!(s.compile().err().unwrap().field, field, "{json}");

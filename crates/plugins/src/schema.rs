@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Header {
     /// Name of the field; case does not matter.
-    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"))]
+    #[schemars(
+        length(min = 1, max = 256),
+        regex(pattern = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$")
+    )]
     pub name: String,
     /// Value, without line breaks.
     #[schemars(length(max = 4096))]

@@ -108,7 +108,12 @@ mod tests {
             d.add(kind, key, Hash::of(body));
             d
         };
-        let all = [one(1, "a", b"x"), one(2, "a", b"x"), one(1, "b", b"x"), one(1, "a", b"y")];
+        let all = [
+            one(1, "a", b"x"),
+            one(2, "a", b"x"),
+            one(1, "b", b"x"),
+            one(1, "a", b"y"),
+        ];
         for (i, a) in all.iter().enumerate() {
             for b in &all[i + 1..] {
                 assert_ne!(a, b);

@@ -141,7 +141,14 @@ impl Store {
         self.changed.insert((next, id.clone()));
         let body = Bytes::from(body);
         let generation = next;
-        self.live.insert(id, Entry { generation, hash, body });
+        self.live.insert(
+            id,
+            Entry {
+                generation,
+                hash,
+                body,
+            },
+        );
         true
     }
 

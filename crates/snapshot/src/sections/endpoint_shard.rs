@@ -44,24 +44,30 @@ impl Section for EndpointShard {
         let (v4, rest4) = w.v4.as_chunks::<6>();
         let (v6, rest6) = w.v6.as_chunks::<18>();
         if !rest4.is_empty() || !rest6.is_empty() || w.flags.len() != v4.len() + v6.len() {
-            return Err(InvalidResource::new("endpoints", "columns of unequal length"));
+            return Err(InvalidResource::new(
+                "endpoints",
+                "columns of unequal length",
+            ));
         }
-        let v4 = v4.iter().map(|&[a, b, c, d, p, q]| {
-            (IpAddr::from([a, b, c, d]), u16::from_be_bytes([p, q]))
-        });
+        let v4 = v4
+            .iter()
+            .map(|&[a, b, c, d, p, q]| (IpAddr::from([a, b, c, d]), u16::from_be_bytes([p, q])));
         let v6 = v6.iter().map(|c| {
             let (address, port) = c.split_at(16);
             let address: [u8; 16] = address.try_into().unwrap_or_default(); // invariant: 18 bytes
             let port: [u8; 2] = port.try_into().unwrap_or_default();
             (IpAddr::from(address), u16::from_be_bytes(port))
         });
-        let endpoints = v4.chain(v6).zip(&w.flags).map(|((address, port), &f)| Endpoint {
-            address,
-            port,
-            ready: f & READY != 0,
-            serving: f & SERVING != 0,
-            terminating: f & TERMINATING != 0,
-        });
+        let endpoints = v4
+            .chain(v6)
+            .zip(&w.flags)
+            .map(|((address, port), &f)| Endpoint {
+                address,
+                port,
+                ready: f & READY != 0,
+                serving: f & SERVING != 0,
+                terminating: f & TERMINATING != 0,
+            });
         Ok(Self {
             service: w.service,
             endpoints: endpoints.collect(),

@@ -1,4 +1,6 @@
-use super::{InvalidResource, Kind, Section, hostname_from_wire, origin_from_wire, origin_to_wire, port};
+use super::{
+    InvalidResource, Kind, Section, hostname_from_wire, origin_from_wire, origin_to_wire, port,
+};
 use crate::pb;
 use model::listener::Caps;
 use model::{Listener, ListenerProtocol};
@@ -55,7 +57,10 @@ impl Section for Listener {
         let protocol = match w.protocol() {
             pb::listener::Protocol::Http => ListenerProtocol::Http,
             pb::listener::Protocol::Unspecified => {
-                return Err(InvalidResource::new("protocol", "is unknown to this data plane"));
+                return Err(InvalidResource::new(
+                    "protocol",
+                    "is unknown to this data plane",
+                ));
             }
         };
         Ok(Self {

@@ -32,7 +32,10 @@ impl InvalidResource {
 
 /// A resource over [`limits::RESOURCE_BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("takes {bytes} bytes of snapshot; at most {} are allowed: split the object", limits::RESOURCE_BYTES)]
+#[error(
+    "takes {bytes} bytes of snapshot; at most {} are allowed: split the object",
+    limits::RESOURCE_BYTES
+)]
 pub struct TooLarge {
     pub bytes: usize,
 }

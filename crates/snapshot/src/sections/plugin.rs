@@ -45,7 +45,12 @@ impl Section for Plugin {
             Ok(pb::plugin::Stage::PostRequest) => Some(Stage::PostRequest),
             Ok(pb::plugin::Stage::PreResponse) => Some(Stage::PreResponse),
             Ok(pb::plugin::Stage::PostResponse) => Some(Stage::PostResponse),
-            Err(_) => return Err(InvalidResource::new("stage", "is unknown to this data plane")),
+            Err(_) => {
+                return Err(InvalidResource::new(
+                    "stage",
+                    "is unknown to this data plane",
+                ));
+            }
         };
         Ok(Self {
             origin: origin_from_wire(w.origin)?,

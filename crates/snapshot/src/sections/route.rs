@@ -1,4 +1,7 @@
-use super::{InvalidResource, Kind, Section, hostname_from_wire, origin_from_wire, origin_to_wire, port, required};
+use super::{
+    InvalidResource, Kind, Section, hostname_from_wire, origin_from_wire, origin_to_wire, port,
+    required,
+};
 use crate::pb;
 use model::{
     Action, Backend, DirectResponse, HeaderEdits, HeaderMatch, Match, Method, PathMatch,
@@ -156,11 +159,15 @@ fn match_from_wire(w: pb::Match) -> Result<Match, InvalidResource> {
         Path::Prefix => PathMatch::Prefix(w.path),
         Path::Regex => PathMatch::Regex(w.path),
         Path::Unspecified => {
-            return Err(InvalidResource::new("rules.matches.path", "is of an unknown type"));
+            return Err(InvalidResource::new(
+                "rules.matches.path",
+                "is of an unknown type",
+            ));
         }
     };
     let method = |text: String| {
-        Method::parse(&text).ok_or_else(|| InvalidResource::new("rules.matches.methods", "is no token"))
+        Method::parse(&text)
+            .ok_or_else(|| InvalidResource::new("rules.matches.methods", "is no token"))
     };
     Ok(Match {
         path,
@@ -199,7 +206,10 @@ fn value_from_wire(w: pb::ValueMatch) -> Result<(String, ValueMatch), InvalidRes
         Type::Present => ValueMatch::Present,
         Type::Absent => ValueMatch::Absent,
         Type::Unspecified => {
-            return Err(InvalidResource::new("rules.matches", "a value match of an unknown type"));
+            return Err(InvalidResource::new(
+                "rules.matches",
+                "a value match of an unknown type",
+            ));
         }
     };
     Ok((w.name, value))

@@ -43,7 +43,10 @@ impl Section for Upstream {
             pb::upstream::Balance::RoundRobin => BalancePolicy::RoundRobin,
             pb::upstream::Balance::Weighted => BalancePolicy::Weighted,
             pb::upstream::Balance::Unspecified => {
-                return Err(InvalidResource::new("balance", "is unknown to this data plane"));
+                return Err(InvalidResource::new(
+                    "balance",
+                    "is unknown to this data plane",
+                ));
             }
         };
         let source = match w.service {

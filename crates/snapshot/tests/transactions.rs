@@ -1,0 +1,136 @@
+//! Transactions as messages: size of chunks, missing chunks, wrong bases, unknown kinds.
+
+use model::limits::CHUNK_BYTES;
+use prost::Message;
+use snapshot::pb::{Chunk, Resource};
+use snapshot::{ApplyError, Digest, Hash, Kind, Replica, Store};
+
+fn plugin_body(size: usize) -> Vec<u8> {
+    let plugin = snapshot::pb::Plugin {
+        origin: Some(Default::default()),
+        settings: "x".repeat(size),
+        ..Default::default()
+    };
+    plugin.encode_to_vec()
+}
+
+fn store(count: usize, size: usize) -> Store {
+    let mut store = Store::default();
+    store.update((0..count).map(|i| (Kind::Plugin, format!("p{i:04}"), Some(plugin_body(size)))));
+    store
+}
+
+#[test]
+fn chunks_are_small_and_only_the_last_commits() {
+    let chunks = store(40, 100_000).since(None).unwrap().into_chunks(7, 1);
+    assert!(chunks.len() >= 8);
+    for (i, chunk) in chunks.iter().enumerate() {
+        assert!(
+            chunk.encoded_len() <= CHUNK_BYTES,
+            "{}",
+            chunk.encoded_len()
+        );
+        assert_eq!((chunk.transaction, chunk.sequence), (7, i as u32));
+        assert_eq!(chunk.commit, i == chunks.len() - 1);
+    }
+    let mut replica = Replica::default();
+    let last = chunks.len() - 1;
+    for (i, chunk) in chunks.into_iter().enumerate() {
+        assert_eq!(replica.receive(chunk).unwrap().is_some(), i == last);
+        assert!(replica.is_empty(), "nothing takes effect before the commit");
+    }
+}
+
+#[test]
+fn a_missing_chunk_asks_for_everything() {
+    let chunks = store(40, 100_000).since(None).unwrap().into_chunks(1, 0);
+    let mut replica = Replica::default();
+    let without_second = chunks.into_iter().enumerate().filter(|(i, _)| *i != 1);
+    let mut results = without_second.map(|(_, chunk)| replica.receive(chunk).map(|s| s.is_some()));
+    assert_eq!(results.next(), Some(Ok(false)));
+    assert!(matches!(results.next(), Some(Err(ApplyError::Resync(_)))));
+}
+
+#[test]
+fn one_changed_resource_is_one_small_message() {
+    let mut store = store(1000, 500);
+    let held = store.cursor();
+    store.update([(Kind::Plugin, "p0500".into(), Some(plugin_body(501)))]);
+    let chunks = store.since(Some(held)).unwrap().into_chunks(2, 0);
+    assert_eq!(chunks.len(), 1);
+    assert_eq!(chunks[0].upsert.len(), 1);
+    assert!(chunks[0].encoded_len() < 700);
+}
+
+#[test]
+fn a_difference_on_another_base_is_refused() {
+    let mut store = store(2, 10);
+    let held = store.cursor();
+    store.update([(Kind::Plugin, "p0000".into(), None)]);
+    let chunk = store.since(Some(held)).unwrap().into_chunks(2, 0).remove(0);
+    let mut empty = Replica::default();
+    assert!(matches!(empty.receive(chunk), Err(ApplyError::Resync(_))));
+}
+
+#[test]
+fn a_cursor_older_than_the_tombstones_gets_everything() {
+    let mut store = store(2, 10);
+    let held = store.cursor();
+    store.update([(Kind::Plugin, "p0000".into(), None)]);
+    store.forget(store.cursor().generation);
+    assert!(store.since(Some(held)).unwrap().full);
+    assert_eq!(store.resume(held.digest), None);
+}
+
+#[test]
+fn updates_that_change_nothing_make_no_generation() {
+    let mut store = store(2, 10);
+    let before = store.cursor();
+    assert!(!store.update([
+        (Kind::Plugin, "p0000".into(), Some(plugin_body(10))),
+        (Kind::Route, "absent".into(), None),
+    ]));
+    assert_eq!(store.cursor(), before);
+    assert!(store.since(Some(before)).is_none());
+}
+
+#[test]
+fn what_comes_and_goes_between_two_looks_is_never_sent() {
+    let mut store = store(1, 10);
+    let held = store.cursor();
+    store.update([(Kind::Plugin, "x".into(), Some(plugin_body(1)))]);
+    store.update([(Kind::Plugin, "x".into(), None)]);
+    assert!(store.since(Some(held)).is_none());
+}
+
+#[test]
+fn an_unknown_kind_is_named_and_refuses_the_whole() {
+    let resource = |kind, key: &str, body: Vec<u8>| Resource {
+        kind,
+        key: key.into(),
+        hash: Hash::of(&body).0.to_vec(),
+        body: body.into(),
+    };
+    let mut digest = Digest::default();
+    let upsert = vec![
+        resource(Kind::Plugin as u32, "good", plugin_body(1)),
+        resource(4711, "new", vec![]),
+    ];
+    for r in &upsert {
+        digest.add(r.kind, &r.key, Hash::of(&r.body));
+    }
+    let chunk = Chunk {
+        commit: true,
+        full: true,
+        upsert,
+        result_digest: digest.to_bytes().to_vec(),
+        ..Default::default()
+    };
+    let mut replica = Replica::default();
+    let Err(ApplyError::Rejected { rejected, .. }) = replica.receive(chunk) else {
+        panic!("accepted")
+    };
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0].key, "new");
+    assert!(replica.is_empty());
+}
