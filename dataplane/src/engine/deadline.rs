@@ -1,0 +1,131 @@
+//! Deadlines: one timer a connection, moved as rarely as possible.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How long the upstream's side of an exchange may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A new connection, TLS included.
+    pub connect: Duration,
+    /// From the last byte of the request to the answer's head.
+    pub first_byte: Duration,
+    /// Between two bytes in either direction.
+    pub stream_idle: Duration,
+    /// The whole exchange, from the call of the relay on.
+    pub total: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            first_byte: Duration::from_secs(60),
+            stream_idle: Duration::from_secs(90),
+            total: None,
+        }
+    }
+}
+
+/// How long the client's side may take between exchanges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientTimeouts {
+    /// Without a byte, before and between requests.
+    pub idle: Duration,
+    /// From the first byte of a head to its last, whatever comes in between.
+    pub header: Duration,
+    /// For an answer of ours to leave while the client takes nothing, and between two bytes of a body that is read
+    /// outside the relay.
+    pub body: Duration,
+    /// For the rest of a request whose answer was early, before the connection serves another.
+    pub drain: Duration,
+    /// For a client to read the last answer on a connection that closes although more input came.
+    pub linger: Duration,
+}
+
+impl Default for ClientTimeouts {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(75),
+            header: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            drain: Duration::from_secs(2),
+            linger: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The deadline passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("deadline passed")]
+pub struct Elapsed;
+
+/// The one timer of a connection.
+///
+/// Moving a deadline back is free: the timer fires early once and goes to sleep again. Only a deadline before the
+/// time for which the timer is set costs the runtime anything.
+#[derive(Debug, Default)]
+pub struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    due: Option<Instant>,
+}
+
+impl Timer {
+    /// Sets the deadline of the phase that begins now.
+    pub fn arm(&mut self, due: Instant) {
+        self.due = Some(due);
+        if let Some(sleep) = &mut self.sleep
+            && due < sleep.deadline()
+        {
+            sleep.as_mut().reset(due);
+        }
+    }
+
+    /// No deadline.
+    pub fn disarm(&mut self) {
+        self.due = None;
+    }
+
+    /// Ready when the deadline has passed. To be polled after whatever it limits.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(due) = self.due else {
+            return Poll::Pending;
+        };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        while sleep.as_mut().poll(cx).is_ready() {
+            if sleep.deadline() >= due {
+                self.due = None;
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+
+    /// Runs `future` for at most `limit`.
+    ///
+    /// # Errors
+    /// [`Elapsed`] when it was not ready by then; it is dropped.
+    pub async fn within<F: Future>(
+        &mut self,
+        limit: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        let mut armed = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(value));
+            }
+            if !armed {
+                self.arm(Instant::now() + limit);
+                armed = true;
+            }
+            self.poll(cx).map(|()| Err(Elapsed))
+        })
+        .await
+    }
+}

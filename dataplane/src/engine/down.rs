@@ -1,0 +1,358 @@
+//! A client's side over HTTP/1.
+
+use super::deadline::{ClientTimeouts, Timer};
+use super::drain::Ticket;
+use super::fault::DownFault;
+use super::head::{Method, RequestHead, ResponseHead, Version};
+use super::io::{Io, Socket};
+use super::traits::Down;
+use crate::h1::Reject;
+use crate::h1::body::{Decoder, Piece};
+use crate::h1::encode::{self, AnswerTo, Encoder, LengthMismatch};
+use crate::h1::head::{Parsed, RequestParser};
+use bytes::{Buf, Bytes};
+use model::Headers;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Bytes of the next requests that are read while an answer is under way.
+const PIPELINE: usize = 16 << 10;
+/// Bytes of a request's rest that are read to save the connection after an early answer.
+const DRAIN: u64 = 64 << 10;
+/// Bytes that are read and dropped so that a client sees the last answer rather than a reset.
+const LINGER: usize = 256 << 10;
+
+/// An HTTP/1 connection from a client, and the exchange that it is in.
+#[derive(Debug)]
+pub struct H1Down<S: Socket> {
+    io: Io<S>,
+    timer: Timer,
+    timeouts: ClientTimeouts,
+    ticket: Ticket,
+    decoder: Decoder,
+    encoder: Encoder,
+    request: Request,
+    /// The current request's head has been read.
+    parsed: bool,
+    answered: Option<u16>,
+    /// The answer has been queued to its end.
+    ended: bool,
+    /// No other request is served after this one.
+    close: bool,
+}
+
+/// What the answer must know of the request.
+#[derive(Clone, Copy, Debug, Default)]
+struct Request {
+    to_head: bool,
+    http10: bool,
+    /// The client waits for 100 before it sends its body.
+    awaits_continue: bool,
+}
+
+/// What came next on a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Request,
+    Reject(Reject),
+    /// Nothing: the client is gone, has been idle too long, or the connection shall end.
+    Closed,
+}
+
+impl<S: Socket> H1Down<S> {
+    pub(crate) fn new(socket: S, timeouts: ClientTimeouts, ticket: Ticket) -> Self {
+        Self {
+            io: Io::new(socket),
+            timer: Timer::default(),
+            timeouts,
+            ticket,
+            decoder: Decoder::Done,
+            encoder: Encoder::Nothing,
+            request: Request::default(),
+            parsed: true,
+            answered: None,
+            ended: true,
+            close: false,
+        }
+    }
+
+    /// The client's transport.
+    pub fn socket(&self) -> &S {
+        &self.io.socket
+    }
+
+    /// No other request is served on this connection.
+    pub fn close_after_answer(&mut self) {
+        self.close = true;
+    }
+
+    /// Waits without a buffer for the first byte of a request; false when none shall come.
+    pub(crate) async fn wait(&mut self) -> bool {
+        let mut armed = false;
+        poll_fn(|cx| {
+            if !self.io.input.is_empty() {
+                return Poll::Ready(true);
+            }
+            if let Poll::Ready(read) = self.io.poll_fill(cx) {
+                return Poll::Ready(matches!(read, Ok(1..)));
+            }
+            if self.ticket.poll(cx) {
+                return Poll::Ready(false);
+            }
+            if !armed {
+                self.timer.arm(Instant::now() + self.timeouts.idle);
+                armed = true;
+            }
+            self.timer.poll(cx).map(|()| false)
+        })
+        .await
+    }
+
+    /// Reads the head of the next request; [`H1Down::wait`] has seen its first byte.
+    pub(crate) async fn next(&mut self, head: &mut RequestHead) -> Next {
+        self.decoder = Decoder::Done;
+        self.encoder = Encoder::Nothing;
+        self.request = Request::default();
+        self.answered = None;
+        self.ended = false;
+        self.parsed = false;
+        let mut parser = RequestParser::default();
+        let mut may_skip = true;
+        let mut armed = false;
+        poll_fn(|cx| {
+            loop {
+                // One empty line before a request is forgiven (RFC 9112 section 2.2).
+                if may_skip && self.io.input.starts_with(b"\r\n") {
+                    self.io.input.advance(2);
+                    may_skip = false;
+                }
+                if !self.io.input.is_empty() && !(may_skip && self.io.input == b"\r"[..]) {
+                    match parser.parse(&self.io.input, head) {
+                        Err(reject) => return Poll::Ready(Next::Reject(reject)),
+                        Ok(Some(parsed)) => {
+                            self.begin(parsed, head);
+                            return Poll::Ready(Next::Request);
+                        }
+                        Ok(None) => {}
+                    }
+                }
+                match self.io.poll_fill(cx) {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(_) => return Poll::Ready(Next::Closed),
+                    Poll::Pending => break,
+                }
+            }
+            if !armed {
+                self.timer.arm(Instant::now() + self.timeouts.header);
+                armed = true;
+            }
+            self.timer
+                .poll(cx)
+                .map(|()| Next::Reject(Reject::timeout("request head did not come in time")))
+        })
+        .await
+    }
+
+    fn begin(&mut self, parsed: Parsed, head: &RequestHead) {
+        self.io.input.advance(parsed.len);
+        self.decoder = Decoder::new(head.framing);
+        self.parsed = true;
+        self.request = Request {
+            to_head: head.method == Method::Head,
+            http10: head.version == Version::Http10,
+            awaits_continue: head.expects_continue,
+        };
+        self.close |= !parsed.keep_alive;
+    }
+
+    /// Whether the exchange is over and the connection can serve another.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.ended
+            && !self.close
+            && self.decoder.is_done()
+            && self.io.output.is_empty()
+            && !self.io.ended
+    }
+
+    /// Whether an answer has begun.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.answered.is_some()
+    }
+
+    /// After an early answer: reads the rest of the request, within bounds, so that the connection can be kept.
+    pub(crate) async fn drain(&mut self) {
+        if self.close || !self.ended || self.decoder.is_done() {
+            return;
+        }
+        let mut left = DRAIN;
+        let mut timer = std::mem::take(&mut self.timer);
+        let read = timer
+            .within(
+                self.timeouts.drain,
+                poll_fn(|cx| {
+                    loop {
+                        match ready!(self.poll_body(cx)) {
+                            Ok(Some(data)) if (data.len() as u64) < left => {
+                                left -= data.len() as u64
+                            }
+                            Ok(None) => return Poll::Ready(()),
+                            _ => {
+                                self.close = true;
+                                return Poll::Ready(());
+                            }
+                        }
+                    }
+                }),
+            )
+            .await;
+        self.timer = timer;
+        self.close |= read.is_err();
+    }
+
+    /// Ends the connection so that the client sees what was written: our direction first, then what it still sends
+    /// is dropped for a moment, because closing over unread bytes would be a reset that takes the answer with it.
+    pub(crate) async fn close(mut self) {
+        if self.answered.is_some() && !self.ended {
+            if matches!(self.encoder, Encoder::UntilClose) {
+                self.io.socket.reset_on_close();
+            }
+            return;
+        }
+        let mut timer = std::mem::take(&mut self.timer);
+        let io = &mut self.io;
+        let flushed = timer
+            .within(self.timeouts.body, poll_fn(|cx| io.poll_flush(cx)))
+            .await;
+        if !matches!(flushed, Ok(Ok(()))) || io.ended {
+            return;
+        }
+        let unread = !self.parsed
+            || !self.decoder.is_done()
+            || !io.input.is_empty()
+            || !io.socket.is_quiet();
+        if poll_fn(|cx| Pin::new(&mut io.socket).poll_shutdown(cx))
+            .await
+            .is_err()
+            || !unread
+        {
+            return;
+        }
+        let mut left = LINGER;
+        let rest = poll_fn(|cx| {
+            loop {
+                io.input.clear();
+                match ready!(io.poll_fill(cx)) {
+                    Ok(n @ 1..) if n < left => left -= n,
+                    _ => return Poll::Ready(()),
+                }
+            }
+        });
+        // Whether the client has finished or not, it had its moment.
+        let _ = timer.within(self.timeouts.linger, rest).await;
+    }
+}
+
+impl<S: Socket> Down for H1Down<S> {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, DownFault>> {
+        loop {
+            match self.decoder.next(&mut self.io.input) {
+                Ok(Piece::Data(data)) => {
+                    self.request.awaits_continue = false;
+                    return Poll::Ready(Ok(Some(data)));
+                }
+                Ok(Piece::End) => return Poll::Ready(Ok(None)),
+                Ok(Piece::More) => {}
+                Err(reject) => {
+                    self.close = true;
+                    return Poll::Ready(Err(DownFault::Reject(reject)));
+                }
+            }
+            match ready!(self.io.poll_fill(cx)) {
+                Ok(1..) => {}
+                _ => return Poll::Ready(Err(DownFault::Closed)),
+            }
+        }
+    }
+
+    fn take_trailers(&mut self) -> Option<Box<Headers>> {
+        self.decoder.take_trailers()
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<DownFault> {
+        while self.io.input.len() < PIPELINE {
+            match ready!(self.io.poll_fill(cx)) {
+                Ok(1..) => {}
+                _ => return Poll::Ready(DownFault::Closed),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn send_head(&mut self, head: &ResponseHead) {
+        debug_assert!(self.answered.is_none(), "one final head an exchange");
+        if head.is_informational() {
+            if head.status == 100 {
+                self.request.awaits_continue = false;
+            }
+            if !self.request.http10 {
+                encode::informational(head, self.io.output.end());
+            }
+            return;
+        }
+        // What is left of the request is read only when it is short for certain and coming for certain.
+        let rest_is_short = self.decoder.remaining().is_some_and(|n| n < DRAIN);
+        let rest_may_come = self.decoder.is_done() || !self.request.awaits_continue;
+        self.close |=
+            self.request.http10 || self.ticket.has_begun() || !rest_is_short || !rest_may_come;
+        let to = AnswerTo {
+            head: self.request.to_head,
+            http10: self.request.http10,
+            close: self.close,
+        };
+        self.encoder = encode::answer(head, to, self.io.output.end());
+        self.answered = Some(head.status);
+    }
+
+    fn send_body(&mut self, data: Bytes) -> Result<(), LengthMismatch> {
+        self.encoder.data(data, &mut self.io.output)
+    }
+
+    fn send_end(&mut self, trailers: Option<&Headers>) -> Result<(), LengthMismatch> {
+        self.encoder.end(trailers, &mut self.io.output)?;
+        self.ended = true;
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DownFault>> {
+        self.io.poll_flush(cx).map_err(|_| DownFault::Closed)
+    }
+
+    fn queued(&self) -> usize {
+        self.io.output.len()
+    }
+
+    fn is_full(&self) -> bool {
+        self.io.output.is_full()
+    }
+
+    fn give_up_body(&mut self) {
+        while let Ok(Piece::Data(_)) = self.decoder.next(&mut self.io.input) {
+            self.request.awaits_continue = false;
+        }
+    }
+
+    fn answered(&self) -> Option<u16> {
+        self.answered
+    }
+
+    fn timer(&mut self) -> &mut Timer {
+        &mut self.timer
+    }
+
+    fn patience(&self) -> Duration {
+        self.timeouts.body
+    }
+}

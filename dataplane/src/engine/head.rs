@@ -1,0 +1,213 @@
+//! The heads of a request and of an answer above the codec: parsed, sanitised, free of connection matters.
+//!
+//! `Connection` and the fields it names, `Transfer-Encoding`, `Content-Length`, `TE`, `Trailer`, `Upgrade` and their
+//! like never stand in `headers`: the codec reads them into `framing` and its own state and writes them anew.
+
+use super::sanitize::Host;
+use model::Headers;
+
+/// A request method (RFC 9110 section 9.1): a case-sensitive token of at most [`Method::MAX`] bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Method {
+    #[default]
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Options,
+    Patch,
+    Trace,
+    /// An extension method. Never the name of one of the others.
+    Other(Box<str>),
+}
+
+impl Method {
+    /// Longest accepted name; the longest registered one has 17.
+    pub const MAX: usize = 32;
+
+    /// `None` when `text` is not a token of at most [`Method::MAX`] bytes.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "POST" => Self::Post,
+            "PUT" => Self::Put,
+            "DELETE" => Self::Delete,
+            "OPTIONS" => Self::Options,
+            "PATCH" => Self::Patch,
+            "TRACE" => Self::Trace,
+            other if other.len() <= Self::MAX && model::headers::is_token(other.as_bytes()) => {
+                Self::Other(other.into())
+            }
+            _ => return None,
+        })
+    }
+
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Patch => "PATCH",
+            Self::Trace => "TRACE",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Whether repeating a request does no more than sending it once (RFC 9110 section 9.2.2).
+    pub fn is_idempotent(&self) -> bool {
+        matches!(
+            self,
+            Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace
+        )
+    }
+}
+
+/// The version in which the other side speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    Http10,
+    #[default]
+    Http11,
+}
+
+/// How long a body is, as its sender announced it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// No body. On a request: no framing field either.
+    #[default]
+    Empty,
+    /// Exactly so many bytes; zero is allowed. On an answer to HEAD and on 304: what a GET would get.
+    Length(u64),
+    /// Unknown length, with a mark at the end (chunked, or an HTTP/2 stream).
+    Chunked,
+    /// Unknown length, ended by the end of the connection. Answers only.
+    UntilClose,
+}
+
+/// A request as it stands after the edge gate. Reused from request to request on a connection.
+#[derive(Clone, Debug, Default)]
+pub struct RequestHead {
+    pub method: Method,
+    /// Path in its one normal form, and query.
+    pub target: Target,
+    /// Canonical host and port of the request; the empty host for an HTTP/1.0 request without one.
+    pub host: Host,
+    pub version: Version,
+    /// End-to-end fields. `host` is among them, in canonical form, and is what the upstream will get.
+    pub headers: Headers,
+    /// How the body goes to the upstream. Whoever changes a body's length on the way sets this to
+    /// [`Framing::Chunked`] before relaying.
+    pub framing: Framing,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+}
+
+impl RequestHead {
+    /// Empties all parts and keeps their buffers.
+    pub fn clear(&mut self) {
+        self.method = Method::Get;
+        self.target.clear();
+        self.host.clear();
+        self.version = Version::Http11;
+        self.headers.clear();
+        self.framing = Framing::Empty;
+        self.expects_continue = false;
+    }
+
+    pub fn path(&self) -> &str {
+        self.target.path()
+    }
+
+    /// The query without its `?`; `Some("")` for a bare `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.target.query()
+    }
+}
+
+/// Path and query in one buffer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    text: String,
+    /// Where the path ends: at the end of `text`, or before a `?`.
+    path_len: usize,
+}
+
+impl Target {
+    pub fn path(&self) -> &str {
+        self.text.get(..self.path_len).unwrap_or_default()
+    }
+
+    /// The query without its `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.text.get(self.path_len + 1..)
+    }
+
+    /// Path and query as they go on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Replaces the path; the query stays. The caller vouches for the form: it must have passed
+    /// [`sanitize::path`](super::sanitize::path) or come from checked configuration.
+    pub fn set_path(&mut self, path: &str) {
+        self.text.replace_range(..self.path_len, path);
+        self.path_len = path.len();
+    }
+
+    /// Replaces or removes the query; the path stays. The caller vouches for the form, see
+    /// [`sanitize::query`](super::sanitize::query).
+    pub fn set_query(&mut self, query: Option<&str>) {
+        self.text.truncate(self.path_len);
+        if let Some(query) = query {
+            self.text.push('?');
+            self.text.push_str(query);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.text.clear();
+        self.path_len = 0;
+    }
+
+    /// The buffer, emptied, for a path that is written piece by piece; [`Target::path_done`] must follow.
+    pub(crate) fn start_path(&mut self) -> &mut String {
+        self.clear();
+        &mut self.text
+    }
+
+    pub(crate) fn path_done(&mut self) {
+        self.path_len = self.text.len();
+    }
+}
+
+/// An answer. Reused from request to request on a connection. There is no reason phrase: the codec writes the
+/// registered one.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseHead {
+    /// 100 to 999.
+    pub status: u16,
+    pub version: Version,
+    /// End-to-end fields.
+    pub headers: Headers,
+    /// How the body comes. Whoever changes a body's length on the way sets this to [`Framing::Chunked`].
+    pub framing: Framing,
+}
+
+impl ResponseHead {
+    /// Begins an answer of our own: no fields, no body.
+    pub fn reset(&mut self, status: u16) {
+        self.status = status;
+        self.version = Version::Http11;
+        self.headers.clear();
+        self.framing = Framing::Length(0);
+    }
+
+    pub fn is_informational(&self) -> bool {
+        self.status < 200
+    }
+}

@@ -1,0 +1,111 @@
+//! One connection's bytes: a borrowed read buffer, a write queue, and a socket underneath.
+
+use super::buffers;
+use super::outbox::Outbox;
+use bytes::BytesMut;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// What the engine asks of a connection's transport, plain or encrypted.
+pub trait Socket: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Makes the coming close a reset, so that a body that ends with its connection does not look complete.
+    fn reset_on_close(&self) {}
+
+    /// Whether nothing has arrived and the other side has not closed, as far as is known without waiting. An idle
+    /// upstream connection on which something arrived is out of step and must not be used.
+    fn is_quiet(&self) -> bool;
+}
+
+impl Socket for TcpStream {
+    fn reset_on_close(&self) {
+        // Fails only on a dead socket, which needs no reset.
+        let _ = self.set_zero_linger();
+    }
+
+    fn is_quiet(&self) -> bool {
+        // No system call as long as the reactor has seen no event.
+        matches!(self.try_read(&mut [0u8; 1]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+/// A transport with its buffers, which are borrowed from the thread's stock only while they hold something.
+#[derive(Debug)]
+pub(crate) struct Io<S> {
+    pub(crate) socket: S,
+    /// Bytes that have arrived and are not consumed.
+    pub(crate) input: BytesMut,
+    /// Bytes that wait to leave.
+    pub(crate) output: Outbox,
+    /// The other side has ended its direction.
+    pub(crate) ended: bool,
+}
+
+/// Room below which a read buffer is renewed first.
+const MIN_ROOM: usize = 2 << 10;
+
+impl<S: Socket> Io<S> {
+    pub(crate) fn new(socket: S) -> Self {
+        Self {
+            socket,
+            input: BytesMut::new(),
+            output: Outbox::default(),
+            ended: false,
+        }
+    }
+
+    /// Reads once behind what is in `input`. Zero: the other side has ended. Cancel safe.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.ended {
+            return Poll::Ready(Ok(0));
+        }
+        if self.input.capacity() == 0 {
+            self.input = buffers::take_read();
+        } else if self.input.capacity() - self.input.len() < MIN_ROOM {
+            self.input.reserve(buffers::READ);
+        }
+        let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.input);
+        match read {
+            Poll::Pending => {
+                self.park_input();
+                Poll::Pending
+            }
+            Poll::Ready(result) => {
+                self.ended |= !matches!(result, Ok(1..));
+                Poll::Ready(result)
+            }
+        }
+    }
+
+    /// Writes until nothing waits. Cancel safe.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.output.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !self.output.is_empty() {
+            let (slices, n) = self.output.slices();
+            let socket = Pin::new(&mut self.socket);
+            let written = match slices.get(..n) {
+                Some([one]) => ready!(socket.poll_write(cx, one))?,
+                Some(several) => ready!(socket.poll_write_vectored(cx, several))?,
+                None => 0,
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.output.advance(written);
+        }
+        self.output.park();
+        // A no-op for TCP; TLS writes its last record here.
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    /// Gives an empty read buffer back.
+    pub(crate) fn park_input(&mut self) {
+        if self.input.is_empty() {
+            buffers::put_read(std::mem::take(&mut self.input));
+        }
+    }
+}

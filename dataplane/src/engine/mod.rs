@@ -1,0 +1,33 @@
+//! The engine: connections, exchanges and their relay, below everything that knows routes.
+//!
+//! Reading order: [`head`] (what a request is here), [`traits`] (the seam between client's and upstream's side),
+//! [`relay`](mod@relay) (one exchange), [`conn`] (a client's connection), [`pool`] (idle upstream connections).
+//! `down` and `up` are the two sides over HTTP/1; [`sanitize`] is the edge gate's grammar of path and host.
+
+mod buffers;
+pub mod conn;
+pub(crate) mod date;
+pub mod deadline;
+mod down;
+pub mod drain;
+pub mod fault;
+pub mod head;
+mod io;
+pub mod outbox;
+pub mod pool;
+pub mod relay;
+pub mod sanitize;
+pub mod traits;
+mod up;
+
+pub use conn::{ConnConfig, ConnInfo, Exchange, Outcome, Service, serve_connection};
+pub use deadline::{ClientTimeouts, Elapsed, Timeouts, Timer};
+pub use down::H1Down;
+pub use fault::{DownFault, Fault, Progress, UpFault};
+pub use head::{Framing, Method, RequestHead, ResponseHead, Target, Version};
+pub use io::Socket;
+pub use pool::{Pool, PoolConfig, PoolCounters, PoolKey};
+pub use relay::relay;
+pub use sanitize::Host;
+pub use traits::{Abort, BodyTap, Down, DownExt, Up};
+pub use up::H1Up;

@@ -1,0 +1,404 @@
+//! Idle upstream connections of one worker thread.
+//!
+//! The last connection put back is the first taken, so that the surplus of a busy minute grows old and goes. Bounds:
+//! so many a key, so many altogether (the oldest of all makes room), so long idle, so many exchanges each. A
+//! connection is looked at when it is taken, without a system call while nothing has happened on it.
+
+use super::deadline::Timer;
+use super::fault::UpFault;
+use super::io::Socket;
+use super::up::H1Up;
+use hashbrown::HashMap;
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// What two exchanges must have in common to share a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolKey {
+    pub address: SocketAddr,
+    /// Identity of everything that made the TLS session what it is (names, CA, client certificate, protocols); 0 for
+    /// a plain connection.
+    pub tls: u64,
+}
+
+/// Bounds of one thread's pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Idle connections of one key.
+    pub per_key: usize,
+    /// Idle connections altogether.
+    pub total: usize,
+    /// How long one may be idle.
+    pub idle: Duration,
+    /// Exchanges on one connection.
+    pub uses: u32,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            per_key: 128,
+            total: 1024,
+            idle: Duration::from_secs(60),
+            uses: 10_000,
+        }
+    }
+}
+
+/// Counted since the start; shared between threads.
+#[derive(Debug, Default)]
+pub struct PoolCounters {
+    /// Connections opened.
+    pub opened: AtomicU64,
+    /// Connects that failed or timed out.
+    pub failed: AtomicU64,
+    /// Exchanges that found an idle connection.
+    pub reused: AtomicU64,
+    /// Idle connections closed because a bound was reached.
+    pub evicted: AtomicU64,
+    /// Idle connections closed because of their age.
+    pub expired: AtomicU64,
+    /// Idle connections that the upstream had closed or written to.
+    pub dead: AtomicU64,
+    /// Idle connections at the moment.
+    pub idle: AtomicU64,
+}
+
+/// What is kept about a connection between two exchanges.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Idle {
+    /// Exchanges so far.
+    pub(crate) uses: u32,
+}
+
+/// Where a connection goes when its exchange is over.
+#[derive(Debug)]
+pub(crate) struct Home<S: Socket> {
+    pool: Rc<Pool<S>>,
+    key: PoolKey,
+}
+
+impl<S: Socket> Home<S> {
+    pub(crate) fn put(self, socket: S, idle: Idle) {
+        self.pool.put(
+            self.key,
+            socket,
+            Idle {
+                uses: idle.uses + 1,
+            },
+        );
+    }
+}
+
+/// The idle connections of one thread.
+#[derive(Debug)]
+pub struct Pool<S> {
+    config: PoolConfig,
+    counters: Arc<PoolCounters>,
+    inner: RefCell<Inner<S>>,
+}
+
+/// Slots in two lists each: by age over all keys, and by age within a key. Both newest first.
+#[derive(Debug)]
+struct Inner<S> {
+    slots: Vec<Slot<S>>,
+    free: Vec<usize>,
+    keys: HashMap<PoolKey, List, foldhash::fast::RandomState>,
+    all: List,
+}
+
+#[derive(Debug)]
+struct Slot<S> {
+    /// `None` while the slot is free.
+    entry: Option<Entry<S>>,
+    in_all: Link,
+    in_key: Link,
+}
+
+#[derive(Debug)]
+struct Entry<S> {
+    key: PoolKey,
+    socket: S,
+    idle: Idle,
+    since: Instant,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    newer: Option<usize>,
+    older: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct List {
+    newest: Option<usize>,
+    oldest: Option<usize>,
+    len: usize,
+}
+
+impl<S> Default for Inner<S> {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            keys: HashMap::default(),
+            all: List::default(),
+        }
+    }
+}
+
+impl<S> Inner<S> {
+    /// Inserts at the newest end of a list.
+    fn link(&mut self, list: List, at: usize, link: fn(&mut Slot<S>) -> &mut Link) -> List {
+        if let Some(newest) = list.newest.and_then(|n| self.slots.get_mut(n)) {
+            link(newest).newer = Some(at);
+        }
+        if let Some(slot) = self.slots.get_mut(at) {
+            *link(slot) = Link {
+                newer: None,
+                older: list.newest,
+            };
+        }
+        List {
+            newest: Some(at),
+            oldest: list.oldest.or(Some(at)),
+            len: list.len + 1,
+        }
+    }
+
+    fn unlink(&mut self, mut list: List, at: usize, link: fn(&mut Slot<S>) -> &mut Link) -> List {
+        let Some(Link { newer, older }) = self.slots.get_mut(at).map(|s| *link(s)) else {
+            return list;
+        };
+        match newer.and_then(|n| self.slots.get_mut(n)) {
+            Some(slot) => link(slot).older = older,
+            None => list.newest = older,
+        }
+        match older.and_then(|o| self.slots.get_mut(o)) {
+            Some(slot) => link(slot).newer = newer,
+            None => list.oldest = newer,
+        }
+        list.len -= 1;
+        list
+    }
+
+    fn insert(&mut self, entry: Entry<S>) {
+        let key = entry.key;
+        let slot = Slot {
+            entry: Some(entry),
+            in_all: Link::default(),
+            in_key: Link::default(),
+        };
+        let at = match self.free.pop() {
+            Some(at) => at,
+            None => self.slots.len(),
+        };
+        match self.slots.get_mut(at) {
+            Some(free) => *free = slot,
+            None => self.slots.push(slot),
+        }
+        self.all = self.link(self.all, at, |s| &mut s.in_all);
+        let of_key = self.keys.get(&key).copied().unwrap_or_default();
+        let of_key = self.link(of_key, at, |s| &mut s.in_key);
+        self.keys.insert(key, of_key);
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Entry<S>> {
+        let entry = self.slots.get_mut(at)?.entry.take()?;
+        self.all = self.unlink(self.all, at, |s| &mut s.in_all);
+        let of_key = self.keys.get(&entry.key).copied().unwrap_or_default();
+        let of_key = self.unlink(of_key, at, |s| &mut s.in_key);
+        if of_key.len == 0 {
+            self.keys.remove(&entry.key);
+        } else {
+            self.keys.insert(entry.key, of_key);
+        }
+        self.free.push(at);
+        Some(entry)
+    }
+
+    fn entry(&self, at: usize) -> Option<&Entry<S>> {
+        self.slots.get(at)?.entry.as_ref()
+    }
+}
+
+impl<S: Socket> Pool<S> {
+    pub fn new(config: PoolConfig, counters: Arc<PoolCounters>) -> Rc<Self> {
+        Rc::new(Self {
+            config,
+            counters,
+            inner: RefCell::default(),
+        })
+    }
+
+    /// The newest idle connection to `key` that is still good.
+    pub fn take(self: &Rc<Self>, key: PoolKey) -> Option<H1Up<S>> {
+        loop {
+            let entry = {
+                let mut inner = self.inner.borrow_mut();
+                let at = inner.keys.get(&key)?.newest?;
+                inner.remove(at)?
+            };
+            self.counters.idle.fetch_sub(1, Relaxed);
+            if !entry.socket.is_quiet() {
+                self.counters.dead.fetch_add(1, Relaxed);
+            } else if entry.since.elapsed() > self.config.idle {
+                self.counters.expired.fetch_add(1, Relaxed);
+            } else {
+                self.counters.reused.fetch_add(1, Relaxed);
+                return Some(self.adopt(key, entry.socket, entry.idle));
+            }
+        }
+    }
+
+    /// An exchange on a connection that has just been opened; it comes back to this pool.
+    pub fn adopt_new(self: &Rc<Self>, key: PoolKey, socket: S) -> H1Up<S> {
+        self.counters.opened.fetch_add(1, Relaxed);
+        self.adopt(key, socket, Idle::default())
+    }
+
+    fn adopt(self: &Rc<Self>, key: PoolKey, socket: S, idle: Idle) -> H1Up<S> {
+        H1Up::on(
+            socket,
+            Some(Home {
+                pool: self.clone(),
+                key,
+            }),
+            idle,
+        )
+    }
+
+    fn put(&self, key: PoolKey, socket: S, idle: Idle) {
+        if idle.uses >= self.config.uses || self.config.per_key == 0 || self.config.total == 0 {
+            return;
+        }
+        let mut inner = self.inner.borrow_mut();
+        let of_key = inner.keys.get(&key).copied().unwrap_or_default();
+        let surplus = if of_key.len >= self.config.per_key {
+            of_key.oldest
+        } else if inner.all.len >= self.config.total {
+            inner.all.oldest
+        } else {
+            None
+        };
+        let evicted = surplus.and_then(|at| inner.remove(at));
+        inner.insert(Entry {
+            key,
+            socket,
+            idle,
+            since: Instant::now(),
+        });
+        drop(inner);
+        match evicted {
+            Some(_) => self.counters.evicted.fetch_add(1, Relaxed),
+            None => self.counters.idle.fetch_add(1, Relaxed),
+        };
+    }
+
+    /// Closes the connections that have been idle too long or that the upstream has closed.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        let mut inner = self.inner.borrow_mut();
+        let mut next = inner.all.oldest;
+        while let Some(at) = next {
+            next = inner.slots.get(at).and_then(|s| s.in_all.newer);
+            let Some(entry) = inner.entry(at) else { break };
+            let counter = if now.duration_since(entry.since) > self.config.idle {
+                &self.counters.expired
+            } else if !entry.socket.is_quiet() {
+                &self.counters.dead
+            } else {
+                continue;
+            };
+            counter.fetch_add(1, Relaxed);
+            self.counters.idle.fetch_sub(1, Relaxed);
+            inner.remove(at);
+        }
+    }
+
+    /// Closes all idle connections to `key`: its endpoint is gone.
+    pub fn forget(&self, key: PoolKey) {
+        let mut inner = self.inner.borrow_mut();
+        while let Some(at) = inner.keys.get(&key).and_then(|l| l.newest) {
+            inner.remove(at);
+            self.counters.idle.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Idle connections of this thread.
+    pub fn len(&self) -> usize {
+        self.inner.borrow().all.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sweeps from time to time as long as the pool lives. To be called within the thread's `LocalSet`.
+    pub fn start_sweeper(self: &Rc<Self>) {
+        const PERIOD: Duration = Duration::from_secs(5);
+        let pool: Weak<Self> = Rc::downgrade(self);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(PERIOD).await;
+                let Some(pool) = pool.upgrade() else { return };
+                pool.sweep();
+            }
+        });
+    }
+}
+
+impl Pool<TcpStream> {
+    /// Opens a plain connection.
+    ///
+    /// # Errors
+    /// [`UpFault::Connect`] or [`UpFault::ConnectTimeout`].
+    pub async fn connect(
+        self: &Rc<Self>,
+        key: PoolKey,
+        limit: Duration,
+        timer: &mut Timer,
+    ) -> Result<H1Up<TcpStream>, UpFault> {
+        let fault = match timer.within(limit, TcpStream::connect(key.address)).await {
+            Ok(Ok(socket)) => {
+                // Without it answers are only slower.
+                let _ = socket.set_nodelay(true);
+                return Ok(self.adopt_new(key, socket));
+            }
+            Ok(Err(e)) => UpFault::Connect(e.kind()),
+            Err(_) => UpFault::ConnectTimeout,
+        };
+        self.counters.failed.fetch_add(1, Relaxed);
+        Err(fault)
+    }
+
+    /// An idle connection, or a new one.
+    ///
+    /// # Errors
+    /// See [`Pool::connect`].
+    pub async fn checkout(
+        self: &Rc<Self>,
+        key: PoolKey,
+        limit: Duration,
+        timer: &mut Timer,
+    ) -> Result<H1Up<TcpStream>, UpFault> {
+        match self.take(key) {
+            Some(up) => Ok(up),
+            None => self.connect(key, limit, timer).await,
+        }
+    }
+}
+
+impl<S> Drop for Pool<S> {
+    fn drop(&mut self) {
+        self.counters
+            .idle
+            .fetch_sub(self.inner.get_mut().all.len as u64, Relaxed);
+    }
+}

@@ -1,0 +1,251 @@
+//! One exchange: the request to the upstream, the answer to the client, both bodies at once.
+//!
+//! A turn moves what can be moved in each direction, then writes out both queues, until nothing more can be done
+//! without waiting. Consequences:
+//!
+//! - A head and the first bytes of its body leave in one write.
+//! - An early answer wins: it is read in every turn, also while the request's body still comes.
+//! - Back-pressure: a side whose queue is full is not fed, so its source is not read. The other direction goes on;
+//!   an upstream that answers while it reads cannot lock up with us.
+//! - Whoever keeps the exchange waiting longer than its timeout is named by the fault.
+
+use super::deadline::Timeouts;
+use super::fault::{DownFault, Fault, Progress, UpFault};
+use super::head::{Framing, RequestHead, ResponseHead};
+use super::traits::{BodyTap, Down, Up};
+use crate::h1::encode::LengthMismatch;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use tokio::time::Instant;
+
+/// Relays one exchange. `request` has been routed and edited; `answer` is overwritten.
+///
+/// On success the answer has left completely; a request that was answered before its end is left to the caller's
+/// connection loop. On failure with [`Progress::answered`] unset nothing final has reached the client: answer
+/// locally, or try again as [`UpFault`] and [`Progress`] allow. With it set only the connection can be cut.
+///
+/// # Errors
+/// See [`Fault`].
+pub async fn relay<D: Down, U: Up, T: BodyTap>(
+    down: &mut D,
+    mut up: U,
+    request: &RequestHead,
+    answer: &mut ResponseHead,
+    tap: &mut T,
+    timeouts: &Timeouts,
+    progress: &mut Progress,
+) -> Result<(), Fault> {
+    up.send_head(request);
+    let mut relay = Relay {
+        down,
+        up: Some(up),
+        answer,
+        tap,
+        timeouts,
+        progress,
+        has_body: !matches!(request.framing, Framing::Empty | Framing::Length(0)),
+        answer_ended: false,
+        upload_fault: None,
+        total: None,
+        waiting: Waiting::Fresh,
+    };
+    let result = poll_fn(|cx| relay.poll(cx)).await;
+    relay.down.timer().disarm();
+    result
+}
+
+/// What the armed deadline is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// No deadline is armed, or something moved since.
+    Fresh,
+    Armed,
+}
+
+struct Relay<'a, D, U, T> {
+    down: &'a mut D,
+    /// Gone as soon as the upstream's part is over.
+    up: Option<U>,
+    answer: &'a mut ResponseHead,
+    tap: &'a mut T,
+    timeouts: &'a Timeouts,
+    progress: &'a mut Progress,
+    has_body: bool,
+    answer_ended: bool,
+    /// The upstream takes no more of the request. Its answer may still be on the way.
+    upload_fault: Option<UpFault>,
+    total: Option<Instant>,
+    waiting: Waiting,
+}
+
+impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        loop {
+            let moved = self.turn(cx)?;
+            if self.answer_ended && self.down.queued() == 0 {
+                self.progress.response_complete = true;
+                return Poll::Ready(Ok(()));
+            }
+            if !moved {
+                break;
+            }
+            self.waiting = Waiting::Fresh;
+        }
+        if self.waiting == Waiting::Fresh {
+            self.arm();
+            self.waiting = Waiting::Armed;
+        }
+        self.down.timer().poll(cx).map(|()| Err(self.timed_out()))
+    }
+
+    /// Moves what can be moved without waiting; says whether anything did.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
+        let mut moved = self.request(cx)?;
+        moved |= self.response(cx)?;
+        if let Some(up) = &mut self.up
+            && self.upload_fault.is_none()
+            && up.has_queued()
+        {
+            let full = up.is_full();
+            match up.poll_flush(cx) {
+                Poll::Ready(Ok(())) => moved |= full,
+                // Perhaps it has answered and closed: look for the answer first.
+                Poll::Ready(Err(fault)) => {
+                    self.upload_fault = Some(fault);
+                    moved = true;
+                }
+                Poll::Pending => {}
+            }
+        }
+        let full = self.down.is_full();
+        if self.down.queued() > 0 && self.down.poll_flush(cx).map_err(Fault::Down)?.is_ready() {
+            moved |= full;
+        }
+        Ok(moved)
+    }
+
+    /// Client to upstream.
+    fn request(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
+        let mut moved = false;
+        if !self.progress.request_complete && !self.has_body {
+            if let Some(up) = &mut self.up {
+                up.send_end(None).map_err(length)?;
+            }
+            self.progress.request_complete = true;
+            moved = true;
+        }
+        while let Some(up) = &mut self.up
+            && !self.progress.request_complete
+            && self.upload_fault.is_none()
+            && !up.is_full()
+        {
+            let Poll::Ready(piece) = self.down.poll_body(cx).map_err(Fault::Down)? else {
+                return Ok(moved);
+            };
+            moved = true;
+            match piece {
+                Some(data) => {
+                    self.progress.request_bytes += data.len() as u64;
+                    let data = self.tap.request_chunk(data).map_err(|_| Fault::Aborted)?;
+                    up.send_body(data).map_err(length)?;
+                }
+                None => {
+                    let trailers = self.down.take_trailers();
+                    up.send_end(trailers.as_deref()).map_err(length)?;
+                    self.progress.request_complete = true;
+                }
+            }
+        }
+        if self.progress.request_complete
+            && let Poll::Ready(fault) = self.down.poll_gone(cx)
+        {
+            return Err(Fault::Down(fault));
+        }
+        Ok(moved)
+    }
+
+    /// Upstream to client.
+    fn response(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
+        let mut moved = false;
+        while let Some(up) = &mut self.up
+            && !self.down.is_full()
+        {
+            if self.progress.answered.is_none() {
+                match up.poll_head(cx, self.answer) {
+                    Poll::Pending => return Ok(moved),
+                    Poll::Ready(Err(fault)) => {
+                        return Err(Fault::Up(self.upload_fault.unwrap_or(fault)));
+                    }
+                    Poll::Ready(Ok(())) => {}
+                }
+                moved = true;
+                if !self.answer.is_informational() {
+                    self.progress.first_byte = Some(Instant::now());
+                    self.tap
+                        .response_head(self.answer)
+                        .map_err(|_| Fault::Aborted)?;
+                    self.progress.answered = Some(self.answer.status);
+                }
+                self.down.send_head(self.answer);
+                continue;
+            }
+            let Poll::Ready(piece) = up.poll_body(cx).map_err(Fault::Up)? else {
+                return Ok(moved);
+            };
+            moved = true;
+            match piece {
+                Some(data) => {
+                    self.progress.response_bytes += data.len() as u64;
+                    let data = self.tap.response_chunk(data).map_err(|_| Fault::Aborted)?;
+                    self.down.send_body(data).map_err(length)?;
+                }
+                None => {
+                    let trailers = up.take_trailers();
+                    self.down.send_end(trailers.as_deref()).map_err(length)?;
+                    self.answer_ended = true;
+                    // The upstream is free for the next exchange while the client still reads this one.
+                    if let Some(up) = self.up.take()
+                        && self.progress.request_complete
+                        && self.upload_fault.is_none()
+                    {
+                        up.release();
+                    }
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Sets the deadline for what is awaited now.
+    fn arm(&mut self) {
+        let now = Instant::now();
+        let awaits_head = self.progress.answered.is_none() && self.progress.request_complete;
+        let mut due = now
+            + if awaits_head {
+                self.timeouts.first_byte
+            } else {
+                self.timeouts.stream_idle
+            };
+        if let Some(total) = self.timeouts.total {
+            due = due.min(*self.total.get_or_insert(now + total));
+        }
+        self.down.timer().arm(due);
+    }
+
+    /// Who kept the exchange waiting.
+    fn timed_out(&self) -> Fault {
+        if self.total.is_some_and(|total| Instant::now() >= total) {
+            return Fault::Total;
+        }
+        let up_is_stuck = self.up.as_ref().is_some_and(|up| up.has_queued());
+        if self.down.queued() > 0 || (!self.progress.request_complete && !up_is_stuck) {
+            Fault::Down(DownFault::Timeout)
+        } else {
+            Fault::Up(UpFault::Timeout)
+        }
+    }
+}
+
+fn length(_: LengthMismatch) -> Fault {
+    Fault::Length
+}

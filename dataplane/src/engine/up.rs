@@ -1,0 +1,181 @@
+//! An upstream's side over HTTP/1.
+
+use super::fault::UpFault;
+use super::head::{Method, RequestHead, ResponseHead};
+use super::io::{Io, Socket};
+use super::pool::{Home, Idle};
+use super::traits::Up;
+use crate::h1::body::{Decoder, Piece};
+use crate::h1::encode::{self, Encoder, LengthMismatch};
+use crate::h1::response::ResponseParser;
+use bytes::{Buf, Bytes};
+use model::Headers;
+use std::task::{Context, Poll, ready};
+
+/// Informational heads before one final head; more is an upstream that has lost its way.
+const MAX_INFORMATIONAL: u8 = 16;
+
+/// One exchange on an HTTP/1 connection to an upstream.
+#[derive(Debug)]
+pub struct H1Up<S: Socket> {
+    io: Io<S>,
+    home: Option<Home<S>>,
+    idle: Idle,
+    encoder: Encoder,
+    decoder: Decoder,
+    parser: ResponseParser,
+    to_head: bool,
+    informational: u8,
+    /// At least one byte of an answer has arrived.
+    received: bool,
+    /// The request has been queued completely.
+    sent: bool,
+    /// The final head has come and allows another request.
+    keep_alive: bool,
+}
+
+impl<S: Socket> H1Up<S> {
+    /// An exchange on a new connection that no pool takes back.
+    pub fn new(socket: S) -> Self {
+        Self::on(socket, None, Idle::default())
+    }
+
+    pub(crate) fn on(socket: S, home: Option<Home<S>>, idle: Idle) -> Self {
+        Self {
+            io: Io::new(socket),
+            home,
+            idle,
+            encoder: Encoder::Nothing,
+            decoder: Decoder::Done,
+            parser: ResponseParser::default(),
+            to_head: false,
+            informational: 0,
+            received: false,
+            sent: false,
+            keep_alive: false,
+        }
+    }
+
+    /// Whether the connection has served an exchange before.
+    pub fn is_reused(&self) -> bool {
+        self.idle.uses > 0
+    }
+
+    fn reset(&self) -> UpFault {
+        UpFault::Reset {
+            reused: self.is_reused(),
+            received: self.received,
+        }
+    }
+
+    /// Reads once; an end of the connection counts as zero bytes.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, UpFault>> {
+        let n = ready!(self.io.poll_fill(cx)).map_err(|_| self.reset())?;
+        self.received |= n > 0;
+        Poll::Ready(Ok(n))
+    }
+}
+
+impl<S: Socket> Up for H1Up<S> {
+    fn send_head(&mut self, head: &RequestHead) {
+        self.to_head = head.method == Method::Head;
+        self.encoder = encode::request(head, self.io.output.end());
+    }
+
+    fn send_body(&mut self, data: Bytes) -> Result<(), LengthMismatch> {
+        self.encoder.data(data, &mut self.io.output)
+    }
+
+    fn send_end(&mut self, trailers: Option<&Headers>) -> Result<(), LengthMismatch> {
+        self.encoder.end(trailers, &mut self.io.output)?;
+        self.sent = true;
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpFault>> {
+        self.io.poll_flush(cx).map_err(|_| self.reset())
+    }
+
+    fn is_full(&self) -> bool {
+        self.io.output.is_full()
+    }
+
+    fn has_queued(&self) -> bool {
+        !self.io.output.is_empty()
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut ResponseHead,
+    ) -> Poll<Result<(), UpFault>> {
+        loop {
+            if !self.io.input.is_empty()
+                && let Some(parsed) = self
+                    .parser
+                    .parse(&self.io.input, self.to_head, head)
+                    .map_err(UpFault::Protocol)?
+            {
+                self.io.input.advance(parsed.len);
+                self.parser = ResponseParser::default();
+                if head.status == 101 {
+                    return Poll::Ready(Err(UpFault::Protocol("switched protocols unasked")));
+                }
+                if head.is_informational() {
+                    self.informational += 1;
+                    if self.informational > MAX_INFORMATIONAL {
+                        return Poll::Ready(Err(UpFault::Protocol(
+                            "too many informational answers",
+                        )));
+                    }
+                } else {
+                    self.decoder = Decoder::new(parsed.body);
+                    self.keep_alive = parsed.keep_alive;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(Err(self.reset()));
+            }
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, UpFault>> {
+        loop {
+            match self
+                .decoder
+                .next(&mut self.io.input)
+                .map_err(|r| UpFault::Protocol(r.reason))?
+            {
+                Piece::Data(data) => return Poll::Ready(Ok(Some(data))),
+                Piece::End => return Poll::Ready(Ok(None)),
+                Piece::More => {}
+            }
+            if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(if self.decoder.ends_at_close() {
+                    Ok(None)
+                } else {
+                    Err(self.reset())
+                });
+            }
+        }
+    }
+
+    fn take_trailers(&mut self) -> Option<Box<Headers>> {
+        self.decoder.take_trailers()
+    }
+
+    fn release(mut self) {
+        let clean = self.sent
+            && self.keep_alive
+            && self.decoder.is_done()
+            && self.io.input.is_empty()
+            && self.io.output.is_empty()
+            && !self.io.ended;
+        self.io.input.clear();
+        self.io.park_input();
+        if clean && let Some(home) = self.home.take() {
+            home.put(self.io.socket, self.idle);
+        }
+    }
+}

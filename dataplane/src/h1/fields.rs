@@ -1,0 +1,223 @@
+//! What requests and answers share: where a head ends, which fields belong to the connection, and framing.
+
+use super::{MAX_HEAD, Reject};
+use memchr::memchr;
+use model::Headers;
+
+/// Finds the end of a head as bytes arrive, looking at each byte once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeadEnd {
+    /// First byte not looked at yet.
+    at: usize,
+    /// Where the current line begins.
+    line: usize,
+}
+
+impl HeadEnd {
+    /// The length of the head at the front of `text`, its empty line included; `None` when more must come.
+    ///
+    /// # Errors
+    /// A line that does not end in CR LF, or a head above [`MAX_HEAD`].
+    pub fn find(&mut self, text: &[u8]) -> Result<Option<usize>, Reject> {
+        while let Some(n) = memchr(b'\n', text.get(self.at..).unwrap_or_default()) {
+            let end = self.at + n;
+            if end == self.line || text.get(end - 1) != Some(&b'\r') {
+                return Err(Reject::bad_request("line does not end in CR LF"));
+            }
+            let empty = end == self.line + 1;
+            self.at = end + 1;
+            self.line = end + 1;
+            if self.at > MAX_HEAD {
+                return Err(Reject::header_too_large());
+            }
+            if empty {
+                return Ok(Some(self.at));
+            }
+        }
+        self.at = text.len();
+        if self.at > MAX_HEAD {
+            return Err(Reject::header_too_large());
+        }
+        Ok(None)
+    }
+
+    /// Whether the first line has not ended yet.
+    pub fn in_first_line(&self) -> bool {
+        self.line == 0
+    }
+}
+
+/// Names that a `Connection` field may list in one head; more is an attack, not a client.
+const MAX_NOMINATED: usize = 32;
+
+/// What the fields of one head say about connection and framing.
+#[derive(Debug, Default)]
+pub struct Control<'a> {
+    /// `Connection: close`
+    pub close: bool,
+    /// `Connection: keep-alive`
+    pub keep_alive: bool,
+    /// `Content-Length`
+    pub length: Option<u64>,
+    /// `Transfer-Encoding: chunked`
+    pub chunked: bool,
+    pub host: Option<&'a [u8]>,
+    pub expect: Option<&'a [u8]>,
+    nominated: bool,
+}
+
+/// How the codec treats a field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    EndToEnd,
+    HopByHop,
+    Connection,
+    Length,
+    Coding,
+    Host,
+    Expect,
+}
+
+/// Classifies a name in any case. A switch on the length leaves one comparison for almost every field.
+fn class(name: &str) -> Class {
+    let is = |s: &str| name.eq_ignore_ascii_case(s);
+    match name.len() {
+        2 if is("te") => Class::HopByHop,
+        4 if is("host") => Class::Host,
+        6 if is("expect") => Class::Expect,
+        7 if is("trailer") || is("upgrade") => Class::HopByHop,
+        10 if is("connection") => Class::Connection,
+        10 if is("keep-alive") => Class::HopByHop,
+        14 if is("content-length") => Class::Length,
+        16 if is("proxy-connection") => Class::HopByHop,
+        17 if is("transfer-encoding") => Class::Coding,
+        18 if is("proxy-authenticate") => Class::HopByHop,
+        19 if is("proxy-authorization") => Class::HopByHop,
+        _ => Class::EndToEnd,
+    }
+}
+
+/// Reads the control fields of a head.
+///
+/// # Errors
+/// Anything that leaves doubt about the framing or names the connection in a way that is not a list of tokens.
+pub fn control<'a>(fields: &[httparse::Header<'a>]) -> Result<Control<'a>, Reject> {
+    let mut c = Control::default();
+    let mut nominated = 0;
+    let mut codings = 0;
+    for f in fields {
+        match class(f.name) {
+            Class::EndToEnd | Class::HopByHop => {}
+            Class::Connection => {
+                for option in options(f.value) {
+                    if option.eq_ignore_ascii_case(b"close") {
+                        c.close = true;
+                    } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                        c.keep_alive = true;
+                    } else if option.is_empty() {
+                        // Empty list elements are allowed (RFC 9110 section 5.6.1.2).
+                    } else if !model::headers::is_token(option) || is_framing(option) {
+                        return Err(Reject::bad_request("connection option is not allowed"));
+                    } else {
+                        nominated += 1;
+                    }
+                }
+            }
+            Class::Length => {
+                if c.length.is_some() {
+                    return Err(Reject::bad_request("content-length is repeated"));
+                }
+                c.length = Some(length(f.value)?);
+            }
+            Class::Coding => {
+                codings += 1;
+                if codings > 1 {
+                    return Err(Reject::bad_request("transfer-encoding is repeated"));
+                }
+                if !f.value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(if model::headers::is_token(f.value) {
+                        Reject::unsupported_coding()
+                    } else {
+                        Reject::bad_request("transfer-encoding is not exactly chunked")
+                    });
+                }
+                c.chunked = true;
+            }
+            Class::Host => {
+                if c.host.replace(f.value).is_some() {
+                    return Err(Reject::bad_request("host is repeated"));
+                }
+            }
+            Class::Expect => {
+                if c.expect.replace(f.value).is_some() {
+                    return Err(Reject::bad_request("expect is repeated"));
+                }
+            }
+        }
+    }
+    if nominated > MAX_NOMINATED {
+        return Err(Reject::bad_request("too many connection options"));
+    }
+    c.nominated = nominated > 0;
+    if c.chunked && c.length.is_some() {
+        return Err(Reject::bad_request(
+            "both content-length and transfer-encoding",
+        ));
+    }
+    Ok(c)
+}
+
+/// Copies the end-to-end fields of a head: all but those that belong to the connection or are named by it, and but
+/// the framing. `Host` and `Expect` are left to the caller.
+///
+/// # Errors
+/// More or larger fields than [`Headers`] takes.
+pub fn copy_end_to_end(
+    fields: &[httparse::Header<'_>],
+    control: &Control<'_>,
+    out: &mut Headers,
+) -> Result<(), Reject> {
+    for f in fields {
+        if class(f.name) != Class::EndToEnd || (control.nominated && is_nominated(fields, f.name)) {
+            continue;
+        }
+        out.push_parsed(f.name.as_bytes(), f.value)
+            .map_err(|_| Reject::header_too_large())?;
+    }
+    Ok(())
+}
+
+fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(|o| o.trim_ascii())
+}
+
+fn is_nominated(fields: &[httparse::Header<'_>], name: &str) -> bool {
+    fields
+        .iter()
+        .filter(|f| class(f.name) == Class::Connection)
+        .flat_map(|f| options(f.value))
+        .any(|o| o.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// Fields that no `Connection` field may take away: the message would mean something else without them.
+fn is_framing(option: &[u8]) -> bool {
+    [&b"host"[..], b"content-length", b"transfer-encoding"]
+        .iter()
+        .any(|n| option.eq_ignore_ascii_case(n))
+}
+
+/// A `Content-Length`: digits only, no superfluous zero, below 2^63.
+fn length(value: &[u8]) -> Result<u64, Reject> {
+    const BAD: Reject = Reject::bad_request("content-length is not a plain number");
+    if value.is_empty() || value.len() > 19 || (value.len() > 1 && value.first() == Some(&b'0')) {
+        return Err(BAD);
+    }
+    let mut n = 0u64;
+    for b in value {
+        if !b.is_ascii_digit() {
+            return Err(BAD);
+        }
+        n = n * 10 + u64::from(b - b'0'); // 19 digits fit
+    }
+    if n > i64::MAX as u64 { Err(BAD) } else { Ok(n) }
+}

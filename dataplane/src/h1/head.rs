@@ -1,0 +1,188 @@
+//! Request heads: from bytes to a sanitised [`RequestHead`], or a refusal.
+
+use super::fields::{self, HeadEnd};
+use super::{MAX_FIELDS, MAX_TARGET, Reject};
+use crate::engine::head::{Framing, Method, RequestHead, Version};
+use crate::engine::sanitize::{self, Host};
+use std::mem::MaybeUninit;
+
+/// The parts of a request head that concern this connection only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// Bytes of the head.
+    pub len: usize,
+    /// The client can send another request on this connection. Never on HTTP/1.0.
+    pub keep_alive: bool,
+}
+
+/// Reads request heads of one connection as bytes arrive.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestParser {
+    end: HeadEnd,
+}
+
+impl RequestParser {
+    /// Reads the head at the front of `text` into `head`; `None` when more bytes must come. `text` may grow between
+    /// calls, but must keep its beginning. After `Some` or an error the parser is spent.
+    ///
+    /// # Errors
+    /// Everything that is not exactly one request in the strict reading of RFC 9112.
+    pub fn parse(&mut self, text: &[u8], head: &mut RequestHead) -> Result<Option<Parsed>, Reject> {
+        if let Some(first) = text.first()
+            && !model::headers::is_token(std::slice::from_ref(first))
+        {
+            return Err(Reject::bad_request("not an HTTP request"));
+        }
+        let Some(len) = self.end.find(text)? else {
+            if self.end.in_first_line()
+                && text.len() > MAX_TARGET + Method::MAX + " HTTP/1.1\r\n".len() + 1
+            {
+                return Err(Reject::uri_too_long());
+            }
+            return Ok(None);
+        };
+        let text = text.get(..len).unwrap_or_default();
+        let keep_alive = parse_whole(text, head)?;
+        Ok(Some(Parsed { len, keep_alive }))
+    }
+}
+
+/// Parses a complete head; returns whether the connection persists.
+fn parse_whole(text: &[u8], head: &mut RequestHead) -> Result<bool, Reject> {
+    let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(text, &mut slots) {
+        Ok(httparse::Status::Complete(n)) if n == text.len() => {}
+        Ok(_) => return Err(Reject::bad_request("head is not complete")),
+        Err(httparse::Error::TooManyHeaders) => return Err(Reject::header_too_large()),
+        Err(_) => return Err(Reject::bad_request("head is not valid")),
+    }
+    let (Some(method), Some(target), Some(version)) =
+        (request.method, request.path, request.version)
+    else {
+        return Err(Reject::bad_request("head is not complete"));
+    };
+    let fields: &[httparse::Header<'_>] = request.headers;
+    if target.len() > MAX_TARGET {
+        return Err(Reject::uri_too_long());
+    }
+    head.clear();
+    head.method = Method::parse(method).ok_or(Reject::bad_request("method is not valid"))?;
+    head.version = if version == 0 {
+        Version::Http10
+    } else {
+        Version::Http11
+    };
+    // Some servers read `_` as `-`, some config languages read `.` as a path: both make alias names.
+    if fields
+        .iter()
+        .any(|f| f.name.bytes().any(|b| matches!(b, b'_' | b'.')))
+    {
+        return Err(Reject::bad_request("header name holds _ or ."));
+    }
+    let control = fields::control(fields)?;
+    let is_http10 = head.version == Version::Http10;
+    head.framing = match (control.chunked, control.length) {
+        (true, _) if is_http10 => return Err(Reject::bad_request("transfer-encoding in HTTP/1.0")),
+        (true, _) => Framing::Chunked,
+        (false, Some(n)) => Framing::Length(n),
+        (false, None) => Framing::Empty,
+    };
+    read_target(target.as_bytes(), control.host, head)?;
+    if head.host.name().is_empty() && !is_http10 {
+        return Err(Reject::bad_request("host is missing"));
+    }
+    push_host(head)?;
+    fields::copy_end_to_end(fields, &control, &mut head.headers)?;
+    if let Some(expect) = control.expect {
+        read_expect(expect, head)?;
+    }
+    Ok(!is_http10 && !control.close)
+}
+
+/// Reads the four target forms of RFC 9112 section 3.2 and the Host field, which must agree.
+fn read_target(raw: &[u8], host: Option<&[u8]>, head: &mut RequestHead) -> Result<(), Reject> {
+    if let Some(host) = host {
+        sanitize::host(host, &mut head.host)?;
+    }
+    if raw.first() == Some(&b'/') {
+        return sanitize::target(raw, &mut head.target);
+    }
+    if raw == b"*" && head.method == Method::Options {
+        head.target.start_path().push('*');
+        head.target.path_done();
+        return Ok(());
+    }
+    const BAD: Reject = Reject::bad_request("request target is not valid");
+    let (rest, default_port) = if let Some(rest) = strip_scheme(raw, b"http://") {
+        (rest, 80)
+    } else if let Some(rest) = strip_scheme(raw, b"https://") {
+        (rest, 443)
+    } else {
+        // Authority-form belongs to CONNECT, which is not served.
+        return Err(BAD);
+    };
+    let end = rest
+        .iter()
+        .position(|b| matches!(b, b'/' | b'?' | b'#'))
+        .unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let mut named = Host::default();
+    sanitize::host(authority, &mut named)?;
+    if host.is_some() {
+        let port = |h: &Host| h.port().unwrap_or(default_port);
+        if named.name() != head.host.name() || port(&named) != port(&head.host) {
+            return Err(Reject::bad_request("request target and host disagree"));
+        }
+    }
+    head.host = named;
+    match path.first() {
+        Some(b'/') => sanitize::target(path, &mut head.target),
+        None if head.method == Method::Options => {
+            head.target.start_path().push('*');
+            head.target.path_done();
+            Ok(())
+        }
+        None | Some(b'?') => {
+            head.target.start_path().push('/');
+            head.target.path_done();
+            if let Some(query) = path.get(1..) {
+                head.target.set_query(Some(sanitize::query(query)?));
+            }
+            Ok(())
+        }
+        Some(_) => Err(BAD),
+    }
+}
+
+fn strip_scheme<'a>(raw: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
+    let (front, rest) = raw.split_at_checked(scheme.len())?;
+    front.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// Puts the canonical Host first, where RFC 9110 section 7.2 wants it.
+fn push_host(head: &mut RequestHead) -> Result<(), Reject> {
+    if head.host.name().is_empty() {
+        return Ok(());
+    }
+    let host = head.host.as_str().as_bytes();
+    head.headers
+        .push_parsed(b"host", host)
+        .map_err(|_| Reject::header_too_large())
+}
+
+/// `100-continue` is the only expectation there is (RFC 9110 section 10.1.1). It is meaningless without a body and
+/// unknown to HTTP/1.0.
+fn read_expect(value: &[u8], head: &mut RequestHead) -> Result<(), Reject> {
+    if !value.eq_ignore_ascii_case(b"100-continue") {
+        return Err(Reject::bad_request("expectation is not known"));
+    }
+    head.expects_continue = head.version != Version::Http10
+        && !matches!(head.framing, Framing::Empty | Framing::Length(0));
+    if head.expects_continue {
+        head.headers
+            .push_parsed(b"expect", b"100-continue")
+            .map_err(|_| Reject::header_too_large())?;
+    }
+    Ok(())
+}
