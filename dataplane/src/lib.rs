@@ -1,1 +1,4 @@
+//! The data plane.
 
+pub mod engine;
+pub mod h1;
