@@ -1,0 +1,486 @@
+//! What translation has to say about each object, and the conditions that follow from it.
+//!
+//! Translation never fails: what is wrong with an object becomes a [`Problem`] that names the object, the field and a
+//! fixed [`Reason`]. Standalone status, `diolkos translate`, `diolkos validate` and the status writer of the cluster
+//! all read this one [`Report`].
+
+use crate::world::{ObjectId, ObjectKind};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use snapshot::Kind;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// The name under which we write status.
+pub const CONTROLLER_NAME: &str = "diolkos.io/controller";
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $reason:ident,)*) => {
+        /// Why something is not as the object asks; the `reason` of conditions. The list is closed and stable.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $reason,)*
+        }
+
+        impl Reason {
+            pub const ALL: &'static [Self] = &[$(Self::$reason,)*];
+
+            /// As it stands in conditions.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$reason => stringify!($reason),)*
+                }
+            }
+
+            /// One sentence for the reference.
+            pub fn describe(self) -> &'static str {
+                match self {
+                    $(Self::$reason => concat!($($doc),+).trim_ascii(),)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A value cannot be used: an expression does not compile, a duration is out of range, a type is unknown. The last accepted version serves; without one the rules concerned answer 500.
+    Invalid,
+    /// The object takes more than 448 KiB of snapshot. The last accepted version serves.
+    TooLarge,
+    /// `enabled: false`: the object is as if it were not there.
+    Disabled,
+    /// A field or kind that this release does not implement. Where it is about access or limits its rules answer 500.
+    NotBuilt,
+    /// No parentRef names a GatewayConfig or listener that exists.
+    NoMatchingParent,
+    /// The listener does not take Routes from this namespace.
+    NotAllowedByListeners,
+    /// No host of the Route is served by the listeners that it names.
+    NoMatchingListenerHostname,
+    /// An older object claims the same host and match; that one serves.
+    Conflict,
+    /// An older GatewayConfig listens on the same port.
+    PortConflict,
+    /// Another, older GatewayConfig is the default.
+    NotDefault,
+    /// A backend does not exist: its share of the requests answers 500 `invalid_backend`.
+    BackendNotFound,
+    /// A Plugin does not exist or cannot be used: the rules that name it answer 500 `plugin_error`.
+    PluginNotFound,
+    /// A reference to another namespace without a ReferenceGrant there.
+    RefNotPermitted,
+    /// A reference to a kind that cannot stand there.
+    InvalidKind,
+    /// A Service without endpoints for the port: requests answer 503 `no_healthy_upstream`.
+    NoEndpoints,
+    /// A data plane refused the resource; the last accepted one serves.
+    RejectedByDataPlane,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Reason {
+    /// Whether an object with such a problem is quarantined: its last accepted version serves.
+    pub fn quarantines(self) -> bool {
+        matches!(self, Self::Invalid | Self::TooLarge)
+    }
+
+    /// Whether it belongs to the condition `ResolvedRefs`.
+    fn is_about_references(self) -> bool {
+        matches!(
+            self,
+            Self::BackendNotFound
+                | Self::PluginNotFound
+                | Self::RefNotPermitted
+                | Self::InvalidKind
+        )
+    }
+}
+
+/// What a problem does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// The object does not do what it says: a condition is False, and `validate` fails.
+    Error,
+    /// Worth knowing; conditions stay True.
+    Warning,
+}
+
+/// Something wrong with an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    pub origin: ObjectId,
+    /// Such as `spec.rules[2].backends[0].port`; empty for the object as a whole.
+    pub field: String,
+    pub reason: Reason,
+    pub severity: Severity,
+    pub message: String,
+}
+
+impl Problem {
+    /// The text of a condition: `FIELD: message`.
+    pub fn text(&self) -> String {
+        if self.field.is_empty() {
+            self.message.clone()
+        } else {
+            format!("{}: {}", self.field, self.message)
+        }
+    }
+}
+
+/// `Kind namespace/name FIELD: message`
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.field.as_str() {
+            "" => write!(f, "{}: {}", self.origin, self.message),
+            field => write!(f, "{} {field}: {}", self.origin, self.message),
+        }
+    }
+}
+
+/// What translation made of one object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectReport {
+    pub id: ObjectId,
+    /// `metadata.generation` of the version that is judged.
+    pub generation: i64,
+    /// Sorted by field.
+    pub problems: Vec<Problem>,
+    /// Resources of the snapshot that must have arrived for the object to be in effect.
+    pub resources: BTreeSet<(Kind, String)>,
+    /// Whether an older version serves in place of this one.
+    pub quarantined: bool,
+    /// Whether nothing of it serves at all.
+    pub absent: bool,
+    /// Where a Route attaches.
+    pub parents: Vec<ParentReport>,
+}
+
+/// A Route at one parent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParentReport {
+    /// As the Route names it; the default GatewayConfig where it names none.
+    pub parent_ref: crds::ParentRef,
+    /// Problems at this parent alone.
+    pub problems: Vec<Problem>,
+}
+
+impl ObjectReport {
+    /// All problems, those at single parents included.
+    pub fn all_problems(&self) -> impl Iterator<Item = &Problem> {
+        let parents = self.parents.iter().flat_map(|p| &p.problems);
+        self.problems.iter().chain(parents)
+    }
+}
+
+/// How far an object has come in the data planes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Programmed {
+    /// All connected data planes have acknowledged it.
+    Yes,
+    /// Some have not answered yet.
+    Pending,
+    /// None is connected.
+    NoDataPlane,
+    /// One refused it, with this message.
+    Rejected(String),
+    /// Nobody asks: `diolkos translate` has no data planes.
+    Unknown,
+}
+
+/// A condition without the time of its last change, which only a writer of status knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    #[serde(rename = "type")]
+    pub type_: &'static str,
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+    pub reason: &'static str,
+    pub message: String,
+    pub observed_generation: i64,
+}
+
+/// Every object that translation has looked at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    pub(crate) objects: BTreeMap<ObjectId, ObjectReport>,
+}
+
+impl Report {
+    pub fn objects(&self) -> impl Iterator<Item = (&ObjectId, &ObjectReport)> {
+        self.objects.iter()
+    }
+
+    pub fn get(&self, id: &ObjectId) -> Option<&ObjectReport> {
+        self.objects.get(id)
+    }
+
+    /// All problems, by object and field.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.objects.values().flat_map(ObjectReport::all_problems)
+    }
+
+    /// The object's `status`; `None` for kinds without one of ours and for objects that are not known.
+    pub fn status(&self, id: &ObjectId, programmed: &Programmed) -> Option<Value> {
+        let report = self.objects.get(id).filter(|_| id.kind.is_ours())?;
+        Some(status(report, programmed))
+    }
+
+    /// `Kind/namespace/name` → status, for every object with a status of ours.
+    pub fn statuses(&self, programmed: impl Fn(&ObjectReport) -> Programmed) -> Map<String, Value> {
+        let ours = self.objects.values().filter(|r| r.id.kind.is_ours());
+        ours.map(|r| (r.id.key(), status(r, &programmed(r))))
+            .collect()
+    }
+}
+
+fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
+    let own = conditions(report, &[], programmed);
+    if report.id.kind != ObjectKind::Route {
+        return json!({ "observedGeneration": report.generation, "conditions": own });
+    }
+    let parents = report.parents.iter().map(|parent| {
+        let mut conditions = conditions(report, &parent.problems, programmed);
+        conditions.retain(|c| !matches!(c.type_, "Ready" | "Quarantined"));
+        json!({
+            "parentRef": parent.parent_ref,
+            "controllerName": CONTROLLER_NAME,
+            "conditions": conditions,
+        })
+    });
+    let parents: Vec<Value> = parents.collect();
+    let mut summary: Vec<Condition> = own
+        .into_iter()
+        .filter(|c| matches!(c.type_, "Ready" | "Quarantined"))
+        .collect();
+    // A Route is Ready when it is in effect at every parent that it names.
+    for parent in &report.parents {
+        let at_parent = conditions(report, &parent.problems, programmed);
+        let ready = at_parent.into_iter().find(|c| c.type_ == "Ready");
+        if let (Some(ready), Some(slot)) = (ready, summary.iter_mut().find(|c| c.type_ == "Ready"))
+            && slot.status == "True"
+        {
+            *slot = ready;
+        }
+    }
+    json!({
+        "observedGeneration": report.generation,
+        "conditions": summary,
+        "parents": parents,
+    })
+}
+
+/// The conditions of an object, in a fixed order: `Accepted`, `ResolvedRefs`, `Programmed`, `Quarantined`, `Ready`.
+/// `further` are problems beside the object's own, such as those at one parent.
+pub fn conditions(
+    report: &ObjectReport,
+    further: &[Problem],
+    programmed: &Programmed,
+) -> Vec<Condition> {
+    let condition = |type_, status, reason, message| Condition {
+        type_,
+        status,
+        reason,
+        message,
+        observed_generation: report.generation,
+    };
+    let problems = || report.problems.iter().chain(further);
+    let judge = |type_: &'static str, about_references: bool| {
+        let of_type =
+            || problems().filter(move |p| p.reason.is_about_references() == about_references);
+        let text = |severity: Option<Severity>| {
+            let some = of_type().filter(|p| severity.is_none_or(|s| p.severity == s));
+            some.map(Problem::text).collect::<Vec<_>>().join("; ")
+        };
+        let first = of_type().find(|p| p.severity == Severity::Error);
+        match first {
+            Some(first) => condition(
+                type_,
+                "False",
+                first.reason.as_str(),
+                limit(text(Some(Severity::Error))),
+            ),
+            None => condition(type_, "True", type_, limit(text(None))),
+        }
+    };
+    let mut all = vec![judge("Accepted", false)];
+    if matches!(report.id.kind, ObjectKind::Route | ObjectKind::Upstream) {
+        all.push(judge("ResolvedRefs", true));
+    }
+    if matches!(
+        report.id.kind,
+        ObjectKind::Route | ObjectKind::Upstream | ObjectKind::GatewayConfig
+    ) {
+        all.push(program(report, programmed, &all, &condition));
+    }
+    let first_false = all.iter().find(|c| c.status != "True");
+    let ready = match first_false {
+        None => condition("Ready", "True", "Ready", String::new()),
+        Some(c) => condition("Ready", c.status, c.reason, c.message.clone()),
+    };
+    let rejected = matches!(programmed, Programmed::Rejected(_));
+    if report.quarantined || rejected {
+        let (reason, message) = match all.first().filter(|c| c.status == "False") {
+            Some(accepted) if report.quarantined => (
+                accepted.reason,
+                "the last accepted version serves in place of this one".to_owned(),
+            ),
+            _ => (
+                Reason::RejectedByDataPlane.as_str(),
+                "what data planes accepted last serves in place of this version".to_owned(),
+            ),
+        };
+        all.push(condition("Quarantined", "True", reason, message));
+    }
+    all.push(ready);
+    all
+}
+
+fn program(
+    report: &ObjectReport,
+    programmed: &Programmed,
+    before: &[Condition],
+    condition: &impl Fn(&'static str, &'static str, &'static str, String) -> Condition,
+) -> Condition {
+    const TYPE: &str = "Programmed";
+    if report.absent || report.quarantined {
+        let reason = before
+            .iter()
+            .find(|c| c.status == "False")
+            .map_or("Pending", |c| c.reason);
+        let message = match report.quarantined {
+            true => "this version is not in effect",
+            false => "nothing of it is in effect",
+        };
+        return condition(TYPE, "False", reason, message.to_owned());
+    }
+    match programmed {
+        Programmed::Yes => condition(TYPE, "True", TYPE, String::new()),
+        Programmed::Pending => {
+            let message = "not yet acknowledged by every connected data plane";
+            condition(TYPE, "False", "Pending", message.to_owned())
+        }
+        Programmed::NoDataPlane => condition(
+            TYPE,
+            "False",
+            "NoDataPlane",
+            "no data plane is connected".to_owned(),
+        ),
+        Programmed::Rejected(message) => {
+            let reason = Reason::RejectedByDataPlane.as_str();
+            condition(TYPE, "False", reason, limit(message.clone()))
+        }
+        Programmed::Unknown => {
+            let message = "no data plane has been asked";
+            condition(TYPE, "Unknown", "Pending", message.to_owned())
+        }
+    }
+}
+
+/// Conditions may carry 32 KiB; whoever has more problems than fit sees the first ones.
+fn limit(mut message: String) -> String {
+    const MAX: usize = 4096;
+    if message.len() > MAX {
+        let mut end = MAX;
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(problems: Vec<Problem>) -> ObjectReport {
+        ObjectReport {
+            id: ObjectId::new(ObjectKind::Upstream, "a", "b"),
+            generation: 3,
+            problems,
+            resources: BTreeSet::new(),
+            quarantined: false,
+            absent: false,
+            parents: Vec::new(),
+        }
+    }
+
+    fn problem(reason: Reason, severity: Severity) -> Problem {
+        Problem {
+            origin: ObjectId::new(ObjectKind::Upstream, "a", "b"),
+            field: "spec.x".into(),
+            reason,
+            severity,
+            message: "is wrong".into(),
+        }
+    }
+
+    fn of<'a>(conditions: &'a [Condition], type_: &str) -> &'a Condition {
+        conditions.iter().find(|c| c.type_ == type_).unwrap()
+    }
+
+    #[test]
+    fn an_error_turns_its_condition_and_ready() {
+        let report = report(vec![problem(Reason::BackendNotFound, Severity::Error)]);
+        let all = conditions(&report, &[], &Programmed::Yes);
+        assert_eq!(of(&all, "Accepted").status, "True");
+        let refs = of(&all, "ResolvedRefs");
+        assert_eq!((refs.status, refs.reason), ("False", "BackendNotFound"));
+        assert_eq!(refs.message, "spec.x: is wrong");
+        assert_eq!(of(&all, "Ready").reason, "BackendNotFound");
+        assert!(
+            all.iter()
+                .all(|c| c.observed_generation == 3 && c.type_ != "Quarantined")
+        );
+    }
+
+    #[test]
+    fn a_warning_is_said_and_turns_nothing() {
+        let report = report(vec![problem(Reason::NotBuilt, Severity::Warning)]);
+        let all = conditions(&report, &[], &Programmed::Yes);
+        assert_eq!(of(&all, "Accepted").message, "spec.x: is wrong");
+        assert!(all.iter().all(|c| c.status == "True"));
+    }
+
+    #[test]
+    fn quarantine_says_what_serves() {
+        let mut report = report(vec![problem(Reason::Invalid, Severity::Error)]);
+        report.quarantined = true;
+        let all = conditions(&report, &[], &Programmed::Yes);
+        assert_eq!(of(&all, "Quarantined").reason, "Invalid");
+        assert_eq!(of(&all, "Programmed").status, "False");
+        assert_eq!(of(&all, "Ready").status, "False");
+    }
+
+    #[test]
+    fn programmed_follows_the_data_planes() {
+        for (programmed, status, reason) in [
+            (Programmed::Yes, "True", "Programmed"),
+            (Programmed::Pending, "False", "Pending"),
+            (Programmed::NoDataPlane, "False", "NoDataPlane"),
+            (
+                Programmed::Rejected("no".into()),
+                "False",
+                "RejectedByDataPlane",
+            ),
+            (Programmed::Unknown, "Unknown", "Pending"),
+        ] {
+            let all = conditions(&report(Vec::new()), &[], &programmed);
+            let c = of(&all, "Programmed");
+            assert_eq!((c.status, c.reason), (status, reason));
+        }
+    }
+
+    #[test]
+    fn long_messages_are_cut_at_a_character() {
+        let cut = limit("ä".repeat(5000));
+        assert!(cut.len() <= 4100 && cut.ends_with('…'));
+    }
+}

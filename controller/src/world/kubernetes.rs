@@ -1,0 +1,159 @@
+//! Compact records of Kubernetes' own kinds.
+
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// What is kept of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub ports: Vec<ServicePort>,
+    /// Set for `type: ExternalName`.
+    pub external_name: Option<String>,
+    /// Without a selector its EndpointSlices are made by somebody else than the cluster.
+    pub has_selector: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Empty where a Service with one port gives none. EndpointSlices name their ports alike.
+    pub name: String,
+    pub port: u16,
+    /// Number or name of the port of the Pods.
+    pub target_port: Option<String>,
+    /// TCP, UDP or SCTP.
+    pub protocol: String,
+    pub app_protocol: Option<String>,
+}
+
+impl From<&core::Service> for Service {
+    fn from(service: &core::Service) -> Self {
+        let spec = service.spec.as_ref();
+        let ports = spec.and_then(|s| s.ports.as_ref()).into_iter().flatten();
+        let ports = ports.filter_map(|p| {
+            Some(ServicePort {
+                name: p.name.clone().unwrap_or_default(),
+                port: u16::try_from(p.port).ok().filter(|port| *port != 0)?,
+                target_port: p.target_port.as_ref().map(|t| match t {
+                    IntOrString::Int(number) => number.to_string(),
+                    IntOrString::String(name) => name.clone(),
+                }),
+                protocol: p.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+                app_protocol: p.app_protocol.clone(),
+            })
+        });
+        let is_external = spec.and_then(|s| s.type_.as_deref()) == Some("ExternalName");
+        let external_name = spec.and_then(|s| s.external_name.clone());
+        let selector = spec.and_then(|s| s.selector.as_ref());
+        Self {
+            ports: ports.collect(),
+            external_name: external_name.filter(|_| is_external),
+            has_selector: selector.is_some_and(|labels| !labels.is_empty()),
+        }
+    }
+}
+
+/// What is kept of an EndpointSlice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// The Service of the label `kubernetes.io/service-name`.
+    pub service: Option<String>,
+    /// Name and number; ports without a number (all ports) are left out.
+    pub ports: Vec<(String, u16)>,
+    /// Sorted by address. Endpoints by name (`addressType: FQDN`) are left out.
+    pub endpoints: Box<[SliceEndpoint]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SliceEndpoint {
+    pub address: IpAddr,
+    pub ready: bool,
+    pub serving: bool,
+    pub terminating: bool,
+}
+
+impl From<&discovery::EndpointSlice> for EndpointSlice {
+    fn from(slice: &discovery::EndpointSlice) -> Self {
+        const SERVICE_NAME: &str = "kubernetes.io/service-name";
+        let labels = slice.metadata.labels.as_ref();
+        let service = labels.and_then(|l| l.get(SERVICE_NAME)).cloned();
+        let ports = slice.ports.iter().flatten().filter_map(|p| {
+            let port = u16::try_from(p.port?).ok().filter(|port| *port != 0)?;
+            Some((p.name.clone().unwrap_or_default(), port))
+        });
+        let mut endpoints: Vec<SliceEndpoint> = slice
+            .endpoints
+            .iter()
+            .flatten()
+            .filter_map(|e| {
+                // All addresses of an endpoint are interchangeable; clients use the first (EndpointSlice API).
+                let address = e.addresses.first()?.parse().ok()?;
+                let conditions = e.conditions.as_ref();
+                // Absent conditions mean ready, as the API says.
+                let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
+                Some(SliceEndpoint {
+                    address,
+                    ready,
+                    serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
+                    terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
+                })
+            })
+            .collect();
+        endpoints.sort_unstable_by_key(|e| (e.address, std::cmp::Reverse((e.ready, e.serving))));
+        endpoints.dedup_by_key(|e| e.address);
+        Self {
+            service,
+            ports: ports.collect(),
+            endpoints: endpoints.into(),
+        }
+    }
+}
+
+/// What is kept of a Secret: never a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secret {
+    /// Such as `kubernetes.io/tls`.
+    pub type_: String,
+    /// Keys with a hash of their value, so that a change is seen.
+    pub keys: BTreeMap<String, [u8; 32]>,
+}
+
+impl From<&core::Secret> for Secret {
+    fn from(secret: &core::Secret) -> Self {
+        let data = secret.data.iter().flatten();
+        let text = secret.string_data.iter().flatten();
+        // The name goes into the hash, so that equal values of two keys do not look alike.
+        let hash = |key: &str, value: &[u8]| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&(key.len() as u64).to_be_bytes());
+            hasher.update(key.as_bytes());
+            hasher.update(value);
+            (key.to_owned(), *hasher.finalize().as_bytes())
+        };
+        let data = data.map(|(key, value)| hash(key, &value.0));
+        let text = text.map(|(key, value)| hash(key, value.as_bytes()));
+        Self {
+            type_: secret.type_.clone().unwrap_or_else(|| "Opaque".to_owned()),
+            keys: data.chain(text).collect(),
+        }
+    }
+}
+
+/// What is kept of a Namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    pub labels: BTreeMap<String, String>,
+}
+
+impl From<&core::Namespace> for Namespace {
+    fn from(namespace: &core::Namespace) -> Self {
+        let mut labels = namespace.metadata.labels.clone().unwrap_or_default();
+        // The API server sets this label on every Namespace; a file need not.
+        if let Some(name) = &namespace.metadata.name {
+            let label = labels.entry("kubernetes.io/metadata.name".to_owned());
+            label.or_insert_with(|| name.clone());
+        }
+        Self { labels }
+    }
+}

@@ -1,0 +1,202 @@
+//! Every object that translation may look at, as compact records.
+//!
+//! One thread owns the [`World`] and changes it event by event, from watches or from a directory; translation only
+//! reads it. Whole Kubernetes objects are never kept: an [`Object`] holds what some rule of translation asks for.
+
+mod id;
+mod kubernetes;
+mod object;
+mod reference_grant;
+
+pub use id::{ObjectId, ObjectKind};
+pub use kubernetes::{EndpointSlice, Namespace, Secret, Service, ServicePort, SliceEndpoint};
+pub use object::{Body, Meta, Object, Refusal, Unreadable};
+pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+/// The objects by identity, with the few indexes that translation needs.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    objects: BTreeMap<ObjectId, Object>,
+    /// (namespace, Service) → names of its EndpointSlices.
+    slices: BTreeMap<(String, String), BTreeSet<String>>,
+}
+
+impl World {
+    /// Takes an object as it is now. Returns whether anything that matters is different.
+    ///
+    /// A refused version ([`Object::refused`]) of a kind without quarantine of its own (Service, EndpointSlice,
+    /// Secret, …) leaves the version that is there.
+    pub fn apply(&mut self, object: Object) -> bool {
+        let keeps_old = !object.id.kind.is_ours() && matches!(object.body, Body::Refused(_));
+        match self.objects.get(&object.id) {
+            Some(old) if *old == object || keeps_old => return false,
+            Some(_) => self.unindex(&object.id.clone()),
+            None => {}
+        }
+        if let Some(service) = slice_owner(&object) {
+            let names = self.slices.entry(service).or_default();
+            names.insert(object.id.name.clone());
+        }
+        self.objects.insert(object.id.clone(), object);
+        true
+    }
+
+    /// Forgets an object. Returns whether it was there.
+    pub fn remove(&mut self, id: &ObjectId) -> bool {
+        self.unindex(id);
+        self.objects.remove(id).is_some()
+    }
+
+    fn unindex(&mut self, id: &ObjectId) {
+        let Some(service) = self.objects.get(id).and_then(slice_owner) else {
+            return;
+        };
+        if let Some(names) = self.slices.get_mut(&service) {
+            names.remove(&id.name);
+            if names.is_empty() {
+                self.slices.remove(&service);
+            }
+        }
+    }
+
+    /// Number of objects.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// All identities, ordered.
+    pub fn ids(&self) -> impl Iterator<Item = &ObjectId> {
+        self.objects.keys()
+    }
+
+    pub fn contains(&self, id: &ObjectId) -> bool {
+        self.objects.contains_key(id)
+    }
+
+    pub fn get(&self, id: &ObjectId) -> Option<&Object> {
+        self.objects.get(id)
+    }
+
+    pub fn meta(&self, id: &ObjectId) -> Option<&Meta> {
+        self.objects.get(id).map(|object| &object.meta)
+    }
+
+    /// Objects of one kind, by namespace and name.
+    pub fn of_kind(&self, kind: ObjectKind) -> impl Iterator<Item = &Object> {
+        let first = ObjectId::new(kind, "", "");
+        self.objects
+            .range((Bound::Included(first), Bound::Unbounded))
+            .map(|(_, object)| object)
+            .take_while(move |object| object.id.kind == kind)
+    }
+
+    /// Objects of one kind in one namespace, by name.
+    pub fn in_namespace<'a>(
+        &'a self,
+        kind: ObjectKind,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Object> {
+        let first = ObjectId::new(kind, namespace, "");
+        self.objects
+            .range((Bound::Included(first), Bound::Unbounded))
+            .map(|(_, object)| object)
+            .take_while(move |o| o.id.kind == kind && o.id.namespace == namespace)
+    }
+
+    /// A readable Service.
+    pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
+        let id = ObjectId::new(ObjectKind::Service, namespace, name);
+        match &self.objects.get(&id)?.body {
+            Body::Service(service) => Some(service),
+            _ => None,
+        }
+    }
+
+    /// The EndpointSlices of a Service with their names, ordered.
+    pub fn slices(&self, namespace: &str, service: &str) -> Vec<(&str, &EndpointSlice)> {
+        let key = (namespace.to_owned(), service.to_owned());
+        let names = self.slices.get(&key).into_iter().flatten();
+        names
+            .filter_map(|name| {
+                let id = ObjectId::new(ObjectKind::EndpointSlice, namespace, name.as_str());
+                match &self.objects.get(&id)?.body {
+                    Body::EndpointSlice(slice) => Some((name.as_str(), slice)),
+                    _ => None,
+                }
+            })
+            .collect()
+    }
+}
+
+fn slice_owner(object: &Object) -> Option<(String, String)> {
+    match &object.body {
+        Body::EndpointSlice(slice) => Some((object.id.namespace.clone(), slice.service.clone()?)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(value: serde_json::Value) -> Object {
+        Object::from_json(&value).unwrap().unwrap()
+    }
+
+    fn slice(service: &str) -> Object {
+        object(json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"namespace": "a", "name": "s1", "labels": {"kubernetes.io/service-name": service}},
+            "addressType": "IPv4", "ports": [{"port": 80}],
+            "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": true}}],
+        }))
+    }
+
+    #[test]
+    fn slices_follow_their_label() {
+        let mut world = World::default();
+        assert!(world.apply(slice("x")));
+        assert!(!world.apply(slice("x")), "no change is no change");
+        assert_eq!(world.slices("a", "x").len(), 1);
+        assert!(world.apply(slice("y")));
+        assert!(world.slices("a", "x").is_empty());
+        assert_eq!(world.slices("a", "y").len(), 1);
+        assert!(world.remove(&slice("y").id));
+        assert!(world.slices("a", "y").is_empty() && world.is_empty());
+    }
+
+    #[test]
+    fn kinds_and_namespaces_do_not_mix() {
+        let mut world = World::default();
+        for (kind, ns, name) in [
+            ("Route", "a", "x"),
+            ("Route", "aa", "x"),
+            ("Upstream", "a", "x"),
+        ] {
+            let value = json!({"apiVersion": "diolkos.io/v1alpha1", "kind": kind,
+                "metadata": {"namespace": ns, "name": name}, "spec": {"rules": []}});
+            world.apply(object(value));
+        }
+        assert_eq!(world.of_kind(ObjectKind::Route).count(), 2);
+        assert_eq!(world.in_namespace(ObjectKind::Route, "a").count(), 1);
+    }
+
+    #[test]
+    fn a_refused_service_leaves_the_one_that_is_there() {
+        let mut world = World::default();
+        let service = object(json!({"apiVersion": "v1", "kind": "Service",
+            "metadata": {"namespace": "a", "name": "s"}, "spec": {"ports": [{"port": 80}]}}));
+        world.apply(service.clone());
+        let refused = Object::refused(service.id.clone(), service.meta, Vec::new());
+        assert!(!world.apply(refused));
+        assert!(world.service("a", "s").is_some());
+    }
+}

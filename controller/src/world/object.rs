@@ -1,0 +1,221 @@
+//! From what watches and files bring to what the world keeps.
+
+use super::kubernetes::{EndpointSlice, Namespace, Secret, Service};
+use super::reference_grant::ReferenceGrant;
+use super::{ObjectId, ObjectKind};
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// What is kept of an object's metadata.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    pub uid: String,
+    pub generation: i64,
+    /// Creation in seconds since the epoch; 0 where a file does not say.
+    pub created: i64,
+}
+
+/// One object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    pub id: ObjectId,
+    pub meta: Meta,
+    pub body: Body,
+}
+
+/// What translation asks of an object. Specs are shared, because the last accepted one outlives its object's next
+/// version.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    GatewayConfig(Arc<crds::GatewayConfigSpec>),
+    Route(Arc<crds::RouteSpec>),
+    Upstream(Arc<crds::UpstreamSpec>),
+    Plugin(Arc<crds::PluginSpec>),
+    Tenant,
+    Consumer,
+    ModelCatalog,
+    Service(Service),
+    EndpointSlice(EndpointSlice),
+    Secret(Secret),
+    Namespace(Namespace),
+    ReferenceGrant(ReferenceGrant),
+    /// It is there, but admission refuses it or this build cannot read it.
+    Refused(Vec<Refusal>),
+}
+
+/// Why a version of an object is not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Such as `spec.rules[0].backends`; empty for the object itself.
+    pub field: String,
+    pub message: String,
+}
+
+/// A manifest that has not even the form of an object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("it is not an object with apiVersion, kind and metadata.name")]
+    NoObject,
+    #[error("metadata.{field}: {message}")]
+    Metadata {
+        field: &'static str,
+        message: String,
+    },
+}
+
+impl Object {
+    /// A version that is there but cannot be used: the last accepted one serves on and the status says why.
+    pub fn refused(id: ObjectId, meta: Meta, refusals: Vec<Refusal>) -> Self {
+        let body = Body::Refused(refusals);
+        Self { id, meta, body }
+    }
+
+    /// Reads a manifest; `None` for kinds that the world does not hold. A spec of another shape gives a refused object.
+    ///
+    /// # Errors
+    /// [`Unreadable`] when it cannot even be named.
+    pub fn from_json(value: &Value) -> Result<Option<Self>, Unreadable> {
+        let text = |field: &str| value.get(field).and_then(Value::as_str);
+        let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
+            return Err(Unreadable::NoObject);
+        };
+        let Some(kind) = ObjectKind::of(api_version, kind) else {
+            return Ok(None);
+        };
+        let (id, meta) = identity(kind, value)?;
+        Ok(Some(match body(kind, value) {
+            Ok(body) => Self { id, meta, body },
+            Err(message) => {
+                let field = String::new();
+                Self::refused(id, meta, vec![Refusal { field, message }])
+            }
+        }))
+    }
+
+    fn with(kind: ObjectKind, metadata: &ObjectMeta, body: Body) -> Self {
+        let namespace = match kind.is_cluster_scoped() {
+            true => "",
+            false => metadata.namespace.as_deref().unwrap_or("default"),
+        };
+        let id = ObjectId::new(
+            kind,
+            namespace,
+            metadata.name.as_deref().unwrap_or_default(),
+        );
+        let meta = Meta::from(metadata);
+        Self { id, meta, body }
+    }
+
+    /// Whether this version cannot be used.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.body, Body::Refused(_))
+    }
+}
+
+/// Identity of a manifest. A missing namespace is `default`.
+fn identity(kind: ObjectKind, value: &Value) -> Result<(ObjectId, Meta), Unreadable> {
+    let metadata = value.get("metadata").ok_or(Unreadable::NoObject)?;
+    let text = |field: &'static str| match metadata.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str())),
+        Some(_) => Err(Unreadable::Metadata {
+            field,
+            message: "must be a string".into(),
+        }),
+    };
+    let name = text("name")?
+        .filter(|name| !name.is_empty())
+        .ok_or(Unreadable::NoObject)?;
+    let namespace = match kind.is_cluster_scoped() {
+        true => "",
+        false => text("namespace")?
+            .filter(|n| !n.is_empty())
+            .unwrap_or("default"),
+    };
+    let created = match text("creationTimestamp")? {
+        None => 0,
+        Some(text) => match text.parse::<k8s_openapi::jiff::Timestamp>() {
+            Ok(time) => time.as_second(),
+            Err(_) => {
+                return Err(Unreadable::Metadata {
+                    field: "creationTimestamp",
+                    message: "must be a time such as 2026-01-31T12:00:00Z".into(),
+                });
+            }
+        },
+    };
+    let meta = Meta {
+        uid: text("uid")?.unwrap_or_default().to_owned(),
+        generation: metadata
+            .get("generation")
+            .and_then(Value::as_i64)
+            .unwrap_or(0),
+        created,
+    };
+    Ok((ObjectId::new(kind, namespace, name), meta))
+}
+
+fn body(kind: ObjectKind, value: &Value) -> Result<Body, String> {
+    fn read<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
+        T::deserialize(value).map_err(|e| e.to_string())
+    }
+    fn spec<T: DeserializeOwned>(value: &Value) -> Result<Arc<T>, String> {
+        let spec = value.get("spec").ok_or("spec is missing")?;
+        read(spec).map(Arc::new)
+    }
+    Ok(match kind {
+        ObjectKind::GatewayConfig => Body::GatewayConfig(spec(value)?),
+        ObjectKind::Route => Body::Route(spec(value)?),
+        ObjectKind::Upstream => Body::Upstream(spec(value)?),
+        ObjectKind::Plugin => Body::Plugin(spec(value)?),
+        ObjectKind::Tenant => Body::Tenant,
+        ObjectKind::Consumer => Body::Consumer,
+        ObjectKind::ModelCatalog => Body::ModelCatalog,
+        ObjectKind::Service => Body::Service((&read::<core::Service>(value)?).into()),
+        ObjectKind::EndpointSlice => {
+            Body::EndpointSlice((&read::<discovery::EndpointSlice>(value)?).into())
+        }
+        ObjectKind::Secret => Body::Secret((&read::<core::Secret>(value)?).into()),
+        ObjectKind::Namespace => Body::Namespace((&read::<core::Namespace>(value)?).into()),
+        ObjectKind::ReferenceGrant => Body::ReferenceGrant(read(value)?),
+    })
+}
+
+impl From<&ObjectMeta> for Meta {
+    fn from(metadata: &ObjectMeta) -> Self {
+        let created = metadata.creation_timestamp.as_ref();
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            generation: metadata.generation.unwrap_or(0),
+            created: created.map_or(0, |time| time.0.as_second()),
+        }
+    }
+}
+
+macro_rules! from_typed {
+    ($($kind:ident: $type:ty, $object:ident => $body:expr;)*) => {$(
+        impl From<&$type> for Object {
+            fn from($object: &$type) -> Self {
+                Self::with(ObjectKind::$kind, &$object.metadata, $body)
+            }
+        }
+    )*};
+}
+
+from_typed! {
+    GatewayConfig: crds::GatewayConfig, o => Body::GatewayConfig(Arc::new(o.spec.clone()));
+    Route: crds::Route, o => Body::Route(Arc::new(o.spec.clone()));
+    Upstream: crds::Upstream, o => Body::Upstream(Arc::new(o.spec.clone()));
+    Plugin: crds::Plugin, o => Body::Plugin(Arc::new(o.spec.clone()));
+    Tenant: crds::Tenant, _o => Body::Tenant;
+    Consumer: crds::Consumer, _o => Body::Consumer;
+    ModelCatalog: crds::ModelCatalog, _o => Body::ModelCatalog;
+    Service: core::Service, o => Body::Service(o.into());
+    EndpointSlice: discovery::EndpointSlice, o => Body::EndpointSlice(o.into());
+    Secret: core::Secret, o => Body::Secret(o.into());
+    Namespace: core::Namespace, o => Body::Namespace(o.into());
+    ReferenceGrant: ReferenceGrant, o => Body::ReferenceGrant(o.clone());
+}
