@@ -17,7 +17,7 @@ use crate::objects::{Key, Object};
 /// Address of the rig's node: Pods reach what listens there.
 const NODE: &str = "10.250.0.1";
 /// Where Diolkos is installed.
-const SYSTEM: &str = "diolkos-system";
+pub(crate) const SYSTEM: &str = "diolkos-system";
 
 /// One case's objects in the cluster; they and their namespaces are removed when it is dropped.
 pub struct Cluster {
@@ -74,7 +74,8 @@ impl Cluster {
         Ok(child.wait_with_output()?)
     }
 
-    fn kubectl(&self, args: &[&str], input: &str) -> Result<String> {
+    /// Run kubectl; its output, or its complaint as the error.
+    pub fn kubectl(&self, args: &[&str], input: &str) -> Result<String> {
         let output = self.run(args, input)?;
         ensure!(
             output.status.success(),
@@ -228,7 +229,8 @@ impl Gateway for Cluster {
     }
 }
 
-const DATA_PLANES: &str = "app.kubernetes.io/component=data-plane";
+/// Selects the Pods of the data planes.
+pub(crate) const DATA_PLANES: &str = "app.kubernetes.io/component=data-plane";
 
 impl Drop for Cluster {
     fn drop(&mut self) {

@@ -3,15 +3,18 @@
 //! A case says which backends exist, which objects are applied in which steps, what requests are answered after each step and
 //! which conditions the objects then carry. [`case`] reads the folder, [`runner`] plays it against a [`gateway::Gateway`], of
 //! which there are two: [`standalone`] (a child process on a directory of manifests) and [`cluster`] (the API server of the rig).
-//! The cases' backends are `echo-backend` processes in both modes.
+//! The cases' backends are `echo-backend` processes in both modes. [`disruption`] holds the tests that need more than files: load while something
+//! breaks.
 
 pub mod backend;
 pub mod case;
 pub mod check;
 pub mod client;
 pub mod cluster;
+pub mod disruption;
 pub mod echo;
 pub mod gateway;
+pub mod load;
 pub mod message;
 pub mod objects;
 pub mod process;

@@ -2,7 +2,7 @@
 
 use diolkos_e2e::case::{self, Mode};
 use diolkos_e2e::cluster::{self, Cluster};
-use diolkos_e2e::runner;
+use diolkos_e2e::{disruption, runner};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> anyhow::Result<()> {
@@ -10,7 +10,7 @@ fn main() -> anyhow::Result<()> {
     if let Some(reason) = &obstacle {
         println!("cluster cases are ignored: {reason}");
     }
-    let trials = case::all(Mode::Cluster)?
+    let mut trials: Vec<Trial> = case::all(Mode::Cluster)?
         .into_iter()
         .map(|case| {
             Trial::test(case.name.clone(), move || {
@@ -20,6 +20,27 @@ fn main() -> anyhow::Result<()> {
             .with_ignored_flag(obstacle.is_some())
         })
         .collect();
+    type Disruption = fn(&mut Cluster) -> anyhow::Result<()>;
+    let disruptions: [(&str, Disruption); 4] = [
+        ("edit_under_load", |cluster| {
+            disruption::edit_under_load(cluster)
+        }),
+        ("scale_under_load", disruption::scale_under_load),
+        (
+            "controller_killed_under_load",
+            disruption::controller_killed_under_load,
+        ),
+        (
+            "data_plane_restarts_alone",
+            disruption::data_plane_restarts_alone,
+        ),
+    ];
+    trials.extend(disruptions.map(|(name, run)| {
+        Trial::test(name, move || {
+            run(&mut Cluster::new()?).map_err(|e| Failed::from(format!("{e:#}")))
+        })
+        .with_ignored_flag(obstacle.is_some())
+    }));
     // One after the other: routes for any host would be seen by their neighbours.
     let arguments = Arguments {
         test_threads: Some(1),

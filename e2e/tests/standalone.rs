@@ -1,12 +1,12 @@
 //! Every case of `cases/` that runs in standalone mode, by name: `cargo test -p diolkos-e2e --test standalone -- NAME`.
 
 use diolkos_e2e::case::{self, Mode};
-use diolkos_e2e::runner;
 use diolkos_e2e::standalone::Standalone;
+use diolkos_e2e::{disruption, runner};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> anyhow::Result<()> {
-    let trials = case::all(Mode::Standalone)?
+    let mut trials: Vec<Trial> = case::all(Mode::Standalone)?
         .into_iter()
         .map(|case| {
             Trial::test(case.name.clone(), move || {
@@ -15,5 +15,9 @@ fn main() -> anyhow::Result<()> {
             })
         })
         .collect();
+    trials.push(Trial::test("edit_under_load", || {
+        disruption::edit_under_load(&mut Standalone::new()?)
+            .map_err(|e| Failed::from(format!("{e:#}")))
+    }));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

@@ -1,0 +1,366 @@
+//! What must not cost a single request: edits, scaling, the death of the controller, the restart of a data plane.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+
+use crate::backend::Backend;
+use crate::case::{BackendSpec, BackendState};
+use crate::client;
+use crate::cluster::{Cluster, DATA_PLANES, SYSTEM};
+use crate::gateway::{Gateway, eventually};
+use crate::load::Load;
+use crate::objects::Object;
+
+/// How often a Route is edited under load.
+const EDITS: usize = 100;
+/// Requests that must have passed between two disturbances, so that each of them happens under load.
+const BETWEEN: usize = 100;
+
+/// A Route edited a hundred times; each edit is seen before the next, no request fails.
+pub fn edit_under_load(gateway: &mut dyn Gateway) -> Result<()> {
+    const NAMESPACE: &str = "edit-under-load";
+    let spec = BackendSpec {
+        name: "web".into(),
+        namespace: None,
+        replicas: 2,
+        port: 80,
+        state: BackendState::Up,
+    };
+    let backend = Backend::start(&spec, NAMESPACE, gateway.backend_host())?;
+    gateway.apply(&backend.objects()?)?;
+    let revision = |n: usize| {
+        Object::from_value(json!({
+            "apiVersion": "diolkos.io/v1alpha1",
+            "kind": "Route",
+            "metadata": {"name": "edited", "namespace": NAMESPACE},
+            "spec": {
+                "hostnames": ["edited.example.com"],
+                "rules": [{
+                    "backends": [{"name": "web", "port": 80}],
+                    "responseHeaders": {"set": [{"name": "x-edit", "value": n.to_string()}]},
+                }],
+            },
+        }))
+    };
+    gateway.apply(&[revision(0)?])?;
+    let address = gateway.address()?;
+    let shows = |n: usize| {
+        eventually(|| {
+            let answer = client::get(address, "edited.example.com", "/")?;
+            let seen = answer.headers.get("x-edit");
+            ensure!(
+                seen == Some(n.to_string().as_str()),
+                "edit {n}: status {}, x-edit {seen:?}",
+                answer.status
+            );
+            Ok(())
+        })
+    };
+    shows(0)?;
+    let load = Load::start(address, "edited.example.com", "/");
+    for n in 1..=EDITS {
+        gateway.apply(&[revision(n)?])?;
+        shows(n)?;
+    }
+    load.finish().map(drop)
+}
+
+/// A Deployment goes from one Pod to five and down to two, no request fails.
+pub fn scale_under_load(cluster: &mut Cluster) -> Result<()> {
+    const NAMESPACE: &str = "scale-under-load";
+    cluster.apply(&app(NAMESPACE, "scaled.example.com")?)?;
+    let scale = |cluster: &Cluster, replicas: usize| -> Result<()> {
+        cluster.kubectl(
+            &[
+                "scale",
+                "--namespace",
+                NAMESPACE,
+                "deployment/app",
+                &format!("--replicas={replicas}"),
+            ],
+            "",
+        )?;
+        cluster.kubectl(
+            &[
+                "rollout",
+                "status",
+                "--namespace",
+                NAMESPACE,
+                "deployment/app",
+                "--timeout=120s",
+            ],
+            "",
+        )?;
+        Ok(())
+    };
+    scale(cluster, 1)?;
+    let address = cluster.address()?;
+    answers(address, "scaled.example.com")?;
+    let load = Load::start(address, "scaled.example.com", "/");
+    pass(&load)?;
+    scale(cluster, 5)?;
+    pass(&load)?;
+    scale(cluster, 2)?;
+    // Until the removed Pods are gone for good.
+    eventually(|| {
+        let pods = cluster.kubectl(
+            &["get", "pods", "--namespace", NAMESPACE, "--output", "name"],
+            "",
+        )?;
+        ensure!(
+            pods.lines().count() == 2,
+            "{} Pods are left",
+            pods.lines().count()
+        );
+        Ok(())
+    })?;
+    pass(&load)?;
+    load.finish().map(drop)
+}
+
+/// Every controller Pod is killed at once; no request fails, and the next change still arrives.
+pub fn controller_killed_under_load(cluster: &mut Cluster) -> Result<()> {
+    const NAMESPACE: &str = "controller-killed";
+    cluster.apply(&app(NAMESPACE, "killed.example.com")?)?;
+    let address = cluster.address()?;
+    answers(address, "killed.example.com")?;
+    let load = Load::start(address, "killed.example.com", "/");
+    pass(&load)?;
+    cluster.kubectl(
+        &[
+            "delete",
+            "pods",
+            "--namespace",
+            SYSTEM,
+            "--selector",
+            "app.kubernetes.io/component=controller",
+            "--grace-period=0",
+            "--force",
+        ],
+        "",
+    )?;
+    cluster.kubectl(
+        &[
+            "rollout",
+            "status",
+            "--namespace",
+            SYSTEM,
+            "deployment/diolkos-controller",
+            "--timeout=120s",
+        ],
+        "",
+    )?;
+    cluster.apply(&[direct_route(NAMESPACE, "after.example.com")?])?;
+    answers(address, "after.example.com")?;
+    pass(&load)?;
+    load.finish().map(drop)
+}
+
+/// With no controller at all, a data plane that is killed comes back with its last good configuration.
+pub fn data_plane_restarts_alone(cluster: &mut Cluster) -> Result<()> {
+    const NAMESPACE: &str = "restarts-alone";
+    cluster.apply(&[direct_route(NAMESPACE, "alone.example.com")?])?;
+    let address = cluster.address()?;
+    answers(address, "alone.example.com")?;
+    let controllers = |cluster: &Cluster, replicas: usize| {
+        cluster.kubectl(
+            &[
+                "scale",
+                "--namespace",
+                SYSTEM,
+                "deployment/diolkos-controller",
+                &format!("--replicas={replicas}"),
+            ],
+            "",
+        )
+    };
+    controllers(cluster, 0)?;
+    let outcome = restart_one_data_plane(cluster);
+    controllers(cluster, 2)?;
+    cluster.kubectl(
+        &[
+            "rollout",
+            "status",
+            "--namespace",
+            SYSTEM,
+            "deployment/diolkos-controller",
+            "--timeout=120s",
+        ],
+        "",
+    )?;
+    outcome
+}
+
+fn restart_one_data_plane(cluster: &Cluster) -> Result<()> {
+    eventually(|| {
+        let pods = cluster.kubectl(
+            &[
+                "get",
+                "pods",
+                "--namespace",
+                SYSTEM,
+                "--selector",
+                "app.kubernetes.io/component=controller",
+                "--output",
+                "name",
+            ],
+            "",
+        )?;
+        ensure!(
+            pods.trim().is_empty(),
+            "controllers are still there: {pods}"
+        );
+        Ok(())
+    })?;
+    let line = cluster.kubectl(
+        &[
+            "get",
+            "pods",
+            "--namespace",
+            SYSTEM,
+            "--selector",
+            DATA_PLANES,
+            "--output",
+            "jsonpath={.items[0].metadata.name} {.items[0].status.podIP}",
+        ],
+        "",
+    )?;
+    let (pod, ip) = line.split_once(' ').context("no data plane Pod")?;
+    let address = SocketAddr::new(ip.parse()?, 8080);
+    answers(address, "alone.example.com")?;
+    let restarts = |cluster: &Cluster| {
+        cluster.kubectl(
+            &[
+                "get",
+                "pod",
+                "--namespace",
+                SYSTEM,
+                pod,
+                "--output",
+                "jsonpath={.status.containerStatuses[0].restartCount}",
+            ],
+            "",
+        )
+    };
+    let before = restarts(cluster)?;
+    kill(process_of(pod)?)?;
+    eventually(|| {
+        ensure!(
+            restarts(cluster)? != before,
+            "the kubelet has not restarted the container"
+        );
+        Ok(())
+    })?;
+    answers(address, "alone.example.com")
+}
+
+/// The process of a data plane, found by the Pod's name on its command line.
+fn process_of(pod: &str) -> Result<u32> {
+    let wanted = format!("--node-id={pod}");
+    for entry in fs::read_dir("/proc")? {
+        let path: PathBuf = entry?.path();
+        let Some(pid) = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .and_then(|n| n.parse().ok())
+        else {
+            continue;
+        };
+        // A process may end while its directory is read.
+        let Ok(line) = fs::read(path.join("cmdline")) else {
+            continue;
+        };
+        let mut args = line.split(|b| *b == 0);
+        if args
+            .next()
+            .is_some_and(|exe| exe.ends_with(b"/diolkos-dataplane"))
+            && args.any(|a| a == wanted.as_bytes())
+        {
+            return Ok(pid);
+        }
+    }
+    anyhow::bail!("no process with {wanted}")
+}
+
+fn kill(pid: u32) -> Result<()> {
+    let status = std::process::Command::new("kill")
+        .args(["-KILL", &pid.to_string()])
+        .status()?;
+    ensure!(status.success(), "kill {pid} failed");
+    Ok(())
+}
+
+/// Wait until a host is served.
+fn answers(address: SocketAddr, host: &str) -> Result<()> {
+    eventually(|| {
+        let answer = client::get(address, host, "/")?;
+        ensure!(answer.status == 200, "{host}: status {}", answer.status);
+        Ok(())
+    })
+}
+
+/// Let some load pass.
+fn pass(load: &Load) -> Result<()> {
+    let from = load.sent();
+    eventually(|| {
+        ensure!(load.sent() >= from + BETWEEN, "the load stands still");
+        Ok(())
+    })
+}
+
+fn direct_route(namespace: &str, host: &str) -> Result<Object> {
+    Object::from_value(json!({
+        "apiVersion": "diolkos.io/v1alpha1",
+        "kind": "Route",
+        "metadata": {"name": host.split('.').next(), "namespace": namespace},
+        "spec": {"hostnames": [host], "rules": [{"directResponse": {"status": 200, "body": "ok"}}]},
+    }))
+}
+
+/// An echo Deployment with one Pod, its Service and a Route.
+fn app(namespace: &str, host: &str) -> Result<Vec<Object>> {
+    let labels = json!({"app": "app"});
+    let metadata = json!({"name": "app", "namespace": namespace});
+    Ok(vec![
+        Object::from_value(json!({
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": metadata,
+            "spec": {
+                "replicas": 1,
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {
+                        "automountServiceAccountToken": false,
+                        "terminationGracePeriodSeconds": 10,
+                        "containers": [{
+                            "name": "echo",
+                            "image": "ghcr.io/diolkos/echo-backend:dev",
+                            "args": ["--name", "app", "--listen", "0.0.0.0:8080"],
+                            "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+                            // Out of the endpoints first, then gone: as long as a Service needs to hear of it.
+                            "lifecycle": {"preStop": {"sleep": {"seconds": 3}}},
+                        }],
+                    },
+                },
+            },
+        }))?,
+        Object::from_value(json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {"selector": labels, "ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}]},
+        }))?,
+        Object::from_value(json!({
+            "apiVersion": "diolkos.io/v1alpha1",
+            "kind": "Route",
+            "metadata": metadata,
+            "spec": {"hostnames": [host], "rules": [{"backends": [{"name": "app", "port": 80}]}]},
+        }))?,
+    ])
+}
