@@ -104,7 +104,7 @@ fn apply_step(
     let (refused, accepted): (Vec<Object>, Vec<Object>) = Object::parse_all(&text)?
         .into_iter()
         .partition(|o| step.refused.iter().any(|(key, _)| *key == o.key));
-    gateway.apply(&accepted)?;
+    // Those refused come first: when the others have arrived, these have been looked at.
     for (key, part) in &step.refused {
         let object = refused
             .iter()
@@ -118,6 +118,7 @@ fn apply_step(
             ),
         }
     }
+    gateway.apply(&accepted)?;
     // Whatever was accepted for storing has been looked at before requests are sent.
     let ours: Vec<Key> = accepted
         .into_iter()

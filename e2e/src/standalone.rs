@@ -184,8 +184,12 @@ fn problem_of(directory: &Path, key: &Key) -> Result<Option<String>> {
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    let name = format!(" {} {}/{} ", key.kind, key.namespace, key.name);
-    let lines: Vec<&str> = text.lines().filter(|l| l.contains(&name)).collect();
+    let name = format!(" {} {}/{}", key.kind, key.namespace, key.name);
+    let names = |line: &&str| {
+        line.split_once(&name)
+            .is_some_and(|(_, rest)| rest.starts_with([' ', ':']))
+    };
+    let lines: Vec<&str> = text.lines().filter(names).collect();
     match (output.status.code(), lines.is_empty()) {
         (Some(1), false) => Ok(Some(lines.join("\n"))),
         (Some(0), true) => Ok(None),
