@@ -8,7 +8,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 fn main() -> anyhow::Result<()> {
     let obstacle = cluster::obstacle();
     if let Some(reason) = &obstacle {
-        println!("cluster cases are ignored: {reason}");
+        eprintln!("cluster cases are ignored: {reason}");
     }
     let mut trials: Vec<Trial> = case::all(Mode::Cluster)?
         .into_iter()
