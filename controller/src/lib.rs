@@ -5,5 +5,11 @@
 //! [`publish`] (one store, one state machine a data plane). [`load`] reads directories, and [`standalone`] runs all of
 //! it for `diolkos run DIR`.
 
+pub mod ca;
+pub mod leader;
+pub mod objects;
+pub mod tls;
+
+pub mod publish;
 pub mod report;
 pub mod world;

@@ -75,6 +75,8 @@ reasons! {
     NoEndpoints,
     /// A data plane refused the resource; the last accepted one serves.
     RejectedByDataPlane,
+    /// A data plane could not open the listener, for example because the port is taken.
+    ListenerNotBound,
 }
 
 impl fmt::Display for Reason {
@@ -188,6 +190,8 @@ pub enum Programmed {
     NoDataPlane,
     /// One refused it, with this message.
     Rejected(String),
+    /// One could not open a listener, with the reason.
+    NotBound(String),
     /// Nobody asks: `diolkos translate` has no data planes.
     Unknown,
 }
@@ -373,6 +377,10 @@ fn program(
         ),
         Programmed::Rejected(message) => {
             let reason = Reason::RejectedByDataPlane.as_str();
+            condition(TYPE, "False", reason, limit(message.clone()))
+        }
+        Programmed::NotBound(message) => {
+            let reason = Reason::ListenerNotBound.as_str();
             condition(TYPE, "False", reason, limit(message.clone()))
         }
         Programmed::Unknown => {

@@ -82,6 +82,11 @@ impl Store {
         self.live.get(&(kind, key.to_owned())).map(|e| &e.body)
     }
 
+    /// The generation in which a live resource got its present body.
+    pub fn generation_of(&self, kind: Kind, key: &str) -> Option<Generation> {
+        self.live.get(&(kind, key.to_owned())).map(|e| e.generation)
+    }
+
     /// Keys of the live resources of a kind.
     pub fn keys(&self, kind: Kind) -> impl Iterator<Item = &str> {
         let ids = self.live.keys().filter(move |id| id.0 == kind);

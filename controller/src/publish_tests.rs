@@ -1,0 +1,324 @@
+use super::*;
+use crate::world::{ObjectId, ObjectKind};
+use snapshot::{ApplyError, Replica};
+use std::collections::BTreeSet;
+
+/// A data plane on the other end of a session; it refuses Route `bad` when told to.
+struct Client {
+    session: Session,
+    replica: Replica,
+    refuses: bool,
+}
+
+impl Client {
+    fn connect(publisher: &Arc<Publisher>, replica: Replica) -> Self {
+        let mut session = Session::new(Arc::clone(publisher));
+        let hello = pb::Hello {
+            node_id: "a".into(),
+            schema_min: 1,
+            schema_max: SCHEMA,
+            build: "test".into(),
+            have_digest: replica.digest().to_bytes().to_vec(),
+        };
+        let message = pb::ClientMessage {
+            message: Some(Message::Hello(hello)),
+        };
+        assert!(session.on_message(message).unwrap().is_some());
+        Self {
+            session,
+            replica,
+            refuses: false,
+        }
+    }
+
+    /// Takes what is due and answers; gives how many transactions there were.
+    fn sync(&mut self) -> usize {
+        let mut count = 0;
+        while let Some(chunks) = self.session.next_chunks() {
+            count += 1;
+            assert!(self.session.next_chunks().is_none(), "one at a time");
+            let transaction = chunks[0].transaction;
+            if self.refuses && names(&chunks).iter().any(|k| k == "bad") {
+                self.refuse(transaction);
+                continue;
+            }
+            for chunk in chunks {
+                match self.replica.receive(chunk) {
+                    Ok(None) => {}
+                    Ok(Some(staged)) => {
+                        let applied = self.replica.commit(staged);
+                        let ack = pb::Ack {
+                            transaction: applied.transaction,
+                            digest: applied.digest.to_bytes().to_vec(),
+                            listeners: Vec::new(),
+                        };
+                        self.session.on_ack(&ack).unwrap();
+                    }
+                    Err(ApplyError::Resync(why)) => {
+                        self.session.on_resync(&pb::Resync { why });
+                    }
+                    Err(e) => panic!("{e}"),
+                }
+            }
+        }
+        count
+    }
+
+    fn refuse(&mut self, transaction: u64) {
+        let nack = pb::Nack {
+            transaction,
+            rejected: vec![pb::Rejection {
+                kind: Kind::Plugin as u32,
+                key: "bad".into(),
+                reason: "cannot be used".into(),
+            }],
+            message: "one resource".into(),
+        };
+        self.session.on_nack(&nack).unwrap();
+    }
+}
+
+fn names(chunks: &[pb::Chunk]) -> Vec<String> {
+    let all = chunks.iter().flat_map(|c| &c.upsert);
+    all.map(|r| r.key.clone()).collect()
+}
+
+fn plugin(key: &str, settings: &str) -> (ResourceId, Option<Vec<u8>>) {
+    let plugin = model::Plugin {
+        origin: model::ObjectRef::new("Plugin", "a", key),
+        name: key.into(),
+        kind: "Mock".into(),
+        stage: None,
+        priority: 100,
+        parallel: false,
+        failure_policy: model::FailurePolicy::Fail,
+        run_on_local_reply: false,
+        settings: settings.into(),
+    };
+    let body = snapshot::encode(&plugin).unwrap();
+    ((Kind::Plugin, key.to_owned()), Some(body))
+}
+
+fn report(key: &str) -> ObjectReport {
+    ObjectReport {
+        id: ObjectId::new(ObjectKind::Plugin, "a", key),
+        generation: 1,
+        problems: Vec::new(),
+        resources: BTreeSet::from([(Kind::Plugin, key.to_owned())]),
+        quarantined: false,
+        absent: false,
+        parents: Vec::new(),
+    }
+}
+
+#[test]
+fn nothing_is_sent_before_the_first_publication_and_an_empty_one_counts() {
+    let publisher = Publisher::new("s");
+    let mut client = Client::connect(&publisher, Replica::default());
+    assert_eq!(client.sync(), 0);
+    let mut generation = publisher.subscribe();
+    publisher.publish([], 0);
+    assert!(generation.has_changed().unwrap());
+    assert_eq!(*generation.borrow_and_update(), Some(0));
+    assert_eq!(
+        client.sync(),
+        1,
+        "an empty configuration is a configuration"
+    );
+    assert_eq!(client.sync(), 0);
+}
+
+#[test]
+fn changes_merge_while_one_is_under_way() {
+    let publisher = Publisher::new("s");
+    publisher.publish([plugin("x", "1")], 0);
+    let mut client = Client::connect(&publisher, Replica::default());
+    let first = client.session.next_chunks().unwrap();
+    publisher.publish([plugin("x", "2")], 0);
+    publisher.publish([plugin("y", "1")], 0);
+    assert!(client.session.next_chunks().is_none());
+    for chunk in first {
+        if let Some(staged) = client.replica.receive(chunk).unwrap() {
+            let applied = client.replica.commit(staged);
+            let digest = applied.digest.to_bytes().to_vec();
+            let transaction = applied.transaction;
+            let ack = pb::Ack {
+                transaction,
+                digest,
+                listeners: Vec::new(),
+            };
+            client.session.on_ack(&ack).unwrap();
+        }
+    }
+    let second = client.session.next_chunks().unwrap();
+    assert_eq!(names(&second), ["x", "y"]);
+    assert!(!second[0].full);
+}
+
+#[test]
+fn programmed_waits_for_all_and_says_when_there_is_nobody() {
+    let publisher = Publisher::new("s");
+    publisher.publish([plugin("x", "1")], 0);
+    assert_eq!(publisher.programmed(&report("x")), Programmed::NoDataPlane);
+    let mut a = Client::connect(&publisher, Replica::default());
+    let mut b = Client::connect(&publisher, Replica::default());
+    let mut progress = publisher.progress();
+    progress.borrow_and_update();
+    a.sync();
+    assert!(progress.has_changed().unwrap());
+    assert_eq!(publisher.programmed(&report("x")), Programmed::Pending);
+    b.sync();
+    assert_eq!(publisher.programmed(&report("x")), Programmed::Yes);
+    publisher.publish([plugin("y", "1")], 0);
+    assert_eq!(
+        publisher.programmed(&report("x")),
+        Programmed::Yes,
+        "its own resource is there"
+    );
+    assert_eq!(publisher.programmed(&report("y")), Programmed::Pending);
+    a.sync();
+    drop(b);
+    assert_eq!(
+        publisher.programmed(&report("y")),
+        Programmed::Yes,
+        "who left is not waited for"
+    );
+}
+
+#[test]
+fn a_refused_resource_goes_back_and_the_others_go_on() {
+    let publisher = Publisher::new("s");
+    publisher.publish([plugin("bad", "1"), plugin("x", "1")], 0);
+    let mut client = Client::connect(&publisher, Replica::default());
+    client.sync();
+    client.refuses = true;
+    publisher.publish([plugin("bad", "2"), plugin("x", "2")], 0);
+    assert_eq!(client.sync(), 2, "refused, then without the bad one");
+    assert_eq!(
+        publisher.programmed(&report("bad")),
+        Programmed::Rejected("cannot be used".into())
+    );
+    assert_eq!(publisher.programmed(&report("x")), Programmed::Yes);
+    assert_eq!(client.replica.len(), 2);
+    // The same body stays out, another one gets its chance.
+    publisher.publish([plugin("bad", "2")], 0);
+    assert_eq!(client.sync(), 0);
+    client.refuses = false;
+    publisher.publish([plugin("bad", "3")], 0);
+    assert_eq!(client.sync(), 1);
+    assert_eq!(publisher.programmed(&report("bad")), Programmed::Yes);
+    assert!(publisher.rejections().is_empty());
+}
+
+#[test]
+fn a_new_resource_that_is_refused_is_taken_out() {
+    let publisher = Publisher::new("s");
+    publisher.publish([plugin("bad", "1"), plugin("x", "1")], 0);
+    let mut client = Client::connect(&publisher, Replica::default());
+    client.refuses = true;
+    assert_eq!(client.sync(), 2);
+    assert_eq!(client.replica.len(), 1);
+}
+
+#[test]
+fn a_refusal_without_a_culprit_is_not_repeated_before_something_changes() {
+    let publisher = Publisher::new("s");
+    publisher.publish([plugin("x", "1")], 0);
+    let mut client = Client::connect(&publisher, Replica::default());
+    let transaction = client.session.next_chunks().unwrap()[0].transaction;
+    let nack = pb::Nack {
+        transaction,
+        rejected: Vec::new(),
+        message: "no table".into(),
+    };
+    client.session.on_nack(&nack).unwrap();
+    assert!(client.session.next_chunks().is_none());
+    assert_eq!(
+        publisher.data_planes()[0].refused.as_deref(),
+        Some("no table")
+    );
+    publisher.publish([plugin("y", "1")], 0);
+    assert_eq!(client.sync(), 1);
+}
+
+#[test]
+fn a_stream_resumes_from_a_known_digest() {
+    let publisher = Publisher::new("s");
+    publisher.publish([plugin("x", "1"), plugin("y", "1")], 0);
+    let mut client = Client::connect(&publisher, Replica::default());
+    client.sync();
+    let replica = std::mem::take(&mut client.replica);
+    drop(client);
+    publisher.publish(
+        [plugin("x", "2"), ((Kind::Plugin, "y".to_owned()), None)],
+        0,
+    );
+    let mut again = Client::connect(&publisher, replica);
+    let chunks = again.session.next_chunks().unwrap();
+    assert!(!chunks[0].full);
+    assert_eq!((chunks[0].upsert.len(), chunks[0].remove.len()), (1, 1));
+    again.session.on_resync(&pb::Resync { why: "test".into() });
+    assert!(again.session.next_chunks().unwrap()[0].full);
+}
+
+#[test]
+fn a_change_and_its_undoing_need_no_transaction() {
+    let publisher = Publisher::new("s");
+    publisher.publish([plugin("x", "1")], 0);
+    let mut client = Client::connect(&publisher, Replica::default());
+    client.sync();
+    publisher.publish([plugin("x", "2")], 0);
+    publisher.publish([plugin("x", "1")], 0);
+    assert_eq!(publisher.programmed(&report("x")), Programmed::Pending);
+    assert_eq!(client.sync(), 0);
+    assert_eq!(publisher.programmed(&report("x")), Programmed::Yes);
+}
+
+#[test]
+fn a_stream_that_breaks_the_rules_ends() {
+    let publisher = Publisher::new("s");
+    publisher.publish([plugin("x", "1")], 0);
+    let mut session = Session::new(Arc::clone(&publisher));
+    let ack = |transaction| pb::ClientMessage {
+        message: Some(Message::Ack(pb::Ack {
+            transaction,
+            ..pb::Ack::default()
+        })),
+    };
+    assert_eq!(session.on_message(ack(1)), Err(SessionError::Order));
+    let hello = pb::Hello {
+        schema_min: SCHEMA + 1,
+        schema_max: SCHEMA + 2,
+        ..pb::Hello::default()
+    };
+    assert!(matches!(
+        session.on_hello(&hello),
+        Err(SessionError::Schema { .. })
+    ));
+    assert_eq!(
+        session.on_message(pb::ClientMessage::default()),
+        Err(SessionError::Empty)
+    );
+    drop(session);
+    let mut client = Client::connect(&publisher, Replica::default());
+    assert_eq!(
+        client.session.on_message(ack(7)),
+        Err(SessionError::NotUnderWay)
+    );
+    client.session.next_chunks().unwrap();
+    assert_eq!(client.session.on_message(ack(1)), Err(SessionError::Digest));
+    drop(client);
+    assert!(publisher.data_planes().is_empty());
+}
+
+#[test]
+fn a_draining_data_plane_is_not_waited_for() {
+    let publisher = Publisher::new("s");
+    publisher.publish([plugin("x", "1")], 0);
+    let mut client = Client::connect(&publisher, Replica::default());
+    let draining = pb::ClientMessage {
+        message: Some(Message::Draining(pb::Draining {})),
+    };
+    client.session.on_message(draining).unwrap();
+    assert_eq!(publisher.programmed(&report("x")), Programmed::NoDataPlane);
+}
