@@ -4,7 +4,11 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 RIG=$ROOT/e2e/rig/rig
-export RIG_BIN=${RIG_BIN:-${HOME:-$ROOT/target}/.cache/diolkos-rig}
+if [ -z "${RIG_BIN:-}" ]; then
+  RIG_BIN=${HOME:-/nonexistent}/.cache/diolkos-rig
+  mkdir -p "$RIG_BIN" 2>/dev/null || RIG_BIN=$TARGET/rig-bin
+fi
+export RIG_BIN
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
@@ -71,6 +75,8 @@ rig_obstacles() {
   fi
   local c; for c in gcc python3 jq unshare nsenter ip; do have $c || say "no $c"; done
   [ -d /sys/fs/cgroup/memory ] || say "no cgroup v1 hierarchies under /sys/fs/cgroup"
+  # Inside, the node hides these behind its own.
+  case $ROOT in /run/* | /var/lib/* | /var/log/*) say "the clone lies under $(cut -d/ -f1-3 <<<"$ROOT"), which the rig cannot see";; esac
   local free; free=$(df -Pm /dev/shm 2>/dev/null | awk 'NR == 2 {print $4}')
   [ "${free:-0}" -ge 700 ] || say "less than 700 MB free in /dev/shm"
 }

@@ -107,4 +107,5 @@ printf '\n'
 say "All answers were right."
 [ "${QUICKSTART_ONCE:-}" != 1 ] || exit 0
 say "Serving on $shop/ (admin port http://127.0.0.1:$admin/). Edit $directory/*.yaml and try again; Ctrl-C ends it."
+trap 'exit 0' INT TERM
 wait "$gateway" || die "the gateway ended: $(tail -20 "$work/diolkos.log")"

@@ -46,7 +46,7 @@ images() {
 on_rig() {
   local package=$1 test=$2; shift 2
   cargo test --locked -p "$package" --test "$test" --no-run --quiet
-  "$RIG" exec env RIG_BIN="$RIG_BIN" cargo test --locked --offline -p "$package" --test "$test" -- "$@"
+  "$RIG" exec env DIOLKOS_RIG=1 RIG_BIN="$RIG_BIN" cargo test --locked --offline -p "$package" --test "$test" -- "$@"
 }
 
 logs() { local c; for c in controller data-plane; do kube -n $NAMESPACE logs -l app.kubernetes.io/component=$c --tail=40 --prefix; done; }
