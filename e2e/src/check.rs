@@ -150,6 +150,7 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Fields;
     use serde_json::json;
 
     #[test]
@@ -161,6 +162,37 @@ mod tests {
         assert!(!contains(&json!({"a": {"b": 2}}), &json!({"a": {"b": 1}})));
         assert!(!contains(&json!({"x": 1}), &json!({"a": 1})));
         assert!(!contains(&json!({"l": [1]}), &json!({"l": [1, 2]})));
+    }
+
+    #[test]
+    fn each_part_of_an_answer_is_compared() {
+        let got = Answer {
+            status: 200,
+            headers: Fields(vec![
+                ("X-A".into(), "1".into()),
+                ("Content-Type".into(), "application/json".into()),
+            ]),
+            body: br#"{"path":"/x","headers":{"host":"h"}}"#.to_vec(),
+            trailers: Fields::default(),
+            keep_alive: true,
+        };
+        let complaints = |yaml: &str| answer(&serde_saphyr::from_str(yaml).unwrap(), &got);
+        let fits = r#"{status: 200, headers: {x-a: "1"}, absentHeaders: [x-b], json: {headers: {host: h}}, absentJson: [/headers/te], connection: kept}"#;
+        assert_eq!(complaints(fits), Vec::<String>::new());
+        for wrong in [
+            "status: 404",
+            "headers: {x-a: '2'}",
+            "headers: {x-b: '1'}",
+            "absentHeaders: [x-a]",
+            "body: ''",
+            "bodyContains: nothing",
+            "json: {path: /y}",
+            "absentJson: [/headers/host]",
+            "trailers: {x-t: '1'}",
+            "connection: closed",
+        ] {
+            assert_eq!(complaints(wrong).len(), 1, "{wrong}");
+        }
     }
 
     #[test]
