@@ -54,7 +54,7 @@ logs() { local c; for c in controller data-plane; do kube -n $NAMESPACE logs -l 
 case ${1:-} in
   up) up;;
   cases) shift; on_rig diolkos-e2e cluster "$@";;
-  crd-test) on_rig diolkos-crds apiserver;;
+  crd-test) on_rig diolkos-crds api_server;;
   down) "$RIG" down;;
   logs) logs;;
   images) images;;
