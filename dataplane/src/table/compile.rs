@@ -1,0 +1,501 @@
+//! From changes to tables.
+//!
+//! Everything that can fail (expressions, plugin settings) happens first and by itself; only when all of it has
+//! worked does anything change. What follows works on the keys that the changes touch: rules that name a changed
+//! upstream or plugin are linked anew, hosts that a changed Route names are listed anew, endpoints are replaced in
+//! place. Everything else is shared with the table before.
+
+use super::hosts::{Entry, HostRules};
+use super::rule::{Links, ReadyPlugin, RouteInfo, Rule, RuleSpec};
+use super::upstream::{Registry, Upstream};
+use super::{ListenerTable, Table};
+use model::{EndpointShard, EndpointSource, HostPattern, Listener};
+use plugins::Chain;
+use snapshot::{Change, Changes, Kind};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock};
+
+/// A resource that cannot be compiled, and why: it goes into the NACK and from there to the object's condition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind:?} {key}: {reason}")]
+pub struct Rejected {
+    pub kind: Kind,
+    pub key: String,
+    pub reason: String,
+}
+
+type Key = Arc<str>;
+type Keys = BTreeSet<Key>;
+
+/// Owns what was received and builds tables from it. One task has it.
+pub struct Compiler {
+    table: Arc<Table>,
+    registry: Arc<Registry>,
+    listeners: BTreeMap<Key, ListenerState>,
+    routes: HashMap<Key, Route>,
+    plugins: HashMap<Key, Arc<ReadyPlugin>>,
+    sources: HashMap<Key, EndpointSource>,
+    shards: HashMap<Key, EndpointShard>,
+    /// Routes by the upstreams and plugins that they name, shards and upstreams by their Service.
+    by_upstream: Index,
+    by_plugin: Index,
+    shards_of: Index,
+    upstreams_of: Index,
+    empty_chain: Arc<Chain>,
+}
+
+struct ListenerState {
+    listener: Arc<Listener>,
+    /// Routes by the hosts that they have on this listener.
+    claims: HashMap<HostPattern, Keys>,
+}
+
+/// A compiled Route, linked or not.
+struct Route<R = Arc<Rule>> {
+    listeners: Box<[Key]>,
+    hosts: Box<[HostPattern]>,
+    rules: Box<[R]>,
+}
+
+/// Which keys point to a key.
+#[derive(Default)]
+struct Index(HashMap<Key, Keys>);
+
+impl Index {
+    fn add(&mut self, to: &str, from: &Key) {
+        match self.0.get_mut(to) {
+            Some(keys) => {
+                keys.insert(Arc::clone(from));
+            }
+            None => {
+                self.0.insert(to.into(), Keys::from([Arc::clone(from)]));
+            }
+        }
+    }
+
+    fn remove(&mut self, to: &str, from: &str) {
+        if let Some(keys) = self.0.get_mut(to) {
+            keys.remove(from);
+            if keys.is_empty() {
+                self.0.remove(to);
+            }
+        }
+    }
+
+    fn get(&self, to: &str) -> impl Iterator<Item = &Key> {
+        self.0.get(to).into_iter().flatten()
+    }
+}
+
+/// Decoded and compiled, but for the links; nothing has changed yet. The last change of a key counts.
+struct Staged {
+    full: bool,
+    listeners: BTreeMap<String, Option<Listener>>,
+    routes: BTreeMap<String, Option<Route<Arc<RuleSpec>>>>,
+    upstreams: BTreeMap<String, Option<model::Upstream>>,
+    shards: BTreeMap<String, Option<EndpointShard>>,
+    plugins: BTreeMap<String, Option<Arc<ReadyPlugin>>>,
+}
+
+impl Staged {
+    fn compile(changes: Changes) -> Result<Self, Vec<Rejected>> {
+        let mut rejected = Vec::new();
+        let plugins = stage(changes.plugins, Kind::Plugin, &mut rejected, |_, plugin| {
+            ReadyPlugin::compile(plugin).map(Arc::new)
+        });
+        let routes = stage(changes.routes, Kind::Route, &mut rejected, compile_route);
+        if !rejected.is_empty() {
+            return Err(rejected);
+        }
+        Ok(Self {
+            full: changes.full,
+            listeners: as_map(changes.listeners),
+            upstreams: as_map(changes.upstreams),
+            shards: as_map(changes.shards),
+            routes,
+            plugins,
+        })
+    }
+}
+
+fn as_map<T>(changes: Vec<Change<T>>) -> BTreeMap<String, Option<T>> {
+    changes.into_iter().map(|c| (c.key, c.item)).collect()
+}
+
+fn stage<T, U>(
+    changes: Vec<Change<T>>,
+    kind: Kind,
+    rejected: &mut Vec<Rejected>,
+    compile: impl Fn(&str, T) -> Result<U, String>,
+) -> BTreeMap<String, Option<U>> {
+    let mut staged = BTreeMap::new();
+    for (key, item) in as_map(changes) {
+        match item.map(|item| compile(&key, item)).transpose() {
+            Ok(item) => {
+                staged.insert(key, item);
+            }
+            Err(reason) => rejected.push(Rejected { kind, key, reason }),
+        }
+    }
+    staged
+}
+
+fn compile_route(key: &str, route: model::Route) -> Result<Route<Arc<RuleSpec>>, String> {
+    let model::Route {
+        origin,
+        created,
+        listeners,
+        hosts,
+        rules,
+    } = route;
+    let info = Arc::new(RouteInfo {
+        key: key.into(),
+        origin,
+        created,
+        stats: OnceLock::new(),
+    });
+    let rule = |(i, rule)| {
+        let spec = RuleSpec::compile(&info, i, rule).map_err(|e| format!("rules[{i}].{e}"))?;
+        Ok::<_, String>(Arc::new(spec))
+    };
+    Ok(Route {
+        rules: (0..).zip(rules).map(rule).collect::<Result<_, _>>()?,
+        listeners: listeners.into_iter().map(Key::from).collect(),
+        hosts: hosts.into(),
+    })
+}
+
+/// What has to be done again.
+#[derive(Default)]
+struct Dirty {
+    /// Upstreams and plugins whose pointers in rules are out of date.
+    links: BTreeSet<Key>,
+    /// Routes that have such pointers.
+    routes: Keys,
+    /// Upstreams with other endpoints.
+    endpoints: Keys,
+    listeners: Keys,
+    hosts: BTreeMap<Key, BTreeSet<HostPattern>>,
+}
+
+impl Default for Compiler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Compiler {
+    /// With nothing in it: the table is empty.
+    pub fn new() -> Self {
+        Self {
+            table: Arc::default(),
+            registry: Arc::default(),
+            listeners: BTreeMap::new(),
+            routes: HashMap::new(),
+            plugins: HashMap::new(),
+            sources: HashMap::new(),
+            shards: HashMap::new(),
+            by_upstream: Index::default(),
+            by_plugin: Index::default(),
+            shards_of: Index::default(),
+            upstreams_of: Index::default(),
+            empty_chain: Arc::default(),
+        }
+    }
+
+    /// The table of all changes so far.
+    pub fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table)
+    }
+
+    /// The upstreams of all changes so far.
+    pub fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
+    }
+
+    /// Takes changes and gives the table that has them. It is the same table (by pointer) when only endpoints
+    /// changed; these are in use at once.
+    ///
+    /// # Errors
+    /// Every resource that cannot be compiled. Nothing has changed then, endpoints included.
+    pub fn apply(&mut self, changes: Changes) -> Result<Arc<Table>, Vec<Rejected>> {
+        let mut staged = Staged::compile(changes)?;
+        if staged.full {
+            self.remove_all_but(&mut staged);
+        }
+        let mut dirty = Dirty::default();
+        self.put_plugins(staged.plugins, &mut dirty);
+        self.put_upstreams(staged.upstreams, &mut dirty);
+        self.put_shards(staged.shards, &mut dirty);
+        self.put_listeners(staged.listeners, &mut dirty);
+        self.put_routes(staged.routes, &mut dirty);
+        self.link_again(&mut dirty);
+        self.set_endpoints(&dirty.endpoints);
+        self.build(&dirty);
+        Ok(self.table())
+    }
+
+    /// What a full transaction does not name is gone.
+    fn remove_all_but(&self, staged: &mut Staged) {
+        fn add<'a, T>(staged: &mut BTreeMap<String, Option<T>>, present: impl Iterator<Item = &'a Key>) {
+            for key in present {
+                staged.entry(key.to_string()).or_insert(None);
+            }
+        }
+        add(&mut staged.listeners, self.listeners.keys());
+        add(&mut staged.routes, self.routes.keys());
+        add(&mut staged.upstreams, self.sources.keys());
+        add(&mut staged.shards, self.shards.keys());
+        add(&mut staged.plugins, self.plugins.keys());
+    }
+
+    fn put_plugins(&mut self, plugins: BTreeMap<String, Option<Arc<ReadyPlugin>>>, dirty: &mut Dirty) {
+        for (key, plugin) in plugins {
+            let key = Key::from(key);
+            dirty.routes.extend(self.by_plugin.get(&key).cloned());
+            match plugin {
+                Some(plugin) => self.plugins.insert(Arc::clone(&key), plugin),
+                None => self.plugins.remove(&key),
+            };
+            dirty.links.insert(key);
+        }
+    }
+
+    fn put_upstreams(&mut self, upstreams: BTreeMap<String, Option<model::Upstream>>, dirty: &mut Dirty) {
+        for (key, upstream) in upstreams {
+            let key = Key::from(key);
+            if let Some(EndpointSource::Service(service)) = self.sources.remove(&key) {
+                self.upstreams_of.remove(&service, &key);
+            }
+            let before = self.registry.get(&key);
+            let Some(settings) = upstream else {
+                // Its endpoints stay as they are, for requests that still see the table before.
+                self.registry.remove(&key);
+                dirty.routes.extend(self.by_upstream.get(&key).cloned());
+                dirty.links.insert(key);
+                continue;
+            };
+            if !before.as_ref().is_some_and(|u| u.has_settings_of(&settings)) {
+                self.registry.insert(Arc::new(Upstream::new(&key, &settings, before.as_deref())));
+                dirty.routes.extend(self.by_upstream.get(&key).cloned());
+                dirty.links.insert(Arc::clone(&key));
+            }
+            if let EndpointSource::Service(service) = &settings.source {
+                self.upstreams_of.add(service, &key);
+            }
+            dirty.endpoints.insert(Arc::clone(&key));
+            self.sources.insert(key, settings.source);
+        }
+    }
+
+    fn put_shards(&mut self, shards: BTreeMap<String, Option<EndpointShard>>, dirty: &mut Dirty) {
+        for (key, shard) in shards {
+            let key = Key::from(key);
+            if let Some(before) = self.shards.remove(&key) {
+                self.shards_of.remove(&before.service, &key);
+                dirty.endpoints.extend(self.upstreams_of.get(&before.service).cloned());
+            }
+            if let Some(shard) = shard {
+                self.shards_of.add(&shard.service, &key);
+                dirty.endpoints.extend(self.upstreams_of.get(&shard.service).cloned());
+                self.shards.insert(key, shard);
+            }
+        }
+    }
+
+    fn put_listeners(&mut self, listeners: BTreeMap<String, Option<Listener>>, dirty: &mut Dirty) {
+        for (key, listener) in listeners {
+            let key = Key::from(key);
+            let before = self.listeners.get_mut(&key);
+            match (listener, before) {
+                (None, None) => continue,
+                (None, Some(_)) => {
+                    self.listeners.remove(&key);
+                }
+                (Some(listener), Some(state)) if state.listener.hostname == listener.hostname => {
+                    if *state.listener == listener {
+                        continue;
+                    }
+                    state.listener = Arc::new(listener);
+                }
+                (Some(listener), before) => {
+                    // Other hosts: all of them, before and after.
+                    let hosts = dirty.hosts.entry(Arc::clone(&key)).or_default();
+                    hosts.extend(before.into_iter().flat_map(|state| state.claims.keys().cloned()));
+                    let mut state = ListenerState {
+                        listener: Arc::new(listener),
+                        claims: HashMap::new(),
+                    };
+                    for (name, route) in self.routes.iter().filter(|(_, r)| r.listeners.contains(&key)) {
+                        state.claim(name, &route.hosts, hosts);
+                    }
+                    self.listeners.insert(Arc::clone(&key), state);
+                }
+            }
+            dirty.listeners.insert(key);
+        }
+    }
+
+    fn put_routes(&mut self, routes: BTreeMap<String, Option<Route<Arc<RuleSpec>>>>, dirty: &mut Dirty) {
+        for (key, route) in routes {
+            let key = Key::from(key);
+            if let Some(before) = self.routes.remove(&key) {
+                self.unclaim(&key, &before, dirty);
+            }
+            if let Some(route) = route {
+                let link = |spec: Arc<RuleSpec>| Arc::new(Rule::link(spec, self));
+                let route = Route {
+                    listeners: route.listeners,
+                    hosts: route.hosts,
+                    rules: route.rules.into_iter().map(link).collect(),
+                };
+                self.claim(&key, &route, dirty);
+                dirty.routes.remove(&key);
+                self.routes.insert(key, route);
+            }
+        }
+    }
+
+    fn claim(&mut self, key: &Key, route: &Route, dirty: &mut Dirty) {
+        for rule in &route.rules {
+            rule.spec.upstreams().for_each(|to| self.by_upstream.add(to, key));
+            rule.spec.plugins().for_each(|to| self.by_plugin.add(to, key));
+        }
+        for name in &route.listeners {
+            if let Some(state) = self.listeners.get_mut(name) {
+                let hosts = dirty.hosts.entry(Arc::clone(name)).or_default();
+                state.claim(key, &route.hosts, hosts);
+            }
+        }
+    }
+
+    fn unclaim(&mut self, key: &Key, route: &Route, dirty: &mut Dirty) {
+        for rule in &route.rules {
+            rule.spec.upstreams().for_each(|to| self.by_upstream.remove(to, key));
+            rule.spec.plugins().for_each(|to| self.by_plugin.remove(to, key));
+        }
+        for name in &route.listeners {
+            if let Some(state) = self.listeners.get_mut(name) {
+                let hosts = dirty.hosts.entry(Arc::clone(name)).or_default();
+                state.unclaim(key, &route.hosts, hosts);
+            }
+        }
+    }
+
+    /// Rules that point to something that is another one now. Their expressions are not compiled again.
+    fn link_again(&mut self, dirty: &mut Dirty) {
+        for key in std::mem::take(&mut dirty.routes) {
+            let Some(mut route) = self.routes.remove(&key) else {
+                continue;
+            };
+            for rule in &mut route.rules {
+                let mut links = rule.spec.upstreams().chain(rule.spec.plugins());
+                let stale = links.any(|to| dirty.links.contains(to));
+                drop(links);
+                if stale {
+                    *rule = Arc::new(Rule::link(Arc::clone(&rule.spec), self));
+                }
+            }
+            for name in &route.listeners {
+                if let Some(state) = self.listeners.get(name) {
+                    let hosts = dirty.hosts.entry(Arc::clone(name)).or_default();
+                    hosts.extend(state.effective(&route.hosts));
+                }
+            }
+            self.routes.insert(key, route);
+        }
+    }
+
+    fn set_endpoints(&self, keys: &Keys) {
+        for key in keys {
+            let Some(upstream) = self.registry.get(key) else {
+                continue;
+            };
+            match self.sources.get(key) {
+                Some(EndpointSource::Static(list)) => upstream.set_static(list),
+                Some(EndpointSource::Service(service)) => {
+                    let shards = self.shards_of.get(service).filter_map(|shard| self.shards.get(shard));
+                    upstream.set_service(shards.flat_map(|shard| &shard.endpoints));
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn build(&mut self, dirty: &Dirty) {
+        if dirty.listeners.is_empty() && dirty.hosts.values().all(BTreeSet::is_empty) {
+            return;
+        }
+        let mut listeners = self.table.listeners.clone();
+        listeners.retain(|key, _| self.listeners.contains_key(key));
+        for key in dirty.listeners.iter().chain(dirty.hosts.keys()) {
+            let Some(state) = self.listeners.get(key) else {
+                continue;
+            };
+            let mut table = match listeners.get(key) {
+                Some(before) => ListenerTable::clone(before),
+                None => ListenerTable::new(Arc::clone(&state.listener)),
+            };
+            table.listener = Arc::clone(&state.listener);
+            for host in dirty.hosts.get(key).into_iter().flatten() {
+                table.put(host, self.list(state, host));
+            }
+            listeners.insert(Arc::clone(key), Arc::new(table));
+        }
+        self.table = Arc::new(Table { listeners });
+    }
+
+    /// What the Routes that claim a host serve there.
+    fn list(&self, state: &ListenerState, host: &HostPattern) -> Option<Arc<HostRules>> {
+        let routes = state.claims.get(host)?.iter().filter_map(|key| self.routes.get(key));
+        let entries = routes.flat_map(|route| &route.rules).flat_map(|rule| {
+            rule.spec.matches.iter().map(|matcher| Entry {
+                rule: Arc::clone(rule),
+                matcher: Arc::clone(matcher),
+            })
+        });
+        Some(Arc::new(HostRules::new(host.clone(), entries)))
+    }
+}
+
+impl Links for Compiler {
+    fn upstream(&self, key: &str) -> Option<Arc<Upstream>> {
+        self.registry.get(key)
+    }
+
+    fn plugin(&self, key: &str) -> Option<Arc<ReadyPlugin>> {
+        self.plugins.get(key).cloned()
+    }
+
+    fn empty_chain(&self) -> Arc<Chain> {
+        Arc::clone(&self.empty_chain)
+    }
+}
+
+impl ListenerState {
+    /// The part of a Route's hosts that this listener lets through.
+    fn effective(&self, hosts: &[HostPattern]) -> impl Iterator<Item = HostPattern> {
+        hosts.iter().filter_map(|host| host.intersect(&self.listener.hostname))
+    }
+
+    fn claim(&mut self, route: &Key, hosts: &[HostPattern], dirty: &mut BTreeSet<HostPattern>) {
+        let effective: Vec<_> = self.effective(hosts).collect();
+        for host in effective {
+            self.claims.entry(host.clone()).or_default().insert(Arc::clone(route));
+            dirty.insert(host);
+        }
+    }
+
+    fn unclaim(&mut self, route: &Key, hosts: &[HostPattern], dirty: &mut BTreeSet<HostPattern>) {
+        let effective: Vec<_> = self.effective(hosts).collect();
+        for host in effective {
+            if let Some(routes) = self.claims.get_mut(&host) {
+                routes.remove(route);
+                if routes.is_empty() {
+                    self.claims.remove(&host);
+                }
+            }
+            dirty.insert(host);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The matcher: which rule answers a request. Traffic and `explain` use the same function.
+
+use super::hosts::{Entry, HostRules};
+use super::matcher::{Matcher, Refusal};
+use super::observe::{Observer, Silent};
+use super::rule::Rule;
+use super::ListenerTable;
+use model::{Headers, HostPattern, ObjectRef, Rank};
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// What a request is matched by.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'q> {
+    pub method: &'q str,
+    /// Canonical: lower case, without port and final dot. Empty: the request names none.
+    pub host: &'q str,
+    /// In the normal form of the edge gate.
+    pub path: &'q str,
+    /// Without the question mark.
+    pub query: Option<&'q str>,
+    pub headers: &'q Headers,
+}
+
+/// The answer of the matcher.
+#[derive(Debug)]
+pub enum Found<'t> {
+    Rule(Matched<'t>),
+    /// 405: some rule would match, were it not for the method.
+    MethodNotAllowed {
+        /// Value of the `Allow` field: the methods that would do, sorted.
+        allow: String,
+    },
+    /// 404 `route_not_found`.
+    NotFound,
+}
+
+/// The rule that answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Matched<'t> {
+    pub rule: &'t Arc<Rule>,
+    /// The part of the Route's hosts that the listener lets through.
+    pub host: &'t HostPattern,
+    pub matcher: &'t Matcher,
+    /// Bytes of the path that `stripPrefix` and `replacePrefix` are about.
+    pub prefix_len: usize,
+    entry: &'t Entry,
+    level: &'t HostRules,
+}
+
+impl<'t> Matched<'t> {
+    pub fn route(&self) -> &'t ObjectRef {
+        self.rule.route()
+    }
+
+    /// The key by which it won.
+    pub fn rank(&self) -> Rank {
+        self.entry.rank(self.host)
+    }
+}
+
+impl ListenerTable {
+    /// Finds the rule of a request.
+    ///
+    /// Hosts are tried from the exact one over wildcards, longest first, to the rules of any host; a level where
+    /// nothing matches hands over to the next. `precedence` stands above all that, and costs only where it is used.
+    pub fn find<'t, O: Observer>(&'t self, q: &Query<'_>, observer: &mut O) -> Found<'t> {
+        if !self.listener.hostname.covers(q.host) {
+            return Found::NotFound;
+        }
+        let mut best: Option<Matched<'t>> = None;
+        let mut wrong_method = false;
+        let exhaustive = O::EXHAUSTIVE || self.has_precedence();
+        let _ = self.levels(q.host, |host| {
+            observer.level(host);
+            for entry in host.candidates(q.path) {
+                if let Err(refusal) = entry.matcher.judge(q) {
+                    wrong_method |= matches!(refusal, Refusal::Method);
+                    observer.refused(host, entry, refusal);
+                    continue;
+                }
+                // Candidates come in the order of rank but for precedence, so of equals the first stays.
+                let precedence = entry.rule.spec.precedence;
+                match &best {
+                    Some(b) if b.rule.spec.precedence >= precedence => {
+                        observer.outranked(host, entry);
+                        continue;
+                    }
+                    Some(b) => observer.outranked(b.level, b.entry),
+                    None => {}
+                }
+                best = Some(Matched::new(host, entry, q.path));
+                if !exhaustive {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        match best {
+            Some(matched) => Found::Rule(matched),
+            None if wrong_method => Found::MethodNotAllowed { allow: self.allowed(q) },
+            None => Found::NotFound,
+        }
+    }
+
+    /// As [`Self::find`], watched by nobody.
+    pub fn find_silently<'t>(&'t self, q: &Query<'_>) -> Found<'t> {
+        self.find(q, &mut Silent)
+    }
+
+    /// Walks the hosts that cover a name, the most specific first.
+    fn levels<'t>(&'t self, name: &str, mut visit: impl FnMut(&'t HostRules) -> ControlFlow<()>) -> ControlFlow<()> {
+        if let Some(host) = self.exact.get(name) {
+            visit(host)?;
+        }
+        for len in self.wildcard_lengths.iter() {
+            // One byte at least for the label, and the dot behind it.
+            let suffix = name.len().checked_sub(len + 1).filter(|at| *at > 0).and_then(|at| name.get(at..));
+            let Some(suffix) = suffix.and_then(|s| s.strip_prefix('.')) else {
+                continue;
+            };
+            if let Some(host) = self.wildcard.get(suffix) {
+                visit(host)?;
+            }
+        }
+        match &self.any {
+            Some(host) => visit(host),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    /// The methods of all rules that refuse the request for its method alone. Not on the way of served requests.
+    fn allowed(&self, q: &Query<'_>) -> String {
+        let mut methods = BTreeSet::new();
+        let _ = self.levels(q.host, |host| {
+            for entry in host.candidates(q.path) {
+                if let Err(Refusal::Method) = entry.matcher.judge(q) {
+                    methods.extend(entry.matcher.methods.iter().map(|m| m.as_str()));
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        methods.into_iter().collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl<'t> Matched<'t> {
+    fn new(host: &'t HostRules, entry: &'t Entry, path: &str) -> Self {
+        Self {
+            rule: &entry.rule,
+            host: &host.pattern,
+            matcher: &entry.matcher,
+            prefix_len: entry.matcher.prefix_len(path),
+            entry,
+            level: host,
+        }
+    }
+}

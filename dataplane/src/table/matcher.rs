@@ -1,0 +1,148 @@
+//! One match of a rule, compiled: predicates that a request passes or is refused by.
+
+use super::Query;
+use model::{HeaderMatch, Match, Method, PathMatch, QueryMatch, ValueMatch, limits, query};
+use regex::{Regex, RegexBuilder};
+
+/// A compiled [`model::Match`].
+#[derive(Debug)]
+pub struct Matcher {
+    /// Position in the rule.
+    pub index: u32,
+    pub path: PathMatch,
+    pub(super) path_regex: Option<Regex>,
+    /// Empty: every method.
+    pub methods: Box<[Method]>,
+    pub headers: Box<[Predicate]>,
+    pub query: Box<[Predicate]>,
+}
+
+/// A condition on the header lines or the query parameter of one name.
+#[derive(Debug)]
+pub struct Predicate {
+    pub name: Box<str>,
+    pub wants: ValueMatch,
+    regex: Option<Regex>,
+}
+
+/// Why a request whose path fits is refused.
+#[derive(Clone, Copy, Debug)]
+pub enum Refusal<'t> {
+    /// Nothing but the method: 405 when no other rule matches.
+    Method,
+    Header(&'t Predicate),
+    Query(&'t Predicate),
+}
+
+impl Matcher {
+    /// # Errors
+    /// The field and what is wrong with its regular expression.
+    pub(super) fn compile(m: Match, index: u32) -> Result<Self, String> {
+        let Match {
+            path,
+            methods,
+            headers,
+            query,
+        } = m;
+        let path_regex = match &path {
+            PathMatch::Regex(pattern) => Some(whole(pattern).map_err(|e| format!("path: {e}"))?),
+            PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
+        };
+        let header = |HeaderMatch { name, value }| Predicate::compile("headers", name, value);
+        let parameter = |QueryMatch { name, value }| Predicate::compile("query", name, value);
+        Ok(Self {
+            index,
+            path,
+            path_regex,
+            methods: methods.into(),
+            headers: headers.into_iter().map(header).collect::<Result<_, _>>()?,
+            query: query.into_iter().map(parameter).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Everything but the path. The method comes last: a request refused for its method lacks nothing else.
+    pub(super) fn judge(&self, q: &Query<'_>) -> Result<(), Refusal<'_>> {
+        for predicate in &self.headers {
+            if !predicate.takes_header(q) {
+                return Err(Refusal::Header(predicate));
+            }
+        }
+        for predicate in &self.query {
+            if !predicate.takes_parameter(q) {
+                return Err(Refusal::Query(predicate));
+            }
+        }
+        if !self.methods.is_empty() && !self.methods.iter().any(|m| m.as_str() == q.method) {
+            return Err(Refusal::Method);
+        }
+        Ok(())
+    }
+
+    /// How much of `path`, which fits, a prefix rewrite replaces: all of it unless a prefix was asked for.
+    pub(super) fn prefix_len(&self, path: &str) -> usize {
+        match &self.path {
+            PathMatch::Prefix(prefix) => prefix.len(),
+            PathMatch::Exact(_) | PathMatch::Regex(_) => path.len(),
+        }
+    }
+}
+
+impl Predicate {
+    fn compile(field: &str, name: String, wants: ValueMatch) -> Result<Self, String> {
+        let regex = match &wants {
+            ValueMatch::Regex(pattern) => Some(whole(pattern).map_err(|e| format!("{field}[{name}]: {e}"))?),
+            ValueMatch::Exact(_) | ValueMatch::Prefix(_) | ValueMatch::Present | ValueMatch::Absent => None,
+        };
+        Ok(Self {
+            name: name.into(),
+            wants,
+            regex,
+        })
+    }
+
+    /// Any line of the name may satisfy; `Absent` asks that there is none.
+    fn takes_header(&self, q: &Query<'_>) -> bool {
+        match &self.wants {
+            ValueMatch::Present => q.headers.contains(&self.name),
+            ValueMatch::Absent => !q.headers.contains(&self.name),
+            _ => q.headers.get_all(&self.name).any(|v| self.takes(v)),
+        }
+    }
+
+    fn takes_parameter(&self, q: &Query<'_>) -> bool {
+        let value = q.query.and_then(|text| query::first(text, &self.name));
+        match (&self.wants, value) {
+            (ValueMatch::Absent, value) => value.is_none(),
+            (_, Some(value)) => self.takes(value.as_bytes()),
+            (_, None) => false,
+        }
+    }
+
+    fn takes(&self, value: &[u8]) -> bool {
+        match &self.wants {
+            ValueMatch::Exact(wanted) => value == wanted.as_bytes(),
+            ValueMatch::Prefix(wanted) => value.starts_with(wanted.as_bytes()),
+            ValueMatch::Regex(_) => {
+                let text = std::str::from_utf8(value);
+                self.regex.as_ref().zip(text.ok()).is_some_and(|(regex, text)| regex.is_match(text))
+            }
+            ValueMatch::Present => true,
+            ValueMatch::Absent => false,
+        }
+    }
+}
+
+/// A pattern that must match the whole value.
+fn whole(pattern: &str) -> Result<Regex, regex::Error> {
+    // By itself first: `a)|(b` is no expression, although it becomes one between parentheses.
+    regex(pattern)?;
+    regex(&format!(r"\A(?:{pattern})\z"))
+}
+
+/// A regular expression within the memory that one may take.
+pub(super) fn regex(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern)
+        .size_limit(limits::REGEX_BYTES)
+        .dfa_size_limit(limits::REGEX_BYTES)
+        .build()
+}

@@ -1,0 +1,101 @@
+//! The table: what a data plane does with each request, compiled from the model.
+//!
+//! A [`Compiler`] takes the changes of a snapshot and gives an immutable [`Table`] that shares everything untouched
+//! with the one before. Requests and `explain` go through the same [`ListenerTable::find`].
+//!
+//! Reading order: [`find`] (matching), [`rule`] (what a rule does), [`upstream`] and [`pick`] (where it goes),
+//! [`compile`] (how a table comes to be).
+
+pub mod compile;
+pub mod explain;
+pub mod find;
+pub mod hosts;
+pub mod matcher;
+pub mod observe;
+pub mod pick;
+pub mod redirect;
+mod rewrite;
+pub mod rule;
+pub mod upstream;
+mod weights;
+
+pub use compile::{Compiler, Rejected};
+pub use explain::{Explanation, explain};
+pub use find::{Found, Matched, Query};
+pub use observe::{Observer, Silent, Trace};
+pub use pick::{EndpointSet, EndpointState, InFlight};
+pub use redirect::{Place, Redirect};
+pub use rule::{Action, Backend, Rule, WeightedBackends};
+pub use upstream::{Picked, Registry, Upstream};
+
+use hosts::{HostRules, Lengths, Sharded};
+use model::{HostPattern, Listener};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Everything that is served, at one moment. One request sees one table from beginning to end.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// By resource key, `NAMESPACE/CONFIG/LISTENER`.
+    pub listeners: BTreeMap<Arc<str>, Arc<ListenerTable>>,
+}
+
+/// What one listener serves.
+#[derive(Clone, Debug)]
+pub struct ListenerTable {
+    pub listener: Arc<Listener>,
+    exact: Sharded,
+    /// By suffix, as in [`HostPattern::Wildcard`].
+    wildcard: Sharded,
+    wildcard_lengths: Lengths,
+    any: Option<Arc<HostRules>>,
+    /// Hosts with a rule whose precedence is not 0.
+    precedence_hosts: usize,
+}
+
+impl ListenerTable {
+    fn new(listener: Arc<Listener>) -> Self {
+        Self {
+            listener,
+            exact: Sharded::default(),
+            wildcard: Sharded::default(),
+            wildcard_lengths: Lengths::default(),
+            any: None,
+            precedence_hosts: 0,
+        }
+    }
+
+    /// Whether some rule has a precedence, so that the walk cannot end at the first match.
+    pub fn has_precedence(&self) -> bool {
+        self.precedence_hosts > 0
+    }
+
+    /// Every host that is served, in no particular order.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostRules> {
+        let named = self.exact.iter().chain(self.wildcard.iter());
+        named.chain(&self.any).map(|host| &**host)
+    }
+
+    /// Replaces what one host serves. Only its shard is cloned.
+    fn put(&mut self, host: &HostPattern, rules: Option<Arc<HostRules>>) {
+        let added = rules.is_some();
+        self.precedence_hosts += usize::from(rules.as_ref().is_some_and(|r| r.has_precedence));
+        let before = match host {
+            HostPattern::Any => std::mem::replace(&mut self.any, rules),
+            HostPattern::Exact(name) => self.exact.put(name, rules),
+            HostPattern::Wildcard(suffix) => {
+                let before = self.wildcard.put(suffix, rules);
+                match (before.is_some(), added) {
+                    (false, true) => self.wildcard_lengths.add(suffix.len()),
+                    (true, false) => self.wildcard_lengths.remove(suffix.len()),
+                    _ => {}
+                }
+                before
+            }
+        };
+        self.precedence_hosts -= usize::from(before.is_some_and(|r| r.has_precedence));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,432 @@
+//! Compiled rules: what a rule says by itself ([`RuleSpec`]), and that joined with the upstreams and plugins that it
+//! names ([`Rule`]). The first holds everything that is dear to compile or can fail; when a plugin or an upstream
+//! changes, only the second is made anew.
+
+use super::matcher::Matcher;
+use super::redirect::Redirect;
+use super::rewrite::PathEdit;
+use super::upstream::Upstream;
+use super::weights::Schedule;
+use model::{DirectResponse, FailurePolicy, HeaderEdits, ObjectRef, PluginUse, Stage, Target, Timeouts};
+use plugins::{Chain, ChainEntry, Plugin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The Route object that a rule comes from.
+#[derive(Debug)]
+pub struct RouteInfo {
+    /// `NAMESPACE/NAME`.
+    pub key: Arc<str>,
+    pub origin: ObjectRef,
+    /// Seconds since the epoch.
+    pub created: i64,
+    /// Its counters, found with the first request.
+    pub stats: std::sync::OnceLock<Arc<crate::telemetry::RouteStats>>,
+}
+
+/// What a rule says by itself.
+pub struct RuleSpec {
+    pub route: Arc<RouteInfo>,
+    /// Empty where the user gave none.
+    pub name: Box<str>,
+    /// Position in the Route.
+    pub index: u32,
+    pub precedence: i32,
+    pub timeouts: Timeouts,
+    /// Bytes; more is 413 `request_too_large`.
+    pub max_request_body: u64,
+    pub matches: Box<[Arc<Matcher>]>,
+    action: ActionSpec,
+    path: Option<PathEdit>,
+    host: Option<Box<str>>,
+    request_headers: Edits,
+    response_headers: Edits,
+    plugins: Box<[PluginLink]>,
+}
+
+/// Most rules edit no headers.
+type Edits = Option<Box<HeaderEdits>>;
+
+enum ActionSpec {
+    Forward(Box<[BackendSpec]>),
+    Redirect(Box<Redirect>),
+    Respond(Box<DirectResponse>),
+    Closed(Box<str>),
+}
+
+struct BackendSpec {
+    weight: u32,
+    /// Resource key, or what was asked for in vain.
+    target: Arc<str>,
+    resolved: bool,
+    request_headers: Edits,
+    response_headers: Edits,
+}
+
+enum PluginLink {
+    Ref(Arc<str>),
+    Inline(Arc<ReadyPlugin>),
+}
+
+/// A plugin with its settings compiled, to be put into chains.
+pub(super) struct ReadyPlugin {
+    name: String,
+    plugin: Arc<dyn Plugin>,
+    stage: Option<Stage>,
+    priority: i32,
+    parallel: bool,
+    failure_policy: FailurePolicy,
+    run_on_local_reply: bool,
+}
+
+impl ReadyPlugin {
+    /// # Errors
+    /// Settings that cannot be used, or a stage that the type has not.
+    pub(super) fn compile(plugin: model::Plugin) -> Result<Self, String> {
+        let ready = Self {
+            plugin: plugins::compile(&plugin.kind, &plugin.settings).map_err(|e| e.to_string())?,
+            name: plugin.name,
+            stage: plugin.stage,
+            priority: plugin.priority,
+            parallel: plugin.parallel,
+            failure_policy: plugin.failure_policy,
+            run_on_local_reply: plugin.run_on_local_reply,
+        };
+        Chain::new(vec![ready.entry()]).map_err(|e| e.to_string())?;
+        Ok(ready)
+    }
+
+    fn entry(&self) -> ChainEntry {
+        ChainEntry {
+            name: self.name.clone(),
+            plugin: Arc::clone(&self.plugin),
+            stage: self.stage,
+            priority: self.priority,
+            parallel: self.parallel,
+            failure_policy: self.failure_policy,
+            run_on_local_reply: self.run_on_local_reply,
+        }
+    }
+}
+
+impl RuleSpec {
+    /// # Errors
+    /// The field and what is wrong with its expression or settings.
+    pub(super) fn compile(route: &Arc<RouteInfo>, index: u32, rule: model::Rule) -> Result<Self, String> {
+        let model::Rule {
+            name,
+            matches,
+            precedence,
+            action,
+            rewrite,
+            request_headers,
+            response_headers,
+            timeouts,
+            max_request_body,
+            plugins,
+        } = rule;
+        let matcher = |(i, m)| {
+            let compiled = Matcher::compile(m, i).map_err(|e| format!("matches[{i}].{e}"))?;
+            Ok::<_, String>(Arc::new(compiled))
+        };
+        let plugin = |(i, plugin)| match plugin {
+            PluginUse::Ref(key) => Ok(PluginLink::Ref(key.into())),
+            PluginUse::Inline(plugin) => ReadyPlugin::compile(*plugin)
+                .map(|p| PluginLink::Inline(Arc::new(p)))
+                .map_err(|e| format!("plugins[{i}]: {e}")),
+        };
+        let path = rewrite.path.map(PathEdit::compile).transpose();
+        Ok(Self {
+            route: Arc::clone(route),
+            name: name.into(),
+            index,
+            precedence,
+            timeouts,
+            max_request_body,
+            matches: (0..).zip(matches).map(matcher).collect::<Result<_, _>>()?,
+            action: ActionSpec::new(action),
+            path: path.map_err(|e| format!("rewrite.regex: {e}"))?,
+            host: rewrite.host.map(Into::into),
+            request_headers: boxed(request_headers),
+            response_headers: boxed(response_headers),
+            plugins: plugins.into_iter().enumerate().map(plugin).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Keys of the upstreams that it names.
+    pub(super) fn upstreams(&self) -> impl Iterator<Item = &Arc<str>> {
+        let backends = match &self.action {
+            ActionSpec::Forward(backends) => &**backends,
+            _ => &[],
+        };
+        backends.iter().filter(|b| b.resolved).map(|b| &b.target)
+    }
+
+    /// Keys of the plugin resources that it names.
+    pub(super) fn plugins(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.plugins.iter().filter_map(|p| match p {
+            PluginLink::Ref(key) => Some(key),
+            PluginLink::Inline(_) => None,
+        })
+    }
+}
+
+fn boxed(edits: HeaderEdits) -> Edits {
+    (!edits.is_empty()).then(|| Box::new(edits))
+}
+
+fn edits(boxed: &Edits) -> &HeaderEdits {
+    static NONE: HeaderEdits = HeaderEdits {
+        set: Vec::new(),
+        add: Vec::new(),
+        remove: Vec::new(),
+    };
+    boxed.as_deref().unwrap_or(&NONE)
+}
+
+impl ActionSpec {
+    fn new(action: model::Action) -> Self {
+        match action {
+            model::Action::Forward(backends) => Self::Forward(backends.into_iter().map(BackendSpec::new).collect()),
+            model::Action::Redirect(redirect) => Self::Redirect(Box::new(Redirect::compile(redirect))),
+            model::Action::Respond(response) => Self::Respond(Box::new(response)),
+            model::Action::Closed { code } => Self::Closed(code.into()),
+        }
+    }
+}
+
+impl BackendSpec {
+    fn new(backend: model::Backend) -> Self {
+        let (target, resolved) = match backend.target {
+            Target::Upstream(key) => (key, true),
+            Target::Unresolved(what) => (what, false),
+        };
+        Self {
+            weight: backend.weight,
+            target: target.into(),
+            resolved,
+            request_headers: boxed(backend.request_headers),
+            response_headers: boxed(backend.response_headers),
+        }
+    }
+}
+
+/// A rule, ready to serve.
+pub struct Rule {
+    pub spec: Arc<RuleSpec>,
+    chain: Arc<Chain>,
+    link: Link,
+}
+
+enum Link {
+    /// Nothing to link: redirects, answers, closed rules.
+    AsSpec,
+    Forward(WeightedBackends),
+    /// A plugin resource is missing. The rule never runs without it.
+    PluginMissing,
+}
+
+/// What ends a request's way through the pipeline.
+#[derive(Clone, Copy)]
+pub enum Action<'t> {
+    Forward(&'t WeightedBackends),
+    Redirect(&'t Redirect),
+    Respond(&'t DirectResponse),
+    /// 500 with this code of the error catalogue. The chain of such a rule is empty.
+    Closed { code: &'t str },
+}
+
+/// Where links lead to.
+pub(super) trait Links {
+    fn upstream(&self, key: &str) -> Option<Arc<Upstream>>;
+    fn plugin(&self, key: &str) -> Option<Arc<ReadyPlugin>>;
+    /// The chain of rules without plugins, shared by all of them.
+    fn empty_chain(&self) -> Arc<Chain>;
+}
+
+impl Rule {
+    pub(super) fn link(spec: Arc<RuleSpec>, links: &impl Links) -> Self {
+        let chain = match chain(&spec, links) {
+            Some(chain) => chain,
+            None => {
+                return Self {
+                    spec,
+                    chain: links.empty_chain(),
+                    link: Link::PluginMissing,
+                };
+            }
+        };
+        let link = match &spec.action {
+            ActionSpec::Forward(backends) => Link::Forward(WeightedBackends::new(backends, &spec, links)),
+            ActionSpec::Closed(_) => {
+                return Self {
+                    chain: links.empty_chain(),
+                    link: Link::AsSpec,
+                    spec,
+                };
+            }
+            ActionSpec::Redirect(_) | ActionSpec::Respond(_) => Link::AsSpec,
+        };
+        Self { spec, chain, link }
+    }
+
+    pub fn route(&self) -> &ObjectRef {
+        &self.spec.route.origin
+    }
+
+    /// The name, or `rules[N]` where the user gave none.
+    pub fn label(&self) -> String {
+        match &*self.spec.name {
+            "" => format!("rules[{}]", self.spec.index),
+            name => name.to_owned(),
+        }
+    }
+
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.spec.timeouts
+    }
+
+    /// Bytes; more is 413 `request_too_large`.
+    pub fn max_request_body(&self) -> u64 {
+        self.spec.max_request_body
+    }
+
+    pub fn request_headers(&self) -> &HeaderEdits {
+        edits(&self.spec.request_headers)
+    }
+
+    pub fn response_headers(&self) -> &HeaderEdits {
+        edits(&self.spec.response_headers)
+    }
+
+    /// Host for the upstream: the rule's, else the upstream's own; `None`: that of the client.
+    pub fn host<'a>(&'a self, upstream: &'a Upstream) -> Option<&'a str> {
+        self.spec.host.as_deref().or(upstream.authority.as_deref())
+    }
+
+    pub fn action(&self) -> Action<'_> {
+        match (&self.link, &self.spec.action) {
+            (Link::PluginMissing, _) => Action::Closed { code: "plugin_error" },
+            (Link::Forward(backends), _) => Action::Forward(backends),
+            (Link::AsSpec, ActionSpec::Redirect(redirect)) => Action::Redirect(redirect),
+            (Link::AsSpec, ActionSpec::Respond(response)) => Action::Respond(response),
+            (Link::AsSpec, ActionSpec::Closed(code)) => Action::Closed { code },
+            // `link` makes no such rule.
+            (Link::AsSpec, ActionSpec::Forward(_)) => Action::Closed { code: "internal_error" },
+        }
+    }
+
+    /// The request target for an upstream, path and query, written to `out`; `None`: as the client sent it.
+    ///
+    /// The rule's rewrite comes first, then the upstream's own path is put before it. The query stays. A target that
+    /// is no path (`OPTIONS *`) stays, too.
+    pub fn target<'o>(
+        &self,
+        path: &str,
+        query: Option<&str>,
+        prefix_len: usize,
+        upstream: &Upstream,
+        out: &'o mut String,
+    ) -> Option<&'o str> {
+        if (self.spec.path.is_none() && upstream.path_prefix.is_empty()) || !path.starts_with('/') {
+            return None;
+        }
+        out.clear();
+        out.push_str(&upstream.path_prefix);
+        match &self.spec.path {
+            Some(edit) => edit.apply(path, prefix_len, out),
+            None => out.push_str(path),
+        }
+        if let Some(query) = query {
+            out.push('?');
+            out.push_str(query);
+        }
+        Some(out)
+    }
+}
+
+impl std::fmt::Debug for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Rule({} {})", self.spec.route.key, self.label())
+    }
+}
+
+/// `None` when a plugin resource is missing.
+fn chain(spec: &RuleSpec, links: &impl Links) -> Option<Arc<Chain>> {
+    if spec.plugins.is_empty() {
+        return Some(links.empty_chain());
+    }
+    let entry = |link: &PluginLink| match link {
+        PluginLink::Ref(key) => links.plugin(key).map(|p| p.entry()),
+        PluginLink::Inline(plugin) => Some(plugin.entry()),
+    };
+    let entries: Option<Vec<_>> = spec.plugins.iter().map(entry).collect();
+    // Each entry has made a chain of its own before, so this does not fail; if it did, the rule would be closed.
+    Chain::new(entries?).ok().map(Arc::new)
+}
+
+/// The backends of a rule with whose turn it is.
+pub struct WeightedBackends {
+    spec: Arc<RuleSpec>,
+    upstreams: Box<[Option<Arc<Upstream>>]>,
+    schedule: Schedule,
+    turn: AtomicU64,
+}
+
+/// One backend of a rule.
+#[derive(Clone, Copy)]
+pub struct Backend<'t> {
+    /// `None`: 500 `invalid_backend`.
+    pub upstream: Option<&'t Arc<Upstream>>,
+    /// Key of the upstream, or what the Route asked for in vain.
+    pub target: &'t str,
+    pub weight: u32,
+    pub request_headers: &'t HeaderEdits,
+    pub response_headers: &'t HeaderEdits,
+}
+
+impl WeightedBackends {
+    fn new(backends: &[BackendSpec], spec: &Arc<RuleSpec>, links: &impl Links) -> Self {
+        let upstream = |b: &BackendSpec| if b.resolved { links.upstream(&b.target) } else { None };
+        let weights: Vec<u32> = backends.iter().map(|b| b.weight).collect();
+        Self {
+            spec: Arc::clone(spec),
+            upstreams: backends.iter().map(upstream).collect(),
+            schedule: Schedule::new(&weights),
+            turn: AtomicU64::new(0),
+        }
+    }
+
+    /// The backend of the next request; `None` when all weights are zero: 500 `invalid_backend`.
+    pub fn next(&self) -> Option<Backend<'_>> {
+        let turn = if self.schedule.is_constant() {
+            0
+        } else {
+            self.turn.fetch_add(1, Ordering::Relaxed)
+        };
+        self.get(self.schedule.at(turn)?)
+    }
+
+    /// All backends in the order of the Route.
+    pub fn iter(&self) -> impl Iterator<Item = Backend<'_>> {
+        (0..self.upstreams.len()).filter_map(|i| self.get(i))
+    }
+
+    fn get(&self, i: usize) -> Option<Backend<'_>> {
+        let ActionSpec::Forward(backends) = &self.spec.action else {
+            return None;
+        };
+        let backend = backends.get(i)?;
+        Some(Backend {
+            upstream: self.upstreams.get(i)?.as_ref(),
+            target: &backend.target,
+            weight: backend.weight,
+            request_headers: edits(&backend.request_headers),
+            response_headers: edits(&backend.response_headers),
+        })
+    }
+}
