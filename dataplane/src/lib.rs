@@ -1,4 +1,19 @@
-//! The data plane.
+//! The data plane: listen, route, relay.
+//!
+//! A request's journey is [`proxy`]; below it stands the [`engine`] with the [`h1`] codec, on worker threads of
+//! [`listen`]. A configuration's journey is [`push`] (the stream from a controller) into [`sync`] (stage, compile to a
+//! [`table`], swap, open [`listeners`], [`keep`] a copy). [`app`] puts them together.
 
+pub mod admin;
+pub mod app;
 pub mod engine;
 pub mod h1;
+pub mod keep;
+pub mod listen;
+pub mod listeners;
+pub mod proxy;
+pub mod push;
+mod resolve;
+pub mod sync;
+pub mod table;
+pub mod telemetry;

@@ -137,6 +137,11 @@ impl Chain {
         self.need(side).buffer
     }
 
+    /// Whether some plugin wants this body chunk by chunk.
+    pub fn streams(&self, side: Side) -> bool {
+        !self.need(side).streaming.is_empty()
+    }
+
     /// Whether a response over that size is an error (500 `plugin_error`). Otherwise it passes unjudged. A request
     /// over it is always refused (413).
     pub fn overflow_fails(&self) -> bool {

@@ -44,6 +44,7 @@ pub async fn relay<D: Down, U: Up, T: BodyTap>(
         timeouts,
         progress,
         has_body: !matches!(request.framing, Framing::Empty | Framing::Length(0)),
+        head_is_held: false,
         answer_ended: false,
         upload_fault: None,
         total: None,
@@ -71,6 +72,8 @@ struct Relay<'a, D, U, T> {
     timeouts: &'a Timeouts,
     progress: &'a mut Progress,
     has_body: bool,
+    /// The final head has come and is with the tap.
+    head_is_held: bool,
     answer_ended: bool,
     /// The upstream takes no more of the request. Its answer may still be on the way.
     upload_fault: Option<UpFault>,
@@ -150,6 +153,8 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
                     up.send_body(data).map_err(length)?;
                 }
                 None => {
+                    let tail = self.tap.request_end().map_err(|_| Fault::Aborted)?;
+                    up.send_body(tail).map_err(length)?;
                     let trailers = self.down.take_trailers();
                     up.send_end(trailers.as_deref()).map_err(length)?;
                     self.progress.request_complete = true;
@@ -170,7 +175,7 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
         while let Some(up) = &mut self.up
             && !self.down.is_full()
         {
-            if self.progress.answered.is_none() {
+            if self.progress.answered.is_none() && !self.head_is_held {
                 match up.poll_head(cx, self.answer) {
                     Poll::Pending => return Ok(moved),
                     Poll::Ready(Err(fault)) => {
@@ -179,13 +184,21 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
                     Poll::Ready(Ok(())) => {}
                 }
                 moved = true;
-                if !self.answer.is_informational() {
-                    self.progress.first_byte = Some(Instant::now());
-                    self.tap
-                        .response_head(self.answer)
-                        .map_err(|_| Fault::Aborted)?;
-                    self.progress.answered = Some(self.answer.status);
+                if self.answer.is_informational() {
+                    self.down.send_head(self.answer);
+                    continue;
                 }
+                self.progress.first_byte = Some(Instant::now());
+                self.head_is_held = true;
+            }
+            if self.head_is_held {
+                let tap = self.tap.poll_response_head(cx, self.answer);
+                if tap.map_err(|_| Fault::Aborted)?.is_pending() {
+                    return Ok(moved);
+                }
+                moved = true;
+                self.head_is_held = false;
+                self.progress.answered = Some(self.answer.status);
                 self.down.send_head(self.answer);
                 continue;
             }
@@ -200,6 +213,8 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
                     self.down.send_body(data).map_err(length)?;
                 }
                 None => {
+                    let tail = self.tap.response_end().map_err(|_| Fault::Aborted)?;
+                    self.down.send_body(tail).map_err(length)?;
                     let trailers = up.take_trailers();
                     self.down.send_end(trailers.as_deref()).map_err(length)?;
                     self.answer_ended = true;

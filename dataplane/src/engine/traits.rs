@@ -193,14 +193,22 @@ pub trait BodyTap {
         Ok(data)
     }
 
-    /// The final head has come and has not been sent on. May edit it; when the body will change its length, sets
-    /// its framing to chunked.
+    /// The request's body has come to its end; what is returned is appended to it.
+    ///
+    /// # Errors
+    /// [`Abort`] ends the exchange.
+    fn request_end(&mut self) -> Result<Bytes, Abort> {
+        Ok(Bytes::new())
+    }
+
+    /// The final head has come and has not been sent on. May edit it, and may take its time; when the body will
+    /// change its length, sets its framing to chunked. Called again with the same head until it is ready.
     ///
     /// # Errors
     /// [`Abort`] ends the exchange; the client has seen no final head then.
-    fn response_head(&mut self, head: &mut ResponseHead) -> Result<(), Abort> {
-        let _ = head;
-        Ok(())
+    fn poll_response_head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Poll<Result<(), Abort>> {
+        let _ = (cx, head);
+        Poll::Ready(Ok(()))
     }
 
     /// A piece of the answer's body on its way down.
@@ -209,6 +217,14 @@ pub trait BodyTap {
     /// [`Abort`] ends the exchange.
     fn response_chunk(&mut self, data: Bytes) -> Result<Bytes, Abort> {
         Ok(data)
+    }
+
+    /// The answer's body has come to its end; what is returned is appended to it.
+    ///
+    /// # Errors
+    /// [`Abort`] ends the exchange.
+    fn response_end(&mut self) -> Result<Bytes, Abort> {
+        Ok(Bytes::new())
     }
 }
 

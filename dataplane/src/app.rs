@@ -1,0 +1,156 @@
+//! The data plane as a whole, for `diolkos-dataplane` and for `diolkos run`.
+
+use crate::admin::{Admin, Statuses};
+use crate::engine::{ConnConfig, Pool, PoolConfig, PoolCounters};
+use crate::listen::{Workers, WorkersConfig};
+use crate::listeners::{Binds, Listeners};
+use crate::proxy::{LOG_TICK, Proxy, Shared};
+use crate::sync::{Applier, Current};
+use crate::telemetry::{AccessLog, Metrics};
+use model::limits;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+
+/// Settings of the process; everything else comes with the configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Worker threads; 0: one for each core.
+    pub threads: usize,
+    pub binds: Binds,
+    /// `None`: no admin port.
+    pub admin: Option<SocketAddr>,
+}
+
+/// A running data plane.
+pub struct DataPlane {
+    workers: Arc<Workers>,
+    current: Arc<Current>,
+    access_log: AccessLog,
+    pub metrics: Arc<Metrics>,
+}
+
+impl DataPlane {
+    /// Starts the workers, without a listener yet, and gives the end that takes the configuration.
+    ///
+    /// # Errors
+    /// A thread or a runtime cannot be made.
+    pub fn start(config: &Config, runtime: &Handle) -> io::Result<(Self, Applier)> {
+        let metrics = Arc::new(Metrics::new());
+        let current = Arc::new(Current::default());
+        let access_log = AccessLog::start(Arc::clone(&metrics))?;
+        let shared = Arc::new(Shared::new(
+            Arc::clone(&current),
+            Arc::clone(&metrics),
+            Some(access_log.clone()),
+        ));
+        let pools = Arc::new(PoolCounters::default());
+        let of_pools = Arc::clone(&pools);
+        let workers = Workers::start(workers_config(config.threads), move |_| {
+            let pool = Pool::new(PoolConfig::default(), Arc::clone(&of_pools));
+            pool.start_sweeper();
+            if let Some(log) = shared.access_log.clone() {
+                tokio::task::spawn_local(tick(log));
+            }
+            Proxy::new(Arc::clone(&shared), pool)
+        })?;
+        let workers = Arc::new(workers);
+        runtime.spawn(gauge(Arc::clone(&metrics), workers.counters(), pools));
+        let listeners = Listeners::new(Arc::clone(&workers), runtime.clone(), config.binds);
+        let applier = Applier::new(Arc::clone(&current), listeners, runtime, Arc::clone(&metrics));
+        let plane = Self { workers, current, access_log, metrics };
+        Ok((plane, applier))
+    }
+
+    /// Opens the admin port.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub async fn admin(&self, address: SocketAddr, statuses: Option<Statuses>) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let admin = Admin {
+            current: Arc::clone(&self.current),
+            metrics: Arc::clone(&self.metrics),
+            statuses,
+        };
+        tokio::spawn(async move {
+            if let Err(error) = admin.serve(listener).await {
+                tracing::error!(event = "admin_failed", %error, "the admin port is closed");
+            }
+        });
+        tracing::info!(event = "admin", address = %address, "admin port open");
+        Ok(address)
+    }
+
+    /// Stops in good order: readiness off, `settle` while still accepting, then no new connections and an end to
+    /// those that are idle, until no exchange is left or `drain` has passed (F61).
+    pub async fn stop(&self, settle: Duration, drain: Duration) {
+        self.current.begin_drain();
+        tokio::time::sleep(settle).await;
+        let cut = self.workers.drain(drain).await;
+        if cut > 0 {
+            tracing::warn!(event = "drain_deadline", connections = cut, "connections were cut at the drain deadline");
+        }
+        self.access_log.flush();
+    }
+
+    /// Ends everything at once; a [`Self::stop`] under way returns.
+    pub fn kill(&self) {
+        self.workers.kill();
+    }
+}
+
+/// As many descriptors as the system allows, of which four fifths are for clients and their upstream connections.
+fn workers_config(threads: usize) -> WorkersConfig {
+    let threads = match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    };
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, files) {
+        tracing::warn!(event = "nofile", %error, "the limit of open files could not be raised");
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let half_of_four_fifths = usize::try_from(files / 5 * 2).unwrap_or(usize::MAX);
+    WorkersConfig {
+        threads,
+        connections: half_of_four_fifths.min(limits::CONNECTIONS as usize),
+        conn: ConnConfig::default(),
+    }
+}
+
+/// Hands over the log lines of one worker thread.
+async fn tick(log: AccessLog) {
+    let mut ticks = tokio::time::interval(LOG_TICK);
+    loop {
+        ticks.tick().await;
+        log.tick();
+    }
+}
+
+/// Copies what the engine counts by itself into the metrics.
+async fn gauge(
+    metrics: Arc<Metrics>,
+    listen: Arc<crate::listen::ListenCounters>,
+    pools: Arc<PoolCounters>,
+) {
+    use std::sync::atomic::Ordering::Relaxed;
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    loop {
+        ticks.tick().await;
+        metrics.connections.set(signed(listen.open.load(Relaxed) as u64));
+        metrics.upstream_idle.set(signed(pools.idle.load(Relaxed)));
+        let catch_up = |counter: &prometheus::core::GenericCounter<prometheus::core::AtomicU64>, total: u64| {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        };
+        catch_up(&metrics.connections_total, listen.accepted.load(Relaxed));
+        catch_up(&metrics.refused_global_cap, listen.refused.load(Relaxed));
+    }
+}

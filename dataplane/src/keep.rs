@@ -1,0 +1,253 @@
+//! The last-good copy: what was acknowledged last, on disk, so that a data plane that starts without a controller
+//! serves within a moment (decisions 12 and 13 of the design).
+//!
+//! An append-only log of the transactions as they came, each chunk with its hash; rewritten as one transaction when it
+//! has grown to twice what is live. A torn tail, left by a crash, ends the reading and is cut off: what was complete
+//! before it still serves. Nothing is synchronised to the disk, since a copy that a power cut takes is rebuilt by the
+//! first controller that answers.
+
+use prost::Message;
+use snapshot::pb::{Chunk, Resource};
+use snapshot::{Cursor, Hash, Transaction};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+const MAGIC: &[u8] = b"diolkos last-good 1\n";
+/// A log below this size is never rewritten.
+const SMALL: u64 = 1 << 20;
+/// No chunk is longer; a longer frame is a damaged one.
+const MAX_FRAME: u32 = 16 << 20;
+const FILE: &str = "last-good.log";
+
+/// The log, open for appending.
+#[derive(Debug)]
+pub struct Keep {
+    directory: PathBuf,
+    file: File,
+    /// Bytes in the log.
+    size: u64,
+    /// Bytes after the last rewrite.
+    base: u64,
+}
+
+impl Keep {
+    /// Opens or makes the log and gives the chunks of its complete transactions, in order.
+    ///
+    /// # Errors
+    /// The directory cannot be made or the file cannot be read or written. A file that is no log of ours is replaced.
+    pub fn open(directory: impl Into<PathBuf>) -> io::Result<(Self, Vec<Chunk>)> {
+        let directory = directory.into();
+        std::fs::create_dir_all(&directory)?;
+        let mut bytes = Vec::new();
+        match File::open(directory.join(FILE)) {
+            Ok(mut file) => drop(file.read_to_end(&mut bytes)?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+        let (chunks, good) = read(&bytes);
+        let file = options().append(true).open(directory.join(FILE))?;
+        let mut keep = Self { directory, file, size: good, base: good };
+        if good == 0 {
+            keep.replace(&[])?;
+        } else {
+            keep.file.set_len(good)?;
+        }
+        Ok((keep, chunks))
+    }
+
+    /// Appends a transaction that has taken effect.
+    ///
+    /// # Errors
+    /// The log could not be written; it may miss this transaction and then ends before it.
+    pub fn append(&mut self, chunks: &[Chunk]) -> io::Result<()> {
+        if chunks.first().is_some_and(|c| c.full) {
+            return self.replace(chunks);
+        }
+        let bytes = frames(chunks);
+        if let Err(e) = self.file.write_all(&bytes) {
+            // Half a frame must not stand in the middle.
+            let _ = self.file.set_len(self.size);
+            return Err(e);
+        }
+        self.size += bytes.len() as u64;
+        if self.size > SMALL.max(self.base * 2) {
+            self.compact()?;
+        }
+        Ok(())
+    }
+
+    fn compact(&mut self) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        File::open(self.directory.join(FILE))?.read_to_end(&mut bytes)?;
+        let (chunks, _) = read(&bytes);
+        let digest = chunks.last().map(|c| c.result_digest.clone()).unwrap_or_default();
+        let mut live: BTreeMap<(u32, String), Resource> = BTreeMap::new();
+        for chunk in chunks {
+            for r in chunk.upsert {
+                live.insert((r.kind, r.key.clone()), r);
+            }
+            for n in chunk.remove {
+                live.remove(&(n.kind, n.key));
+            }
+        }
+        let whole = Transaction {
+            full: true,
+            base: snapshot::Digest::default(),
+            result: Cursor {
+                generation: 0,
+                digest: snapshot::Digest::from_slice(&digest).unwrap_or_default(),
+            },
+            upsert: live.into_values().collect(),
+            remove: Vec::new(),
+        };
+        self.replace(&whole.into_chunks(0, 0))
+    }
+
+    /// Writes a new log beside the old one and puts it in its place in one step.
+    fn replace(&mut self, chunks: &[Chunk]) -> io::Result<()> {
+        let temporary = self.directory.join("last-good.new");
+        let mut file = options().truncate(true).open(&temporary)?;
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(frames(chunks));
+        file.write_all(&bytes)?;
+        std::fs::rename(&temporary, self.directory.join(FILE))?;
+        self.file = file;
+        self.size = bytes.len() as u64;
+        self.base = self.size;
+        Ok(())
+    }
+}
+
+/// Readable by nobody else: later kinds of resources hold secrets.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).mode(0o600);
+    options
+}
+
+fn frames(chunks: &[Chunk]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for chunk in chunks {
+        let body = chunk.encode_to_vec();
+        out.extend((body.len() as u32).to_le_bytes());
+        out.extend(Hash::of(&body).0);
+        out.extend(body);
+    }
+    out
+}
+
+/// The chunks of all complete transactions, and where the last of them ends.
+fn read(bytes: &[u8]) -> (Vec<Chunk>, u64) {
+    let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
+        return (Vec::new(), 0);
+    };
+    let (mut chunks, mut complete, mut end) = (Vec::new(), 0, MAGIC.len());
+    while let Some((chunk, after)) = frame(rest) {
+        let commit = chunk.commit;
+        chunks.push(chunk);
+        rest = after;
+        if commit {
+            complete = chunks.len();
+            end = bytes.len() - rest.len();
+        }
+    }
+    chunks.truncate(complete);
+    (chunks, end as u64)
+}
+
+fn frame(bytes: &[u8]) -> Option<(Chunk, &[u8])> {
+    let (len, rest) = bytes.split_first_chunk::<4>()?;
+    let len = u32::from_le_bytes(*len);
+    let (hash, rest) = rest.split_first_chunk::<16>()?;
+    let body = rest.get(..usize::try_from(len.min(MAX_FRAME)).ok()?)?;
+    if len > MAX_FRAME || Hash::of(body).0 != *hash {
+        return None;
+    }
+    Some((Chunk::decode(body).ok()?, rest.get(body.len()..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use snapshot::{Kind, Replica, Store};
+
+    /// A store, and what the log must lead to.
+    fn step(store: &mut Store, keep: &mut Keep, held: &mut Option<Cursor>, key: &str, body: Option<&str>) {
+        let wire = body.map(|b| snapshot::pb::Plugin {
+            origin: Some(snapshot::pb::ObjectRef::default()),
+            settings: b.to_owned(),
+            ..Default::default()
+        });
+        store.update([(Kind::Plugin, key.to_owned(), wire.map(|w| w.encode_to_vec()))]);
+        let transaction = store.since(*held).unwrap();
+        *held = Some(transaction.result);
+        keep.append(&transaction.into_chunks(1, 0)).unwrap();
+    }
+
+    fn replay(chunks: Vec<Chunk>) -> Replica {
+        let mut replica = Replica::default();
+        for chunk in chunks {
+            if let Some(staged) = replica.receive(chunk).unwrap() {
+                replica.commit(staged);
+            }
+        }
+        replica
+    }
+
+    #[test]
+    fn what_was_appended_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut keep, chunks) = Keep::open(dir.path()).unwrap();
+        assert!(chunks.is_empty());
+        let (mut store, mut held) = (Store::default(), None);
+        step(&mut store, &mut keep, &mut held, "a", Some("1"));
+        step(&mut store, &mut keep, &mut held, "b", Some("2"));
+        step(&mut store, &mut keep, &mut held, "a", None);
+        let (mut keep, chunks) = Keep::open(dir.path()).unwrap();
+        assert_eq!(replay(chunks).digest(), store.cursor().digest);
+        step(&mut store, &mut keep, &mut held, "c", Some("3"));
+        let (_, chunks) = Keep::open(dir.path()).unwrap();
+        assert_eq!(replay(chunks).digest(), store.cursor().digest);
+    }
+
+    #[test]
+    fn a_torn_or_damaged_tail_costs_only_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut keep, _) = Keep::open(dir.path()).unwrap();
+        let (mut store, mut held) = (Store::default(), None);
+        step(&mut store, &mut keep, &mut held, "a", Some("1"));
+        let good = store.cursor().digest;
+        let whole = std::fs::read(dir.path().join(FILE)).unwrap();
+        step(&mut store, &mut keep, &mut held, "b", Some("2"));
+        let longer = std::fs::read(dir.path().join(FILE)).unwrap();
+        let mut flipped = longer.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        for damaged in [&longer[..longer.len() - 1], &longer[..whole.len() + 3], &flipped] {
+            std::fs::write(dir.path().join(FILE), damaged).unwrap();
+            let (_, chunks) = Keep::open(dir.path()).unwrap();
+            assert_eq!(replay(chunks).digest(), good);
+            assert_eq!(std::fs::metadata(dir.path().join(FILE)).unwrap().len(), whole.len() as u64);
+        }
+        std::fs::write(dir.path().join(FILE), b"something else").unwrap();
+        let (_, chunks) = Keep::open(dir.path()).unwrap();
+        assert!(chunks.is_empty());
+    }
+
+    #[test]
+    fn the_log_stays_within_twice_what_is_live() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut keep, _) = Keep::open(dir.path()).unwrap();
+        let (mut store, mut held) = (Store::default(), None);
+        for i in 0..60 {
+            let body = format!("{i}").repeat(50_000);
+            step(&mut store, &mut keep, &mut held, "same", Some(&body));
+        }
+        let size = std::fs::metadata(dir.path().join(FILE)).unwrap().len();
+        assert!(size <= SMALL + 200_000, "{size}");
+        let (_, chunks) = Keep::open(dir.path()).unwrap();
+        assert_eq!(replay(chunks).digest(), store.cursor().digest);
+    }
+}

@@ -1,0 +1,131 @@
+//! Which listeners are open: follows the table and remembers what each came to.
+
+use crate::listen::Workers;
+use crate::table::Table;
+use model::{Listener, ListenerProtocol};
+use snapshot::pb::ListenerState;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// Addresses that replace those of the configuration (`--http`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Binds {
+    /// For the first HTTP listener: the one with the lowest position, then key.
+    pub http: Option<SocketAddr>,
+}
+
+/// Opens and closes listeners on the worker threads.
+pub struct Listeners {
+    workers: Arc<Workers>,
+    runtime: Handle,
+    binds: Binds,
+    open: BTreeMap<String, Open>,
+}
+
+struct Open {
+    /// What was asked for; a listener that asks for something else is opened anew.
+    wanted: Wanted,
+    result: Result<SocketAddr, String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Address(SocketAddr),
+    Port(u16),
+}
+
+impl Listeners {
+    pub fn new(workers: Arc<Workers>, runtime: Handle, binds: Binds) -> Self {
+        Self { workers, runtime, binds, open: BTreeMap::new() }
+    }
+
+    /// Opens what the table has and this has not, closes what it no longer has, and tries again what could not be
+    /// bound. Must not be called on a runtime's own thread: it waits for the workers.
+    pub fn follow(&mut self, table: &Table) {
+        let wanted = self.wanted(table);
+        let stale: Vec<String> = self
+            .open
+            .iter()
+            .filter(|(key, open)| open.result.is_err() || wanted.get(*key) != Some(&open.wanted))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in stale {
+            if let Some(Open { result: Ok(address), .. }) = self.open.remove(&key) {
+                self.runtime.block_on(self.workers.close(&key));
+                tracing::info!(event = "closed", listener = key, address = %address, "listener closed");
+            }
+        }
+        for (key, wanted) in wanted {
+            if self.open.contains_key(&key) {
+                continue;
+            }
+            let result = self.runtime.block_on(bind(&self.workers, &key, wanted));
+            match &result {
+                Ok(address) => {
+                    tracing::info!(event = "listening", listener = key, address = %address, "listener open");
+                }
+                Err(error) => {
+                    tracing::error!(event = "bind_failed", listener = key, error, "listener cannot be opened");
+                }
+            }
+            self.open.insert(key, Open { wanted, result });
+        }
+    }
+
+    /// All wanted listeners are open.
+    pub fn are_bound(&self) -> bool {
+        self.open.values().all(|o| o.result.is_ok())
+    }
+
+    /// For the acknowledgement.
+    pub fn states(&self) -> Vec<ListenerState> {
+        let state = |(key, open): (&String, &Open)| ListenerState {
+            key: key.clone(),
+            bound: open.result.is_ok(),
+            address: open.result.as_ref().map(ToString::to_string).unwrap_or_default(),
+            error: open.result.as_ref().err().cloned().unwrap_or_default(),
+        };
+        self.open.iter().map(state).collect()
+    }
+
+    fn wanted(&self, table: &Table) -> BTreeMap<String, Wanted> {
+        let listeners = table.listeners.iter();
+        let listeners: Vec<(&str, &Listener)> = listeners.map(|(key, l)| (&**key, &*l.listener)).collect();
+        let first_http = listeners
+            .iter()
+            .filter(|(_, l)| l.protocol == ListenerProtocol::Http)
+            .min_by_key(|(key, l)| (l.order, *key))
+            .map(|(key, _)| *key);
+        let want = |(key, l): (&str, &Listener)| {
+            let wanted = match self.binds.http {
+                Some(address) if Some(key) == first_http => Wanted::Address(address),
+                _ => Wanted::Port(l.port),
+            };
+            (key.to_owned(), wanted)
+        };
+        listeners.into_iter().map(want).collect()
+    }
+}
+
+/// Every address of both families, or of IPv4 alone where the machine has no IPv6.
+async fn bind(workers: &Workers, key: &str, wanted: Wanted) -> Result<SocketAddr, String> {
+    let (address, fallback) = match wanted {
+        Wanted::Address(address) => (address, None),
+        Wanted::Port(port) => (
+            SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
+            Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)),
+        ),
+    };
+    let describe = |address: SocketAddr, e: &io::Error| format!("cannot bind {address}: {e}");
+    match (workers.listen(key, address).await, fallback) {
+        (Ok(address), _) => Ok(address),
+        (Err(e), Some(fallback)) if e.kind() != io::ErrorKind::AddrInUse => workers
+            .listen(key, fallback)
+            .await
+            .map_err(|e| describe(fallback, &e)),
+        (Err(e), _) => Err(describe(address, &e)),
+    }
+}

@@ -1,0 +1,83 @@
+//! What is known about one request while it passes, and what remains of it for metrics and log.
+
+use super::fail::Failure;
+use crate::engine::{Progress, RequestHead, ResponseHead};
+use bytes::Bytes;
+use model::headers::InvalidHeader;
+use plugins::{Edits, Exchange, Reader, RequestView, ResponseView};
+use std::net::SocketAddr;
+
+/// The request as plugins see it.
+pub(super) fn request_view<'a>(
+    request: &'a RequestHead,
+    client: SocketAddr,
+    body: Option<&'a [u8]>,
+) -> RequestView<'a> {
+    RequestView {
+        method: request.method.as_str(),
+        scheme: "http",
+        host: request.host.name(),
+        path: request.path(),
+        query: request.query(),
+        headers: &request.headers,
+        client,
+        body,
+    }
+}
+
+/// Request stages: edits go to the request.
+pub(super) struct RequestStage<'a> {
+    pub request: &'a mut RequestHead,
+    pub client: SocketAddr,
+    pub body: Option<&'a Bytes>,
+}
+
+impl Reader for RequestStage<'_> {
+    fn exchange(&self) -> Exchange<'_> {
+        Exchange {
+            request: request_view(self.request, self.client, self.body.map(|b| &b[..])),
+            response: None,
+        }
+    }
+
+    fn apply(&mut self, edits: &Edits) -> Result<(), InvalidHeader> {
+        edits.apply(&mut self.request.headers)
+    }
+}
+
+/// Response stages: edits go to the answer.
+pub(super) struct ResponseStage<'a> {
+    pub request: RequestView<'a>,
+    pub answer: &'a mut ResponseHead,
+    pub body: Option<&'a [u8]>,
+}
+
+impl Reader for ResponseStage<'_> {
+    fn exchange(&self) -> Exchange<'_> {
+        Exchange {
+            request: self.request,
+            response: Some(ResponseView {
+                status: self.answer.status,
+                headers: &self.answer.headers,
+                body: self.body,
+            }),
+        }
+    }
+
+    fn apply(&mut self, edits: &Edits) -> Result<(), InvalidHeader> {
+        edits.apply(&mut self.answer.headers)
+    }
+}
+
+/// What became of a request.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    pub progress: Progress,
+    /// Status of the final head; 0: the client got none.
+    pub status: u16,
+    pub failure: Option<Failure>,
+    /// Bytes of a body that the gateway made itself.
+    pub local_bytes: u64,
+    pub upstream: Option<SocketAddr>,
+    pub attempts: u32,
+}

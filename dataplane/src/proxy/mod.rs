@@ -1,0 +1,530 @@
+//! A request's journey, top to bottom (features.md section 3). The engine has parsed and sanitised it; here it is
+//! routed, run through its plugins, forwarded or answered, and accounted for.
+
+mod budget;
+mod exchange;
+pub mod fail;
+mod forward;
+mod held;
+mod tap;
+
+use crate::engine::{
+    ConnInfo, Down, DownExt, DownFault, Exchange, Framing, Outcome, Pool, RequestHead, ResponseHead,
+    Service, Version,
+};
+use crate::h1::Reject;
+use crate::sync::Current;
+use crate::table::{Action, Found, ListenerTable, Place, Query, Redirect, Rule, Table};
+use crate::telemetry::access_log::Record;
+use crate::telemetry::metrics::ListenerCounters;
+use crate::telemetry::{AccessLog, Metrics};
+use budget::RetryBudget;
+use bytes::{Bytes, BytesMut};
+use exchange::{RequestStage, ResponseStage, Summary, request_view};
+use fail::Failure;
+use forward::{End, Request};
+use model::{DirectResponse, Stage};
+use plugins::{LocalReply, Side};
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tap::{Why, verdict};
+use tokio::net::TcpStream;
+
+/// What all worker threads share.
+pub struct Shared {
+    pub current: Arc<Current>,
+    pub metrics: Arc<Metrics>,
+    /// `None`: no access log.
+    pub access_log: Option<AccessLog>,
+    started: Instant,
+    budget: RetryBudget,
+}
+
+impl Shared {
+    pub fn new(current: Arc<Current>, metrics: Arc<Metrics>, access_log: Option<AccessLog>) -> Self {
+        Self {
+            current,
+            metrics,
+            access_log,
+            started: Instant::now(),
+            budget: RetryBudget::default(),
+        }
+    }
+}
+
+/// The service of one worker thread.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    pool: Rc<Pool<TcpStream>>,
+    /// Counters of the listeners that this thread has met, by key.
+    listeners: RefCell<Vec<(Arc<str>, ListenerCounters)>>,
+    /// Room for a rewritten target.
+    scratch: RefCell<String>,
+}
+
+/// Listeners whose counters a thread remembers; a process has at most 16 at a time, but they may come and go.
+const REMEMBERED: usize = 32;
+
+impl Proxy {
+    pub fn new(shared: Arc<Shared>, pool: Rc<Pool<TcpStream>>) -> Self {
+        Self {
+            shared,
+            pool,
+            listeners: RefCell::default(),
+            scratch: RefCell::default(),
+        }
+    }
+
+    /// Everything between the request's head and the end of its answer.
+    async fn answer<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        listener: Option<&ListenerTable>,
+        found: &mut Option<Arc<Rule>>,
+        summary: &mut Summary,
+    ) -> Outcome {
+        let client = client_of(x.conn);
+        let Some(listener) = listener else {
+            return self.fail(x, None, fail::ROUTE_NOT_FOUND, None, summary).await;
+        };
+        if listener.listener.health && x.request.path() == "/healthz" {
+            return health(x, summary).await;
+        }
+        let query = Query {
+            method: x.request.method.as_str(),
+            host: x.request.host.name(),
+            path: x.request.path(),
+            query: x.request.query(),
+            headers: &x.request.headers,
+        };
+        let (rule, prefix_len) = match listener.find_silently(&query) {
+            Found::Rule(matched) => (Arc::clone(matched.rule), matched.prefix_len),
+            Found::NotFound => return self.fail(x, None, fail::ROUTE_NOT_FOUND, None, summary).await,
+            Found::MethodNotAllowed { allow } => return self.not_allowed(x, &allow, summary).await,
+        };
+        let rule = &**found.insert(rule);
+        let body = match self.before(x, rule, client).await {
+            Ok(body) => body,
+            Err(Stop::Gone) => return Outcome::Close,
+            Err(Stop::Answer(why)) => return self.instead(x, Some(rule), why, summary).await,
+        };
+        match rule.action() {
+            Action::Forward(backends) => {
+                let request = Request { head: x.request, body, client, rule, prefix_len };
+                let end = self.forward(x.down, request, backends, x.answer, summary).await;
+                match end {
+                    End::Done => {
+                        summary.status = x.down.answered().unwrap_or(0);
+                        Outcome::Done
+                    }
+                    End::Gone => Outcome::Close,
+                    End::Cut(failure) => {
+                        summary.status = x.down.answered().unwrap_or(0);
+                        summary.failure = Some(failure);
+                        Outcome::Close
+                    }
+                    End::Instead(why) => self.instead(x, Some(rule), why, summary).await,
+                }
+            }
+            Action::Redirect(redirect) => self.redirect(x, rule, redirect, prefix_len, summary).await,
+            Action::Respond(direct) => self.direct(x, rule, direct, summary).await,
+            Action::Closed { code } => {
+                let failure = Failure::by_code(code);
+                self.fail(x, Some(rule), failure, None, summary).await
+            }
+        }
+    }
+
+    /// Steps 7 to 11: the body's cap, the body itself where a plugin needs it, and `pre_request`.
+    async fn before<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: &Rule,
+        client: SocketAddr,
+    ) -> Result<Option<Bytes>, Stop> {
+        if let Framing::Length(length) = x.request.framing
+            && length > rule.max_request_body()
+        {
+            return Err(fail::REQUEST_TOO_LARGE.into());
+        }
+        let chain = rule.chain();
+        let mut body = None;
+        if let Some(max) = chain.buffers(Side::Request) {
+            let max = max.min(rule.max_request_body());
+            body = Some(read_whole(x.down, x.request, max).await?);
+        }
+        if !chain.is_empty(Stage::PreRequest) {
+            let mut stage = RequestStage { request: x.request, client, body: body.as_ref() };
+            verdict(chain.run(Stage::PreRequest, &mut stage, false).await).map_err(Stop::Answer)?;
+        }
+        if chain.streams(Side::Request) && x.request.framing != Framing::Empty {
+            x.request.framing = Framing::Chunked;
+        }
+        Ok(body)
+    }
+
+    async fn instead<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: Option<&Rule>,
+        why: Why,
+        summary: &mut Summary,
+    ) -> Outcome {
+        match why {
+            Why::Failure(failure) => self.fail(x, rule, failure, None, summary).await,
+            Why::Reply(reply) => self.reply(x, rule, &reply, summary).await,
+        }
+    }
+
+    /// A plugin's answer.
+    async fn reply<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: Option<&Rule>,
+        reply: &LocalReply,
+        summary: &mut Summary,
+    ) -> Outcome {
+        if !reply.delay.is_zero() {
+            tokio::time::sleep(reply.delay).await;
+        }
+        let body = match &reply.error {
+            None => {
+                x.answer.reset(reply.status);
+                reply.body.clone()
+            }
+            Some((code, message)) => {
+                let failure = Failure { status: reply.status, code };
+                summary.failure = Some(failure);
+                failure.answer(message.as_deref(), x.answer)
+            }
+        };
+        for (name, value) in &reply.headers {
+            if x.answer.headers.append(name, value.as_bytes()).is_err() {
+                return self.fail(x, rule, fail::PLUGIN_ERROR, None, summary).await;
+            }
+        }
+        self.send(x, rule, body, true, summary).await
+    }
+
+    async fn fail<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: Option<&Rule>,
+        failure: Failure,
+        message: Option<&str>,
+        summary: &mut Summary,
+    ) -> Outcome {
+        summary.failure = Some(failure);
+        let body = failure.answer(message, x.answer);
+        self.send(x, rule, body, true, summary).await
+    }
+
+    async fn not_allowed<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        allow: &str,
+        summary: &mut Summary,
+    ) -> Outcome {
+        summary.failure = Some(fail::METHOD_NOT_ALLOWED);
+        let body = fail::METHOD_NOT_ALLOWED.answer(None, x.answer);
+        // Methods are tokens, and the list is bounded by the configuration.
+        let _ = x.answer.headers.append("allow", allow.as_bytes());
+        self.send(x, None, body, true, summary).await
+    }
+
+    async fn redirect<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: &Rule,
+        redirect: &Redirect,
+        prefix_len: usize,
+        summary: &mut Summary,
+    ) -> Outcome {
+        let from = Place {
+            scheme: "http",
+            host: x.request.host.name(),
+            port: x.request.host.port(),
+            path: x.request.path(),
+            query: x.request.query(),
+        };
+        let mut location = String::new();
+        redirect.location(&from, prefix_len, &mut location);
+        x.answer.reset(redirect.status);
+        if x.answer.headers.append("location", location.as_bytes()).is_err() {
+            return self.fail(x, Some(rule), fail::INTERNAL_ERROR, None, summary).await;
+        }
+        self.send(x, Some(rule), Bytes::new(), false, summary).await
+    }
+
+    async fn direct<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: &Rule,
+        direct: &DirectResponse,
+        summary: &mut Summary,
+    ) -> Outcome {
+        x.answer.reset(direct.status);
+        let kind = match &*direct.content_type {
+            "" => "text/plain; charset=utf-8",
+            kind => kind,
+        };
+        let headers = &mut x.answer.headers;
+        let mut filled = headers.append("content-type", kind.as_bytes());
+        for (name, value) in &direct.headers {
+            filled = filled.and_then(|()| headers.set(name, value.as_bytes()));
+        }
+        if filled.is_err() {
+            return self.fail(x, Some(rule), fail::INTERNAL_ERROR, None, summary).await;
+        }
+        let body = Bytes::from(direct.body.clone());
+        self.send(x, Some(rule), body, false, summary).await
+    }
+
+    /// Sends an answer of our own. `local`: only plugins with `runOnLocalReply` see it (F16); redirects and direct
+    /// responses stand where an upstream's answer would.
+    async fn send<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: Option<&Rule>,
+        mut body: Bytes,
+        local: bool,
+        summary: &mut Summary,
+    ) -> Outcome {
+        if let Some(rule) = rule {
+            if !local && rule.response_headers().apply(&mut x.answer.headers).is_err() {
+                body = fail::INTERNAL_ERROR.answer(None, x.answer);
+            }
+            if !rule.chain().is_empty(Stage::PreResponse) {
+                body = self.local_stages(x, rule, body, local, summary).await;
+            }
+        }
+        summary.status = x.answer.status;
+        summary.local_bytes = body.len() as u64;
+        match x.down.respond(x.answer, body).await {
+            Ok(()) => Outcome::Done,
+            Err(_) => Outcome::Close,
+        }
+    }
+
+    /// `pre_response` for an answer of our own. A plugin may answer instead, once.
+    async fn local_stages<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: &Rule,
+        body: Bytes,
+        local: bool,
+        summary: &mut Summary,
+    ) -> Bytes {
+        let outcome = {
+            let mut stage = ResponseStage {
+                request: request_view(x.request, client_of(x.conn), None),
+                answer: x.answer,
+                body: Some(&body),
+            };
+            rule.chain().run(Stage::PreResponse, &mut stage, local).await
+        };
+        let (failure, message) = match verdict(outcome) {
+            Ok(()) => return body,
+            Err(Why::Failure(failure)) => (failure, None),
+            Err(Why::Reply(reply)) => match reply.error {
+                Some((code, message)) => (Failure { status: reply.status, code }, message),
+                None => {
+                    x.answer.reset(reply.status);
+                    return reply.body;
+                }
+            },
+        };
+        summary.failure = Some(failure);
+        failure.answer(message.as_deref(), x.answer)
+    }
+
+    /// Steps 19 to 22: metrics and log.
+    fn settle<D: Down>(
+        &self,
+        x: &Exchange<'_, D>,
+        rule: Option<&Rule>,
+        log: bool,
+        begun: Instant,
+        summary: &Summary,
+    ) {
+        let metrics = &self.shared.metrics;
+        let duration = begun.elapsed();
+        // Nobody got an answer: the client left, which nginx's users know as 499.
+        let status = if summary.status == 0 { 499 } else { summary.status };
+        let response_bytes = summary.progress.response_bytes + summary.local_bytes;
+        self.count(&x.conn.listener, status);
+        metrics.duration.observe(duration.as_secs_f64());
+        if summary.progress.request_bytes > 0 {
+            metrics.request_bytes.inc_by(summary.progress.request_bytes);
+        }
+        metrics.response_bytes.inc_by(response_bytes);
+        if let Some(failure) = summary.failure {
+            metrics.error(failure.code);
+        }
+        if let Some(rule) = rule {
+            let route = &rule.spec.route;
+            route.stats.get_or_init(|| metrics.routes.of(&route.key)).count(status, duration);
+            let chain = rule.chain();
+            if !chain.is_empty(Stage::PostResponse) {
+                let request = request_view(x.request, client_of(x.conn), None);
+                chain.finished(&plugins::Exchange { request, response: None }, summary.upstream.is_none());
+            }
+        }
+        if let Some(access_log) = self.shared.access_log.as_ref().filter(|_| log) {
+            access_log.note(&Record {
+                listener: &x.conn.listener,
+                client: client_of(x.conn),
+                method: x.request.method.as_str(),
+                host: x.request.host.as_str(),
+                uri: x.request.target.as_str(),
+                protocol: match x.request.version {
+                    Version::Http10 => "HTTP/1.0",
+                    Version::Http11 => "HTTP/1.1",
+                },
+                status,
+                error: summary.failure.map(|f| f.code),
+                route: rule.map(|r| &*r.spec.route.key),
+                rule: rule.map(|r| &*r.spec.name),
+                upstream: summary.upstream,
+                attempts: summary.attempts,
+                request_bytes: summary.progress.request_bytes,
+                response_bytes,
+                duration,
+                user_agent: x.request.headers.get("user-agent"),
+            });
+        }
+    }
+
+    fn count(&self, listener: &Arc<str>, status: u16) {
+        let mut known = self.listeners.borrow_mut();
+        if let Some((_, counters)) = known.iter().find(|(key, _)| Arc::ptr_eq(key, listener)) {
+            return counters.count(status);
+        }
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        let counters = self.shared.metrics.listener(listener);
+        counters.count(status);
+        known.push((Arc::clone(listener), counters));
+    }
+}
+
+impl Service for Proxy {
+    async fn serve<D: Down>(&self, mut x: Exchange<'_, D>) -> Outcome {
+        let begun = Instant::now();
+        let table: Arc<Table> = self.shared.current.table.load_full();
+        let listener = table.listeners.get(&*x.conn.listener).map(|l| &**l);
+        let _under_way = UnderWay::new(&self.shared.metrics);
+        let mut summary = Summary::default();
+        let mut rule = None;
+        let outcome = self.answer(&mut x, listener, &mut rule, &mut summary).await;
+        let log = listener.is_none_or(|l| l.listener.access_log);
+        self.settle(&x, rule.as_deref(), log, begun, &summary);
+        outcome
+    }
+
+    fn refuse(&self, conn: &ConnInfo, reject: &Reject, head: &mut ResponseHead) -> Bytes {
+        let metrics = &self.shared.metrics;
+        if reject.status == 500 {
+            metrics.panics_request.inc();
+        } else {
+            metrics.edge_rejected(reject.code);
+        }
+        metrics.error(reject.code);
+        self.count(&conn.listener, reject.status);
+        tracing::debug!(
+            event = "refused",
+            listener = &*conn.listener,
+            client = %client_of(conn),
+            status = reject.status,
+            code = reject.code,
+            reason = reject.reason,
+            "request refused"
+        );
+        Failure::from(*reject).answer(None, head)
+    }
+}
+
+/// Why a request is not forwarded.
+enum Stop {
+    Answer(Why),
+    /// The client is gone.
+    Gone,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Answer(Why::Failure(failure))
+    }
+}
+
+/// The whole body of a request that a plugin judges before it goes on.
+async fn read_whole<D: Down>(
+    down: &mut D,
+    request: &mut RequestHead,
+    max: u64,
+) -> Result<Bytes, Stop> {
+    let too_large = || Stop::from(fail::REQUEST_TOO_LARGE);
+    if matches!(request.framing, Framing::Length(length) if length > max) {
+        return Err(too_large());
+    }
+    if request.framing == Framing::Empty {
+        return Ok(Bytes::new());
+    }
+    down.send_continue(request);
+    let gone = |fault| match fault {
+        DownFault::Closed => Stop::Gone,
+        DownFault::Timeout => fail::REQUEST_TIMEOUT.into(),
+        DownFault::Reject(reject) => Failure::from(reject).into(),
+    };
+    down.flush().await.map_err(gone)?;
+    let mut whole = BytesMut::new();
+    while let Some(data) = down.read_body().await.map_err(gone)? {
+        if (whole.len() + data.len()) as u64 > max {
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+/// `/healthz` on a public listener (F161).
+async fn health<D: Down>(x: &mut Exchange<'_, D>, summary: &mut Summary) -> Outcome {
+    const BODY: &[u8] = br#"{"status":"ok"}"#;
+    x.answer.reset(200);
+    // A constant field in an empty list.
+    let _ = x.answer.headers.append("content-type", b"application/json");
+    summary.status = 200;
+    summary.local_bytes = BODY.len() as u64;
+    match x.down.respond(x.answer, Bytes::from_static(BODY)).await {
+        Ok(()) => Outcome::Done,
+        Err(_) => Outcome::Close,
+    }
+}
+
+/// The client's address; one that came over a dual-stack socket is the IPv4 address that it is.
+fn client_of(conn: &ConnInfo) -> SocketAddr {
+    SocketAddr::new(conn.peer.ip().to_canonical(), conn.peer.port())
+}
+
+/// Counts a request as under way until it is dropped, also by a panic.
+struct UnderWay<'a>(&'a Metrics);
+
+impl<'a> UnderWay<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+/// How often worker threads hand over their log lines.
+pub const LOG_TICK: Duration = Duration::from_millis(200);

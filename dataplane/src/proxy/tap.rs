@@ -1,0 +1,198 @@
+//! What a rule does to the bodies and to the answer's head as they pass.
+
+use super::exchange::{ResponseStage, request_view};
+use super::fail::{self, Failure};
+use crate::engine::{Abort, BodyTap, Framing, RequestHead, ResponseHead};
+use crate::table::{Backend, Rule};
+use bytes::Bytes;
+use model::Stage;
+use plugins::{Filters, LocalReply, Outcome, Side};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// Stands between the two sides of the relay for one attempt.
+pub(super) struct Tap<'a> {
+    rule: &'a Rule,
+    backend: Backend<'a>,
+    request: &'a RequestHead,
+    client: SocketAddr,
+    /// Bytes of the request's body that may still come.
+    left: u64,
+    request_filters: Option<Filters>,
+    response_filters: Option<Filters>,
+    /// The answer is collected as a whole and judged afterwards.
+    collects: bool,
+    /// Bytes of the answer that may still be collected; `None`: as many as come.
+    collect_left: Option<u64>,
+    stages: Option<Stages<'a>>,
+    why: Option<Why>,
+}
+
+/// The response stages at work on the head, which they own meanwhile.
+type Stages<'a> = Pin<Box<dyn Future<Output = (ResponseHead, Result<(), Why>)> + 'a>>;
+
+/// Why the tap stopped the exchange.
+#[derive(Debug)]
+pub(super) enum Why {
+    Failure(Failure),
+    Reply(Box<LocalReply>),
+}
+
+impl<'a> Tap<'a> {
+    pub(super) fn new(
+        rule: &'a Rule,
+        backend: Backend<'a>,
+        request: &'a RequestHead,
+        client: SocketAddr,
+        collects: bool,
+    ) -> Self {
+        let chain = rule.chain();
+        let strict = collects && chain.overflow_fails();
+        Self {
+            rule,
+            backend,
+            request,
+            client,
+            left: rule.max_request_body(),
+            request_filters: chain.filters(Side::Request),
+            response_filters: chain.filters(Side::Response),
+            collects,
+            collect_left: chain.buffers(Side::Response).filter(|_| strict),
+            stages: None,
+            why: None,
+        }
+    }
+
+    /// Why the exchange was aborted, if it was this tap that did so.
+    pub(super) fn why(self) -> Option<Why> {
+        self.why
+    }
+
+    fn stop(&mut self, why: Why) -> Abort {
+        self.why = Some(why);
+        Abort
+    }
+
+    fn plugin_failed(&mut self) -> Abort {
+        self.stop(Why::Failure(fail::PLUGIN_ERROR))
+    }
+
+    fn edit(&self, head: &mut ResponseHead) -> Result<(), Why> {
+        let edited = self
+            .rule
+            .response_headers()
+            .apply(&mut head.headers)
+            .and_then(|()| self.backend.response_headers.apply(&mut head.headers));
+        edited.map_err(|_| Why::Failure(fail::INTERNAL_ERROR))
+    }
+}
+
+impl BodyTap for Tap<'_> {
+    fn request_chunk(&mut self, data: Bytes) -> Result<Bytes, Abort> {
+        match self.left.checked_sub(data.len() as u64) {
+            Some(left) => self.left = left,
+            None => return Err(self.stop(Why::Failure(fail::REQUEST_TOO_LARGE))),
+        }
+        match &mut self.request_filters {
+            None => Ok(data),
+            Some(filters) => filters.chunk(data).map_err(|_| self.plugin_failed()),
+        }
+    }
+
+    fn request_end(&mut self) -> Result<Bytes, Abort> {
+        match &mut self.request_filters {
+            None => Ok(Bytes::new()),
+            Some(filters) => filters.end().map_err(|_| self.plugin_failed()),
+        }
+    }
+
+    fn poll_response_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut ResponseHead,
+    ) -> Poll<Result<(), Abort>> {
+        if self.stages.is_none() {
+            if let Err(why) = self.edit(head) {
+                return Poll::Ready(Err(self.stop(why)));
+            }
+            let chain = self.rule.chain();
+            let idle = chain.is_empty(Stage::PostRequest)
+                && (self.collects || chain.is_empty(Stage::PreResponse));
+            if idle && self.response_filters.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.response_filters.is_some() && head.framing != Framing::Empty {
+                head.framing = Framing::Chunked;
+            }
+            let (rule, request, client) = (self.rule, self.request, self.client);
+            let (owned, collects) = (std::mem::take(head), self.collects);
+            self.stages = Some(Box::pin(run_stages(rule, request, client, owned, collects)));
+        }
+        let Some(stages) = &mut self.stages else {
+            return Poll::Ready(Ok(()));
+        };
+        let (edited, result) = ready!(stages.as_mut().poll(cx));
+        self.stages = None;
+        *head = edited;
+        Poll::Ready(result.map_err(|why| self.stop(why)))
+    }
+
+    fn response_chunk(&mut self, data: Bytes) -> Result<Bytes, Abort> {
+        let data = match &mut self.response_filters {
+            None => data,
+            Some(filters) => filters.chunk(data).map_err(|_| self.plugin_failed())?,
+        };
+        if let Some(left) = self.collect_left {
+            match left.checked_sub(data.len() as u64) {
+                Some(left) => self.collect_left = Some(left),
+                None => return Err(self.plugin_failed()),
+            }
+        }
+        Ok(data)
+    }
+
+    fn response_end(&mut self) -> Result<Bytes, Abort> {
+        match &mut self.response_filters {
+            None => Ok(Bytes::new()),
+            Some(filters) => filters.end().map_err(|_| self.plugin_failed()),
+        }
+    }
+}
+
+/// `post_request`, then `pre_response` unless that has to wait for the whole body.
+async fn run_stages<'a>(
+    rule: &'a Rule,
+    request: &'a RequestHead,
+    client: SocketAddr,
+    mut head: ResponseHead,
+    collects: bool,
+) -> (ResponseHead, Result<(), Why>) {
+    let stages = [Stage::PostRequest, Stage::PreResponse];
+    let count = if collects { 1 } else { 2 };
+    for stage in stages.into_iter().take(count) {
+        let mut reader = ResponseStage {
+            request: request_view(request, client, None),
+            answer: &mut head,
+            body: None,
+        };
+        let outcome = rule.chain().run(stage, &mut reader, false).await;
+        if let Err(why) = verdict(outcome) {
+            return (head, Err(why));
+        }
+    }
+    (head, Ok(()))
+}
+
+/// What a stage came to, as far as it stops the exchange.
+pub(super) fn verdict(outcome: Outcome) -> Result<(), Why> {
+    match outcome {
+        Outcome::Continue => Ok(()),
+        Outcome::Respond { reply, .. } => Err(Why::Reply(reply)),
+        Outcome::Failed { plugin, failure } => {
+            tracing::warn!(event = "plugin_failed", plugin, %failure, "a plugin failed");
+            Err(Why::Failure(fail::PLUGIN_ERROR))
+        }
+    }
+}

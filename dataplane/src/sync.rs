@@ -1,0 +1,205 @@
+//! From chunks to the table that serves: stage, compile, swap one pointer, open listeners, keep a copy.
+//!
+//! The same for a stream over gRPC and for standalone mode, where controller and data plane share a process.
+
+use crate::keep::Keep;
+use crate::listeners::Listeners;
+use crate::push::{Apply, Reply};
+use crate::resolve::Resolver;
+use crate::table::{Compiler, Table};
+use crate::telemetry::Metrics;
+use arc_swap::ArcSwap;
+use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
+use snapshot::{ApplyError, Digest, Replica};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::runtime::Handle;
+
+/// What the rest of the process reads of the configuration.
+#[derive(Debug)]
+pub struct Current {
+    /// The one swap point. A request loads it once.
+    pub table: ArcSwap<Table>,
+    /// A configuration is in effect and all its listeners are open.
+    ready: AtomicBool,
+    /// The process stops.
+    draining: AtomicBool,
+    revision: AtomicU64,
+    /// Unix seconds of a controller's last word.
+    contact: AtomicU64,
+}
+
+impl Default for Current {
+    fn default() -> Self {
+        Self {
+            table: ArcSwap::from_pointee(Table::default()),
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            revision: AtomicU64::new(0),
+            contact: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Current {
+    /// Whether traffic should come here (`/readyz`).
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.draining.load(Ordering::Acquire)
+    }
+
+    /// Readiness goes off for good.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// First 48 bits of the configuration's digest.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
+    }
+
+    /// Seconds since a controller last said anything; `None`: none ever did.
+    pub fn age_seconds(&self) -> Option<u64> {
+        let contact = self.contact.load(Ordering::Relaxed);
+        (contact > 0).then(|| unix_seconds().saturating_sub(contact))
+    }
+}
+
+/// Applies transactions. It belongs to one thread that is not a runtime's own.
+pub struct Applier {
+    replica: Replica,
+    compiler: Compiler,
+    current: Arc<Current>,
+    listeners: Listeners,
+    resolver: Resolver,
+    keep: Option<Keep>,
+    metrics: Arc<Metrics>,
+}
+
+impl Applier {
+    pub fn new(
+        current: Arc<Current>,
+        listeners: Listeners,
+        runtime: &Handle,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let compiler = Compiler::new();
+        Self {
+            replica: Replica::default(),
+            resolver: Resolver::start(runtime, compiler.registry()),
+            compiler,
+            current,
+            listeners,
+            keep: None,
+            metrics,
+        }
+    }
+
+    /// Puts the last-good copy into effect and keeps it up to date from now on.
+    pub fn restore(&mut self, keep: Keep, chunks: Vec<Chunk>) {
+        let count = chunks.len();
+        for chunk in chunks {
+            if let Reply::Nack(_) | Reply::Resync(_) = self.receive(chunk) {
+                tracing::warn!(event = "last_good_unusable", "the last-good copy does not apply to this build");
+                break;
+            }
+        }
+        if count > 0 {
+            let revision = self.replica.digest().to_string();
+            let resources = self.replica.len();
+            tracing::info!(event = "last_good", revision, resources, "serving the last-good copy");
+        }
+        self.keep = Some(keep);
+    }
+
+    fn apply(&mut self, chunk: Chunk) -> Result<Option<Ack>, ApplyError> {
+        let Some(staged) = self.replica.receive(chunk)? else {
+            return Ok(None);
+        };
+        let transaction = staged.transaction;
+        let table = self.compiler.apply(staged.changes.clone()).map_err(|rejected| {
+            let rejected = rejected.into_iter().map(|r| Rejection {
+                kind: r.kind as u32,
+                key: r.key,
+                reason: r.reason,
+            });
+            ApplyError::Rejected { transaction, rejected: rejected.collect() }
+        })?;
+        let registry = self.compiler.registry();
+        for change in &staged.changes.upstreams {
+            if let Some(upstream) = registry.get(&change.key) {
+                self.resolver.follow(&upstream);
+            }
+        }
+        if !Arc::ptr_eq(&table, &self.current.table.load()) {
+            self.current.table.store(Arc::clone(&table));
+        }
+        self.listeners.follow(&table);
+        if let Some(keep) = &mut self.keep
+            && let Err(error) = keep.append(&staged.chunks)
+        {
+            self.metrics.last_good_failures.inc();
+            tracing::error!(event = "last_good_failed", %error, "the last-good copy cannot be written");
+        }
+        let applied = self.replica.commit(staged);
+        self.note_revision(applied.digest);
+        self.current.ready.store(self.listeners.are_bound(), Ordering::Release);
+        self.metrics.transactions_ack.inc();
+        tracing::debug!(
+            event = "applied",
+            transaction,
+            revision = %applied.digest,
+            resources = applied.resources,
+            "configuration applied"
+        );
+        Ok(Some(Ack {
+            transaction,
+            digest: applied.digest.to_bytes().to_vec(),
+            listeners: self.listeners.states(),
+        }))
+    }
+
+    fn note_revision(&self, digest: Digest) {
+        let revision = digest.revision();
+        self.current.revision.store(revision, Ordering::Relaxed);
+        // 48 bits fit a double exactly.
+        self.metrics.config_revision.set(revision as f64);
+    }
+}
+
+impl Apply for Applier {
+    fn have_digest(&self) -> Digest {
+        self.replica.digest()
+    }
+
+    fn receive(&mut self, chunk: Chunk) -> Reply {
+        match self.apply(chunk) {
+            Ok(None) => Reply::More,
+            Ok(Some(ack)) => Reply::Ack(ack),
+            Err(ApplyError::Resync(why)) => {
+                self.metrics.transactions_resync.inc();
+                tracing::warn!(event = "resync", why, "configuration out of step, asking for all of it");
+                Reply::Resync(Resync { why })
+            }
+            Err(ApplyError::Rejected { transaction, rejected }) => {
+                self.metrics.transactions_nack.inc();
+                for r in &rejected {
+                    tracing::error!(event = "rejected", kind = r.kind, key = r.key, reason = r.reason, "resource refused");
+                }
+                Reply::Nack(Nack { transaction, rejected, message: String::new() })
+            }
+        }
+    }
+
+    fn listeners(&self) -> Vec<ListenerState> {
+        self.listeners.states()
+    }
+
+    fn note_contact(&mut self) {
+        self.current.contact.store(unix_seconds(), Ordering::Relaxed);
+    }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

@@ -1,0 +1,261 @@
+//! One JSON line for each request, on standard output.
+//!
+//! Threads gather lines in a buffer of their own and hand full ones, or those of the last tick, to one writer thread.
+//! When the writer cannot keep up, buffers are dropped and counted; a request never waits for its log line.
+
+use super::Metrics;
+use std::cell::RefCell;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Bytes gathered before they are handed over.
+const BUFFER: usize = 16 << 10;
+/// Buffers that may wait for the writer.
+const QUEUE: usize = 256;
+
+/// What is told about one request.
+#[derive(Debug)]
+pub struct Record<'a> {
+    pub listener: &'a str,
+    pub client: std::net::SocketAddr,
+    pub method: &'a str,
+    pub host: &'a str,
+    /// Path and query in normal form.
+    pub uri: &'a str,
+    pub protocol: &'static str,
+    /// Status that the client got; 0: it got none.
+    pub status: u16,
+    /// Code of the error catalogue, where the gateway answered with one or cut the exchange.
+    pub error: Option<&'static str>,
+    /// `NAMESPACE/NAME` of the Route.
+    pub route: Option<&'a str>,
+    pub rule: Option<&'a str>,
+    pub upstream: Option<std::net::SocketAddr>,
+    pub attempts: u32,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    pub duration: Duration,
+    pub user_agent: Option<&'a [u8]>,
+}
+
+/// The log's sending end; cheap to clone.
+#[derive(Clone)]
+pub struct AccessLog {
+    queue: SyncSender<Message>,
+    metrics: Arc<Metrics>,
+}
+
+enum Message {
+    Lines(Vec<u8>),
+    /// Everything before it has been written when the sender is dropped.
+    Flush(SyncSender<()>),
+}
+
+thread_local! {
+    static LINES: RefCell<Lines> = const { RefCell::new(Lines { buffer: Vec::new(), second: 0, stamp: String::new() }) };
+}
+
+/// A thread's buffer, and the date of the current second.
+struct Lines {
+    buffer: Vec<u8>,
+    second: u64,
+    stamp: String,
+}
+
+impl AccessLog {
+    /// Starts the writer on standard output.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        Self::to(std::io::stdout(), metrics)
+    }
+
+    fn to(out: impl Write + Send + 'static, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let (queue, receiver) = sync_channel(QUEUE);
+        std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || write(receiver, out))?;
+        Ok(Self { queue, metrics })
+    }
+
+    /// Notes one request in this thread's buffer.
+    pub fn note(&self, record: &Record<'_>) {
+        LINES.with_borrow_mut(|lines| {
+            lines.push(record);
+            if lines.buffer.len() >= BUFFER {
+                self.hand_over(lines);
+            }
+        });
+    }
+
+    /// Hands this thread's lines to the writer; called by each worker at every tick.
+    pub fn tick(&self) {
+        LINES.with_borrow_mut(|lines| {
+            if !lines.buffer.is_empty() {
+                self.hand_over(lines);
+            }
+        });
+    }
+
+    /// Waits until what was handed over before has been written.
+    pub fn flush(&self) {
+        self.tick();
+        let (done, wait) = sync_channel(0);
+        if self.queue.send(Message::Flush(done)).is_ok() {
+            // An error is what is waited for: the writer dropped its end.
+            let _ = wait.recv();
+        }
+    }
+
+    fn hand_over(&self, lines: &mut Lines) {
+        let full = std::mem::replace(&mut lines.buffer, Vec::with_capacity(BUFFER + 1024));
+        let count = || memchr::memchr_iter(b'\n', &full).count() as u64;
+        match self.queue.try_send(Message::Lines(full.clone())) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.metrics.log_dropped.inc_by(count());
+            }
+        }
+    }
+}
+
+fn write(queue: Receiver<Message>, mut out: impl Write) {
+    while let Ok(message) = queue.recv() {
+        match message {
+            // Nobody is left to tell when standard output is gone.
+            Message::Lines(lines) => drop(out.write_all(&lines).and_then(|()| out.flush())),
+            Message::Flush(done) => drop(done),
+        }
+    }
+}
+
+impl Lines {
+    fn push(&mut self, r: &Record<'_>) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        if now.as_secs() != self.second || self.stamp.is_empty() {
+            self.second = now.as_secs();
+            let second = jiff::Timestamp::from_second(now.as_secs() as i64).unwrap_or_default();
+            self.stamp = second.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+        }
+        let b = &mut self.buffer;
+        b.extend_from_slice(b"{\"time\":\"");
+        b.extend_from_slice(self.stamp.as_bytes());
+        let millis = now.subsec_millis();
+        b.extend_from_slice(&[
+            b'.',
+            b'0' + (millis / 100) as u8,
+            b'0' + (millis / 10 % 10) as u8,
+            b'0' + (millis % 10) as u8,
+        ]);
+        b.extend_from_slice(b"Z\",\"listener\":");
+        string(b, r.listener);
+        b.extend_from_slice(b",\"client\":\"");
+        // Writing to a vector cannot fail.
+        let _ = write!(b, "{}", r.client);
+        b.extend_from_slice(b"\",\"method\":");
+        string(b, r.method);
+        b.extend_from_slice(b",\"host\":");
+        string(b, r.host);
+        b.extend_from_slice(b",\"uri\":");
+        string(b, r.uri);
+        b.extend_from_slice(b",\"protocol\":\"");
+        b.extend_from_slice(r.protocol.as_bytes());
+        b.push(b'"');
+        number(b, "status", r.status.into());
+        if let Some(code) = r.error {
+            b.extend_from_slice(b",\"error\":\"");
+            b.extend_from_slice(code.as_bytes());
+            b.push(b'"');
+        }
+        if let Some(route) = r.route {
+            b.extend_from_slice(b",\"route\":");
+            string(b, route);
+        }
+        if let Some(rule) = r.rule.filter(|r| !r.is_empty()) {
+            b.extend_from_slice(b",\"rule\":");
+            string(b, rule);
+        }
+        if let Some(upstream) = r.upstream {
+            let _ = write!(b, ",\"upstream\":\"{upstream}\"");
+            number(b, "attempts", r.attempts.into());
+        }
+        number(b, "request_bytes", r.request_bytes);
+        number(b, "response_bytes", r.response_bytes);
+        number(b, "duration_us", u64::try_from(r.duration.as_micros()).unwrap_or(u64::MAX));
+        if let Some(agent) = r.user_agent {
+            b.extend_from_slice(b",\"user_agent\":");
+            string(b, &String::from_utf8_lossy(agent));
+        }
+        b.extend_from_slice(b"}\n");
+    }
+}
+
+fn number(b: &mut Vec<u8>, name: &str, value: u64) {
+    b.extend_from_slice(b",\"");
+    b.extend_from_slice(name.as_bytes());
+    b.extend_from_slice(b"\":");
+    b.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+fn string(b: &mut Vec<u8>, text: &str) {
+    // Writing to a vector cannot fail.
+    let _ = serde_json::to_writer(b, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn each_record_is_one_line_of_json_whatever_the_client_sends() {
+        let out = Shared::default();
+        let log = AccessLog::to(out.clone(), Arc::new(Metrics::new())).unwrap();
+        for route in [None, Some("shop/a")] {
+            log.note(&Record {
+                listener: "ns/gw/http",
+                client: ([192, 0, 2, 1], 5).into(),
+                method: "GET",
+                host: "a.test",
+                uri: "/x?q=\"\u{e9}\n",
+                protocol: "HTTP/1.1",
+                status: 200,
+                error: None,
+                route,
+                rule: Some(""),
+                upstream: Some(([10, 0, 0, 1], 80).into()),
+                attempts: 2,
+                request_bytes: 3,
+                response_bytes: 4,
+                duration: Duration::from_micros(1500),
+                user_agent: Some(b"curl\xff"),
+            });
+        }
+        log.flush();
+        let text = String::from_utf8(out.0.lock().clone()).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["uri"], "/x?q=\"\u{e9}\n");
+        assert_eq!(lines[0]["route"], serde_json::Value::Null);
+        assert_eq!(lines[1]["route"], "shop/a");
+        assert_eq!(lines[1]["duration_us"], 1500);
+        assert_eq!(lines[1]["user_agent"], "curl\u{fffd}");
+        let time = lines[0]["time"].as_str().unwrap();
+        assert!(time.parse::<jiff::Timestamp>().is_ok(), "{time}");
+    }
+}

@@ -1,0 +1,326 @@
+//! Every metric of the data plane, declared once. `docs/metrics.md` lists them; a test compares.
+//!
+//! Handles are resolved here, so that a request only adds to counters: no label is looked up on its way.
+
+use super::routes::Routes;
+use crate::proxy::fail::CATALOGUE;
+use prometheus::core::{AtomicU64, GenericCounter};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// Buckets of request durations, in seconds.
+const LATENCY: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// Status classes, as the label `code_class` has them.
+pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+type Counter = GenericCounter<AtomicU64>;
+
+/// The process's metrics.
+pub struct Metrics {
+    pub registry: Registry,
+    requests: IntCounterVec,
+    errors: Vec<Counter>,
+    pub duration: Histogram,
+    pub in_flight: IntGauge,
+    pub request_bytes: IntCounter,
+    pub response_bytes: IntCounter,
+    pub connections: IntGauge,
+    pub connections_total: IntCounter,
+    pub refused_global_cap: Counter,
+    edge_rejected: IntCounterVec,
+    attempts: [Counter; 6],
+    pub routes: Routes,
+    pub retries_connect: Counter,
+    pub retries_reused: Counter,
+    pub retries_budget: Counter,
+    pub connect_seconds: Histogram,
+    pub upstream_idle: IntGauge,
+    pub config_revision: Gauge,
+    pub config_age: Gauge,
+    pub transactions_ack: Counter,
+    pub transactions_nack: Counter,
+    pub transactions_resync: Counter,
+    pub last_good_failures: IntCounter,
+    pub panics_request: Counter,
+    pub log_dropped: Counter,
+    plugin_failures: IntCounterVec,
+}
+
+/// Outcomes of one attempt at an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    Ok,
+    ConnectError,
+    TlsError,
+    Reset,
+    ProtocolError,
+    Timeout,
+}
+
+impl Attempt {
+    const ALL: [Self; 6] = [
+        Self::Ok,
+        Self::ConnectError,
+        Self::TlsError,
+        Self::Reset,
+        Self::ProtocolError,
+        Self::Timeout,
+    ];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ConnectError => "connect_error",
+            Self::TlsError => "tls_error",
+            Self::Reset => "reset",
+            Self::ProtocolError => "protocol_error",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+/// Requests of one listener by status class.
+#[derive(Clone)]
+pub struct ListenerCounters([Counter; 5]);
+
+impl ListenerCounters {
+    /// Counts an answer; a request that got none counts as 4xx when the client left, so as not to be lost.
+    pub fn count(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        if let Some(counter) = self.0.get(class) {
+            counter.inc();
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Declares everything in a registry of its own.
+    #[allow(
+        clippy::unwrap_used,
+        reason = "names and labels are constants of this function: the first call in any test would fail"
+    )]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        macro_rules! declare {
+            ($type:ident, $name:literal, $help:literal) => {{
+                let m = $type::with_opts(Opts::new($name, $help)).unwrap();
+                registry.register(Box::new(m.clone())).unwrap();
+                m
+            }};
+            ($type:ident, $name:literal, $help:literal, $labels:expr) => {{
+                let m = $type::new(Opts::new($name, $help), $labels).unwrap();
+                registry.register(Box::new(m.clone())).unwrap();
+                m
+            }};
+        }
+        let histogram = |name: &str, help: &str| {
+            let opts = HistogramOpts::new(name, help).buckets(LATENCY.to_vec());
+            let h = Histogram::with_opts(opts).unwrap();
+            registry.register(Box::new(h.clone())).unwrap();
+            h
+        };
+        let errors = declare!(
+            IntCounterVec,
+            "diolkos_errors_total",
+            "Answers of the gateway's own that tell of a failure, and exchanges it had to cut.",
+            &["code"]
+        );
+        let durations = HistogramOpts::new(
+            "diolkos_request_duration_seconds",
+            "From the request's head to the last byte of its answer.",
+        );
+        let durations = HistogramVec::new(durations.buckets(LATENCY.to_vec()), &["kind"]).unwrap();
+        registry.register(Box::new(durations.clone())).unwrap();
+        let in_flight = declare!(
+            IntGaugeVec,
+            "diolkos_requests_in_flight",
+            "Requests whose answer is not complete.",
+            &["kind"]
+        );
+        let connections = declare!(
+            IntGaugeVec,
+            "diolkos_connections",
+            "Open client connections.",
+            &["protocol"]
+        );
+        let connections_total = declare!(
+            IntCounterVec,
+            "diolkos_connections_total",
+            "Client connections accepted.",
+            &["protocol"]
+        );
+        let refused = declare!(
+            IntCounterVec,
+            "diolkos_connections_refused_total",
+            "Client connections closed at once.",
+            &["reason"]
+        );
+        let attempts = declare!(
+            IntCounterVec,
+            "diolkos_upstream_attempts_total",
+            "Attempts at upstreams.",
+            &["outcome"]
+        );
+        let retries = declare!(
+            IntCounterVec,
+            "diolkos_upstream_retries_total",
+            "Further attempts at an upstream.",
+            &["reason"]
+        );
+        let upstream_connections = declare!(
+            IntGaugeVec,
+            "diolkos_upstream_connections",
+            "Connections to upstreams.",
+            &["state"]
+        );
+        let transactions = declare!(
+            IntCounterVec,
+            "diolkos_config_transactions_total",
+            "Configuration transactions.",
+            &["result"]
+        );
+        let panics = declare!(
+            IntCounterVec,
+            "diolkos_panics_total",
+            "Panics, each confined to what it happened in.",
+            &["where"]
+        );
+        let log_dropped = declare!(
+            IntCounterVec,
+            "diolkos_log_records_dropped_total",
+            "Log records that their sink could not take in time.",
+            &["sink"]
+        );
+        let build: GaugeVec = declare!(
+            GaugeVec,
+            "diolkos_build_info",
+            "1, labelled with the version of this build.",
+            &["version"]
+        );
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        // Register only on Linux, where the collector exists.
+        #[cfg(target_os = "linux")]
+        {
+            let process = prometheus::process_collector::ProcessCollector::for_self();
+            registry.register(Box::new(process)).unwrap();
+        }
+        Self {
+            requests: declare!(
+                IntCounterVec,
+                "diolkos_requests_total",
+                "Requests answered.",
+                &["listener", "code_class"]
+            ),
+            errors: CATALOGUE
+                .iter()
+                .map(|f| errors.with_label_values(&[f.code]))
+                .collect(),
+            duration: durations.with_label_values(&["plain"]),
+            in_flight: in_flight.with_label_values(&["plain"]),
+            request_bytes: declare!(
+                IntCounter,
+                "diolkos_request_bytes_total",
+                "Bytes of request bodies."
+            ),
+            response_bytes: declare!(
+                IntCounter,
+                "diolkos_response_bytes_total",
+                "Bytes of response bodies."
+            ),
+            connections: connections.with_label_values(&["h1"]),
+            connections_total: connections_total.with_label_values(&["h1"]),
+            refused_global_cap: refused.with_label_values(&["global_cap"]),
+            edge_rejected: declare!(
+                IntCounterVec,
+                "diolkos_edge_rejected_total",
+                "Messages that the edge gate refused.",
+                &["reason"]
+            ),
+            attempts: Attempt::ALL.map(|a| attempts.with_label_values(&[a.label()])),
+            routes: Routes::register(&registry),
+            retries_connect: retries.with_label_values(&["connect"]),
+            retries_reused: retries.with_label_values(&["reused_connection"]),
+            retries_budget: retries.with_label_values(&["budget"]),
+            connect_seconds: histogram(
+                "diolkos_upstream_connect_seconds",
+                "Time to establish a connection to an upstream.",
+            ),
+            upstream_idle: upstream_connections.with_label_values(&["idle"]),
+            config_revision: declare!(
+                Gauge,
+                "diolkos_config_revision",
+                "First 48 bits of the configuration's digest: equal values mean equal configuration."
+            ),
+            config_age: declare!(
+                Gauge,
+                "diolkos_config_age_seconds",
+                "Seconds since a controller last said anything."
+            ),
+            transactions_ack: transactions.with_label_values(&["ack"]),
+            transactions_nack: transactions.with_label_values(&["nack"]),
+            transactions_resync: transactions.with_label_values(&["resync"]),
+            last_good_failures: declare!(
+                IntCounter,
+                "diolkos_last_good_write_failures_total",
+                "Failures to write the last-good copy of the configuration."
+            ),
+            panics_request: panics.with_label_values(&["request"]),
+            log_dropped: log_dropped.with_label_values(&["access"]),
+            plugin_failures: declare!(
+                IntCounterVec,
+                "diolkos_plugin_failures_total",
+                "Failures of plugins themselves.",
+                &["type", "policy"]
+            ),
+            registry,
+        }
+    }
+
+    /// The counters of one listener; resolved when it is opened, for at most 16 of them by name.
+    pub fn listener(&self, key: &str) -> ListenerCounters {
+        ListenerCounters(CLASSES.map(|class| self.requests.with_label_values(&[key, class])))
+    }
+
+    /// Counts an entry of the error catalogue.
+    pub fn error(&self, code: &str) {
+        let known = CATALOGUE.iter().zip(&self.errors);
+        if let Some((_, counter)) = known.into_iter().find(|(f, _)| f.code == code) {
+            counter.inc();
+        }
+    }
+
+    /// Counts a refusal of the edge gate, by its code.
+    pub fn edge_rejected(&self, code: &'static str) {
+        self.edge_rejected.with_label_values(&[code]).inc();
+    }
+
+    pub fn attempt(&self, outcome: Attempt) {
+        if let Some(counter) = self.attempts.get(outcome as usize) {
+            counter.inc();
+        }
+    }
+
+    pub fn plugin_failed(&self, kind: &str, ignored: bool) {
+        let kind = if plugins::TYPES.contains(&kind) { kind } else { "__other__" };
+        let policy = if ignored { "ignore" } else { "fail" };
+        self.plugin_failures.with_label_values(&[kind, policy]).inc();
+    }
+
+    /// Prometheus text.
+    pub fn text(&self) -> String {
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,10 @@
+//! What the data plane tells about itself: metrics and the access log.
+
+pub mod access_log;
+pub mod logs;
+pub mod metrics;
+pub mod routes;
+
+pub use access_log::AccessLog;
+pub use metrics::Metrics;
+pub use routes::{RouteStats, Routes};
