@@ -129,7 +129,7 @@ impl<S: Socket> H1Down<S> {
                     self.io.input.advance(2);
                     may_skip = false;
                 }
-                if !self.io.input.is_empty() && !(may_skip && self.io.input == b"\r"[..]) {
+                if !(self.io.input.is_empty() || (may_skip && self.io.input == b"\r"[..])) {
                     match parser.parse(&self.io.input, head) {
                         Err(reject) => return Poll::Ready(Next::Reject(reject)),
                         Ok(Some(parsed)) => {
@@ -166,6 +166,11 @@ impl<S: Socket> H1Down<S> {
             awaits_continue: head.expects_continue,
         };
         self.close |= !parsed.keep_alive;
+    }
+
+    /// Whether an answer has begun that is not complete.
+    fn is_cut(&self) -> bool {
+        self.answered.is_some() && !self.ended
     }
 
     /// Whether the exchange is over and the connection can serve another.
@@ -215,18 +220,14 @@ impl<S: Socket> H1Down<S> {
     /// Ends the connection so that the client sees what was written: our direction first, then what it still sends
     /// is dropped for a moment, because closing over unread bytes would be a reset that takes the answer with it.
     pub(crate) async fn close(mut self) {
-        if self.answered.is_some() && !self.ended {
-            if matches!(self.encoder, Encoder::UntilClose) {
-                self.io.socket.reset_on_close();
-            }
-            return;
-        }
+        // Also of an answer that is cut the client gets what there is.
+        let cut = self.is_cut();
         let mut timer = std::mem::take(&mut self.timer);
         let io = &mut self.io;
         let flushed = timer
-            .within(self.timeouts.body, poll_fn(|cx| io.poll_flush(cx)))
+            .within(self.timeouts.linger, poll_fn(|cx| io.poll_flush(cx)))
             .await;
-        if !matches!(flushed, Ok(Ok(()))) || io.ended {
+        if cut || !matches!(flushed, Ok(Ok(()))) || io.ended {
             return;
         }
         let unread = !self.parsed
@@ -252,6 +253,15 @@ impl<S: Socket> H1Down<S> {
         });
         // Whether the client has finished or not, it had its moment.
         let _ = timer.within(self.timeouts.linger, rest).await;
+    }
+}
+
+/// An answer that ends with its connection must not look complete when it is cut.
+impl<S: Socket> Drop for H1Down<S> {
+    fn drop(&mut self) {
+        if self.is_cut() && matches!(self.encoder, Encoder::UntilClose) {
+            self.io.socket.reset_on_close();
+        }
     }
 }
 

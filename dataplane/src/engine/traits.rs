@@ -206,7 +206,11 @@ pub trait BodyTap {
     ///
     /// # Errors
     /// [`Abort`] ends the exchange; the client has seen no final head then.
-    fn poll_response_head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Poll<Result<(), Abort>> {
+    fn poll_response_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut ResponseHead,
+    ) -> Poll<Result<(), Abort>> {
         let _ = (cx, head);
         Poll::Ready(Ok(()))
     }
