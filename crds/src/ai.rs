@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     refs::ObjectRef,
-    text::{Path, Short},
+    text::{FailoverOn, Path, Short},
 };
 
 /// How calls of a model are served by a rule.
@@ -61,14 +61,6 @@ pub struct Failover {
     /// Whether an answer that broke off is begun again: Never, or Restart (for buffered clients only). Default: Never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
-}
-
-crate::text::text! {
-    /// What leads to the next target of a failover: a condition by name, a status or a class of status codes.
-    FailoverOn {
-        "minLength": 3, "maxLength": 32,
-        "pattern": "^(ConnectFailure|RateLimited|Overloaded|Timeout|[45][0-9]{2}|[45]xx)$"
-    }
 }
 
 /// Whether an answer that broke off is begun again.

@@ -11,7 +11,7 @@ use crate::{
     refs::{ObjectRef, SecretKeyRef},
     schema::cel,
     status::Condition,
-    text::{Cidr, Label, Line, ObjectName, Short, TimeZone},
+    text::{Cidr, KeyPrefix, Label, Line, ObjectName, Short, TimeZone},
     timestamp::Timestamp,
 };
 
@@ -158,11 +158,6 @@ pub struct GenerateKey {
     pub prefix: Option<KeyPrefix>,
     /// Secret that is written, in the Consumer's namespace, under the key token.
     pub write_to: WriteTo,
-}
-
-crate::text::text! {
-    /// The text before the random part of a key.
-    KeyPrefix { "minLength": 1, "maxLength": 32, "pattern": "^[A-Za-z0-9_-]+$" }
 }
 
 /// A Secret that the controller writes.

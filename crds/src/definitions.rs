@@ -4,6 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
+use serde_json::Value;
 
 use crate::{Consumer, GatewayConfig, ModelCatalog, Plugin, Route, Tenant, Upstream};
 
@@ -43,8 +44,26 @@ pub fn all() -> Vec<CustomResourceDefinition> {
 pub fn yaml(kind: &str) -> Option<String> {
     let crd = all().into_iter().find(|crd| crd.spec.names.kind == kind)?;
     // Through a JSON value, so that an empty status and the like are left out as Kubernetes' own tools do.
-    let value = serde_json::to_value(&crd).ok()?;
+    let mut value = serde_json::to_value(&crd).ok()?;
+    whole_numbers(&mut value);
     serde_saphyr::to_string(&value).ok()
+}
+
+/// Writes 65535.0 as 65535: bounds are floating-point numbers in the Rust type, whole ones in ours.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            if let Some(float) = number
+                .as_f64()
+                .filter(|f| number.is_f64() && f.fract() == 0.0 && f.abs() < 9e15)
+            {
+                *value = Value::from(float as i64);
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(whole_numbers),
+        Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        _ => {}
+    }
 }
 
 /// Fields in which an explicit `null` says "none" in manifests in use.
@@ -71,6 +90,10 @@ fn tidy(schema: &mut JSONSchemaProps) {
     schema.default = None;
     schema.nullable = None;
     schema.title = None;
+    // An optional enum comes with null among its values.
+    if let Some(values) = &mut schema.enum_ {
+        values.retain(|value| !value.0.is_null());
+    }
     if !matches!(
         schema.format.as_deref(),
         Some("int32" | "int64" | "date-time")

@@ -16,7 +16,7 @@ use crate::{
     refs::{LabelSelector, ObjectRef, SecretKeyRef},
     schema::cel,
     status::{Condition, conditions},
-    text::{Cidr, Document, HostPattern, Hostname, Label, Line, MediaType, Short, Url},
+    text::{Cidr, Document, HostPattern, Hostname, Label, Line, MediaType, Short, StoreUrl, Url},
     tls::TlsVersion,
 };
 
@@ -531,14 +531,6 @@ pub struct Store {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000_000))]
     pub max_size: Option<u32>,
-}
-
-crate::text::text! {
-    /// The URL of a database. A password has no place in it: specs are readable by many.
-    StoreUrl {
-        "minLength": 1, "maxLength": 2048,
-        "pattern": r"^(rediss?|postgres(ql)?|mysql|sqlite):(//)?([^\s:@/]+@)?[^\s@]*$"
-    }
 }
 
 /// The kind of a database.

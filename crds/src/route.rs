@@ -15,7 +15,7 @@ use crate::{
     status::Condition,
     text::{
         Cidr, CookieName, Document, GroupName, HeaderName, HostPattern, Hostname, KindName, Label,
-        Line, MediaType, Method, ModelPattern, ObjectName, Path, Regex, Short,
+        Line, MediaType, Method, ModelPattern, ObjectName, Path, Regex, RetryOn, Short,
     },
 };
 
@@ -142,7 +142,8 @@ pub struct RouteRule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub matches: Vec<RouteMatch>,
-    /// Stands above the computed order of rules; higher wins. Default: 0.
+    /// Stands above the computed order of rules; higher wins. Default: 0. -1000000000 to 1000000000.
+    #[schemars(range(min = -1_000_000_000, max = 1_000_000_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precedence: Option<i32>,
     /// Changes to path and host before the request goes to the backend.
@@ -541,14 +542,6 @@ pub struct Retry {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub budget_percent: Option<u8>,
-}
-
-crate::text::text! {
-    /// What is repeated: a condition by name, a status or a range of status codes.
-    RetryOn {
-        "minLength": 3, "maxLength": 32,
-        "pattern": "^(ConnectFailure|Reset|Timeout|ReusedConnection|NonIdempotent|[1-5][0-9]{2}(-[1-5][0-9]{2})?)$"
-    }
 }
 
 /// How long to wait before each repetition.

@@ -13,7 +13,7 @@ pub(crate) fn cel(rules: &[(&str, &str)]) -> Value {
         .collect()
 }
 
-/// Removes the description of every property below `schema`, its own properties excepted.
+/// Removes the descriptions inside the blocks of `schema`; those of the blocks themselves stay.
 ///
 /// The blocks of a plugin stand in four kinds besides Plugin; their text would double the size of
 /// those manifests. What a reader needs is in `kubectl explain plugin.spec`.
@@ -34,7 +34,11 @@ pub(crate) fn drop_inner_descriptions(schema: &mut schemars::Schema) {
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
         return;
     };
-    for property in properties.values_mut() {
+    for (name, property) in properties.iter_mut() {
+        // A reference is the same everywhere, and short.
+        if name == "ref" {
+            continue;
+        }
         let Some(property) = property.as_object_mut() else {
             continue;
         };

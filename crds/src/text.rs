@@ -5,8 +5,22 @@
 //! checks nothing: an object that was stored by a newer version must stay readable.
 
 macro_rules! text {
-    ($($(#[$doc:meta])* $name:ident { $($schema:tt)* })*) => {$(
-        $(#[$doc])*
+    ($($(#[doc = $doc:literal])* $name:ident { $($schema:tt)* })*) => {
+        /// What each form is, by the pattern that stands for it in the schemas.
+        pub(crate) fn forms() -> Vec<(String, &'static str)> {
+            let schemas = [
+                $((serde_json::json!({ $($schema)* }), concat!($($doc),*)),)*
+                (serde_json::json!({ "pattern": crate::Duration::PATTERN }), "A duration such as 300ms or 1m30s, with the units h, m, s and ms."),
+                (serde_json::json!({ "pattern": crate::Quantity::PATTERN }), "A size such as 64Ki or 10Mi."),
+                (serde_json::json!({ "pattern": crate::Timestamp::PATTERN }), "A point in time such as 2027-01-01T00:00:00Z or 2027-01-01."),
+            ];
+            schemas
+                .into_iter()
+                .filter_map(|(schema, words)| Some((schema.get("pattern")?.as_str()?.to_owned(), words.trim())))
+                .collect()
+        }
+        $(
+        $(#[doc = $doc])*
         #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub String);
@@ -54,10 +68,9 @@ macro_rules! text {
                 schemars::json_schema!({ "type": "string", $($schema)* })
             }
         }
-    )*};
+        )*
+    };
 }
-
-pub(crate) use text;
 
 text! {
     /// The name of a Kubernetes object: lower-case letters, digits, `-` and `.`, at most 253.
@@ -124,4 +137,21 @@ text! {
     Line { "maxLength": 1024 }
     /// A document of at most 65536 characters, such as the body of an answer.
     Document { "maxLength": 65536 }
+    /// What is repeated: a condition by name, a status or a range of status codes.
+    RetryOn {
+        "minLength": 3, "maxLength": 32,
+        "pattern": "^(ConnectFailure|Reset|Timeout|ReusedConnection|NonIdempotent|[1-5][0-9]{2}(-[1-5][0-9]{2})?)$"
+    }
+    /// What leads to the next target of a failover: a condition by name, a status or a class of status codes.
+    FailoverOn {
+        "minLength": 3, "maxLength": 32,
+        "pattern": "^(ConnectFailure|RateLimited|Overloaded|Timeout|[45][0-9]{2}|[45]xx)$"
+    }
+    /// The text before the random part of a key.
+    KeyPrefix { "minLength": 1, "maxLength": 32, "pattern": "^[A-Za-z0-9_-]+$" }
+    /// The URL of a database. A password has no place in it: specs are readable by many.
+    StoreUrl {
+        "minLength": 1, "maxLength": 2048,
+        "pattern": r"^(rediss?|postgres(ql)?|mysql|sqlite):(//)?([^\s:@/]+@)?[^\s@]*$"
+    }
 }
