@@ -28,3 +28,6 @@ pub const MAX_TARGET: usize = 8 << 10;
 pub const MAX_TRAILERS: usize = 8 << 10;
 /// Fields of one trailer section.
 pub const MAX_TRAILER_FIELDS: usize = 32;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,349 @@
+//! Properties of the codec: no way of cutting a message into reads changes what it means.
+
+use super::body::{Decoder, Piece};
+use super::encode::{self, AnswerTo, Encoder};
+use super::head::RequestParser;
+use super::response::ResponseParser;
+use super::{MAX_HEAD, Reject};
+use crate::engine::head::{Framing, RequestHead, ResponseHead};
+use crate::engine::outbox::Outbox;
+use bytes::{Bytes, BytesMut};
+use model::Headers;
+use proptest::prelude::*;
+
+/// Reads a body that arrives in these parts; what is left behind it comes back too.
+fn decode(
+    framing: Framing,
+    parts: &[&[u8]],
+) -> Result<(Vec<u8>, bool, Option<Headers>, Vec<u8>), Reject> {
+    let mut decoder = Decoder::new(framing);
+    let mut buf = BytesMut::new();
+    let mut body = Vec::new();
+    for part in parts {
+        buf.extend_from_slice(part);
+        while let Piece::Data(data) = decoder.next(&mut buf)? {
+            assert!(!data.is_empty());
+            body.extend_from_slice(&data);
+        }
+    }
+    let done = decoder.is_done();
+    Ok((
+        body,
+        done,
+        decoder.take_trailers().map(|t| *t),
+        buf.to_vec(),
+    ))
+}
+
+fn bytes_of(out: &mut Outbox) -> Vec<u8> {
+    let mut all = Vec::new();
+    while !out.is_empty() {
+        let (slices, n) = out.slices();
+        // Written in odd portions, as a socket would.
+        let take = slices[..n]
+            .iter()
+            .flat_map(|s| s.iter().copied())
+            .take(1000)
+            .collect::<Vec<u8>>();
+        all.extend_from_slice(&take);
+        out.advance(take.len());
+    }
+    all
+}
+
+fn cut<'a>(text: &'a [u8], at: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+    let mut cuts: Vec<usize> = at
+        .iter()
+        .map(|i| i.index(text.len() + 1))
+        .chain([0, text.len()])
+        .collect();
+    cuts.sort_unstable();
+    cuts.windows(2).map(|w| &text[w[0]..w[1]]).collect()
+}
+
+/// Chunked bodies, mostly well-formed.
+fn chunked_text() -> impl Strategy<Value = Vec<u8>> {
+    let chunk = (
+        prop::collection::vec(any::<u8>(), 1..40),
+        prop::sample::select(vec!["", "", ";a", ";a=b", ";a=\"x;y\"", ";", " ", ";\n"]),
+        prop::sample::select(vec!["\r\n", "\r\n", "\r\n", "\r\n", "\n", ""]),
+    )
+        .prop_map(|(data, ext, end)| {
+            [
+                format!("{:x}{ext}\r\n", data.len()).as_bytes(),
+                &data,
+                end.as_bytes(),
+            ]
+            .concat()
+        });
+    let end = prop::sample::select(vec![
+        "0\r\n\r\n",
+        "0\r\n\r\n",
+        "0;x=y\r\n\r\nGET / HTTP/1.1\r\n",
+        "0\r\nX-A: b\r\nAuthorization: c\r\n\r\n",
+        "0\r\nHost: b\r\n\r\n",
+        "\r\n",
+        "zz",
+        "",
+    ]);
+    (prop::collection::vec(chunk, 0..5), end)
+        .prop_map(|(c, e)| [c.concat(), e.as_bytes().to_vec()].concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn a_chunked_body_is_the_same_in_every_cut(text in chunked_text(), cuts: Vec<prop::sample::Index>) {
+        let whole = decode(Framing::Chunked, &[&text]);
+        let parts = decode(Framing::Chunked, &cut(&text, &cuts));
+        let bytes: Vec<&[u8]> = text.chunks(1).collect();
+        let single = decode(Framing::Chunked, &bytes);
+        prop_assert_eq!(whole.is_ok(), parts.is_ok());
+        prop_assert_eq!(whole.is_ok(), single.is_ok());
+        if let (Ok(whole), Ok(parts), Ok(single)) = (whole, parts, single) {
+            prop_assert_eq!(&whole, &parts);
+            prop_assert_eq!(&whole, &single);
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded(
+        pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..6000), 0..6),
+        trailer in "[a-z]{0,5}",
+        framing in 0..3u8,
+        cuts: Vec<prop::sample::Index>,
+    ) {
+        let body = pieces.concat();
+        let framing = match framing {
+            0 => Framing::Chunked,
+            1 => Framing::Length(body.len() as u64),
+            _ => Framing::UntilClose,
+        };
+        let mut encoder = match framing {
+            Framing::Chunked => Encoder::Chunked,
+            Framing::Length(n) => Encoder::Length(n),
+            _ => Encoder::UntilClose,
+        };
+        let mut trailers = Headers::new();
+        trailers.push("x-end", &trailer).unwrap();
+        let mut out = Outbox::default();
+        for piece in &pieces {
+            encoder.data(Bytes::copy_from_slice(piece), &mut out).unwrap();
+        }
+        encoder.end(Some(&trailers), &mut out).unwrap();
+        let text = bytes_of(&mut out);
+        let (read, done, came, rest) = decode(framing, &cut(&text, &cuts)).unwrap();
+        prop_assert!(read == body);
+        prop_assert!(rest.is_empty());
+        prop_assert_eq!(done, framing != Framing::UntilClose);
+        if framing == Framing::Chunked {
+            prop_assert_eq!(came, Some(trailers));
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(text: Vec<u8>, head_first: bool) {
+        let text = if head_first { [&b"GET / HTTP/1.1\r\nHost: t\r\n"[..], &text, b"\r\n\r\n"].concat() } else { text };
+        let _ = RequestParser::default().parse(&text, &mut RequestHead::default());
+        let _ = ResponseParser::default().parse(&text, false, &mut ResponseHead::default());
+        let _ = decode(Framing::Chunked, &[&text]);
+    }
+
+    #[test]
+    fn a_head_that_was_taken_is_written_so_that_it_reads_the_same(text in request_text(), cuts: Vec<prop::sample::Index>) {
+        let mut head = RequestHead::default();
+        let whole = RequestParser::default().parse(&text, &mut head);
+        // In parts.
+        let mut parser = RequestParser::default();
+        let mut in_parts = RequestHead::default();
+        let mut end = 0;
+        let mut last = Ok(None);
+        for part in cut(&text, &cuts) {
+            end += part.len();
+            last = parser.parse(&text[..end], &mut in_parts);
+            if !matches!(last, Ok(None)) {
+                break;
+            }
+        }
+        prop_assert_eq!(whole.is_ok(), last.is_ok());
+        let Ok(Some(parsed)) = whole else { return Ok(()) };
+        prop_assert_eq!(last, Ok(Some(parsed)));
+        // Written and read again.
+        let mut out = Vec::new();
+        encode::request(&head, &mut out);
+        let mut again = RequestHead::default();
+        let reparsed = RequestParser::default().parse(&out, &mut again).unwrap().unwrap();
+        prop_assert_eq!(reparsed.len, out.len());
+        prop_assert_eq!(&again.method, &head.method);
+        prop_assert_eq!(&again.target, &head.target);
+        prop_assert_eq!(&again.host, &head.host);
+        prop_assert_eq!(&again.headers, &head.headers);
+        prop_assert_eq!(again.framing, head.framing);
+    }
+}
+
+/// Request heads from the pieces that matter; about half of them are valid.
+fn request_text() -> impl Strategy<Value = Vec<u8>> {
+    let method = prop::sample::select(vec!["GET", "POST", "HEAD", "OPTIONS", "X-1", "G T", "get"]);
+    let target = prop::sample::select(vec![
+        "/",
+        "/a/./b",
+        "/%41?x",
+        "*",
+        "http://t/y",
+        "http://u/",
+        "/a%2f",
+        "/a b",
+        "//",
+        "/{}",
+        "https://T.:443/?",
+    ]);
+    let version = prop::sample::select(vec!["1.1", "1.1", "1.1", "1.0", "1.2"]);
+    let field = prop::sample::select(vec![
+        "Host: t\r\n",
+        "Host: T.\r\n",
+        "Content-Length: 3\r\n",
+        "Content-Length: 03\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Connection: x-a, close\r\n",
+        "X-A: b\r\n",
+        "X-B:  c d \r\n",
+        "X_C: d\r\n",
+        "Cookie: a=b\r\n",
+        "Y: z\n",
+        "W: \u{e9}\r\n",
+        "Expect: 100-continue\r\n",
+        "TE: trailers\r\n",
+    ]);
+    (method, target, version, prop::collection::vec(field, 0..5)).prop_map(|(m, t, v, f)| {
+        format!("{m} {t} HTTP/{v}\r\nHost: t\r\n{}\r\n", f.concat()).into_bytes()
+    })
+}
+
+/// One request, looked at from all sides.
+#[test]
+fn every_part_of_a_head_is_where_it_should_be() {
+    let text = b"PUT /a?b HTTP/1.1\r\nContent-Length: 7\r\nHost: h:1\r\nConnection: close, x\r\nX: 1\r\nY: 2\r\n\r\nrest";
+    let mut head = RequestHead::default();
+    let parsed = RequestParser::default()
+        .parse(text, &mut head)
+        .unwrap()
+        .unwrap();
+    assert_eq!(&text[parsed.len..], b"rest");
+    assert!(!parsed.keep_alive);
+    assert_eq!(
+        (head.method.as_str(), head.path(), head.query()),
+        ("PUT", "/a", Some("b"))
+    );
+    assert_eq!(
+        (head.host.name(), head.host.port(), head.framing),
+        ("h", Some(1), Framing::Length(7))
+    );
+    assert_eq!(
+        head.headers.iter().collect::<Vec<_>>(),
+        [("host", &b"h:1"[..]), ("y", b"2")],
+        "Host first, nothing of the connection, nothing that it names"
+    );
+}
+
+#[test]
+fn answers_are_framed_by_what_the_client_can_read() {
+    let write = |status, framing, to: AnswerTo| {
+        let mut head = ResponseHead {
+            status,
+            framing,
+            ..ResponseHead::default()
+        };
+        head.headers.push("date", "now").unwrap();
+        let mut out = Vec::new();
+        encode::answer(&head, to, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let plain = AnswerTo {
+        head: false,
+        http10: false,
+        close: false,
+    };
+    let old = AnswerTo {
+        http10: true,
+        close: true,
+        ..plain
+    };
+    let to_head = AnswerTo {
+        head: true,
+        ..plain
+    };
+    let ok = "HTTP/1.1 200 OK\r\ndate: now\r\n";
+    for (status, framing, to, rest) in [
+        (200, Framing::Length(5), plain, "content-length: 5\r\n\r\n"),
+        (200, Framing::Empty, plain, "content-length: 0\r\n\r\n"),
+        (
+            200,
+            Framing::Chunked,
+            plain,
+            "transfer-encoding: chunked\r\n\r\n",
+        ),
+        (
+            200,
+            Framing::UntilClose,
+            plain,
+            "transfer-encoding: chunked\r\n\r\n",
+        ),
+        (200, Framing::UntilClose, old, "connection: close\r\n\r\n"),
+        (200, Framing::Chunked, old, "connection: close\r\n\r\n"),
+        (
+            200,
+            Framing::Length(5),
+            to_head,
+            "content-length: 5\r\n\r\n",
+        ),
+        (200, Framing::Chunked, to_head, "\r\n"),
+    ] {
+        assert_eq!(write(status, framing, to), format!("{ok}{rest}"));
+    }
+    assert_eq!(
+        write(204, Framing::Length(0), plain),
+        "HTTP/1.1 204 No Content\r\ndate: now\r\n\r\n"
+    );
+    assert_eq!(
+        write(304, Framing::Length(9), plain),
+        "HTTP/1.1 304 Not Modified\r\ndate: now\r\ncontent-length: 9\r\n\r\n"
+    );
+    assert_eq!(
+        write(304, Framing::UntilClose, plain),
+        "HTTP/1.1 304 Not Modified\r\ndate: now\r\n\r\n"
+    );
+    assert_eq!(
+        write(799, Framing::Length(0), plain),
+        "HTTP/1.1 799 \r\ndate: now\r\ncontent-length: 0\r\n\r\n"
+    );
+}
+
+#[test]
+fn a_body_of_another_length_than_announced_is_an_error() {
+    let mut out = Outbox::default();
+    let mut encoder = Encoder::Length(3);
+    encoder.data(Bytes::from_static(b"ab"), &mut out).unwrap();
+    assert!(encoder.data(Bytes::from_static(b"cd"), &mut out).is_err());
+    assert!(encoder.end(None, &mut out).is_err());
+    encoder.data(Bytes::from_static(b"c"), &mut out).unwrap();
+    encoder.end(None, &mut out).unwrap();
+    assert_eq!(bytes_of(&mut out), b"abc");
+}
+
+#[test]
+fn a_head_is_scanned_once_however_it_comes() {
+    // Quadratic work would make this test take minutes.
+    let text = [
+        b"GET / HTTP/1.1\r\nHost: t\r\nX: ".to_vec(),
+        vec![b'y'; MAX_HEAD],
+    ]
+    .concat();
+    let mut parser = RequestParser::default();
+    let mut head = RequestHead::default();
+    let refused = (1..=text.len())
+        .map(|n| parser.parse(&text[..n], &mut head))
+        .find(Result::is_err);
+    assert_eq!(refused, Some(Err(Reject::header_too_large())));
+}

@@ -1,0 +1,602 @@
+//! A request's journey through a whole data plane: table, plugins, forwarding, local answers, metrics. The
+//! configuration comes as the bytes of a snapshot, requests on real sockets.
+
+mod support;
+
+use dataplane::app::{Config, DataPlane};
+use dataplane::listeners::Binds;
+use dataplane::push::{Apply, Reply};
+use dataplane::sync::Applier;
+use model::listener::Caps;
+use model::*;
+use snapshot::sections::bodies;
+use snapshot::{Cursor, Store};
+use std::net::SocketAddr;
+use std::time::Duration;
+use support::{Answer, Client, Origin, chunked, noise};
+use tokio::runtime::Runtime;
+
+struct Gateway {
+    runtime: Runtime,
+    plane: DataPlane,
+    applier: Applier,
+    store: Store,
+    held: Option<Cursor>,
+    address: SocketAddr,
+    origin: Origin,
+}
+
+impl Gateway {
+    fn start(edit: impl FnOnce(&mut Model, SocketAddr)) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let binds = Binds {
+            http: Some("127.0.0.1:0".parse().unwrap()),
+        };
+        let config = Config {
+            threads: 1,
+            binds,
+            admin: None,
+        };
+        let (plane, applier) = DataPlane::start(&config, runtime.handle()).unwrap();
+        let origin = Origin::start();
+        let mut gateway = Self {
+            address: origin.address,
+            runtime,
+            plane,
+            applier,
+            store: Store::default(),
+            held: None,
+            origin,
+        };
+        gateway.put(edit);
+        let states = gateway.applier.listeners();
+        gateway.address = states[0].address.parse().unwrap();
+        gateway
+    }
+
+    /// Makes this the configuration.
+    fn put(&mut self, edit: impl FnOnce(&mut Model, SocketAddr)) {
+        let mut model = Model::default();
+        model.listeners.insert("d/gw/http".into(), listener());
+        model
+            .upstreams
+            .insert("up".into(), upstream(&[self.origin.address]));
+        edit(&mut model, self.origin.address);
+        self.store
+            .replace(bodies(&model).map(|(kind, key, body)| (kind, key.to_owned(), body.unwrap())));
+        let transaction = self.store.since(self.held).unwrap();
+        self.held = Some(transaction.result);
+        for chunk in transaction.into_chunks(1, 0) {
+            match self.applier.receive(chunk) {
+                Reply::More | Reply::Ack(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.client().get(path)
+    }
+
+    fn metric(&self, line: &str) -> f64 {
+        let text = self.plane.metrics.text();
+        let found = text
+            .lines()
+            .find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
+        found.unwrap_or(0.0)
+    }
+}
+
+fn listener() -> Listener {
+    Listener {
+        origin: ObjectRef::new("GatewayConfig", "d", "gw"),
+        name: "http".into(),
+        order: 0,
+        port: 8080,
+        protocol: ListenerProtocol::Http,
+        hostname: HostPattern::Any,
+        health: true,
+        access_log: false,
+        caps: Caps::default(),
+        request_header_ms: 10_000,
+        keep_alive_ms: 75_000,
+        drain_ms: 1000,
+    }
+}
+
+fn upstream(endpoints: &[SocketAddr]) -> Upstream {
+    let endpoint = |a: &SocketAddr| StaticEndpoint {
+        host: a.ip().to_string(),
+        port: a.port(),
+        weight: 1,
+    };
+    Upstream {
+        origin: ObjectRef::new("Upstream", "d", "up"),
+        source: EndpointSource::Static(endpoints.iter().map(endpoint).collect()),
+        balance: BalancePolicy::RoundRobin,
+        path_prefix: String::new(),
+        authority: None,
+        connect_ms: 0,
+        pool_size: 128,
+        pool_idle_ms: 60_000,
+    }
+}
+
+fn to(target: Target) -> Action {
+    Action::Forward(vec![Backend {
+        weight: 1,
+        target,
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+    }])
+}
+
+fn rule(path: PathMatch, action: Action) -> Rule {
+    Rule {
+        name: String::new(),
+        matches: vec![Match {
+            path,
+            ..Match::any()
+        }],
+        precedence: 0,
+        action,
+        rewrite: Rewrite::default(),
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        timeouts: Timeouts::default(),
+        max_request_body: 1 << 20,
+        plugins: Vec::new(),
+    }
+}
+
+fn forward() -> Rule {
+    rule(PathMatch::any(), to(Target::Upstream("up".into())))
+}
+
+fn inline(kind: &str, settings: &str) -> Plugin {
+    Plugin {
+        origin: ObjectRef::new("Route", "d", "r"),
+        name: kind.to_lowercase(),
+        kind: kind.into(),
+        stage: None,
+        priority: 100,
+        parallel: false,
+        failure_policy: FailurePolicy::Fail,
+        run_on_local_reply: false,
+        settings: settings.into(),
+    }
+}
+
+fn with(mut rule: Rule, plugins: &[Plugin]) -> Rule {
+    rule.plugins = plugins
+        .iter()
+        .map(|p| PluginUse::Inline(Box::new(p.clone())))
+        .collect();
+    rule
+}
+
+fn routes(model: &mut Model, rules: Vec<Rule>) {
+    let route = Route {
+        origin: ObjectRef::new("Route", "d", "r"),
+        created: 0,
+        listeners: vec!["d/gw/http".into()],
+        hosts: vec![HostPattern::Any],
+        rules,
+    };
+    model.routes.insert("d/r".into(), route);
+}
+
+/// A gateway with one Route.
+fn gateway(rules: Vec<Rule>) -> Gateway {
+    Gateway::start(|model, _| routes(model, rules))
+}
+
+fn error(answer: &Answer) -> (u16, &str) {
+    (answer.status, std::str::from_utf8(&answer.body).unwrap())
+}
+
+#[test]
+fn forwards_rewrites_and_edits() {
+    let mut rule = rule(PathMatch::prefix("/api"), to(Target::Upstream("up".into())));
+    rule.rewrite = Rewrite {
+        path: Some(PathRewrite::StripPrefix),
+        host: Some("inner.test".into()),
+    };
+    rule.request_headers
+        .set
+        .push(("x-added".into(), "1".into()));
+    rule.response_headers.set.push(("x-out".into(), "2".into()));
+    let gateway = gateway(vec![rule]);
+    let answer = gateway
+        .client()
+        .request("POST", "/api/echo?q=1", "Content-Length: 3\r\n", "abc");
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"abc"[..]));
+    assert_eq!(answer.header("x-out"), Some("2"));
+    let seen = gateway.origin.last();
+    assert_eq!(seen.line.split(' ').nth(1), Some("/echo?q=1"));
+    assert_eq!(seen.headers["host"], "inner.test");
+    assert_eq!(seen.headers["x-added"], "1");
+    assert_eq!(
+        gateway.metric(r#"diolkos_route_requests_total{code_class="2xx",route="d/r"}"#),
+        1.0
+    );
+    assert_eq!(gateway.metric("diolkos_request_bytes_total"), 3.0);
+    assert_eq!(
+        gateway.metric(r#"diolkos_requests_in_flight{kind="plain"}"#),
+        0.0
+    );
+}
+
+#[test]
+fn answers_of_its_own() {
+    let mut get_only = rule(
+        PathMatch::Exact("/m".into()),
+        to(Target::Upstream("up".into())),
+    );
+    get_only.matches[0].methods =
+        vec![Method::parse("GET").unwrap(), Method::parse("PUT").unwrap()];
+    let redirect = Redirect {
+        scheme: Some("https".into()),
+        hostname: None,
+        port: None,
+        path: None,
+        status: 308,
+    };
+    let direct = DirectResponse {
+        status: 418,
+        content_type: "text/x".into(),
+        body: "short and stout".into(),
+        headers: vec![("x-pot".into(), "tea".into())],
+    };
+    let gateway = gateway(vec![
+        get_only,
+        rule(PathMatch::prefix("/r"), Action::Redirect(redirect)),
+        rule(PathMatch::prefix("/d"), Action::Respond(direct)),
+        rule(
+            PathMatch::prefix("/closed"),
+            Action::Closed {
+                code: "plugin_error".into(),
+            },
+        ),
+        rule(
+            PathMatch::prefix("/gone"),
+            to(Target::Unresolved("Service d/x:80".into())),
+        ),
+        rule(
+            PathMatch::prefix("/none"),
+            to(Target::Upstream("no such key".into())),
+        ),
+    ]);
+    let mut client = gateway.client();
+    assert_eq!(
+        error(&client.get("/nowhere")),
+        (404, r#"{"error":"route_not_found"}"#)
+    );
+    let answer = client.request("POST", "/m", "Content-Length: 0\r\n", "");
+    assert_eq!(error(&answer), (405, r#"{"error":"method_not_allowed"}"#));
+    assert_eq!(answer.header("allow"), Some("GET, PUT"));
+    let answer = client.get("/r/a?b=c");
+    assert_eq!(
+        (answer.status, answer.header("location")),
+        (308, Some("https://t/r/a?b=c"))
+    );
+    let answer = client.get("/d");
+    assert_eq!(error(&answer), (418, "short and stout"));
+    assert_eq!(
+        (answer.header("x-pot"), answer.header("content-type")),
+        (Some("tea"), Some("text/x"))
+    );
+    assert_eq!(
+        error(&client.get("/closed")),
+        (500, r#"{"error":"plugin_error"}"#)
+    );
+    assert_eq!(
+        error(&client.get("/gone")),
+        (500, r#"{"error":"invalid_backend"}"#)
+    );
+    assert_eq!(
+        error(&client.get("/none")),
+        (500, r#"{"error":"invalid_backend"}"#)
+    );
+    assert_eq!(error(&client.get("/healthz")), (200, r#"{"status":"ok"}"#));
+    assert_eq!(gateway.origin.count(), 0);
+    assert_eq!(
+        gateway.metric(r#"diolkos_errors_total{code="invalid_backend"}"#),
+        2.0
+    );
+}
+
+#[test]
+fn a_refusal_of_the_edge_gate_is_counted_and_has_the_same_body_form() {
+    let gateway = gateway(vec![forward()]);
+    let answer = gateway
+        .client()
+        .send("GET / HTTP/1.1\r\n\r\n")
+        .answer("GET")
+        .unwrap();
+    assert_eq!(error(&answer), (400, r#"{"error":"bad_request"}"#));
+    assert_eq!(
+        gateway.metric(r#"diolkos_edge_rejected_total{reason="bad_request"}"#),
+        1.0
+    );
+}
+
+#[test]
+fn no_endpoint_and_a_dead_endpoint() {
+    let dead = || {
+        std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+    };
+    let (one, two) = (dead(), dead());
+    let gateway = Gateway::start(|model, origin| {
+        model.upstreams.insert("empty".into(), upstream(&[]));
+        model.upstreams.insert("dead".into(), upstream(&[one]));
+        model
+            .upstreams
+            .insert("half".into(), upstream(&[origin, two]));
+        let key = |k: &str| to(Target::Upstream(k.into()));
+        routes(
+            model,
+            vec![
+                rule(PathMatch::prefix("/empty"), key("empty")),
+                rule(PathMatch::prefix("/dead"), key("dead")),
+                rule(PathMatch::prefix("/"), key("half")),
+            ],
+        );
+    });
+    let answer = gateway.get("/empty");
+    assert_eq!(error(&answer), (503, r#"{"error":"no_healthy_upstream"}"#));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(
+        error(&gateway.get("/dead")),
+        (502, r#"{"error":"upstream_connect_error"}"#)
+    );
+    // One endpoint of two refuses: one more attempt finds the other, for any method.
+    for _ in 0..6 {
+        let answer = gateway
+            .client()
+            .request("POST", "/echo", "Content-Length: 2\r\n", "ok");
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]));
+    }
+    assert!(gateway.metric(r#"diolkos_upstream_retries_total{reason="connect"}"#) >= 3.0);
+}
+
+#[test]
+fn upstream_failures_have_their_codes() {
+    let mut slow = rule(
+        PathMatch::prefix("/gated"),
+        to(Target::Upstream("up".into())),
+    );
+    slow.timeouts.request_ms = 50;
+    let gateway = gateway(vec![slow, forward()]);
+    assert_eq!(
+        error(&gateway.get("/die")),
+        (502, r#"{"error":"upstream_reset"}"#)
+    );
+    assert_eq!(
+        error(&gateway.get("/gated")),
+        (504, r#"{"error":"upstream_timeout"}"#)
+    );
+    assert_eq!(
+        gateway.metric(r#"diolkos_upstream_attempts_total{outcome="reset"}"#),
+        1.0
+    );
+}
+
+#[test]
+fn bodies_over_the_cap_are_refused_with_and_without_a_length() {
+    let mut small = forward();
+    small.max_request_body = 10;
+    let gateway = gateway(vec![small]);
+    let body = noise(11);
+    let answer = gateway
+        .client()
+        .request("POST", "/echo", "Content-Length: 11\r\n", &body);
+    assert_eq!(error(&answer), (413, r#"{"error":"request_too_large"}"#));
+    assert_eq!(gateway.origin.count(), 0);
+    let answer = gateway.client().request(
+        "POST",
+        "/echo",
+        "Transfer-Encoding: chunked\r\n",
+        chunked(&body, 4),
+    );
+    assert_eq!(error(&answer), (413, r#"{"error":"request_too_large"}"#));
+    let answer = gateway
+        .client()
+        .request("POST", "/echo", "Content-Length: 10\r\n", &body[..10]);
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn the_chain_validates_mocks_and_edits() {
+    let validation = inline(
+        "RequestValidation",
+        r#"{"requiredHeaders":["X-Request-ID"]}"#,
+    );
+    let mock = inline(
+        "Mock",
+        r#"{"status":201,"body":"mocked","headers":[{"name":"x-mock","value":"1"}]}"#,
+    );
+    let mut headers = inline(
+        "ResponseHeaders",
+        r#"{"set":[{"name":"x-last","value":"w"}]}"#,
+    );
+    let plain = rule(
+        PathMatch::prefix("/plain"),
+        to(Target::Upstream("up".into())),
+    );
+    let mut stripped = with(plain, &[validation, headers.clone()]);
+    stripped.rewrite.path = Some(PathRewrite::StripPrefix);
+    let mocked = rule(
+        PathMatch::prefix("/mock"),
+        to(Target::Upstream("up".into())),
+    );
+    headers.run_on_local_reply = true;
+    let also = rule(
+        PathMatch::prefix("/mock/also"),
+        to(Target::Upstream("up".into())),
+    );
+    let quiet = inline(
+        "ResponseHeaders",
+        r#"{"set":[{"name":"x-quiet","value":"1"}]}"#,
+    );
+    let gateway = gateway(vec![
+        stripped,
+        with(mocked, &[mock.clone(), quiet]),
+        with(also, &[mock, headers]),
+    ]);
+    let mut client = gateway.client();
+    assert_eq!(
+        error(&client.get("/plain")),
+        (400, r#"{"error":"missing_required_header"}"#)
+    );
+    assert_eq!(gateway.origin.count(), 0);
+    let answer = client.request("GET", "/plain", "X-Request-ID: 7\r\n", "");
+    assert_eq!((answer.status, answer.header("x-last")), (200, Some("w")));
+    let answer = client.get("/mock");
+    assert_eq!(error(&answer), (201, "mocked"));
+    assert_eq!(
+        (answer.header("x-mock"), answer.header("x-quiet")),
+        (Some("1"), None)
+    );
+    assert_eq!(client.get("/mock/also").header("x-last"), Some("w"));
+}
+
+#[test]
+fn content_is_judged_whole_in_both_directions() {
+    let both = inline(
+        "ContentValidation",
+        r#"{"on":"Both","maxSize":"64","deny":[{"pattern":"secret","message":"no secrets"}]}"#,
+    );
+    let mut lenient = inline(
+        "ContentValidation",
+        r#"{"on":"Response","maxSize":"64","deny":[{"pattern":"^x"}]}"#,
+    );
+    lenient.failure_policy = FailurePolicy::Ignore;
+    let strict = inline("ContentValidation", r#"{"on":"Response","maxSize":"64"}"#);
+    let at = |path: &str, plugin: Plugin| {
+        let mut r = with(
+            rule(PathMatch::prefix(path), to(Target::Upstream("up".into()))),
+            &[plugin],
+        );
+        r.rewrite.path = Some(PathRewrite::StripPrefix);
+        r
+    };
+    let gateway = gateway(vec![
+        at("/both", both),
+        at("/lenient", lenient),
+        at("/strict", strict),
+    ]);
+    let post = |path: &str, body: &[u8]| {
+        let length = format!(
+            "Content-Length: {}\r\nAccept-Encoding: gzip\r\n",
+            body.len()
+        );
+        gateway.client().request("POST", path, &length, body)
+    };
+    let answer = post("/both/echo", b"nothing");
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"nothing"[..]));
+    assert_eq!(answer.header("content-length"), Some("7"));
+    assert!(
+        !gateway
+            .origin
+            .last()
+            .headers
+            .contains_key("accept-encoding")
+    );
+    let refused = (403, r#"{"error":"content_filter","message":"no secrets"}"#);
+    let before = gateway.origin.count();
+    assert_eq!(error(&post("/both/echo", b"my secret")), refused);
+    assert_eq!(
+        gateway.origin.count(),
+        before,
+        "a refused request goes nowhere"
+    );
+    assert_eq!(post("/both/echo", &[b'x'; 65]).status, 413);
+    let long = vec![b'x'; 65];
+    let answer = post("/lenient/echo", &long);
+    assert_eq!(
+        (answer.status, answer.body),
+        (200, long.clone()),
+        "over the size it passes unjudged"
+    );
+    assert_eq!(post("/lenient/echo", b"xyz").status, 403);
+    assert_eq!(
+        error(&post("/strict/echo", &long)),
+        (500, r#"{"error":"plugin_error"}"#)
+    );
+    let chunks = gateway.client().request(
+        "POST",
+        "/both/echo",
+        "Transfer-Encoding: chunked\r\n",
+        chunked(b"so secret", 3),
+    );
+    assert_eq!(error(&chunks), refused);
+    let mut client = gateway.client();
+    client.send(
+        "POST /both/echo HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+    );
+    assert_eq!(client.answer("POST").unwrap().status, 100);
+    assert_eq!(client.send("ok").answer("POST").unwrap().body, b"ok");
+}
+
+#[test]
+fn a_stale_pooled_connection_is_replaced_for_idempotent_requests() {
+    let gateway = gateway(vec![forward()]);
+    let mut client = gateway.client();
+    assert_eq!(client.get("/thenclose").status, 200);
+    assert_eq!(client.get("/").status, 200);
+}
+
+#[test]
+fn a_changed_table_serves_the_next_request_on_the_same_connection() {
+    let mut gateway = gateway(vec![forward()]);
+    let mut client = gateway.client();
+    assert_eq!(client.get("/").status, 200);
+    gateway.put(|model, _| {
+        routes(
+            model,
+            vec![rule(
+                PathMatch::any(),
+                Action::Closed {
+                    code: "plugin_error".into(),
+                },
+            )],
+        );
+    });
+    assert_eq!(client.get("/").status, 500);
+    gateway.put(|_, _| {});
+    assert_eq!(client.get("/").status, 404);
+}
+
+#[test]
+fn a_stop_lets_the_exchange_under_way_finish() {
+    let gateway = gateway(vec![forward()]);
+    let mut client = gateway.client();
+    client.send("GET /gated HTTP/1.1\r\nHost: t\r\n\r\n");
+    gateway
+        .origin
+        .arrived
+        .recv_timeout(support::PATIENCE)
+        .unwrap();
+    let Gateway {
+        runtime,
+        plane,
+        origin,
+        ..
+    } = gateway;
+    let stop = runtime.spawn(async move {
+        plane.stop(Duration::ZERO, Duration::from_secs(20)).await;
+    });
+    origin.gate.send(()).unwrap();
+    let answer = client.answer("GET").unwrap();
+    assert_eq!(answer.status, 200);
+    assert!(client.rest().is_empty(), "the connection ends after it");
+    runtime.block_on(stop).unwrap();
+}
