@@ -17,3 +17,4 @@ mod resolve;
 pub mod sync;
 pub mod table;
 pub mod telemetry;
+pub mod tls;

@@ -1,5 +1,10 @@
 //! The stream from a controller: what it feeds, and the client that keeps it open.
 
+mod client;
+mod worker;
+
+pub use client::{PushConfig, run};
+
 use snapshot::Digest;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Resync};
 

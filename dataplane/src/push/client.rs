@@ -1,0 +1,263 @@
+//! Keeps a stream to some controller open and feeds what it brings to the applier.
+//!
+//! A data plane without a controller serves what it has for ever; so nothing here ends the process. Each attempt reads
+//! the certificates anew, because the controller replaces them twice a day.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use snapshot::pb::client_message::Message as Out;
+use snapshot::pb::server_message::Message as In;
+use snapshot::pb::snapshot_service_client::SnapshotServiceClient;
+use snapshot::pb::{Chunk, ClientMessage, Draining, Hello, ServerMessage};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Status, Streaming};
+
+use super::worker::{Worker, WorkerGone};
+use super::{Apply, Reply};
+use crate::tls;
+
+/// Until the connection stands, until the stream is answered, and until it is welcomed.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Pauses between attempts grow from here,
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// to here; each is random below its bound, so that many data planes do not come at once.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A stream that lived this long makes the next pause short again.
+const PROVEN: Duration = Duration::from_secs(10);
+/// So many heartbeats may be missing.
+const PATIENCE: u32 = 3;
+const HEARTBEAT_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// HTTP/2 pings find a peer that is gone without a word.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Where configurations come from.
+#[derive(Clone, Debug)]
+pub struct PushConfig {
+    /// `https://HOST:PORT` of the controllers; `http://` without TLS, for tests.
+    pub endpoint: String,
+    /// Folder with `ca.crt`, `tls.crt` and `tls.key`. `None`: without TLS.
+    pub tls_dir: Option<PathBuf>,
+    /// How this data plane is called in status and logs.
+    pub node_id: String,
+}
+
+/// Why a stream ended or did not come about.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("cannot read {}: {error}", path.display())]
+    Certificates {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    #[error("{}: {}", .0.code(), .0.message())]
+    Refused(Box<Status>),
+    #[error("the controller said nothing for {0:?}")]
+    Silent(Duration),
+    #[error("the controller closed the stream")]
+    Closed,
+    #[error("the controller broke the protocol: {0}")]
+    Protocol(&'static str),
+    #[error(transparent)]
+    Worker(#[from] WorkerGone),
+}
+
+impl From<Status> for StreamError {
+    fn from(status: Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+impl From<tonic::transport::Error> for StreamError {
+    fn from(error: tonic::transport::Error) -> Self {
+        Self::Connect(with_causes(&error))
+    }
+}
+
+/// Follows a controller until dropped. When `draining` is cancelled the controllers are told, and configurations are
+/// still followed: requests under way need them.
+///
+/// # Errors
+/// No thread can be started for the applier, or it panicked.
+pub async fn run(
+    config: PushConfig,
+    applier: impl Apply + 'static,
+    draining: CancellationToken,
+) -> Result<(), std::io::Error> {
+    tls::provider();
+    let worker = Worker::start(applier)?;
+    let mut bound = FIRST_PAUSE;
+    loop {
+        let began = Instant::now();
+        let error = match follow(&config, &worker, &draining).await {
+            Err(StreamError::Worker(gone)) => return Err(std::io::Error::other(gone)),
+            Err(error) => error,
+            Ok(never) => match never {},
+        };
+        bound = if began.elapsed() >= PROVEN {
+            FIRST_PAUSE
+        } else {
+            bound
+        };
+        let pause = bound.mul_f64(rand::random());
+        tracing::warn!(event = "push_lost", controller = config.endpoint, %error, again_in = ?pause, "no configuration stream");
+        sleep(pause).await;
+        bound = LONGEST_PAUSE.min(bound * 2);
+    }
+}
+
+/// One stream from its beginning to its end, which is always an error.
+async fn follow(
+    config: &PushConfig,
+    worker: &Worker,
+    draining: &CancellationToken,
+) -> Result<std::convert::Infallible, StreamError> {
+    let channel = connect(config).await?;
+    let (out, messages) = mpsc::channel(8);
+    let have = worker.digest().await?;
+    let hello = Hello {
+        node_id: config.node_id.clone(),
+        schema_min: snapshot::SCHEMA,
+        schema_max: snapshot::SCHEMA,
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        have_digest: have.to_bytes().to_vec(),
+    };
+    send(&out, Out::Hello(hello)).await?;
+    let mut client = SnapshotServiceClient::new(channel);
+    let answer = timeout(CONNECT, client.sync(ReceiverStream::new(messages))).await;
+    let mut inbound = answer
+        .map_err(|_| StreamError::Silent(CONNECT))??
+        .into_inner();
+
+    let In::Welcome(welcome) = next(&mut inbound, CONNECT).await? else {
+        return Err(StreamError::Protocol("the first message is not Welcome"));
+    };
+    tracing::info!(
+        event = "push_open",
+        controller = config.endpoint,
+        server = welcome.server_id,
+        "following a controller"
+    );
+    worker.contact().await?;
+    let (shortest, longest) = HEARTBEAT_BOUNDS;
+    let patience = Duration::from_millis(welcome.heartbeat_ms).clamp(shortest, longest) * PATIENCE;
+
+    // A transaction that was refused before its last part: its other parts mean nothing any more.
+    let mut refused = None;
+    let mut told = false;
+    loop {
+        let message = tokio::select! {
+            message = next(&mut inbound, patience) => message?,
+            () = draining.cancelled(), if !told => {
+                told = true;
+                send(&out, Out::Draining(Draining {})).await?;
+                continue;
+            }
+        };
+        worker.contact().await?;
+        match message {
+            In::Ping(_) => {}
+            In::Welcome(_) => return Err(StreamError::Protocol("a second Welcome")),
+            In::Chunk(chunk) if refused == Some(chunk.transaction) => {}
+            In::Chunk(chunk) => {
+                let transaction = chunk.transaction;
+                if let Some(reply) = apply(worker, chunk).await? {
+                    refused = (!matches!(reply, Out::Ack(_))).then_some(transaction);
+                    send(&out, reply).await?;
+                }
+            }
+        }
+    }
+}
+
+async fn apply(worker: &Worker, chunk: Chunk) -> Result<Option<Out>, StreamError> {
+    Ok(match worker.receive(chunk).await? {
+        Reply::More => None,
+        Reply::Ack(ack) => Some(Out::Ack(ack)),
+        Reply::Nack(nack) => {
+            let resources = nack.rejected.len();
+            tracing::error!(
+                event = "config_refused",
+                resources,
+                message = nack.message,
+                "a configuration cannot be used"
+            );
+            Some(Out::Nack(nack))
+        }
+        Reply::Resync(resync) => {
+            tracing::warn!(
+                event = "config_resync",
+                why = resync.why,
+                "out of step with the controller"
+            );
+            Some(Out::Resync(resync))
+        }
+    })
+}
+
+async fn connect(config: &PushConfig) -> Result<Channel, StreamError> {
+    let mut endpoint = Endpoint::from_shared(config.endpoint.clone())?
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true);
+    if let Some(folder) = &config.tls_dir {
+        endpoint = endpoint.tls_config(certificates(folder).await?)?;
+    }
+    let channel = timeout(CONNECT, endpoint.connect()).await;
+    Ok(channel.map_err(|_| StreamError::Silent(CONNECT))??)
+}
+
+/// Roots that a controller's certificate must come from, and what we show ourselves.
+async fn certificates(folder: &Path) -> Result<ClientTlsConfig, StreamError> {
+    let read = async |name: &str| {
+        let path = folder.join(name);
+        let content = tokio::fs::read(&path).await;
+        content.map_err(|error| StreamError::Certificates { path, error })
+    };
+    let roots = Certificate::from_pem(read("ca.crt").await?);
+    let identity = Identity::from_pem(read("tls.crt").await?, read("tls.key").await?);
+    Ok(ClientTlsConfig::new()
+        .ca_certificate(roots)
+        .identity(identity)
+        .timeout(CONNECT))
+}
+
+async fn next(
+    inbound: &mut Streaming<ServerMessage>,
+    patience: Duration,
+) -> Result<In, StreamError> {
+    let message = timeout(patience, inbound.message()).await;
+    let message = message
+        .map_err(|_| StreamError::Silent(patience))??
+        .ok_or(StreamError::Closed)?;
+    message
+        .message
+        .ok_or(StreamError::Protocol("a message without content"))
+}
+
+async fn send(out: &mpsc::Sender<ClientMessage>, message: Out) -> Result<(), StreamError> {
+    let message = ClientMessage {
+        message: Some(message),
+    };
+    out.send(message).await.map_err(|_| StreamError::Closed)
+}
+
+/// An error with what caused it, in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
+}
