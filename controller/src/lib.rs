@@ -12,4 +12,5 @@ pub mod tls;
 
 pub mod publish;
 pub mod report;
+pub mod translate;
 pub mod world;

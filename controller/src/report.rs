@@ -57,6 +57,8 @@ reasons! {
     NotAllowedByListeners,
     /// No host of the Route is served by the listeners that it names.
     NoMatchingListenerHostname,
+    /// A bound that the data plane cannot keep to; the nearest one is in effect.
+    OutOfRange,
     /// An older object claims the same host and match; that one serves.
     Conflict,
     /// An older GatewayConfig listens on the same port.
@@ -321,6 +323,26 @@ pub fn conditions(
         ObjectKind::Route | ObjectKind::Upstream | ObjectKind::GatewayConfig
     ) {
         all.push(program(report, programmed, &all, &condition));
+    }
+    // Switched off is a wish fulfilled, not a failure.
+    let disabled = report
+        .problems
+        .iter()
+        .find(|p| p.reason == Reason::Disabled);
+    if let Some(disabled) = disabled {
+        for c in &mut all {
+            if matches!(c.type_, "Accepted" | "Programmed") {
+                (c.status, c.reason) = ("False", Reason::Disabled.as_str());
+                c.message.clone_from(&disabled.message);
+            }
+        }
+        all.push(condition(
+            "Ready",
+            "True",
+            Reason::Disabled.as_str(),
+            disabled.message.clone(),
+        ));
+        return all;
     }
     let first_false = all.iter().find(|c| c.status != "True");
     let ready = match first_false {

@@ -1,0 +1,137 @@
+//! References to what serves requests.
+
+use super::lowering::{Dep, Lowering, PortKey, Unit};
+use crate::report::Reason;
+use crate::world::{ObjectId, ObjectKind};
+use model::{Backend, Target};
+
+impl Lowering<'_> {
+    /// The backends of a rule. Those of the lowest priority serve; the tiers behind them wait for failover.
+    pub(super) fn backends(&mut self, field: &str, backends: &[crds::Backend]) -> Vec<Backend> {
+        let tier = |b: &crds::Backend| b.priority.unwrap_or(0);
+        let lowest = backends.iter().map(tier).min().unwrap_or(0);
+        let mut out = Vec::with_capacity(backends.len());
+        for (i, backend) in backends.iter().enumerate() {
+            let at = format!("{field}[{i}]");
+            let target = self.target(&at, backend);
+            if tier(backend) > lowest {
+                let message = "is not built yet: this backend gets no requests";
+                self.warn(format!("{at}.priority"), Reason::NotBuilt, message);
+                continue;
+            }
+            let edits = backend.request_headers.as_ref();
+            out.push(Backend {
+                weight: backend.weight.unwrap_or(1),
+                target,
+                request_headers: self.header_edits(&format!("{at}.requestHeaders"), edits),
+                response_headers: model::HeaderEdits::default(),
+            });
+        }
+        out
+    }
+
+    fn target(&mut self, field: &str, backend: &crds::Backend) -> Target {
+        let kind = backend.kind.as_deref().unwrap_or("Service");
+        let namespace = backend.namespace.as_deref().unwrap_or(&self.id.namespace);
+        let port = backend
+            .port
+            .map_or_else(String::new, |port| format!(":{port}"));
+        let asked = format!("{kind}/{namespace}/{}{port}", backend.name);
+        let found = self.find_target(field, kind, namespace, backend);
+        found.map_or(Target::Unresolved(asked), Target::Upstream)
+    }
+
+    /// The key of an upstream resource.
+    fn find_target(
+        &mut self,
+        field: &str,
+        kind: &str,
+        namespace: &str,
+        backend: &crds::Backend,
+    ) -> Option<String> {
+        let known = [ObjectKind::Service, ObjectKind::Upstream];
+        let Some(kind) = known.into_iter().find(|k| k.name() == kind) else {
+            let message = format!("{kind:?} is no backend; allowed are Service and Upstream");
+            self.error(format!("{field}.kind"), Reason::InvalidKind, message);
+            return None;
+        };
+        if backend
+            .group
+            .as_deref()
+            .is_some_and(|group| group != kind.group())
+        {
+            let message = format!("must be {:?} for kind {kind}", kind.group());
+            self.error(format!("{field}.group"), Reason::InvalidKind, message);
+            return None;
+        }
+        let id = ObjectId::new(kind, namespace, backend.name.as_str());
+        if !self.may_refer(&id) {
+            let message =
+                format!("{id} is in another namespace and no ReferenceGrant there permits it");
+            self.error(field, Reason::RefNotPermitted, message);
+            return None;
+        }
+        if kind == ObjectKind::Upstream {
+            let key = format!("Upstream/{}", id.path());
+            if self.object(&id).is_none() {
+                self.error(field, Reason::BackendNotFound, format!("{id} is not found"));
+                return None;
+            }
+            if !self.model.upstreams.contains_key(&key) {
+                let message = format!("{id} cannot be used; its own status says why");
+                self.error(field, Reason::BackendNotFound, message);
+                return None;
+            }
+            return Some(key);
+        }
+        let Some(port) = backend.port else {
+            self.error(
+                format!("{field}.port"),
+                Reason::Invalid,
+                "must be given for a Service",
+            );
+            return None;
+        };
+        let port = self.service_port(field, "port", &id, port)?;
+        let key = port.upstream_key();
+        self.out.demands.insert(Unit::Shards(port.clone()));
+        self.out.demands.insert(Unit::ServiceUpstream(port));
+        Some(key)
+    }
+
+    /// A port of a Service that exists and can be served; otherwise the problem says what is missing.
+    pub(super) fn service_port(
+        &mut self,
+        field: &str,
+        port_field: &str,
+        id: &ObjectId,
+        port: u16,
+    ) -> Option<PortKey> {
+        self.out.deps.insert(Dep::Object(id.clone()));
+        let Some(service) = self.service(&id.namespace, &id.name) else {
+            self.error(field, Reason::BackendNotFound, format!("{id} is not found"));
+            return None;
+        };
+        if service.external_name.is_some() {
+            let message =
+                format!("{id} is of type ExternalName; name its host in an Upstream instead");
+            self.error(field, Reason::BackendNotFound, message);
+            return None;
+        }
+        if !service
+            .ports
+            .iter()
+            .any(|p| p.port == port && p.protocol == "TCP")
+        {
+            let message = format!("{id} has no TCP port {port}");
+            let at = format!("{field}.{port_field}");
+            self.error(at, Reason::BackendNotFound, message);
+            return None;
+        }
+        Some(PortKey {
+            namespace: id.namespace.clone(),
+            service: id.name.clone(),
+            port,
+        })
+    }
+}

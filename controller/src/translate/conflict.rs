@@ -1,0 +1,138 @@
+//! Claims of Routes on a host and a match at a listener: of equal ones the older serves.
+//!
+//! The table of the data plane sorts equal matches by age too, so a conflict changes no resource; it only has to be
+//! said. The index therefore holds hashes, not matches.
+
+use crate::report::{Problem, Reason, Severity};
+use crate::world::ObjectId;
+use model::Route;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// One match of a Route for one of its hosts at one listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    key: u128,
+    host: String,
+    claimant: Claimant,
+}
+
+/// Smaller is older and serves. The order is that of `model::Rank`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Claimant {
+    created: i64,
+    /// `namespace/name`
+    route: Arc<str>,
+    rule: usize,
+    matched: usize,
+}
+
+/// All claims of a Route. `places`: where its rules stand in the spec.
+pub(super) fn claims(route: &Route, places: &[usize]) -> Vec<Claim> {
+    let name: Arc<str> = route.origin.key().into();
+    let mut claims = Vec::new();
+    for (rule, place) in route.rules.iter().zip(places) {
+        for (matched, m) in rule.matches.iter().enumerate() {
+            // Predicates are a set: their order means nothing.
+            let mut headers: Vec<String> = m.headers.iter().map(|h| format!("{h:?}")).collect();
+            let mut query: Vec<String> = m.query.iter().map(|q| format!("{q:?}")).collect();
+            headers.sort_unstable();
+            query.sort_unstable();
+            let what = format!(
+                "{} {:?} {:?} {headers:?} {query:?}",
+                rule.precedence, m.path, m.methods
+            );
+            for listener in &route.listeners {
+                for host in &route.hosts {
+                    let hash = snapshot::Hash::of(format!("{listener}\n{host}\n{what}").as_bytes());
+                    claims.push(Claim {
+                        key: u128::from_be_bytes(hash.0),
+                        host: host.to_string(),
+                        claimant: Claimant {
+                            created: route.created,
+                            route: Arc::clone(&name),
+                            rule: *place,
+                            matched,
+                        },
+                    });
+                }
+            }
+        }
+    }
+    claims
+}
+
+/// Who claims what.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    claimants: HashMap<u128, BTreeSet<Claimant>>,
+}
+
+impl Index {
+    /// Replaces the claims of one Route. Gives the Routes whose conflicts may be others now.
+    pub(super) fn replace(&mut self, old: &[Claim], new: &[Claim]) -> BTreeSet<Arc<str>> {
+        let mut concerned = BTreeSet::new();
+        if old == new {
+            return concerned;
+        }
+        let mut others = |claimants: &BTreeSet<Claimant>| {
+            concerned.extend(claimants.iter().map(|c| Arc::clone(&c.route)));
+        };
+        for claim in old {
+            if let Some(claimants) = self.claimants.get_mut(&claim.key) {
+                claimants.remove(&claim.claimant);
+                others(claimants);
+                if claimants.is_empty() {
+                    self.claimants.remove(&claim.key);
+                }
+            }
+        }
+        for claim in new {
+            let claimants = self.claimants.entry(claim.key).or_default();
+            claimants.insert(claim.claimant.clone());
+            others(claimants);
+        }
+        concerned
+    }
+
+    /// What a Route has to say about claims that it loses: one problem a match.
+    pub(super) fn problems(&self, id: &ObjectId, claims: &[Claim]) -> Vec<Problem> {
+        let mut lost: BTreeMap<(usize, usize), (Arc<str>, BTreeSet<&str>)> = BTreeMap::new();
+        let mut lost_to_others = 0;
+        for claim in claims {
+            let first = self.claimants.get(&claim.key).and_then(|all| all.first());
+            let Some(first) = first.filter(|first| **first != claim.claimant) else {
+                continue;
+            };
+            lost_to_others += usize::from(first.route != claim.claimant.route);
+            let place = (claim.claimant.rule, claim.claimant.matched);
+            let entry = lost.entry(place);
+            let entry = entry.or_insert_with(|| (Arc::clone(&first.route), BTreeSet::new()));
+            entry.1.insert(&claim.host);
+        }
+        let all = lost_to_others > 0 && lost_to_others == claims.len();
+        let own = id.path();
+        lost.into_iter()
+            .map(|((rule, matched), (winner, hosts))| {
+                let hosts = hosts.into_iter().collect::<Vec<_>>().join(", ");
+                let message = match *winner == *own {
+                    true => format!("an earlier match of this Route is the same for host {hosts}"),
+                    false => {
+                        format!("Route {winner} is older and has the same match for host {hosts}")
+                    }
+                };
+                Problem {
+                    origin: id.clone(),
+                    field: format!("spec.rules[{rule}].matches[{matched}]"),
+                    reason: Reason::Conflict,
+                    severity: if all {
+                        Severity::Error
+                    } else {
+                        Severity::Warning
+                    },
+                    message,
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,174 @@
+//! What lowering one unit reads, and what it gives.
+
+use super::conflict::Claim;
+use super::gateway_config::Gateways;
+use super::resource::Resource;
+use crate::report::{ParentReport, Problem, Reason, Severity};
+use crate::world::{Meta, Object, ObjectId, ObjectKind, Service, World};
+use model::Model;
+use snapshot::Kind;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// A piece of work. The order is that in which units are lowered: each looks only at results of earlier ones.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Unit {
+    /// All GatewayConfigs.
+    Gateways,
+    /// An object of ours that is not a Route.
+    Object(ObjectId),
+    Route(ObjectId),
+    /// The upstream that a Service port is where a Route names it directly.
+    ServiceUpstream(PortKey),
+    /// The endpoint shards of a Service port.
+    Shards(PortKey),
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PortKey {
+    pub namespace: String,
+    pub service: String,
+    pub port: u16,
+}
+
+/// `NAMESPACE/NAME:PORT`
+impl fmt::Display for PortKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}:{}", self.namespace, self.service, self.port)
+    }
+}
+
+impl PortKey {
+    /// Key of the upstream resource.
+    pub(super) fn upstream_key(&self) -> String {
+        format!("Service/{self}")
+    }
+
+    pub(super) fn service_id(&self) -> ObjectId {
+        ObjectId::new(ObjectKind::Service, &*self.namespace, &*self.service)
+    }
+}
+
+/// Something that a unit looked at; when it changes, the unit is lowered again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Dep {
+    /// An object, there or not, and what its own unit makes of it.
+    Object(ObjectId),
+    /// The set of EndpointSlices of a Service (namespace, name).
+    Slices(String, String),
+    /// The ReferenceGrants of a namespace.
+    Grants(String),
+    /// What the unit of all GatewayConfigs gives.
+    Gateways,
+}
+
+/// What lowering a unit gives.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lowered {
+    /// With their bodies.
+    pub resources: BTreeMap<(Kind, String), (Resource, Vec<u8>)>,
+    pub problems: Vec<Problem>,
+    pub parents: Vec<ParentReport>,
+    pub deps: BTreeSet<Dep>,
+    /// Units that must exist because this one refers to them.
+    pub demands: BTreeSet<Unit>,
+    pub claims: Vec<Claim>,
+}
+
+impl Lowered {
+    pub(super) fn is_quarantining(&self) -> bool {
+        self.problems
+            .iter()
+            .any(|p| p.reason.quarantines() && p.severity == Severity::Error)
+    }
+}
+
+/// The view of one unit on the world, and its result so far.
+pub(super) struct Lowering<'a> {
+    pub world: &'a World,
+    /// Results of earlier units: upstreams and plugins that can be used.
+    pub model: &'a Model,
+    pub gateways: &'a Gateways,
+    pub id: &'a ObjectId,
+    pub meta: &'a Meta,
+    pub out: Lowered,
+}
+
+impl<'a> Lowering<'a> {
+    pub(super) fn problem(
+        &self,
+        severity: Severity,
+        field: impl Into<String>,
+        reason: Reason,
+        message: impl Into<String>,
+    ) -> Problem {
+        Problem {
+            origin: self.id.clone(),
+            field: field.into(),
+            reason,
+            severity,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn error(
+        &mut self,
+        field: impl Into<String>,
+        reason: Reason,
+        message: impl Into<String>,
+    ) {
+        let problem = self.problem(Severity::Error, field, reason, message);
+        self.out.problems.push(problem);
+    }
+
+    pub(super) fn warn(
+        &mut self,
+        field: impl Into<String>,
+        reason: Reason,
+        message: impl Into<String>,
+    ) {
+        let problem = self.problem(Severity::Warning, field, reason, message);
+        self.out.problems.push(problem);
+    }
+
+    /// The value, or an error at `field` that quarantines the object.
+    pub(super) fn valid<T, E: fmt::Display>(
+        &mut self,
+        field: impl Into<String>,
+        result: Result<T, E>,
+    ) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(e) => {
+                self.error(field, Reason::Invalid, e.to_string());
+                None
+            }
+        }
+    }
+
+    /// An object, noting that it was looked at.
+    pub(super) fn object(&mut self, id: &ObjectId) -> Option<&'a Object> {
+        self.out.deps.insert(Dep::Object(id.clone()));
+        self.world.get(id)
+    }
+
+    /// A Service, noting that it was looked at.
+    pub(super) fn service(&mut self, namespace: &str, name: &str) -> Option<&'a Service> {
+        let id = ObjectId::new(ObjectKind::Service, namespace, name);
+        self.out.deps.insert(Dep::Object(id));
+        self.world.service(namespace, name)
+    }
+
+    /// Adds a resource, or an error when it is too large.
+    pub(super) fn put(&mut self, key: String, resource: impl Into<Resource>) {
+        let resource = resource.into();
+        match resource.encode() {
+            Ok(body) => {
+                let id = (resource.kind(), key);
+                self.out.resources.insert(id, (resource, body));
+            }
+            Err(e) => self.error("", Reason::TooLarge, e.to_string()),
+        }
+    }
+}

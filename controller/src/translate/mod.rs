@@ -1,0 +1,55 @@
+//! From the world to the model: pure, total and deterministic.
+//!
+//! Whatever an object holds, translation ends with a model and a report; what cannot be honoured becomes a
+//! [`Problem`](crate::report::Problem) that names the field. No clocks and no randomness: equal worlds give equal bytes on every replica.
+//!
+//! The work is cut into units: one for each object, one for all GatewayConfigs together (ports and the default are
+//! theirs in common), and one for each Service port that something refers to. A unit is lowered by a pure function
+//! that also says what it looked at; the [`Translator`] remembers that and lowers again what an event concerns.
+//!
+//! Quarantine: where a version of an object is not acceptable as a whole ([`Reason::quarantines`]), the unit is lowered
+//! from the last accepted version instead, against the present world.
+//!
+//! [`Reason::quarantines`]: crate::report::Reason::quarantines
+
+mod backend;
+mod conflict;
+mod gateway_config;
+mod grants;
+mod lowering;
+mod matches;
+mod plugin;
+mod resource;
+mod rewrite;
+mod route;
+mod rule;
+mod service;
+mod translator;
+mod unbuilt;
+mod upstream;
+mod values;
+
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+mod property_tests;
+
+pub use translator::{Delta, Translator};
+
+use crate::report::Report;
+use crate::world::World;
+use model::Model;
+
+/// What a world comes to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Translation {
+    pub model: Model,
+    pub report: Report,
+}
+
+/// The whole world at once, without a past: nothing is quarantined to an older version.
+pub fn translate(world: &World) -> Translation {
+    let mut translator = Translator::default();
+    translator.update(world, &world.ids().cloned().collect());
+    translator.into_translation()
+}

@@ -1,0 +1,168 @@
+//! One rule of a Route.
+
+use super::lowering::Lowering;
+use super::values::NEVER_MS;
+use crate::report::Reason;
+use crds::RouteRule;
+use model::{Action, Match, PluginUse, Rule, Target, Timeouts, limits};
+
+/// What a rule answers that asks for something about access or limits that cannot be honoured.
+const PLUGIN_ERROR: &str = "plugin_error";
+/// What a rule answers that is invalid, as long as no older version of the Route can serve.
+const INVALID_BACKEND: &str = "invalid_backend";
+
+/// What the rules of a Route have in common.
+pub(super) struct OfRoute {
+    /// Plugins of the Route; they come before those of the rule.
+    pub plugins: Vec<PluginUse>,
+    /// Nothing of the Route may be served as it asks.
+    pub closed: bool,
+}
+
+impl Lowering<'_> {
+    /// `None` when no match of the rule can be understood. `closed`: it asks for something that is not built.
+    pub(super) fn rule(
+        &mut self,
+        field: &str,
+        rule: &RouteRule,
+        route: &OfRoute,
+        closed: bool,
+    ) -> Option<Rule> {
+        let before = self.out.problems.len();
+        let matches = self.rule_matches(field, rule);
+        let mut plugins = route.plugins.clone();
+        let usable = self.plugin_uses(&format!("{field}.plugins"), &rule.plugins, &mut plugins);
+        let action = self.action(field, rule);
+        let rewrite = self.rewrite(&format!("{field}.rewrite"), rule.rewrite.as_ref());
+        let request_headers = self.header_edits(
+            &format!("{field}.requestHeaders"),
+            rule.request_headers.as_ref(),
+        );
+        let response_headers = self.header_edits(
+            &format!("{field}.responseHeaders"),
+            rule.response_headers.as_ref(),
+        );
+        let timeouts = self.timeouts(&format!("{field}.timeouts"), rule.timeouts.as_ref());
+        let max_request_body = match &rule.max_request_body {
+            None => Some(limits::REQUEST_BODY),
+            Some(size) => self.valid(format!("{field}.maxRequestBody"), size.bytes()),
+        };
+        let invalid = self
+            .out
+            .problems
+            .iter()
+            .skip(before)
+            .any(|p| p.reason == Reason::Invalid);
+        let closes = |code: &str| Action::Closed {
+            code: code.to_owned(),
+        };
+        let action = match action {
+            _ if closed || route.closed || !usable => closes(PLUGIN_ERROR),
+            Some(action) if !invalid => action,
+            _ => closes(INVALID_BACKEND),
+        };
+        // A closed rule runs nothing: what it was to check cannot be checked.
+        if matches!(action, Action::Closed { .. }) {
+            plugins.clear();
+        }
+        if matches.is_empty() {
+            return None;
+        }
+        Some(Rule {
+            name: rule.name.as_deref().unwrap_or_default().to_owned(),
+            matches,
+            precedence: rule.precedence.unwrap_or(0),
+            action,
+            rewrite: rewrite.unwrap_or_default(),
+            request_headers,
+            response_headers,
+            timeouts,
+            max_request_body: max_request_body.unwrap_or(limits::REQUEST_BODY),
+            plugins,
+        })
+    }
+
+    fn rule_matches(&mut self, field: &str, rule: &RouteRule) -> Vec<Match> {
+        if rule.matches.is_empty() {
+            return vec![Match::any()];
+        }
+        let all = rule.matches.iter().enumerate();
+        all.filter_map(|(i, m)| self.one_match(&format!("{field}.matches[{i}]"), m))
+            .collect()
+    }
+
+    /// What ends the request's way; `None` when it cannot be used.
+    fn action(&mut self, field: &str, rule: &RouteRule) -> Option<Action> {
+        let given = [
+            rule.redirect.is_some(),
+            rule.direct_response.is_some(),
+            !rule.backends.is_empty(),
+        ];
+        if given.into_iter().filter(|is| *is).count() > 1 {
+            let message = "only one of backends, redirect and directResponse may be given";
+            self.error(field, Reason::Invalid, message);
+            return None;
+        }
+        if let Some(redirect) = &rule.redirect {
+            let redirect = self.redirect(&format!("{field}.redirect"), redirect);
+            return redirect.map(Action::Redirect);
+        }
+        if let Some(response) = &rule.direct_response {
+            let response = self.direct_response(&format!("{field}.directResponse"), response);
+            return response.map(Action::Respond);
+        }
+        let mut backends = self.backends(&format!("{field}.backends"), &rule.backends);
+        if backends.is_empty() {
+            if rule.plugins.is_empty() {
+                let message = "nothing answers: give one of backends, redirect and directResponse";
+                self.error(field, Reason::Invalid, message);
+                return None;
+            }
+            // A plugin is to answer. Where none does, the request ends with 500 and reaches nobody.
+            backends.push(model::Backend {
+                weight: 1,
+                target: Target::Unresolved("none".to_owned()),
+                request_headers: model::HeaderEdits::default(),
+                response_headers: model::HeaderEdits::default(),
+            });
+        }
+        Some(Action::Forward(backends))
+    }
+
+    fn timeouts(&mut self, field: &str, timeouts: Option<&crds::RouteTimeouts>) -> Timeouts {
+        let mut out = Timeouts::default();
+        let Some(given) = timeouts else {
+            return out;
+        };
+        // On the wire 0 means "none" for whole exchanges and attempts, and "the default" for connecting.
+        for (name, value, slot, off) in [
+            ("connect", &given.connect, &mut out.connect_ms, NEVER_MS),
+            ("request", &given.request, &mut out.request_ms, 0),
+            (
+                "backendRequest",
+                &given.backend_request,
+                &mut out.backend_request_ms,
+                0,
+            ),
+            (
+                "firstByte",
+                &given.first_byte,
+                &mut out.first_byte_ms,
+                NEVER_MS,
+            ),
+            (
+                "streamIdle",
+                &given.stream_idle,
+                &mut out.stream_idle_ms,
+                NEVER_MS,
+            ),
+        ] {
+            if let Some(value) = value
+                && let Some(millis) = self.millis(&format!("{field}.{name}"), value)
+            {
+                *slot = if millis == 0 { off } else { millis };
+            }
+        }
+        out
+    }
+}

@@ -1,0 +1,76 @@
+//! Service ports as upstreams, and their endpoints.
+
+use super::lowering::{Dep, Lowering, PortKey};
+use super::upstream::{POOL_IDLE_MS, POOL_SIZE};
+use crate::report::Reason;
+use crate::world::ObjectId;
+use crate::world::ObjectKind;
+use model::{BalancePolicy, Endpoint, EndpointShard, EndpointSource, Upstream};
+
+impl Lowering<'_> {
+    /// The upstream that a Service port is where a Route names it directly, with all defaults.
+    pub(super) fn service_upstream(&mut self, port: &PortKey) {
+        let Some(service) = self.service(&port.namespace, &port.service) else {
+            return;
+        };
+        if service.external_name.is_some() || !service.ports.iter().any(|p| p.port == port.port) {
+            return;
+        }
+        let upstream = Upstream {
+            origin: self.id.origin(),
+            source: EndpointSource::Service(port.to_string()),
+            balance: BalancePolicy::RoundRobin,
+            path_prefix: String::new(),
+            authority: None,
+            connect_ms: 0,
+            pool_size: POOL_SIZE,
+            pool_idle_ms: POOL_IDLE_MS,
+        };
+        self.put(port.upstream_key(), upstream);
+    }
+
+    /// One shard for each EndpointSlice that has the port.
+    pub(super) fn shards(&mut self, port: &PortKey) {
+        let (namespace, name) = (port.namespace.clone(), port.service.clone());
+        self.out.deps.insert(Dep::Slices(namespace, name));
+        let Some(service) = self.service(&port.namespace, &port.service) else {
+            return;
+        };
+        // Slices name their ports as the Service does; the number is that of the Pods.
+        let Some(named) = service
+            .ports
+            .iter()
+            .find(|p| p.port == port.port && p.protocol == "TCP")
+        else {
+            return;
+        };
+        let mut any = false;
+        for (name, slice) in self.world.slices(&port.namespace, &port.service) {
+            let id = ObjectId::new(ObjectKind::EndpointSlice, &*port.namespace, name);
+            self.out.deps.insert(Dep::Object(id));
+            let Some((_, number)) = slice.ports.iter().find(|(name, _)| *name == named.name) else {
+                continue;
+            };
+            if slice.endpoints.is_empty() {
+                continue;
+            }
+            any = true;
+            let endpoints = slice.endpoints.iter().map(|e| Endpoint {
+                address: e.address,
+                port: *number,
+                ready: e.ready,
+                serving: e.serving,
+                terminating: e.terminating,
+            });
+            let shard = EndpointShard {
+                service: port.to_string(),
+                endpoints: endpoints.collect(),
+            };
+            self.put(format!("{port}/{name}"), shard);
+        }
+        if !any {
+            let message = format!("port {} has no endpoints: requests answer 503", port.port);
+            self.warn("", Reason::NoEndpoints, message);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Values that several kinds share: checked once more than by the schema, because the world may hold anything.
+
+use super::lowering::Lowering;
+use crate::report::Reason;
+use model::headers::{Known, is_token, is_value};
+use model::{HeaderEdits, HostPattern, limits};
+use regex::{Regex, RegexBuilder};
+
+/// Milliseconds of a timeout that `0s` switches off: about 49 days.
+pub(super) const NEVER_MS: u32 = u32::MAX;
+
+/// Refuses what the data plane would refuse: the same syntax and the same bound on memory.
+pub(super) fn regex(pattern: &str) -> Result<Regex, String> {
+    RegexBuilder::new(pattern)
+        .size_limit(limits::REGEX_BYTES)
+        .dfa_size_limit(limits::REGEX_BYTES)
+        .build()
+        .map_err(|e| {
+            // The error of the parser draws the pattern over several lines; conditions want one.
+            let text = e.to_string();
+            let last = text.lines().last().unwrap_or_default();
+            let last = last.strip_prefix("error: ").unwrap_or(last);
+            format!("{pattern:?} is no regular expression: {last}")
+        })
+}
+
+/// A host that may stand in a `Host` header: a name or an IP address, with a port if need be.
+pub(super) fn authority(text: &str) -> Result<(), String> {
+    let invalid = || format!("{text:?} is not a host name, with a port if need be");
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    if port.is_some_and(|p| p.parse::<u16>().is_err()) {
+        return Err(invalid());
+    }
+    if let Some(v6) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        return v6
+            .parse::<std::net::Ipv6Addr>()
+            .map(drop)
+            .map_err(|_| invalid());
+    }
+    match HostPattern::parse(host) {
+        Ok(HostPattern::Exact(_)) => Ok(()),
+        _ => Err(invalid()),
+    }
+}
+
+impl Lowering<'_> {
+    /// Whole milliseconds, rounded up; what does not fit 32 bits is as good as for ever.
+    pub(super) fn millis(&mut self, field: &str, duration: &crds::Duration) -> Option<u32> {
+        let duration = self.valid(field, duration.parse())?;
+        let millis = duration.as_micros().div_ceil(1000);
+        Some(u32::try_from(millis).unwrap_or(NEVER_MS))
+    }
+
+    /// The same for a timeout without a value that means "off" on the wire.
+    pub(super) fn millis_or_never(
+        &mut self,
+        field: &str,
+        duration: &crds::Duration,
+    ) -> Option<u32> {
+        let millis = self.millis(field, duration)?;
+        Some(if millis == 0 { NEVER_MS } else { millis })
+    }
+
+    pub(super) fn header_edits(
+        &mut self,
+        field: &str,
+        edits: Option<&crds::header::HeaderEdits>,
+    ) -> HeaderEdits {
+        let Some(edits) = edits else {
+            return HeaderEdits::default();
+        };
+        let remove = edits.remove.iter().enumerate();
+        let remove = remove.filter_map(|(i, name)| {
+            let at = format!("{field}.remove[{i}]");
+            self.header_name(&at, name)
+        });
+        let remove = remove.collect();
+        HeaderEdits {
+            set: self.header_list(&format!("{field}.set"), &edits.set),
+            add: self.header_list(&format!("{field}.add"), &edits.add),
+            remove,
+        }
+    }
+
+    pub(super) fn header_list(
+        &mut self,
+        field: &str,
+        list: &[crds::header::Header],
+    ) -> Vec<(String, String)> {
+        let all = list.iter().enumerate();
+        all.filter_map(|(i, header)| {
+            let name = self.header_name(&format!("{field}[{i}].name"), &header.name)?;
+            if !is_value(header.value.as_bytes()) {
+                let at = format!("{field}[{i}].value");
+                let message = "a header value has no control characters and no blank at its ends";
+                self.error(at, Reason::Invalid, message);
+                return None;
+            }
+            Some((name, header.value.to_string()))
+        })
+        .collect()
+    }
+
+    /// In lower case.
+    fn header_name(&mut self, field: &str, name: &str) -> Option<String> {
+        let lower = name.to_ascii_lowercase();
+        let known = Known::of(lower.as_bytes());
+        let message = if !is_token(name.as_bytes()) {
+            format!("{name:?} is not a header name")
+        } else if known.is_hop_by_hop() {
+            format!("{lower} belongs to the connection and is set by the gateway alone")
+        } else if known == Known::Host {
+            "the host is changed by rewrite.hostname".to_owned()
+        } else {
+            return Some(lower);
+        };
+        self.error(field, Reason::Invalid, message);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_are_refused_in_one_line() {
+        let message = regex("/items/([0-9]+").unwrap_err();
+        assert!(
+            message.contains("unclosed group") && !message.contains('\n'),
+            "{message}"
+        );
+        assert!(regex(&"(a{1000}){1000}".repeat(2)).is_err());
+    }
+
+    #[test]
+    fn authorities() {
+        for good in [
+            "a.example.com",
+            "a:80",
+            "10.0.0.1:8080",
+            "[::1]:80",
+            "[::1]",
+        ] {
+            assert!(authority(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "*.a",
+            "a:b",
+            "a b",
+            "a/b",
+            "::1",
+            "[x]:1",
+            "a:99999",
+            "${team}.x",
+        ] {
+            assert!(authority(bad).is_err(), "{bad}");
+        }
+    }
+}
