@@ -3,6 +3,8 @@
 //!
 //! The ids are those of the public Http11Probe collection where it has the case.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use std::net::Shutdown;

@@ -402,3 +402,7 @@ impl<S> Drop for Pool<S> {
             .fetch_sub(self.inner.get_mut().all.len as u64, Relaxed);
     }
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

@@ -56,6 +56,11 @@ impl<S: Socket> H1Up<S> {
         }
     }
 
+    /// The upstream's transport.
+    pub fn socket(&self) -> &S {
+        &self.io.socket
+    }
+
     /// Whether the connection has served an exchange before.
     pub fn is_reused(&self) -> bool {
         self.idle.uses > 0

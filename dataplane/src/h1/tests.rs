@@ -11,11 +11,18 @@ use bytes::{Bytes, BytesMut};
 use model::Headers;
 use proptest::prelude::*;
 
-/// Reads a body that arrives in these parts; what is left behind it comes back too.
-fn decode(
-    framing: Framing,
-    parts: &[&[u8]],
-) -> Result<(Vec<u8>, bool, Option<Headers>, Vec<u8>), Reject> {
+/// What came of a body.
+#[derive(Debug, PartialEq)]
+struct Decoded {
+    body: Vec<u8>,
+    done: bool,
+    trailers: Option<Headers>,
+    /// What was left behind it.
+    rest: Vec<u8>,
+}
+
+/// Reads a body that arrives in these parts.
+fn decode(framing: Framing, parts: &[&[u8]]) -> Result<Decoded, Reject> {
     let mut decoder = Decoder::new(framing);
     let mut buf = BytesMut::new();
     let mut body = Vec::new();
@@ -27,12 +34,13 @@ fn decode(
         }
     }
     let done = decoder.is_done();
-    Ok((
+    let trailers = decoder.take_trailers().map(|t| *t);
+    Ok(Decoded {
         body,
         done,
-        decoder.take_trailers().map(|t| *t),
-        buf.to_vec(),
-    ))
+        trailers,
+        rest: buf.to_vec(),
+    })
 }
 
 fn bytes_of(out: &mut Outbox) -> Vec<u8> {
@@ -133,12 +141,12 @@ proptest! {
         }
         encoder.end(Some(&trailers), &mut out).unwrap();
         let text = bytes_of(&mut out);
-        let (read, done, came, rest) = decode(framing, &cut(&text, &cuts)).unwrap();
-        prop_assert!(read == body);
-        prop_assert!(rest.is_empty());
-        prop_assert_eq!(done, framing != Framing::UntilClose);
+        let read = decode(framing, &cut(&text, &cuts)).unwrap();
+        prop_assert!(read.body == body);
+        prop_assert!(read.rest.is_empty());
+        prop_assert_eq!(read.done, framing != Framing::UntilClose);
         if framing == Framing::Chunked {
-            prop_assert_eq!(came, Some(trailers));
+            prop_assert_eq!(read.trailers, Some(trailers));
         }
     }
 

@@ -5,6 +5,7 @@
     unreachable_pub,
     reason = "each test file uses a part of it"
 )]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use bytes::Bytes;
 use diolkos_dataplane::engine::{
@@ -187,7 +188,7 @@ fn serve(
             .headers
             .get("transfer-encoding")
             .cloned()
-            .unwrap_or("-".into());
+            .unwrap_or_else(|| "-".into());
         log.lock().unwrap().push(seen);
         match path.split('?').next().unwrap_or_default() {
             "/echo" => {
@@ -351,13 +352,13 @@ impl Service for Forward {
         }
         let mut progress = Progress::default();
         for attempt in 0.. {
-            let up = match self
+            let timer = down.timer();
+            let Ok(up) = self
                 .pool
-                .checkout(self.origin, self.timeouts.connect, down.timer())
+                .checkout(self.origin, self.timeouts.connect, timer)
                 .await
-            {
-                Ok(up) => up,
-                Err(_) => return local(answer, down, 502).await,
+            else {
+                return local(answer, down, 502).await;
             };
             let mut tap = Count(&self.tapped);
             let fault = match relay(
