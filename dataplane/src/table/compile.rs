@@ -6,25 +6,16 @@
 //! place. Everything else is shared with the table before.
 
 use super::hosts::{Entry, HostRules};
-use super::rule::{Links, ReadyPlugin, RouteInfo, Rule, RuleSpec};
+use super::rule::{Links, ReadyPlugin, Rule, RuleSpec};
+use super::stage::{Key, Rejected, Route, Staged};
 use super::upstream::{Registry, Upstream};
 use super::{ListenerTable, Table};
 use model::{EndpointShard, EndpointSource, HostPattern, Listener};
 use plugins::Chain;
-use snapshot::{Change, Changes, Kind};
+use snapshot::Changes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-/// A resource that cannot be compiled, and why: it goes into the NACK and from there to the object's condition.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind:?} {key}: {reason}")]
-pub struct Rejected {
-    pub kind: Kind,
-    pub key: String,
-    pub reason: String,
-}
-
-type Key = Arc<str>;
 type Keys = BTreeSet<Key>;
 
 /// Owns what was received and builds tables from it. One task has it.
@@ -48,13 +39,6 @@ struct ListenerState {
     listener: Arc<Listener>,
     /// Routes by the hosts that they have on this listener.
     claims: HashMap<HostPattern, Keys>,
-}
-
-/// A compiled Route, linked or not.
-struct Route<R = Arc<Rule>> {
-    listeners: Box<[Key]>,
-    hosts: Box<[HostPattern]>,
-    rules: Box<[R]>,
 }
 
 /// Which keys point to a key.
@@ -85,84 +69,6 @@ impl Index {
     fn get(&self, to: &str) -> impl Iterator<Item = &Key> {
         self.0.get(to).into_iter().flatten()
     }
-}
-
-/// Decoded and compiled, but for the links; nothing has changed yet. The last change of a key counts.
-struct Staged {
-    full: bool,
-    listeners: BTreeMap<String, Option<Listener>>,
-    routes: BTreeMap<String, Option<Route<Arc<RuleSpec>>>>,
-    upstreams: BTreeMap<String, Option<model::Upstream>>,
-    shards: BTreeMap<String, Option<EndpointShard>>,
-    plugins: BTreeMap<String, Option<Arc<ReadyPlugin>>>,
-}
-
-impl Staged {
-    fn compile(changes: Changes) -> Result<Self, Vec<Rejected>> {
-        let mut rejected = Vec::new();
-        let plugins = stage(changes.plugins, Kind::Plugin, &mut rejected, |_, plugin| {
-            ReadyPlugin::compile(plugin).map(Arc::new)
-        });
-        let routes = stage(changes.routes, Kind::Route, &mut rejected, compile_route);
-        if !rejected.is_empty() {
-            return Err(rejected);
-        }
-        Ok(Self {
-            full: changes.full,
-            listeners: as_map(changes.listeners),
-            upstreams: as_map(changes.upstreams),
-            shards: as_map(changes.shards),
-            routes,
-            plugins,
-        })
-    }
-}
-
-fn as_map<T>(changes: Vec<Change<T>>) -> BTreeMap<String, Option<T>> {
-    changes.into_iter().map(|c| (c.key, c.item)).collect()
-}
-
-fn stage<T, U>(
-    changes: Vec<Change<T>>,
-    kind: Kind,
-    rejected: &mut Vec<Rejected>,
-    compile: impl Fn(&str, T) -> Result<U, String>,
-) -> BTreeMap<String, Option<U>> {
-    let mut staged = BTreeMap::new();
-    for (key, item) in as_map(changes) {
-        match item.map(|item| compile(&key, item)).transpose() {
-            Ok(item) => {
-                staged.insert(key, item);
-            }
-            Err(reason) => rejected.push(Rejected { kind, key, reason }),
-        }
-    }
-    staged
-}
-
-fn compile_route(key: &str, route: model::Route) -> Result<Route<Arc<RuleSpec>>, String> {
-    let model::Route {
-        origin,
-        created,
-        listeners,
-        hosts,
-        rules,
-    } = route;
-    let info = Arc::new(RouteInfo {
-        key: key.into(),
-        origin,
-        created,
-        stats: OnceLock::new(),
-    });
-    let rule = |(i, rule)| {
-        let spec = RuleSpec::compile(&info, i, rule).map_err(|e| format!("rules[{i}].{e}"))?;
-        Ok::<_, String>(Arc::new(spec))
-    };
-    Ok(Route {
-        rules: (0..).zip(rules).map(rule).collect::<Result<_, _>>()?,
-        listeners: listeners.into_iter().map(Key::from).collect(),
-        hosts: hosts.into(),
-    })
 }
 
 /// What has to be done again.
@@ -237,7 +143,10 @@ impl Compiler {
 
     /// What a full transaction does not name is gone.
     fn remove_all_but(&self, staged: &mut Staged) {
-        fn add<'a, T>(staged: &mut BTreeMap<String, Option<T>>, present: impl Iterator<Item = &'a Key>) {
+        fn add<'a, T>(
+            staged: &mut BTreeMap<String, Option<T>>,
+            present: impl Iterator<Item = &'a Key>,
+        ) {
             for key in present {
                 staged.entry(key.to_string()).or_insert(None);
             }
@@ -249,7 +158,11 @@ impl Compiler {
         add(&mut staged.plugins, self.plugins.keys());
     }
 
-    fn put_plugins(&mut self, plugins: BTreeMap<String, Option<Arc<ReadyPlugin>>>, dirty: &mut Dirty) {
+    fn put_plugins(
+        &mut self,
+        plugins: BTreeMap<String, Option<Arc<ReadyPlugin>>>,
+        dirty: &mut Dirty,
+    ) {
         for (key, plugin) in plugins {
             let key = Key::from(key);
             dirty.routes.extend(self.by_plugin.get(&key).cloned());
@@ -261,7 +174,11 @@ impl Compiler {
         }
     }
 
-    fn put_upstreams(&mut self, upstreams: BTreeMap<String, Option<model::Upstream>>, dirty: &mut Dirty) {
+    fn put_upstreams(
+        &mut self,
+        upstreams: BTreeMap<String, Option<model::Upstream>>,
+        dirty: &mut Dirty,
+    ) {
         for (key, upstream) in upstreams {
             let key = Key::from(key);
             if let Some(EndpointSource::Service(service)) = self.sources.remove(&key) {
@@ -275,8 +192,12 @@ impl Compiler {
                 dirty.links.insert(key);
                 continue;
             };
-            if !before.as_ref().is_some_and(|u| u.has_settings_of(&settings)) {
-                self.registry.insert(Arc::new(Upstream::new(&key, &settings, before.as_deref())));
+            if !before
+                .as_ref()
+                .is_some_and(|u| u.has_settings_of(&settings))
+            {
+                self.registry
+                    .insert(Arc::new(Upstream::new(&key, &settings, before.as_deref())));
                 dirty.routes.extend(self.by_upstream.get(&key).cloned());
                 dirty.links.insert(Arc::clone(&key));
             }
@@ -293,11 +214,15 @@ impl Compiler {
             let key = Key::from(key);
             if let Some(before) = self.shards.remove(&key) {
                 self.shards_of.remove(&before.service, &key);
-                dirty.endpoints.extend(self.upstreams_of.get(&before.service).cloned());
+                dirty
+                    .endpoints
+                    .extend(self.upstreams_of.get(&before.service).cloned());
             }
             if let Some(shard) = shard {
                 self.shards_of.add(&shard.service, &key);
-                dirty.endpoints.extend(self.upstreams_of.get(&shard.service).cloned());
+                dirty
+                    .endpoints
+                    .extend(self.upstreams_of.get(&shard.service).cloned());
                 self.shards.insert(key, shard);
             }
         }
@@ -321,12 +246,20 @@ impl Compiler {
                 (Some(listener), before) => {
                     // Other hosts: all of them, before and after.
                     let hosts = dirty.hosts.entry(Arc::clone(&key)).or_default();
-                    hosts.extend(before.into_iter().flat_map(|state| state.claims.keys().cloned()));
+                    hosts.extend(
+                        before
+                            .into_iter()
+                            .flat_map(|state| state.claims.keys().cloned()),
+                    );
                     let mut state = ListenerState {
                         listener: Arc::new(listener),
                         claims: HashMap::new(),
                     };
-                    for (name, route) in self.routes.iter().filter(|(_, r)| r.listeners.contains(&key)) {
+                    for (name, route) in self
+                        .routes
+                        .iter()
+                        .filter(|(_, r)| r.listeners.contains(&key))
+                    {
                         state.claim(name, &route.hosts, hosts);
                     }
                     self.listeners.insert(Arc::clone(&key), state);
@@ -336,7 +269,11 @@ impl Compiler {
         }
     }
 
-    fn put_routes(&mut self, routes: BTreeMap<String, Option<Route<Arc<RuleSpec>>>>, dirty: &mut Dirty) {
+    fn put_routes(
+        &mut self,
+        routes: BTreeMap<String, Option<Route<Arc<RuleSpec>>>>,
+        dirty: &mut Dirty,
+    ) {
         for (key, route) in routes {
             let key = Key::from(key);
             if let Some(before) = self.routes.remove(&key) {
@@ -358,8 +295,12 @@ impl Compiler {
 
     fn claim(&mut self, key: &Key, route: &Route, dirty: &mut Dirty) {
         for rule in &route.rules {
-            rule.spec.upstreams().for_each(|to| self.by_upstream.add(to, key));
-            rule.spec.plugins().for_each(|to| self.by_plugin.add(to, key));
+            rule.spec
+                .upstreams()
+                .for_each(|to| self.by_upstream.add(to, key));
+            rule.spec
+                .plugins()
+                .for_each(|to| self.by_plugin.add(to, key));
         }
         for name in &route.listeners {
             if let Some(state) = self.listeners.get_mut(name) {
@@ -371,8 +312,12 @@ impl Compiler {
 
     fn unclaim(&mut self, key: &Key, route: &Route, dirty: &mut Dirty) {
         for rule in &route.rules {
-            rule.spec.upstreams().for_each(|to| self.by_upstream.remove(to, key));
-            rule.spec.plugins().for_each(|to| self.by_plugin.remove(to, key));
+            rule.spec
+                .upstreams()
+                .for_each(|to| self.by_upstream.remove(to, key));
+            rule.spec
+                .plugins()
+                .for_each(|to| self.by_plugin.remove(to, key));
         }
         for name in &route.listeners {
             if let Some(state) = self.listeners.get_mut(name) {
@@ -414,7 +359,10 @@ impl Compiler {
             match self.sources.get(key) {
                 Some(EndpointSource::Static(list)) => upstream.set_static(list),
                 Some(EndpointSource::Service(service)) => {
-                    let shards = self.shards_of.get(service).filter_map(|shard| self.shards.get(shard));
+                    let shards = self
+                        .shards_of
+                        .get(service)
+                        .filter_map(|shard| self.shards.get(shard));
                     upstream.set_service(shards.flat_map(|shard| &shard.endpoints));
                 }
                 None => {}
@@ -447,7 +395,11 @@ impl Compiler {
 
     /// What the Routes that claim a host serve there.
     fn list(&self, state: &ListenerState, host: &HostPattern) -> Option<Arc<HostRules>> {
-        let routes = state.claims.get(host)?.iter().filter_map(|key| self.routes.get(key));
+        let routes = state
+            .claims
+            .get(host)?
+            .iter()
+            .filter_map(|key| self.routes.get(key));
         let entries = routes.flat_map(|route| &route.rules).flat_map(|rule| {
             rule.spec.matches.iter().map(|matcher| Entry {
                 rule: Arc::clone(rule),
@@ -475,13 +427,18 @@ impl Links for Compiler {
 impl ListenerState {
     /// The part of a Route's hosts that this listener lets through.
     fn effective(&self, hosts: &[HostPattern]) -> impl Iterator<Item = HostPattern> {
-        hosts.iter().filter_map(|host| host.intersect(&self.listener.hostname))
+        hosts
+            .iter()
+            .filter_map(|host| host.intersect(&self.listener.hostname))
     }
 
     fn claim(&mut self, route: &Key, hosts: &[HostPattern], dirty: &mut BTreeSet<HostPattern>) {
         let effective: Vec<_> = self.effective(hosts).collect();
         for host in effective {
-            self.claims.entry(host.clone()).or_default().insert(Arc::clone(route));
+            self.claims
+                .entry(host.clone())
+                .or_default()
+                .insert(Arc::clone(route));
             dirty.insert(host);
         }
     }

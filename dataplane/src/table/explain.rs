@@ -79,7 +79,10 @@ pub struct StageExplained {
 pub enum Outcome {
     Forward(Vec<BackendExplained>),
     #[serde(rename_all = "camelCase")]
-    Redirect { status: u16, location: String },
+    Redirect {
+        status: u16,
+        location: String,
+    },
     #[serde(rename_all = "camelCase")]
     Respond {
         status: u16,
@@ -149,7 +152,9 @@ fn explain_on(key: &str, listener: &ListenerTable, asked: &Asked<'_>) -> Explana
     let mut trace = Trace::new(q);
     let (rule, outcome) = match listener.find(q, &mut trace) {
         Found::Rule(matched) => (Some(rule(&matched)), outcome(&matched, asked)),
-        Found::MethodNotAllowed { allow } => (None, Outcome::error(405, "method_not_allowed", Some(allow))),
+        Found::MethodNotAllowed { allow } => {
+            (None, Outcome::error(405, "method_not_allowed", Some(allow)))
+        }
         Found::NotFound => (None, Outcome::error(404, "route_not_found", None)),
     };
     Explanation {
@@ -195,11 +200,19 @@ fn with_query(path: &str, query: Option<&str>) -> String {
 
 fn rule(matched: &Matched<'_>) -> RuleExplained {
     let rule: &Rule = matched.rule;
-    let stages = [Stage::PreRequest, Stage::PostRequest, Stage::PreResponse, Stage::PostResponse];
-    let plugins = stages.into_iter().filter(|stage| !rule.chain().is_empty(*stage)).map(|stage| StageExplained {
-        stage,
-        plugins: rule.chain().names(stage).map(str::to_owned).collect(),
-    });
+    let stages = [
+        Stage::PreRequest,
+        Stage::PostRequest,
+        Stage::PreResponse,
+        Stage::PostResponse,
+    ];
+    let plugins = stages
+        .into_iter()
+        .filter(|stage| !rule.chain().is_empty(*stage))
+        .map(|stage| StageExplained {
+            stage,
+            plugins: rule.chain().names(stage).map(str::to_owned).collect(),
+        });
     RuleExplained {
         route: rule.spec.route.key.to_string(),
         rule: rule.label(),
@@ -247,7 +260,12 @@ fn forward(backends: &WeightedBackends, matched: &Matched<'_>, asked: &Asked<'_>
     if backends.iter().all(|b| b.weight == 0) {
         return Outcome::error(500, "invalid_backend", None);
     }
-    Outcome::Forward(backends.iter().map(|b| backend(&b, matched, asked)).collect())
+    Outcome::Forward(
+        backends
+            .iter()
+            .map(|b| backend(&b, matched, asked))
+            .collect(),
+    )
 }
 
 fn backend(backend: &Backend<'_>, matched: &Matched<'_>, asked: &Asked<'_>) -> BackendExplained {
@@ -274,14 +292,22 @@ fn backend(backend: &Backend<'_>, matched: &Matched<'_>, asked: &Asked<'_>) -> B
         return explained;
     };
     let mut buffer = String::new();
-    if let Some(target) = matched.rule.target(q.path, q.query, matched.prefix_len, upstream, &mut buffer) {
+    if let Some(target) =
+        matched
+            .rule
+            .target(q.path, q.query, matched.prefix_len, upstream, &mut buffer)
+    {
         explained.request_target = target.to_owned();
     }
     match matched.rule.host(upstream) {
         Some(host) => explained.host = host.to_owned(),
         None => explained.host.extend(asked.port.map(|p| format!(":{p}"))),
     }
-    explained.names = upstream.dns_names().into_iter().map(|n| format!("{}:{}", n.host, n.port)).collect();
+    explained.names = upstream
+        .dns_names()
+        .into_iter()
+        .map(|n| format!("{}:{}", n.host, n.port))
+        .collect();
     let set = upstream.endpoints();
     if set.candidates().is_empty() {
         explained.error = error(503, "no_healthy_upstream");
@@ -294,15 +320,27 @@ fn backend(backend: &Backend<'_>, matched: &Matched<'_>, asked: &Asked<'_>) -> B
             (false, true) => "terminating",
             (false, false) => "notReady",
         },
-        candidate: set.candidates().binary_search_by_key(&e.addr, |c| c.addr).is_ok(),
+        candidate: set
+            .candidates()
+            .binary_search_by_key(&e.addr, |c| c.addr)
+            .is_ok(),
     };
-    explained.endpoints = set.endpoints().iter().take(ENDPOINTS).map(endpoint).collect();
+    explained.endpoints = set
+        .endpoints()
+        .iter()
+        .take(ENDPOINTS)
+        .map(endpoint)
+        .collect();
     explained
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} {} on listener {}", self.request.method, self.request.url, self.listener)?;
+        writeln!(
+            f,
+            "{} {} on listener {}",
+            self.request.method, self.request.url, self.listener
+        )?;
         match &self.rule {
             Some(rule) => write!(f, "{rule}")?,
             None => writeln!(f, "no rule takes it")?,
@@ -320,7 +358,10 @@ impl fmt::Display for Explanation {
             why,
         } in &self.near_misses
         {
-            writeln!(f, "  Route {route} {rule}, host {host}, {path}: {why}\n    rank  {rank}")?;
+            writeln!(
+                f,
+                "  Route {route} {rule}, host {host}, {path}: {why}\n    rank  {rank}"
+            )?;
         }
         Ok(())
     }
@@ -328,7 +369,11 @@ impl fmt::Display for Explanation {
 
 impl fmt::Display for RuleExplained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Route {} {}, match {}", self.route, self.rule, self.matched)?;
+        writeln!(
+            f,
+            "Route {} {}, match {}",
+            self.route, self.rule, self.matched
+        )?;
         writeln!(f, "  host  {}", self.host)?;
         writeln!(f, "  path  {}", self.path)?;
         writeln!(f, "  rank  {}", self.rank)?;
@@ -344,8 +389,14 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Redirect { status, location } => writeln!(f, "redirects: {status} {location}"),
-            Self::Respond { status, body, .. } => writeln!(f, "answers: {status}, {} bytes", body.len()),
-            Self::Error { status, code, allow } => {
+            Self::Respond { status, body, .. } => {
+                writeln!(f, "answers: {status}, {} bytes", body.len())
+            }
+            Self::Error {
+                status,
+                code,
+                allow,
+            } => {
                 write!(f, "answers: {status} {code}")?;
                 match allow {
                     Some(allow) => writeln!(f, ", Allow: {allow}"),
@@ -388,7 +439,12 @@ impl BackendExplained {
     }
 }
 
-fn write_edits(f: &mut fmt::Formatter<'_>, indent: &str, of: &str, edits: &HeaderEdits) -> fmt::Result {
+fn write_edits(
+    f: &mut fmt::Formatter<'_>,
+    indent: &str,
+    of: &str,
+    edits: &HeaderEdits,
+) -> fmt::Result {
     for name in &edits.remove {
         writeln!(f, "{indent}{of} header {name}: removed")?;
     }

@@ -1,10 +1,10 @@
 //! The matcher: which rule answers a request. Traffic and `explain` use the same function.
 
+use super::ListenerTable;
 use super::hosts::{Entry, HostRules};
 use super::matcher::{Matcher, Refusal};
 use super::observe::{Observer, Silent};
 use super::rule::Rule;
-use super::ListenerTable;
 use model::{Headers, HostPattern, ObjectRef, Rank};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -99,7 +99,9 @@ impl ListenerTable {
         });
         match best {
             Some(matched) => Found::Rule(matched),
-            None if wrong_method => Found::MethodNotAllowed { allow: self.allowed(q) },
+            None if wrong_method => Found::MethodNotAllowed {
+                allow: self.allowed(q),
+            },
             None => Found::NotFound,
         }
     }
@@ -110,13 +112,21 @@ impl ListenerTable {
     }
 
     /// Walks the hosts that cover a name, the most specific first.
-    fn levels<'t>(&'t self, name: &str, mut visit: impl FnMut(&'t HostRules) -> ControlFlow<()>) -> ControlFlow<()> {
+    fn levels<'t>(
+        &'t self,
+        name: &str,
+        mut visit: impl FnMut(&'t HostRules) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         if let Some(host) = self.exact.get(name) {
             visit(host)?;
         }
         for len in self.wildcard_lengths.iter() {
             // One byte at least for the label, and the dot behind it.
-            let suffix = name.len().checked_sub(len + 1).filter(|at| *at > 0).and_then(|at| name.get(at..));
+            let suffix = name
+                .len()
+                .checked_sub(len + 1)
+                .filter(|at| *at > 0)
+                .and_then(|at| name.get(at..));
             let Some(suffix) = suffix.and_then(|s| s.strip_prefix('.')) else {
                 continue;
             };

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock};
 
-type Map<V> = HashMap<Box<str>, V, FixedState>;
+pub(super) type Map<V> = HashMap<Box<str>, V, FixedState>;
 
 /// One match of one rule, as it stands in the list of a host.
 #[derive(Clone, Debug)]
@@ -42,12 +42,12 @@ impl Entry {
 #[derive(Debug)]
 pub struct HostRules {
     pub pattern: HostPattern,
-    exact: Map<Box<[Entry]>>,
+    pub(super) exact: Map<Box<[Entry]>>,
     /// By prefix as in [`PathMatch::Prefix`].
-    prefix: Map<Box<[Entry]>>,
+    pub(super) prefix: Map<Box<[Entry]>>,
     /// The lengths of prefixes that exist, longest first: only these are looked up.
     lengths: Box<[usize]>,
-    regex: Box<[Entry]>,
+    pub(super) regex: Box<[Entry]>,
     /// Whether some rule has a precedence other than 0.
     pub(super) has_precedence: bool,
 }
@@ -67,7 +67,9 @@ impl HostRules {
             }
         }
         let freeze = |map: HashMap<&str, Vec<Entry>, FixedState>| -> Map<Box<[Entry]>> {
-            map.into_iter().map(|(path, list)| (path.into(), list.into())).collect()
+            map.into_iter()
+                .map(|(path, list)| (path.into(), list.into()))
+                .collect()
         };
         let mut lengths: Vec<usize> = prefix.keys().map(|p| p.len()).collect();
         lengths.sort_unstable_by(|a, b| b.cmp(a));
@@ -96,7 +98,12 @@ impl HostRules {
                 self.prefix.get(head)
             })
             .flatten();
-        let fits = move |e: &&Entry| e.matcher.path_regex.as_ref().is_some_and(|r| r.is_match(path));
+        let fits = move |e: &&Entry| {
+            e.matcher
+                .path_regex
+                .as_ref()
+                .is_some_and(|r| r.is_match(path))
+        };
         exact.chain(prefixes).chain(self.regex.iter().filter(fits))
     }
 
@@ -140,7 +147,11 @@ impl Sharded {
     }
 
     /// Sets or removes a host and gives what was there.
-    pub(super) fn put(&mut self, host: &str, rules: Option<Arc<HostRules>>) -> Option<Arc<HostRules>> {
+    pub(super) fn put(
+        &mut self,
+        host: &str,
+        rules: Option<Arc<HostRules>>,
+    ) -> Option<Arc<HostRules>> {
         let shard = Arc::make_mut(self.shards.get_mut(Self::place(host))?);
         let added = usize::from(rules.is_some());
         let before = match rules {

@@ -90,8 +90,13 @@ impl Matcher {
 impl Predicate {
     fn compile(field: &str, name: String, wants: ValueMatch) -> Result<Self, String> {
         let regex = match &wants {
-            ValueMatch::Regex(pattern) => Some(whole(pattern).map_err(|e| format!("{field}[{name}]: {e}"))?),
-            ValueMatch::Exact(_) | ValueMatch::Prefix(_) | ValueMatch::Present | ValueMatch::Absent => None,
+            ValueMatch::Regex(pattern) => {
+                Some(whole(pattern).map_err(|e| format!("{field}[{name}]: {e}"))?)
+            }
+            ValueMatch::Exact(_)
+            | ValueMatch::Prefix(_)
+            | ValueMatch::Present
+            | ValueMatch::Absent => None,
         };
         Ok(Self {
             name: name.into(),
@@ -124,7 +129,10 @@ impl Predicate {
             ValueMatch::Prefix(wanted) => value.starts_with(wanted.as_bytes()),
             ValueMatch::Regex(_) => {
                 let text = std::str::from_utf8(value);
-                self.regex.as_ref().zip(text.ok()).is_some_and(|(regex, text)| regex.is_match(text))
+                self.regex
+                    .as_ref()
+                    .zip(text.ok())
+                    .is_some_and(|(regex, text)| regex.is_match(text))
             }
             ValueMatch::Present => true,
             ValueMatch::Absent => false,

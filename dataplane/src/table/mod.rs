@@ -16,16 +16,18 @@ pub mod pick;
 pub mod redirect;
 mod rewrite;
 pub mod rule;
+mod stage;
 pub mod upstream;
 mod weights;
 
-pub use compile::{Compiler, Rejected};
+pub use compile::Compiler;
 pub use explain::{Explanation, explain};
 pub use find::{Found, Matched, Query};
 pub use observe::{Observer, Silent, Trace};
 pub use pick::{EndpointSet, EndpointState, InFlight};
 pub use redirect::{Place, Redirect};
 pub use rule::{Action, Backend, Rule, WeightedBackends};
+pub use stage::Rejected;
 pub use upstream::{Picked, Registry, Upstream};
 
 use hosts::{HostRules, Lengths, Sharded};

@@ -50,7 +50,11 @@ pub struct Trace<'q> {
     query: &'q Query<'q>,
     near: Vec<NearMiss>,
     /// Rules of entered hosts whose path does not fit, nearest first; rank and place keep the order total.
-    elsewhere: BTreeSet<(std::cmp::Reverse<usize>, std::cmp::Reverse<model::Rank>, NearMissKey)>,
+    elsewhere: BTreeSet<(
+        std::cmp::Reverse<usize>,
+        std::cmp::Reverse<model::Rank>,
+        NearMissKey,
+    )>,
 }
 
 type NearMissKey = (String, String, String);
@@ -67,14 +71,17 @@ impl<'q> Trace<'q> {
     /// What was collected, at most [`NEAR_MISSES`].
     pub fn near_misses(self) -> Vec<NearMiss> {
         let path = self.query.path;
-        let far = self.elsewhere.into_iter().map(|(_, rank, (rule, host, wants))| NearMiss {
-            route: rank.0.route.0.clone(),
-            rule,
-            host,
-            why: format!("path {path:?} is not covered by {wants}"),
-            path: wants,
-            rank: rank.0.to_string(),
-        });
+        let far = self
+            .elsewhere
+            .into_iter()
+            .map(|(_, rank, (rule, host, wants))| NearMiss {
+                route: rank.0.route.0.clone(),
+                rule,
+                host,
+                why: format!("path {path:?} is not covered by {wants}"),
+                path: wants,
+                rank: rank.0.to_string(),
+            });
         self.near.into_iter().chain(far).take(NEAR_MISSES).collect()
     }
 
@@ -101,13 +108,24 @@ impl Observer for Trace<'_> {
             let common = match &m.path {
                 PathMatch::Exact(p) if p == self.query.path => continue,
                 PathMatch::Prefix(p) if PathMatch::prefix_covers(p, self.query.path) => continue,
-                PathMatch::Regex(_) if m.path_regex.as_ref().is_some_and(|r| r.is_match(self.query.path)) => continue,
+                PathMatch::Regex(_)
+                    if m.path_regex
+                        .as_ref()
+                        .is_some_and(|r| r.is_match(self.query.path)) =>
+                {
+                    continue;
+                }
                 PathMatch::Exact(p) | PathMatch::Prefix(p) => common_len(p, self.query.path),
                 PathMatch::Regex(_) => 0,
             };
-            let place = (entry.rule.label(), host.pattern.to_string(), m.path.to_string());
+            let place = (
+                entry.rule.label(),
+                host.pattern.to_string(),
+                m.path.to_string(),
+            );
             let rank = entry.rank(&host.pattern);
-            self.elsewhere.insert((std::cmp::Reverse(common), std::cmp::Reverse(rank), place));
+            self.elsewhere
+                .insert((std::cmp::Reverse(common), std::cmp::Reverse(rank), place));
             if self.elsewhere.len() > NEAR_MISSES {
                 self.elsewhere.pop_last();
             }
@@ -137,7 +155,9 @@ fn why(q: &Query<'_>, entry: &Entry, refusal: Refusal<'_>) -> String {
         Refusal::Header(Predicate { name, wants, .. }) => {
             let is = match q.headers.get(name) {
                 None => "absent".to_owned(),
-                Some(_) if model::headers::Known::of(name.as_bytes()).is_secret() => "[redacted]".to_owned(),
+                Some(_) if model::headers::Known::of(name.as_bytes()).is_secret() => {
+                    "[redacted]".to_owned()
+                }
                 Some(value) => format!("\"{}\"", value.escape_ascii()),
             };
             format!("header {name} is {is}, wants {wants}")

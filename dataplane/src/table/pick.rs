@@ -75,7 +75,8 @@ struct RoundRobin;
 
 impl Picker for RoundRobin {
     fn pick(&self, turn: u64, candidates: &[Endpoint]) -> Option<usize> {
-        turn.checked_rem(candidates.len() as u64).map(|i| i as usize)
+        turn.checked_rem(candidates.len() as u64)
+            .map(|i| i as usize)
     }
 }
 
@@ -110,7 +111,11 @@ impl EndpointSet {
     pub(crate) fn new(policy: BalancePolicy, all: Vec<Endpoint>) -> Self {
         let usable = |e: &&Endpoint| policy != BalancePolicy::Weighted || e.weight > 0;
         let take = |want: fn(&Endpoint) -> bool| -> Box<[Endpoint]> {
-            all.iter().filter(usable).filter(|e| want(e)).cloned().collect()
+            all.iter()
+                .filter(usable)
+                .filter(|e| want(e))
+                .cloned()
+                .collect()
         };
         let mut candidates = take(|e| e.ready);
         if candidates.is_empty() {

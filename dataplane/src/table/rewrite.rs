@@ -13,7 +13,10 @@ use regex::Regex;
 pub(super) enum PathEdit {
     ReplacePrefix(Box<str>),
     ReplaceFull(Box<str>),
-    Regex { pattern: Regex, replacement: Box<str> },
+    Regex {
+        pattern: Regex,
+        replacement: Box<str>,
+    },
 }
 
 impl PathEdit {
@@ -24,7 +27,10 @@ impl PathEdit {
             PathRewrite::StripPrefix => Self::ReplacePrefix(Box::default()),
             PathRewrite::ReplacePrefix(with) => Self::replace_prefix(&with),
             PathRewrite::ReplaceFull(with) => Self::replace_full(&with),
-            PathRewrite::Regex { pattern, replacement } => Self::Regex {
+            PathRewrite::Regex {
+                pattern,
+                replacement,
+            } => Self::Regex {
                 pattern: regex(&pattern)?,
                 replacement: replacement.into(),
             },
@@ -56,7 +62,10 @@ impl PathEdit {
                 }
             }
             Self::ReplaceFull(with) => out.push_str(with),
-            Self::Regex { pattern, replacement } => {
+            Self::Regex {
+                pattern,
+                replacement,
+            } => {
                 let Some(groups) = pattern.captures(path) else {
                     out.push_str(path);
                     return;
@@ -142,7 +151,10 @@ fn resolve_segments(out: &mut String, root: usize) {
 fn is_dots(segment: &str, dots: usize) -> bool {
     let mut rest = segment;
     for _ in 0..dots {
-        let Some(after) = ["." , "%2e", "%2E"].iter().find_map(|dot| rest.strip_prefix(dot)) else {
+        let Some(after) = [".", "%2e", "%2E"]
+            .iter()
+            .find_map(|dot| rest.strip_prefix(dot))
+        else {
             return false;
         };
         rest = after;

@@ -7,7 +7,9 @@ use super::redirect::Redirect;
 use super::rewrite::PathEdit;
 use super::upstream::Upstream;
 use super::weights::Schedule;
-use model::{DirectResponse, FailurePolicy, HeaderEdits, ObjectRef, PluginUse, Stage, Target, Timeouts};
+use model::{
+    DirectResponse, FailurePolicy, HeaderEdits, ObjectRef, PluginUse, Stage, Target, Timeouts,
+};
 use plugins::{Chain, ChainEntry, Plugin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -112,7 +114,11 @@ impl ReadyPlugin {
 impl RuleSpec {
     /// # Errors
     /// The field and what is wrong with its expression or settings.
-    pub(super) fn compile(route: &Arc<RouteInfo>, index: u32, rule: model::Rule) -> Result<Self, String> {
+    pub(super) fn compile(
+        route: &Arc<RouteInfo>,
+        index: u32,
+        rule: model::Rule,
+    ) -> Result<Self, String> {
         let model::Rule {
             name,
             matches,
@@ -149,7 +155,11 @@ impl RuleSpec {
             host: rewrite.host.map(Into::into),
             request_headers: boxed(request_headers),
             response_headers: boxed(response_headers),
-            plugins: plugins.into_iter().enumerate().map(plugin).collect::<Result<_, _>>()?,
+            plugins: plugins
+                .into_iter()
+                .enumerate()
+                .map(plugin)
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -187,8 +197,12 @@ fn edits(boxed: &Edits) -> &HeaderEdits {
 impl ActionSpec {
     fn new(action: model::Action) -> Self {
         match action {
-            model::Action::Forward(backends) => Self::Forward(backends.into_iter().map(BackendSpec::new).collect()),
-            model::Action::Redirect(redirect) => Self::Redirect(Box::new(Redirect::compile(redirect))),
+            model::Action::Forward(backends) => {
+                Self::Forward(backends.into_iter().map(BackendSpec::new).collect())
+            }
+            model::Action::Redirect(redirect) => {
+                Self::Redirect(Box::new(Redirect::compile(redirect)))
+            }
             model::Action::Respond(response) => Self::Respond(Box::new(response)),
             model::Action::Closed { code } => Self::Closed(code.into()),
         }
@@ -233,7 +247,9 @@ pub enum Action<'t> {
     Redirect(&'t Redirect),
     Respond(&'t DirectResponse),
     /// 500 with this code of the error catalogue. The chain of such a rule is empty.
-    Closed { code: &'t str },
+    Closed {
+        code: &'t str,
+    },
 }
 
 /// Where links lead to.
@@ -246,18 +262,17 @@ pub(super) trait Links {
 
 impl Rule {
     pub(super) fn link(spec: Arc<RuleSpec>, links: &impl Links) -> Self {
-        let chain = match chain(&spec, links) {
-            Some(chain) => chain,
-            None => {
-                return Self {
-                    spec,
-                    chain: links.empty_chain(),
-                    link: Link::PluginMissing,
-                };
-            }
+        let Some(chain) = chain(&spec, links) else {
+            return Self {
+                spec,
+                chain: links.empty_chain(),
+                link: Link::PluginMissing,
+            };
         };
         let link = match &spec.action {
-            ActionSpec::Forward(backends) => Link::Forward(WeightedBackends::new(backends, &spec, links)),
+            ActionSpec::Forward(backends) => {
+                Link::Forward(WeightedBackends::new(backends, &spec, links))
+            }
             ActionSpec::Closed(_) => {
                 return Self {
                     chain: links.empty_chain(),
@@ -310,13 +325,17 @@ impl Rule {
 
     pub fn action(&self) -> Action<'_> {
         match (&self.link, &self.spec.action) {
-            (Link::PluginMissing, _) => Action::Closed { code: "plugin_error" },
+            (Link::PluginMissing, _) => Action::Closed {
+                code: "plugin_error",
+            },
             (Link::Forward(backends), _) => Action::Forward(backends),
             (Link::AsSpec, ActionSpec::Redirect(redirect)) => Action::Redirect(redirect),
             (Link::AsSpec, ActionSpec::Respond(response)) => Action::Respond(response),
             (Link::AsSpec, ActionSpec::Closed(code)) => Action::Closed { code },
             // `link` makes no such rule.
-            (Link::AsSpec, ActionSpec::Forward(_)) => Action::Closed { code: "internal_error" },
+            (Link::AsSpec, ActionSpec::Forward(_)) => Action::Closed {
+                code: "internal_error",
+            },
         }
     }
 
@@ -391,7 +410,13 @@ pub struct Backend<'t> {
 
 impl WeightedBackends {
     fn new(backends: &[BackendSpec], spec: &Arc<RuleSpec>, links: &impl Links) -> Self {
-        let upstream = |b: &BackendSpec| if b.resolved { links.upstream(&b.target) } else { None };
+        let upstream = |b: &BackendSpec| {
+            if b.resolved {
+                links.upstream(&b.target)
+            } else {
+                None
+            }
+        };
         let weights: Vec<u32> = backends.iter().map(|b| b.weight).collect();
         Self {
             spec: Arc::clone(spec),

@@ -136,7 +136,9 @@ impl Upstream {
         }
         self.endpoints.change(|sources| {
             sources.policy = self.balance;
-            sources.resolved.retain(|host, _| names.iter().any(|n| n.host == *host));
+            sources
+                .resolved
+                .retain(|host, _| names.iter().any(|n| n.host == *host));
             sources.members = members;
             sources.names = names;
         });
@@ -236,7 +238,11 @@ impl Sources {
         let mut members = self.members.clone();
         for name in &self.names {
             let addresses = self.resolved.get(&name.host).map_or(&[][..], |a| a);
-            members.extend(addresses.iter().map(|ip| Member::fixed(SocketAddr::new(*ip, name.port), name.weight)));
+            members.extend(
+                addresses
+                    .iter()
+                    .map(|ip| Member::fixed(SocketAddr::new(*ip, name.port), name.weight)),
+            );
         }
         members.sort_by_key(|m| m.addr);
         members.dedup_by(|next, kept| {
@@ -250,7 +256,8 @@ impl Sources {
         });
         let state_of = |addr: SocketAddr| {
             let at = before.binary_search_by_key(&addr, |e| e.addr).ok();
-            at.and_then(|i| before.get(i)).map_or_else(Default::default, |e| Arc::clone(&e.state))
+            at.and_then(|i| before.get(i))
+                .map_or_else(Default::default, |e| Arc::clone(&e.state))
         };
         let endpoint = |m: Member| Endpoint {
             addr: m.addr,

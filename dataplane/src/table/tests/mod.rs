@@ -1,1 +1,201 @@
-//! Tests.
+//! Tests of the whole table, through the compiler. What they share stands here.
+
+mod dump;
+mod explain;
+mod incremental;
+mod matching;
+mod oracle;
+mod precedence;
+mod sharing;
+
+use super::*;
+use model::{
+    Backend, BalancePolicy, DirectResponse, EndpointShard, EndpointSource, Headers, Match, Method,
+    Model, ObjectRef, PathMatch, Rewrite, Route, Target, Timeouts, listener::Caps,
+};
+use snapshot::{Change, Changes};
+
+const LISTENER: &str = "d/default/http";
+
+fn listener(hostname: &str) -> Listener {
+    Listener {
+        origin: ObjectRef::new("GatewayConfig", "d", "default"),
+        name: "http".into(),
+        order: 0,
+        port: 8080,
+        protocol: model::ListenerProtocol::Http,
+        hostname: host(hostname),
+        health: true,
+        access_log: true,
+        caps: Caps::default(),
+        request_header_ms: 10_000,
+        keep_alive_ms: 75_000,
+        drain_ms: 300_000,
+    }
+}
+
+fn host(text: &str) -> HostPattern {
+    HostPattern::parse(text).unwrap()
+}
+
+fn prefix(path: &str) -> Match {
+    Match {
+        path: PathMatch::prefix(path),
+        ..Match::any()
+    }
+}
+
+fn methods(list: &[&str]) -> Vec<Method> {
+    list.iter().map(|m| Method::parse(m).unwrap()).collect()
+}
+
+fn rule(matches: Vec<Match>, action: model::Action) -> model::Rule {
+    model::Rule {
+        name: String::new(),
+        matches,
+        precedence: 0,
+        action,
+        rewrite: Rewrite::default(),
+        request_headers: Default::default(),
+        response_headers: Default::default(),
+        timeouts: Timeouts::default(),
+        max_request_body: model::limits::REQUEST_BODY,
+        plugins: Vec::new(),
+    }
+}
+
+fn respond(body: &str) -> model::Action {
+    model::Action::Respond(DirectResponse {
+        status: 200,
+        content_type: String::new(),
+        body: body.into(),
+        headers: Vec::new(),
+    })
+}
+
+fn forward(upstreams: &[&str]) -> model::Action {
+    let backend = |key: &&str| Backend {
+        weight: 1,
+        target: Target::Upstream((*key).to_owned()),
+        request_headers: Default::default(),
+        response_headers: Default::default(),
+    };
+    model::Action::Forward(upstreams.iter().map(backend).collect())
+}
+
+fn route(name: &str, hosts: &[&str], rules: Vec<model::Rule>) -> Route {
+    Route {
+        origin: ObjectRef::new("Route", "n", name),
+        created: 0,
+        listeners: vec![LISTENER.to_owned()],
+        hosts: if hosts.is_empty() {
+            vec![HostPattern::Any]
+        } else {
+            hosts.iter().map(|h| host(h)).collect()
+        },
+        rules,
+    }
+}
+
+fn upstream(source: EndpointSource) -> model::Upstream {
+    model::Upstream {
+        origin: ObjectRef::new("Service", "n", "web"),
+        source,
+        balance: BalancePolicy::RoundRobin,
+        path_prefix: String::new(),
+        authority: None,
+        connect_ms: 0,
+        pool_size: 8,
+        pool_idle_ms: 1000,
+    }
+}
+
+fn shard(service: &str, endpoints: &[(&str, bool)]) -> EndpointShard {
+    let endpoint = |(addr, ready): &(&str, bool)| {
+        let addr: std::net::SocketAddr = addr.parse().unwrap();
+        model::Endpoint {
+            address: addr.ip(),
+            port: addr.port(),
+            ready: *ready,
+            serving: true,
+            terminating: !ready,
+        }
+    };
+    EndpointShard {
+        service: service.into(),
+        endpoints: endpoints.iter().map(endpoint).collect(),
+    }
+}
+
+/// A model of one listener and these Routes, keyed by their names.
+fn model(routes: Vec<Route>) -> Model {
+    let mut model = Model::default();
+    model.listeners.insert(LISTENER.into(), listener("*"));
+    model.routes = routes.into_iter().map(|r| (r.origin.key(), r)).collect();
+    model
+}
+
+fn compile(model: &Model) -> Arc<Table> {
+    Compiler::new().apply(Changes::of(model)).unwrap()
+}
+
+fn put<T>(key: &str, item: T) -> Vec<Change<T>> {
+    vec![Change {
+        key: key.into(),
+        item: Some(item),
+    }]
+}
+
+fn gone<T>(key: &str) -> Vec<Change<T>> {
+    vec![Change {
+        key: key.into(),
+        item: None,
+    }]
+}
+
+fn headers(lines: &[(&str, &str)]) -> Headers {
+    let mut headers = Headers::new();
+    for (name, value) in lines {
+        headers.push(name, value).unwrap();
+    }
+    headers
+}
+
+fn only(table: &Table) -> &ListenerTable {
+    table.listeners.get(LISTENER).unwrap()
+}
+
+/// What a request comes to: the body of the direct response, or the error.
+fn ask(table: &Table, method: &str, url: &str, lines: &[(&str, &str)]) -> String {
+    let headers = headers(lines);
+    let (host, target) = url.split_at(url.find('/').unwrap());
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let q = Query {
+        method,
+        host,
+        path,
+        query,
+        headers: &headers,
+    };
+    let found = only(table).find_silently(&q);
+    let mut trace = Trace::new(&q);
+    let traced = only(table).find(&q, &mut trace);
+    assert_eq!(
+        format!("{found:?}"),
+        format!("{traced:?}"),
+        "watching changes nothing"
+    );
+    match found {
+        Found::Rule(matched) => match matched.rule.action() {
+            Action::Respond(response) => response.body.clone(),
+            Action::Closed { code } => format!("closed {code}"),
+            Action::Forward(_) => "forward".into(),
+            Action::Redirect(_) => "redirect".into(),
+        },
+        Found::MethodNotAllowed { allow } => format!("405 {allow}"),
+        Found::NotFound => "404".into(),
+    }
+}

@@ -1,0 +1,101 @@
+//! A table as text, the same for equal tables however they came to be.
+
+use super::*;
+use crate::table::hosts::Entry;
+use model::Stage;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+pub(super) fn dump(table: &Table) -> String {
+    let mut out = String::new();
+    for (key, listener) in &table.listeners {
+        let lengths: Vec<_> = listener.wildcard_lengths.iter().collect();
+        let precedence = listener.precedence_hosts;
+        writeln!(
+            out,
+            "listener {key} {:?} wildcards={lengths:?} precedence={precedence}",
+            listener.listener
+        )
+        .unwrap();
+        let hosts: BTreeMap<_, _> = listener.hosts().map(|h| (h.pattern.clone(), h)).collect();
+        assert_eq!(hosts.len(), listener.hosts().count());
+        for host in hosts.values() {
+            writeln!(
+                out,
+                " host {} precedence={}",
+                host.pattern, host.has_precedence
+            )
+            .unwrap();
+            let sorted = |map: &hosts::Map<Box<[Entry]>>| -> BTreeMap<String, Vec<Entry>> {
+                map.iter()
+                    .map(|(path, list)| (path.to_string(), list.to_vec()))
+                    .collect()
+            };
+            for (path, list) in sorted(&host.exact) {
+                entries(&mut out, &format!("exact {path}"), &host.pattern, &list);
+            }
+            for (path, list) in sorted(&host.prefix) {
+                entries(&mut out, &format!("prefix {path}"), &host.pattern, &list);
+            }
+            entries(&mut out, "regex", &host.pattern, &host.regex);
+        }
+    }
+    out
+}
+
+fn entries(out: &mut String, kind: &str, host: &HostPattern, list: &[Entry]) {
+    for entry in list {
+        let rule = &entry.rule;
+        let m = &entry.matcher;
+        writeln!(out, "  {kind}: {} {:?}", entry.rank(host), entry.rank(host)).unwrap();
+        writeln!(
+            out,
+            "   {} {} {:?} {:?} {:?}",
+            rule.route(),
+            rule.label(),
+            m.path,
+            m.methods,
+            m.headers.len()
+        )
+        .unwrap();
+        let stages = [
+            Stage::PreRequest,
+            Stage::PostRequest,
+            Stage::PreResponse,
+            Stage::PostResponse,
+        ];
+        for stage in stages {
+            let names: Vec<_> = rule.chain().names(stage).collect();
+            write!(out, "   {names:?}").unwrap();
+        }
+        match rule.action() {
+            Action::Respond(r) => writeln!(out, "   respond {r:?}"),
+            Action::Redirect(r) => writeln!(out, "   redirect {r:?}"),
+            Action::Closed { code } => writeln!(out, "   closed {code}"),
+            Action::Forward(backends) => backends.iter().try_for_each(|b| {
+                write!(out, "   {} {}", b.weight, b.target)?;
+                match b.upstream {
+                    None => writeln!(out, " none"),
+                    Some(u) => {
+                        let set = u.endpoints();
+                        let all: Vec<_> = set
+                            .endpoints()
+                            .iter()
+                            .map(|e| (e.addr, e.weight, e.ready))
+                            .collect();
+                        let take: Vec<_> = set.candidates().iter().map(|e| e.addr).collect();
+                        writeln!(
+                            out,
+                            " {:?} {} {:?} {all:?} {take:?} {:?}",
+                            u.balance,
+                            u.path_prefix,
+                            u.authority,
+                            u.dns_names()
+                        )
+                    }
+                }
+            }),
+        }
+        .unwrap();
+    }
+}

@@ -1,0 +1,200 @@
+//! The explanation of a request, as text and as JSON.
+
+use super::*;
+use crate::table::explain::{Asked, explain};
+use model::{FailurePolicy, HeaderMatch, Plugin, PluginUse, StaticEndpoint, ValueMatch};
+
+fn shop() -> Arc<Table> {
+    let canary = Match {
+        headers: vec![HeaderMatch {
+            name: "x-env".into(),
+            value: ValueMatch::Exact("canary".into()),
+        }],
+        ..prefix("/api")
+    };
+    let mut api = rule(
+        vec![prefix("/api")],
+        forward(&["Upstream/n/web", "Upstream/n/missing"]),
+    );
+    api.name = "api".into();
+    api.rewrite.path = Some(model::PathRewrite::StripPrefix);
+    api.request_headers.set = vec![("x-via".into(), "shop".into())];
+    api.plugins = vec![PluginUse::Inline(Box::new(Plugin {
+        origin: ObjectRef::new("Route", "n", "shop"),
+        name: "check".into(),
+        kind: "RequestValidation".into(),
+        stage: None,
+        priority: 0,
+        parallel: false,
+        failure_policy: FailurePolicy::Fail,
+        run_on_local_reply: false,
+        settings: "{}".into(),
+    }))];
+    let redirect = model::Action::Redirect(model::Redirect {
+        scheme: Some("https".into()),
+        hostname: None,
+        port: None,
+        path: None,
+        status: 301,
+    });
+    let post = Match {
+        methods: methods(&["POST"]),
+        ..prefix("/form")
+    };
+    let mut model = model(vec![
+        route(
+            "shop",
+            &["shop.com"],
+            vec![
+                api,
+                rule(vec![canary], respond("canary")),
+                rule(vec![prefix("/old")], redirect),
+                rule(vec![post], respond("thanks")),
+            ],
+        ),
+        route("any", &[], vec![rule(vec![prefix("/api")], respond("any"))]),
+    ]);
+    let endpoints = vec![
+        StaticEndpoint {
+            host: "10.0.0.1".into(),
+            port: 80,
+            weight: 1,
+        },
+        StaticEndpoint {
+            host: "web.local".into(),
+            port: 80,
+            weight: 1,
+        },
+    ];
+    let mut web = upstream(EndpointSource::Static(endpoints));
+    web.path_prefix = "/v1".into();
+    model.upstreams.insert("Upstream/n/web".into(), web);
+    compile(&model)
+}
+
+fn explained(method: &str, path: &str) -> Explanation {
+    let headers = headers(&[("x-env", "prod")]);
+    let query = Query {
+        method,
+        host: "shop.com",
+        path,
+        query: Some("q=1"),
+        headers: &headers,
+    };
+    let asked = Asked {
+        query,
+        scheme: "http",
+        port: Some(8080),
+    };
+    explain(&shop(), LISTENER, &asked).unwrap()
+}
+
+#[test]
+fn a_forwarded_request() {
+    let e = explained("GET", "/api/items");
+    assert_eq!(
+        e.to_string(),
+        "\
+GET http://shop.com:8080/api/items?q=1 on listener d/default/http
+Route n/shop api, match 0
+  host  shop.com
+  path  PathPrefix /api
+  rank  precedence=0 host=exact path=prefix(4) method=no headers=0 query=0
+  PreRequest: check
+  request header x-via: set to \"shop\"
+forwards 1 of 2 to Upstream/n/web
+  as    /v1/items?q=1, host shop.com:8080
+  name  web.local:80
+  to    10.0.0.1:80 ready, weight 1
+forwards 1 of 2 to Upstream/n/missing
+  answers: 500 invalid_backend
+near misses:
+  Route n/shop rules[1], host shop.com, PathPrefix /api: header x-env is \"prod\", wants = \"canary\"
+    rank  precedence=0 host=exact path=prefix(4) method=no headers=1 query=0
+  Route n/any rules[0], host *, PathPrefix /api: matches, but ranks lower
+    rank  precedence=0 host=any path=prefix(4) method=no headers=0 query=0
+  Route n/shop rules[3], host shop.com, PathPrefix /form: path \"/api/items\" is not covered by PathPrefix /form
+    rank  precedence=0 host=exact path=prefix(5) method=yes headers=0 query=0
+  Route n/shop rules[2], host shop.com, PathPrefix /old: path \"/api/items\" is not covered by PathPrefix /old
+    rank  precedence=0 host=exact path=prefix(4) method=no headers=0 query=0
+"
+    );
+    let json = serde_json::to_value(&e).unwrap();
+    assert_eq!(
+        json["outcome"]["forward"][0]["requestTarget"],
+        "/v1/items?q=1"
+    );
+    assert_eq!(json["nearMisses"][0]["route"], "n/shop");
+    assert_eq!(json["rule"]["plugins"][0]["stage"], "PreRequest");
+}
+
+#[test]
+fn a_redirect_and_refusals() {
+    let json = serde_json::to_value(explained("GET", "/old/x")).unwrap();
+    assert_eq!(
+        json["outcome"]["redirect"]["location"],
+        "https://shop.com/old/x?q=1"
+    );
+    let refused = explained("GET", "/form").to_string();
+    assert!(
+        refused.contains("no rule takes it\nanswers: 405 method_not_allowed, Allow: POST\n"),
+        "{refused}"
+    );
+    assert!(refused.contains("method is GET, wants POST"), "{refused}");
+    assert!(
+        explained("GET", "/none")
+            .to_string()
+            .contains("answers: 404 route_not_found")
+    );
+    let headers = Headers::new();
+    let asked = Asked {
+        query: Query {
+            method: "GET",
+            host: "",
+            path: "/",
+            query: None,
+            headers: &headers,
+        },
+        scheme: "http",
+        port: None,
+    };
+    assert!(explain(&shop(), "nope", &asked).is_none());
+}
+
+#[test]
+fn explaining_takes_no_turn() {
+    let table = shop();
+    let backend = || {
+        let headers = Headers::new();
+        let q = Query {
+            method: "GET",
+            host: "shop.com",
+            path: "/api",
+            query: None,
+            headers: &headers,
+        };
+        let asked = Asked {
+            query: q,
+            scheme: "http",
+            port: None,
+        };
+        explain(&table, LISTENER, &asked).unwrap();
+        let Found::Rule(matched) = only(&table).find_silently(&q) else {
+            panic!("it matches")
+        };
+        let Action::Forward(backends) = matched.rule.action() else {
+            panic!("it forwards")
+        };
+        backends.next().unwrap().target.to_owned()
+    };
+    let taken: Vec<_> = (0..4).map(|_| backend()).collect();
+    assert_eq!(
+        taken,
+        [
+            "Upstream/n/web",
+            "Upstream/n/missing",
+            "Upstream/n/web",
+            "Upstream/n/missing"
+        ]
+    );
+}

@@ -1,0 +1,252 @@
+//! The matcher against the definition: all rules in one list, sorted by rank, tried one after the other.
+
+use super::*;
+use model::{HeaderMatch, QueryMatch, Rank, ValueMatch};
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use std::collections::BTreeSet;
+
+pub(super) fn value() -> impl Strategy<Value = ValueMatch> {
+    prop_oneof![
+        select(vec!["1", "2"]).prop_map(|v| ValueMatch::Exact(v.into())),
+        select(vec!["", "1"]).prop_map(|v| ValueMatch::Prefix(v.into())),
+        select(vec!["[12]", "1|12"]).prop_map(|v| ValueMatch::Regex(v.into())),
+        Just(ValueMatch::Present),
+        Just(ValueMatch::Absent),
+    ]
+}
+
+fn path() -> impl Strategy<Value = PathMatch> {
+    prop_oneof![
+        3 => select(vec!["/", "/a", "/a/", "/a/b", "/ab", "/b"]).prop_map(PathMatch::prefix),
+        2 => select(vec!["/", "/a", "/a/", "/a/b"]).prop_map(|p| PathMatch::Exact(p.into())),
+        1 => select(vec!["/a.*", "/[ab]", ".*", "/a|/a/b", "/a/."]).prop_map(|p| PathMatch::Regex(p.into())),
+    ]
+}
+
+pub(super) fn one_match() -> impl Strategy<Value = Match> {
+    let names = || subsequence(vec!["h", "i"], 0..=2);
+    let values = || prop::collection::vec(value(), 2);
+    let sometimes = |list: Vec<&'static str>| prop_oneof![2 => Just(Vec::new()), 1 => subsequence(list.clone(), 1..=list.len())];
+    (
+        path(),
+        sometimes(vec!["GET", "POST", "PUT"]),
+        names(),
+        names(),
+        values(),
+        values(),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(path, list, headers, query, header_values, query_values, plain)| {
+                if plain {
+                    return Match {
+                        path,
+                        methods: methods(&list),
+                        ..Match::any()
+                    };
+                }
+                let header = |(name, value): (&str, ValueMatch)| HeaderMatch {
+                    name: name.into(),
+                    value,
+                };
+                let parameter = |(name, value): (&str, ValueMatch)| QueryMatch {
+                    name: name.into(),
+                    value,
+                };
+                Match {
+                    path,
+                    methods: methods(&list),
+                    headers: headers.into_iter().zip(header_values).map(header).collect(),
+                    query: query.into_iter().zip(query_values).map(parameter).collect(),
+                }
+            },
+        )
+}
+
+pub(super) fn hosts() -> impl Strategy<Value = Vec<HostPattern>> {
+    let all = vec!["*", "*.a", "*.b.a", "x.a", "y.b.a", "b.a"];
+    subsequence(all, 1..=2).prop_map(|list| list.into_iter().map(host).collect())
+}
+
+pub(super) fn precedence() -> impl Strategy<Value = i32> {
+    prop_oneof![8 => Just(0), 1 => Just(1), 1 => Just(-1)]
+}
+
+fn one_route() -> impl Strategy<Value = Route> {
+    let rules = prop::collection::vec(
+        (prop::collection::vec(one_match(), 1..3), precedence()),
+        1..3,
+    );
+    (hosts(), rules, 0_i64..3).prop_map(|(hosts, rules, created)| Route {
+        created,
+        hosts,
+        rules: rules
+            .into_iter()
+            .map(|(matches, precedence)| model::Rule {
+                precedence,
+                ..rule(matches, respond(""))
+            })
+            .collect(),
+        ..route("", &[], Vec::new())
+    })
+}
+
+#[derive(Debug, Clone)]
+struct Request {
+    method: &'static str,
+    host: &'static str,
+    path: &'static str,
+    query: Option<String>,
+    headers: Headers,
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let lines = || {
+        subsequence(
+            vec![("h", "1"), ("h", "2"), ("h", "12"), ("i", ""), ("i", "1")],
+            0..4,
+        )
+    };
+    (
+        select(vec!["GET", "POST", "PUT", "HEAD"]),
+        select(vec!["x.a", "y.b.a", "z.b.a", "b.a", "a", "c", ""]),
+        select(vec![
+            "/", "/a", "/a/", "/a/b", "/a/bc", "/ab", "/b", "/b/x", "*", "",
+        ]),
+        lines(),
+        lines(),
+    )
+        .prop_map(|(method, host, path, lines, query)| {
+            let pairs: Vec<String> = query.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            Request {
+                method,
+                host,
+                path,
+                query: (!pairs.is_empty()).then(|| pairs.join("&")),
+                headers: headers(&lines),
+            }
+        })
+}
+
+fn takes(wants: &ValueMatch, values: &[&str]) -> bool {
+    match wants {
+        ValueMatch::Absent => values.is_empty(),
+        ValueMatch::Present => !values.is_empty(),
+        ValueMatch::Exact(v) => values.contains(&v.as_str()),
+        ValueMatch::Prefix(v) => values.iter().any(|x| x.starts_with(v)),
+        ValueMatch::Regex(v) => values.iter().any(|x| whole(v, x)),
+    }
+}
+
+fn whole(pattern: &str, text: &str) -> bool {
+    regex::Regex::new(&format!("^(?:{pattern})$"))
+        .unwrap()
+        .is_match(text)
+}
+
+/// Whether all but the method holds.
+fn fits(m: &Match, r: &Request) -> bool {
+    let path = match &m.path {
+        PathMatch::Exact(p) => p == r.path,
+        PathMatch::Prefix(p) => PathMatch::prefix_covers(p, r.path),
+        PathMatch::Regex(p) => whole(p, r.path),
+    };
+    let line = |name: &str| -> Vec<String> {
+        r.headers
+            .get_all(name)
+            .map(|v| String::from_utf8(v.to_vec()).unwrap())
+            .collect()
+    };
+    let first = |name: &str| {
+        r.query
+            .as_deref()
+            .and_then(|q| model::query::first(q, name))
+    };
+    path && m.headers.iter().all(|h| {
+        takes(
+            &h.value,
+            &line(&h.name).iter().map(String::as_str).collect::<Vec<_>>(),
+        )
+    }) && m.query.iter().all(|p| {
+        takes(
+            &p.value,
+            &first(&p.name).iter().map(|v| &**v).collect::<Vec<_>>(),
+        )
+    })
+}
+
+/// What the table has to say, in words.
+fn expected(model: &Model, r: &Request) -> String {
+    let listener = &model.listeners[LISTENER];
+    let mut ranked = Vec::new();
+    for (key, route) in &model.routes {
+        let effective: BTreeSet<_> = route
+            .hosts
+            .iter()
+            .filter_map(|h| h.intersect(&listener.hostname))
+            .collect();
+        for host in effective.iter().filter(|h| h.covers(r.host)) {
+            for (i, rule) in (0..).zip(&route.rules) {
+                for (j, m) in (0..).zip(&rule.matches) {
+                    ranked.push((
+                        Rank::new(rule.precedence, host, m, route.created, key, i, j),
+                        m,
+                    ));
+                }
+            }
+        }
+    }
+    ranked.sort_by(|a, b| b.0.cmp(&a.0));
+    let mut allow = BTreeSet::new();
+    for (rank, m) in ranked
+        .iter()
+        .filter(|(_, m)| listener.hostname.covers(r.host) && fits(m, r))
+    {
+        if m.methods.is_empty() || m.methods.iter().any(|m| m.as_str() == r.method) {
+            return format!("{} {} {} {rank}", rank.route.0, rank.rule.0, rank.matched.0);
+        }
+        allow.extend(m.methods.iter().map(Method::as_str));
+    }
+    if allow.is_empty() {
+        return "404".into();
+    }
+    format!("405 {}", allow.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+fn found(found: &Found<'_>) -> String {
+    match found {
+        Found::Rule(m) => format!(
+            "{} {} {} {}",
+            m.rule.spec.route.key,
+            m.rule.spec.index,
+            m.matcher.index,
+            m.rank()
+        ),
+        Found::MethodNotAllowed { allow } => format!("405 {allow}"),
+        Found::NotFound => "404".into(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn equals_the_list_of_all_rules(
+        routes in prop::collection::vec(one_route(), 0..7),
+        hostname in select(vec!["*", "*", "*.a", "b.a"]),
+        requests in prop::collection::vec(request(), 20),
+    ) {
+        let mut model = model(Vec::new());
+        model.listeners.insert(LISTENER.into(), listener(hostname));
+        model.routes = (0..).zip(routes).map(|(i, r): (u32, _)| (format!("n/{i}"), r)).collect();
+        let table = compile(&model);
+        for r in &requests {
+            let q = Query { method: r.method, host: r.host, path: r.path, query: r.query.as_deref(), headers: &r.headers };
+            let mut trace = Trace::new(&q);
+            let expected = expected(&model, r);
+            prop_assert_eq!(found(&only(&table).find_silently(&q)), expected.clone(), "{:?}", r);
+            prop_assert_eq!(found(&only(&table).find(&q, &mut trace)), expected, "traced {:?}", r);
+        }
+    }
+}
