@@ -41,7 +41,11 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     if admin.current.is_ready() {
         Json(json!({"status": "ready"})).into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready"}))).into_response()
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({"status": "not ready"})),
+        )
+            .into_response()
     }
 }
 
@@ -49,7 +53,10 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     if let Some(age) = admin.current.age_seconds() {
         admin.metrics.config_age.set(age as f64);
     }
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    let kind = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
     (kind, admin.metrics.text()).into_response()
 }
 
@@ -57,7 +64,8 @@ async fn status(State(admin): State<Admin>) -> Response {
     match &admin.statuses {
         Some(statuses) => Json(json!({"status": statuses()})).into_response(),
         None => {
-            let why = json!({"error": "not_found", "message": "the statuses are in the API server"});
+            let why =
+                json!({"error": "not_found", "message": "the statuses are in the API server"});
             (StatusCode::NOT_FOUND, Json(why)).into_response()
         }
     }

@@ -22,8 +22,6 @@ pub struct Config {
     /// Worker threads; 0: one for each core.
     pub threads: usize,
     pub binds: Binds,
-    /// `None`: no admin port.
-    pub admin: Option<SocketAddr>,
 }
 
 /// A running data plane.
@@ -61,8 +59,18 @@ impl DataPlane {
         let workers = Arc::new(workers);
         runtime.spawn(gauge(Arc::clone(&metrics), workers.counters(), pools));
         let listeners = Listeners::new(Arc::clone(&workers), runtime.clone(), config.binds);
-        let applier = Applier::new(Arc::clone(&current), listeners, runtime, Arc::clone(&metrics));
-        let plane = Self { workers, current, access_log, metrics };
+        let applier = Applier::new(
+            Arc::clone(&current),
+            listeners,
+            runtime,
+            Arc::clone(&metrics),
+        );
+        let plane = Self {
+            workers,
+            current,
+            access_log,
+            metrics,
+        };
         Ok((plane, applier))
     }
 
@@ -70,7 +78,11 @@ impl DataPlane {
     ///
     /// # Errors
     /// The address cannot be bound.
-    pub async fn admin(&self, address: SocketAddr, statuses: Option<Statuses>) -> io::Result<SocketAddr> {
+    pub async fn admin(
+        &self,
+        address: SocketAddr,
+        statuses: Option<Statuses>,
+    ) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let admin = Admin {
@@ -94,7 +106,11 @@ impl DataPlane {
         tokio::time::sleep(settle).await;
         let cut = self.workers.drain(drain).await;
         if cut > 0 {
-            tracing::warn!(event = "drain_deadline", connections = cut, "connections were cut at the drain deadline");
+            tracing::warn!(
+                event = "drain_deadline",
+                connections = cut,
+                "connections were cut at the drain deadline"
+            );
         }
         self.access_log.flush();
     }
@@ -145,9 +161,12 @@ async fn gauge(
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     loop {
         ticks.tick().await;
-        metrics.connections.set(signed(listen.open.load(Relaxed) as u64));
+        metrics
+            .connections
+            .set(signed(listen.open.load(Relaxed) as u64));
         metrics.upstream_idle.set(signed(pools.idle.load(Relaxed)));
-        let catch_up = |counter: &prometheus::core::GenericCounter<prometheus::core::AtomicU64>, total: u64| {
+        let catch_up = |counter: &prometheus::core::GenericCounter<prometheus::core::AtomicU64>,
+                        total: u64| {
             counter.inc_by(total.saturating_sub(counter.get()));
         };
         catch_up(&metrics.connections_total, listen.accepted.load(Relaxed));

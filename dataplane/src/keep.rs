@@ -49,7 +49,12 @@ impl Keep {
         }
         let (chunks, good) = read(&bytes);
         let file = options().append(true).open(directory.join(FILE))?;
-        let mut keep = Self { directory, file, size: good, base: good };
+        let mut keep = Self {
+            directory,
+            file,
+            size: good,
+            base: good,
+        };
         if good == 0 {
             keep.replace(&[])?;
         } else {
@@ -83,7 +88,10 @@ impl Keep {
         let mut bytes = Vec::new();
         File::open(self.directory.join(FILE))?.read_to_end(&mut bytes)?;
         let (chunks, _) = read(&bytes);
-        let digest = chunks.last().map(|c| c.result_digest.clone()).unwrap_or_default();
+        let digest = chunks
+            .last()
+            .map(|c| c.result_digest.clone())
+            .unwrap_or_default();
         let mut live: BTreeMap<(u32, String), Resource> = BTreeMap::new();
         for chunk in chunks {
             for r in chunk.upsert {
@@ -175,13 +183,23 @@ mod tests {
     use snapshot::{Kind, Replica, Store};
 
     /// A store, and what the log must lead to.
-    fn step(store: &mut Store, keep: &mut Keep, held: &mut Option<Cursor>, key: &str, body: Option<&str>) {
+    fn step(
+        store: &mut Store,
+        keep: &mut Keep,
+        held: &mut Option<Cursor>,
+        key: &str,
+        body: Option<&str>,
+    ) {
         let wire = body.map(|b| snapshot::pb::Plugin {
             origin: Some(snapshot::pb::ObjectRef::default()),
             settings: b.to_owned(),
             ..Default::default()
         });
-        store.update([(Kind::Plugin, key.to_owned(), wire.map(|w| w.encode_to_vec()))]);
+        store.update([(
+            Kind::Plugin,
+            key.to_owned(),
+            wire.map(|w| w.encode_to_vec()),
+        )]);
         let transaction = store.since(*held).unwrap();
         *held = Some(transaction.result);
         keep.append(&transaction.into_chunks(1, 0)).unwrap();
@@ -225,11 +243,18 @@ mod tests {
         let longer = std::fs::read(dir.path().join(FILE)).unwrap();
         let mut flipped = longer.clone();
         *flipped.last_mut().unwrap() ^= 1;
-        for damaged in [&longer[..longer.len() - 1], &longer[..whole.len() + 3], &flipped] {
+        for damaged in [
+            &longer[..longer.len() - 1],
+            &longer[..whole.len() + 3],
+            &flipped,
+        ] {
             std::fs::write(dir.path().join(FILE), damaged).unwrap();
             let (_, chunks) = Keep::open(dir.path()).unwrap();
             assert_eq!(replay(chunks).digest(), good);
-            assert_eq!(std::fs::metadata(dir.path().join(FILE)).unwrap().len(), whole.len() as u64);
+            assert_eq!(
+                std::fs::metadata(dir.path().join(FILE)).unwrap().len(),
+                whole.len() as u64
+            );
         }
         std::fs::write(dir.path().join(FILE), b"something else").unwrap();
         let (_, chunks) = Keep::open(dir.path()).unwrap();

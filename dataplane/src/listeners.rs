@@ -39,7 +39,12 @@ enum Wanted {
 
 impl Listeners {
     pub fn new(workers: Arc<Workers>, runtime: Handle, binds: Binds) -> Self {
-        Self { workers, runtime, binds, open: BTreeMap::new() }
+        Self {
+            workers,
+            runtime,
+            binds,
+            open: BTreeMap::new(),
+        }
     }
 
     /// Opens what the table has and this has not, closes what it no longer has, and tries again what could not be
@@ -53,7 +58,11 @@ impl Listeners {
             .map(|(key, _)| key.clone())
             .collect();
         for key in stale {
-            if let Some(Open { result: Ok(address), .. }) = self.open.remove(&key) {
+            if let Some(Open {
+                result: Ok(address),
+                ..
+            }) = self.open.remove(&key)
+            {
                 self.runtime.block_on(self.workers.close(&key));
                 tracing::info!(event = "closed", listener = key, address = %address, "listener closed");
             }
@@ -68,7 +77,12 @@ impl Listeners {
                     tracing::info!(event = "listening", listener = key, address = %address, "listener open");
                 }
                 Err(error) => {
-                    tracing::error!(event = "bind_failed", listener = key, error, "listener cannot be opened");
+                    tracing::error!(
+                        event = "bind_failed",
+                        listener = key,
+                        error,
+                        "listener cannot be opened"
+                    );
                 }
             }
             self.open.insert(key, Open { wanted, result });
@@ -85,7 +99,11 @@ impl Listeners {
         let state = |(key, open): (&String, &Open)| ListenerState {
             key: key.clone(),
             bound: open.result.is_ok(),
-            address: open.result.as_ref().map(ToString::to_string).unwrap_or_default(),
+            address: open
+                .result
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             error: open.result.as_ref().err().cloned().unwrap_or_default(),
         };
         self.open.iter().map(state).collect()
@@ -93,7 +111,8 @@ impl Listeners {
 
     fn wanted(&self, table: &Table) -> BTreeMap<String, Wanted> {
         let listeners = table.listeners.iter();
-        let listeners: Vec<(&str, &Listener)> = listeners.map(|(key, l)| (&**key, &*l.listener)).collect();
+        let listeners: Vec<(&str, &Listener)> =
+            listeners.map(|(key, l)| (&**key, &*l.listener)).collect();
         let first_http = listeners
             .iter()
             .filter(|(_, l)| l.protocol == ListenerProtocol::Http)

@@ -45,7 +45,10 @@ impl Resolver {
     /// Begins with the names of an upstream that has come or changed.
     pub(crate) fn follow(&self, upstream: &Upstream) {
         for name in upstream.dns_names() {
-            let job = Job { upstream: upstream.key.to_string(), name: name.host.into() };
+            let job = Job {
+                upstream: upstream.key.to_string(),
+                name: name.host.into(),
+            };
             if !self.running.lock().insert(job.clone()) {
                 continue;
             }
@@ -66,7 +69,11 @@ async fn serve(mut jobs: mpsc::Receiver<Job>, registry: Arc<Registry>, running: 
         }
     };
     while let Some(job) = jobs.recv().await {
-        let (resolver, registry, running) = (resolver.clone(), Arc::clone(&registry), Arc::clone(&running));
+        let (resolver, registry, running) = (
+            resolver.clone(),
+            Arc::clone(&registry),
+            Arc::clone(&running),
+        );
         tokio::spawn(async move {
             keep_resolved(&job, &resolver, &registry).await;
             running.lock().remove(&job);
@@ -88,7 +95,13 @@ async fn keep_resolved(job: &Job, resolver: &TokioResolver, registry: &Registry)
             }
             Err(error) => {
                 let name = &job.name;
-                tracing::warn!(event = "dns_failed", name, error, stale = known, "a name was not resolved");
+                tracing::warn!(
+                    event = "dns_failed",
+                    name,
+                    error,
+                    stale = known,
+                    "a name was not resolved"
+                );
             }
         }
         tokio::time::sleep(if known { REFRESH } else { RETRY }).await;

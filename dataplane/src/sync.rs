@@ -100,14 +100,22 @@ impl Applier {
         let count = chunks.len();
         for chunk in chunks {
             if let Reply::Nack(_) | Reply::Resync(_) = self.receive(chunk) {
-                tracing::warn!(event = "last_good_unusable", "the last-good copy does not apply to this build");
+                tracing::warn!(
+                    event = "last_good_unusable",
+                    "the last-good copy does not apply to this build"
+                );
                 break;
             }
         }
         if count > 0 {
             let revision = self.replica.digest().to_string();
             let resources = self.replica.len();
-            tracing::info!(event = "last_good", revision, resources, "serving the last-good copy");
+            tracing::info!(
+                event = "last_good",
+                revision,
+                resources,
+                "serving the last-good copy"
+            );
         }
         self.keep = Some(keep);
     }
@@ -117,14 +125,20 @@ impl Applier {
             return Ok(None);
         };
         let transaction = staged.transaction;
-        let table = self.compiler.apply(staged.changes.clone()).map_err(|rejected| {
-            let rejected = rejected.into_iter().map(|r| Rejection {
-                kind: r.kind as u32,
-                key: r.key,
-                reason: r.reason,
-            });
-            ApplyError::Rejected { transaction, rejected: rejected.collect() }
-        })?;
+        let table = self
+            .compiler
+            .apply(staged.changes.clone())
+            .map_err(|rejected| {
+                let rejected = rejected.into_iter().map(|r| Rejection {
+                    kind: r.kind as u32,
+                    key: r.key,
+                    reason: r.reason,
+                });
+                ApplyError::Rejected {
+                    transaction,
+                    rejected: rejected.collect(),
+                }
+            })?;
         let registry = self.compiler.registry();
         for change in &staged.changes.upstreams {
             if let Some(upstream) = registry.get(&change.key) {
@@ -143,7 +157,9 @@ impl Applier {
         }
         let applied = self.replica.commit(staged);
         self.note_revision(applied.digest);
-        self.current.ready.store(self.listeners.are_bound(), Ordering::Release);
+        self.current
+            .ready
+            .store(self.listeners.are_bound(), Ordering::Release);
         self.metrics.transactions_ack.inc();
         tracing::debug!(
             event = "applied",
@@ -178,15 +194,32 @@ impl Apply for Applier {
             Ok(Some(ack)) => Reply::Ack(ack),
             Err(ApplyError::Resync(why)) => {
                 self.metrics.transactions_resync.inc();
-                tracing::warn!(event = "resync", why, "configuration out of step, asking for all of it");
+                tracing::warn!(
+                    event = "resync",
+                    why,
+                    "configuration out of step, asking for all of it"
+                );
                 Reply::Resync(Resync { why })
             }
-            Err(ApplyError::Rejected { transaction, rejected }) => {
+            Err(ApplyError::Rejected {
+                transaction,
+                rejected,
+            }) => {
                 self.metrics.transactions_nack.inc();
                 for r in &rejected {
-                    tracing::error!(event = "rejected", kind = r.kind, key = r.key, reason = r.reason, "resource refused");
+                    tracing::error!(
+                        event = "rejected",
+                        kind = r.kind,
+                        key = r.key,
+                        reason = r.reason,
+                        "resource refused"
+                    );
                 }
-                Reply::Nack(Nack { transaction, rejected, message: String::new() })
+                Reply::Nack(Nack {
+                    transaction,
+                    rejected,
+                    message: String::new(),
+                })
             }
         }
     }
@@ -196,10 +229,14 @@ impl Apply for Applier {
     }
 
     fn note_contact(&mut self) {
-        self.current.contact.store(unix_seconds(), Ordering::Relaxed);
+        self.current
+            .contact
+            .store(unix_seconds(), Ordering::Relaxed);
     }
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
 }

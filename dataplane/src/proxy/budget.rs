@@ -18,7 +18,11 @@ impl RetryBudget {
         let allowed = PER_SECOND.max(requests_in_flight * PERCENT / 100);
         let second = second & 0xffff_ffff;
         let spend = |state: u64| {
-            let spent = if state >> 32 == second { state & 0xffff_ffff } else { 0 };
+            let spent = if state >> 32 == second {
+                state & 0xffff_ffff
+            } else {
+                0
+            };
             (spent < allowed).then_some(second << 32 | (spent + 1))
         };
         self.state

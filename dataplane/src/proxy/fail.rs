@@ -62,7 +62,9 @@ impl Failure {
             Fault::Up(UpFault::Tls) => UPSTREAM_TLS_ERROR,
             Fault::Up(UpFault::Reset { .. }) => UPSTREAM_RESET,
             Fault::Up(UpFault::Protocol(_)) => UPSTREAM_PROTOCOL_ERROR,
-            Fault::Up(UpFault::ConnectTimeout | UpFault::Timeout) | Fault::Total => UPSTREAM_TIMEOUT,
+            Fault::Up(UpFault::ConnectTimeout | UpFault::Timeout) | Fault::Total => {
+                UPSTREAM_TIMEOUT
+            }
             Fault::Aborted => PLUGIN_ERROR,
             Fault::Length => INTERNAL_ERROR,
         })
@@ -92,7 +94,10 @@ impl Failure {
 
 impl From<Reject> for Failure {
     fn from(r: Reject) -> Self {
-        Self { status: r.status, code: r.code }
+        Self {
+            status: r.status,
+            code: r.code,
+        }
     }
 }
 
@@ -107,7 +112,10 @@ mod tests {
             let body = failure.answer(None, &mut head);
             assert_eq!(body, format!("{{\"error\":\"{}\"}}", failure.code));
             assert_eq!(head.status, failure.status);
-            assert_eq!(head.headers.get("content-type"), Some(&b"application/json"[..]));
+            assert_eq!(
+                head.headers.get("content-type"),
+                Some(&b"application/json"[..])
+            );
             assert_eq!(head.headers.contains("retry-after"), failure.status == 503);
         }
         let body = CONTENT_FILTER.answer(Some("say \"no\""), &mut head);

@@ -79,7 +79,8 @@ impl Proxy {
             let fault = match up {
                 Err(fault) => Fault::Up(fault),
                 Ok(up) => {
-                    let result = self.exchange(down, up, &request, &backend, answer, &timeouts, summary);
+                    let result =
+                        self.exchange(down, up, &request, &backend, answer, &timeouts, summary);
                     match result.await {
                         Ok(end) => {
                             self.shared.metrics.attempt(Attempt::Ok);
@@ -114,9 +115,15 @@ impl Proxy {
         backend: &Backend<'_>,
         upstream: &Upstream,
     ) -> Result<(), model::headers::InvalidHeader> {
-        let Request { head, rule, prefix_len, .. } = request;
+        let Request {
+            head,
+            rule,
+            prefix_len,
+            ..
+        } = request;
         let mut room = self.scratch.take();
-        if let Some(path) = rule.target(head.target.path(), None, *prefix_len, upstream, &mut room) {
+        if let Some(path) = rule.target(head.target.path(), None, *prefix_len, upstream, &mut room)
+        {
             head.target.set_path(path);
         }
         self.scratch.replace(room);
@@ -139,18 +146,27 @@ impl Proxy {
         fresh: bool,
         limit: Duration,
     ) -> Result<H1Up<TcpStream>, UpFault> {
-        let key = PoolKey { address: picked.addr, tls: 0 };
+        let key = PoolKey {
+            address: picked.addr,
+            tls: 0,
+        };
         if !fresh && let Some(up) = self.pool.take(key) {
             return Ok(up);
         }
         let begun = Instant::now();
         let up = self.pool.connect(key, limit, down.timer()).await?;
-        self.shared.metrics.connect_seconds.observe(begun.elapsed().as_secs_f64());
+        self.shared
+            .metrics
+            .connect_seconds
+            .observe(begun.elapsed().as_secs_f64());
         Ok(up)
     }
 
     /// One attempt on an open connection.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one exchange, each of another owner")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the parts of one exchange, each of another owner"
+    )]
     async fn exchange<D: Down>(
         &self,
         down: &mut D,
@@ -161,7 +177,13 @@ impl Proxy {
         timeouts: &Timeouts,
         summary: &mut Summary,
     ) -> Result<End, (Fault, Option<Why>)> {
-        let Request { head, body, client, rule, .. } = request;
+        let Request {
+            head,
+            body,
+            client,
+            rule,
+            ..
+        } = request;
         let collect = rule.chain().buffers(Side::Response);
         let mut tap = Tap::new(rule, *backend, head, *client, collect.is_some());
         let progress = &mut summary.progress;
@@ -188,8 +210,19 @@ impl Proxy {
     }
 
     /// `pre_response` on a whole answer, which is sent if it passes.
-    async fn judge<D: Down>(&self, down: &mut D, request: &Request<'_>, collected: Collected) -> End {
-        let Collected { head: Some(mut head), body, trailers, .. } = collected else {
+    async fn judge<D: Down>(
+        &self,
+        down: &mut D,
+        request: &Request<'_>,
+        collected: Collected,
+    ) -> End {
+        let Collected {
+            head: Some(mut head),
+            body,
+            trailers,
+            ..
+        } = collected
+        else {
             return instead(fail::INTERNAL_ERROR);
         };
         let body = body.freeze();
@@ -210,7 +243,9 @@ impl Proxy {
             head.framing = Framing::Length(body.len() as u64);
         }
         down.send_head(&head);
-        let sent = down.send_body(body).and_then(|()| down.send_end(trailers.as_ref()));
+        let sent = down
+            .send_body(body)
+            .and_then(|()| down.send_end(trailers.as_ref()));
         match (sent, down.flush().await) {
             (Ok(()), Ok(())) => End::Done,
             (Err(_), _) => End::Cut(fail::INTERNAL_ERROR),
@@ -282,7 +317,10 @@ fn timeouts(rule: &Rule, upstream: &Upstream) -> Timeouts {
         (0, own) => ms(own),
         (rule, _) => ms(rule),
     };
-    let total = [t.request_ms, t.backend_request_ms].into_iter().filter(|v| *v > 0).min();
+    let total = [t.request_ms, t.backend_request_ms]
+        .into_iter()
+        .filter(|v| *v > 0)
+        .min();
     Timeouts {
         connect,
         first_byte: ms(t.first_byte_ms),

@@ -39,7 +39,10 @@ impl<'a, D: Down> Held<'a, D> {
         Self {
             down,
             request: body.map(|body| Replay { body, given: false }),
-            answer: collect.map(|limit| Collected { limit, ..Collected::default() }),
+            answer: collect.map(|limit| Collected {
+                limit,
+                ..Collected::default()
+            }),
         }
     }
 

@@ -9,8 +9,8 @@ mod held;
 mod tap;
 
 use crate::engine::{
-    ConnInfo, Down, DownExt, DownFault, Exchange, Framing, Outcome, Pool, RequestHead, ResponseHead,
-    Service, Version,
+    ConnInfo, Down, DownExt, DownFault, Exchange, Framing, Outcome, Pool, RequestHead,
+    ResponseHead, Service, Version,
 };
 use crate::h1::Reject;
 use crate::sync::Current;
@@ -44,7 +44,11 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(current: Arc<Current>, metrics: Arc<Metrics>, access_log: Option<AccessLog>) -> Self {
+    pub fn new(
+        current: Arc<Current>,
+        metrics: Arc<Metrics>,
+        access_log: Option<AccessLog>,
+    ) -> Self {
         Self {
             current,
             metrics,
@@ -88,7 +92,9 @@ impl Proxy {
     ) -> Outcome {
         let client = client_of(x.conn);
         let Some(listener) = listener else {
-            return self.fail(x, None, fail::ROUTE_NOT_FOUND, None, summary).await;
+            return self
+                .fail(x, None, fail::ROUTE_NOT_FOUND, None, summary)
+                .await;
         };
         if listener.listener.health && x.request.path() == "/healthz" {
             return health(x, summary).await;
@@ -102,7 +108,11 @@ impl Proxy {
         };
         let (rule, prefix_len) = match listener.find_silently(&query) {
             Found::Rule(matched) => (Arc::clone(matched.rule), matched.prefix_len),
-            Found::NotFound => return self.fail(x, None, fail::ROUTE_NOT_FOUND, None, summary).await,
+            Found::NotFound => {
+                return self
+                    .fail(x, None, fail::ROUTE_NOT_FOUND, None, summary)
+                    .await;
+            }
             Found::MethodNotAllowed { allow } => return self.not_allowed(x, &allow, summary).await,
         };
         let rule = &**found.insert(rule);
@@ -113,8 +123,16 @@ impl Proxy {
         };
         match rule.action() {
             Action::Forward(backends) => {
-                let request = Request { head: x.request, body, client, rule, prefix_len };
-                let end = self.forward(x.down, request, backends, x.answer, summary).await;
+                let request = Request {
+                    head: x.request,
+                    body,
+                    client,
+                    rule,
+                    prefix_len,
+                };
+                let end = self
+                    .forward(x.down, request, backends, x.answer, summary)
+                    .await;
                 match end {
                     End::Done => {
                         summary.status = x.down.answered().unwrap_or(0);
@@ -129,7 +147,9 @@ impl Proxy {
                     End::Instead(why) => self.instead(x, Some(rule), why, summary).await,
                 }
             }
-            Action::Redirect(redirect) => self.redirect(x, rule, redirect, prefix_len, summary).await,
+            Action::Redirect(redirect) => {
+                self.redirect(x, rule, redirect, prefix_len, summary).await
+            }
             Action::Respond(direct) => self.direct(x, rule, direct, summary).await,
             Action::Closed { code } => {
                 let failure = Failure::by_code(code);
@@ -157,7 +177,11 @@ impl Proxy {
             body = Some(read_whole(x.down, x.request, max).await?);
         }
         if !chain.is_empty(Stage::PreRequest) {
-            let mut stage = RequestStage { request: x.request, client, body: body.as_ref() };
+            let mut stage = RequestStage {
+                request: x.request,
+                client,
+                body: body.as_ref(),
+            };
             verdict(chain.run(Stage::PreRequest, &mut stage, false).await).map_err(Stop::Answer)?;
         }
         if chain.streams(Side::Request) && x.request.framing != Framing::Empty {
@@ -196,7 +220,10 @@ impl Proxy {
                 reply.body.clone()
             }
             Some((code, message)) => {
-                let failure = Failure { status: reply.status, code };
+                let failure = Failure {
+                    status: reply.status,
+                    code,
+                };
                 summary.failure = Some(failure);
                 failure.answer(message.as_deref(), x.answer)
             }
@@ -253,8 +280,14 @@ impl Proxy {
         let mut location = String::new();
         redirect.location(&from, prefix_len, &mut location);
         x.answer.reset(redirect.status);
-        if x.answer.headers.append("location", location.as_bytes()).is_err() {
-            return self.fail(x, Some(rule), fail::INTERNAL_ERROR, None, summary).await;
+        if x.answer
+            .headers
+            .append("location", location.as_bytes())
+            .is_err()
+        {
+            return self
+                .fail(x, Some(rule), fail::INTERNAL_ERROR, None, summary)
+                .await;
         }
         self.send(x, Some(rule), Bytes::new(), false, summary).await
     }
@@ -277,7 +310,9 @@ impl Proxy {
             filled = filled.and_then(|()| headers.set(name, value.as_bytes()));
         }
         if filled.is_err() {
-            return self.fail(x, Some(rule), fail::INTERNAL_ERROR, None, summary).await;
+            return self
+                .fail(x, Some(rule), fail::INTERNAL_ERROR, None, summary)
+                .await;
         }
         let body = Bytes::from(direct.body.clone());
         self.send(x, Some(rule), body, false, summary).await
@@ -294,7 +329,12 @@ impl Proxy {
         summary: &mut Summary,
     ) -> Outcome {
         if let Some(rule) = rule {
-            if !local && rule.response_headers().apply(&mut x.answer.headers).is_err() {
+            if !local
+                && rule
+                    .response_headers()
+                    .apply(&mut x.answer.headers)
+                    .is_err()
+            {
                 body = fail::INTERNAL_ERROR.answer(None, x.answer);
             }
             if !rule.chain().is_empty(Stage::PreResponse) {
@@ -324,13 +364,21 @@ impl Proxy {
                 answer: x.answer,
                 body: Some(&body),
             };
-            rule.chain().run(Stage::PreResponse, &mut stage, local).await
+            rule.chain()
+                .run(Stage::PreResponse, &mut stage, local)
+                .await
         };
         let (failure, message) = match verdict(outcome) {
             Ok(()) => return body,
             Err(Why::Failure(failure)) => (failure, None),
             Err(Why::Reply(reply)) => match reply.error {
-                Some((code, message)) => (Failure { status: reply.status, code }, message),
+                Some((code, message)) => (
+                    Failure {
+                        status: reply.status,
+                        code,
+                    },
+                    message,
+                ),
                 None => {
                     x.answer.reset(reply.status);
                     return reply.body;
@@ -353,7 +401,11 @@ impl Proxy {
         let metrics = &self.shared.metrics;
         let duration = begun.elapsed();
         // Nobody got an answer: the client left, which nginx's users know as 499.
-        let status = if summary.status == 0 { 499 } else { summary.status };
+        let status = if summary.status == 0 {
+            499
+        } else {
+            summary.status
+        };
         let response_bytes = summary.progress.response_bytes + summary.local_bytes;
         self.count(&x.conn.listener, status);
         metrics.duration.observe(duration.as_secs_f64());
@@ -366,11 +418,20 @@ impl Proxy {
         }
         if let Some(rule) = rule {
             let route = &rule.spec.route;
-            route.stats.get_or_init(|| metrics.routes.of(&route.key)).count(status, duration);
+            route
+                .stats
+                .get_or_init(|| metrics.routes.of(&route.key))
+                .count(status, duration);
             let chain = rule.chain();
             if !chain.is_empty(Stage::PostResponse) {
                 let request = request_view(x.request, client_of(x.conn), None);
-                chain.finished(&plugins::Exchange { request, response: None }, summary.upstream.is_none());
+                chain.finished(
+                    &plugins::Exchange {
+                        request,
+                        response: None,
+                    },
+                    summary.upstream.is_none(),
+                );
             }
         }
         if let Some(access_log) = self.shared.access_log.as_ref().filter(|_| log) {

@@ -134,7 +134,9 @@ fn write(queue: Receiver<Message>, mut out: impl Write) {
 
 impl Lines {
     fn push(&mut self, r: &Record<'_>) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         if now.as_secs() != self.second || self.stamp.is_empty() {
             self.second = now.as_secs();
             let second = jiff::Timestamp::from_second(now.as_secs() as i64).unwrap_or_default();
@@ -184,7 +186,11 @@ impl Lines {
         }
         number(b, "request_bytes", r.request_bytes);
         number(b, "response_bytes", r.response_bytes);
-        number(b, "duration_us", u64::try_from(r.duration.as_micros()).unwrap_or(u64::MAX));
+        number(
+            b,
+            "duration_us",
+            u64::try_from(r.duration.as_micros()).unwrap_or(u64::MAX),
+        );
         if let Some(agent) = r.user_agent {
             b.extend_from_slice(b",\"user_agent\":");
             string(b, &String::from_utf8_lossy(agent));
@@ -248,7 +254,10 @@ mod tests {
         }
         log.flush();
         let text = String::from_utf8(out.0.lock().clone()).unwrap();
-        let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["uri"], "/x?q=\"\u{e9}\n");
         assert_eq!(lines[0]["route"], serde_json::Value::Null);

@@ -12,7 +12,8 @@ use prometheus::{
 
 /// Buckets of request durations, in seconds.
 const LATENCY: &[f64] = &[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0,
 ];
 
 /// Status classes, as the label `code_class` has them.
@@ -208,7 +209,9 @@ impl Metrics {
             "1, labelled with the version of this build.",
             &["version"]
         );
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        build
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1.0);
         // Register only on Linux, where the collector exists.
         #[cfg(target_os = "linux")]
         {
@@ -312,9 +315,15 @@ impl Metrics {
     }
 
     pub fn plugin_failed(&self, kind: &str, ignored: bool) {
-        let kind = if plugins::TYPES.contains(&kind) { kind } else { "__other__" };
+        let kind = if plugins::TYPES.contains(&kind) {
+            kind
+        } else {
+            "__other__"
+        };
         let policy = if ignored { "ignore" } else { "fail" };
-        self.plugin_failures.with_label_values(&[kind, policy]).inc();
+        self.plugin_failures
+            .with_label_values(&[kind, policy])
+            .inc();
     }
 
     /// Prometheus text.

@@ -47,19 +47,27 @@ impl Routes {
         reason = "names and labels are constants of this function: the first call in any test would fail"
     )]
     pub(super) fn register(registry: &Registry) -> Self {
-        let requests = Opts::new("diolkos_route_requests_total", "Requests answered, by Route.");
+        let requests = Opts::new(
+            "diolkos_route_requests_total",
+            "Requests answered, by Route.",
+        );
         let seconds = Opts::new(
             "diolkos_route_request_seconds_sum",
             "Time from the request's head to the last byte of its answer, by Route.",
         );
-        let count = Opts::new("diolkos_route_request_seconds_count", "Requests timed, by Route.");
+        let count = Opts::new(
+            "diolkos_route_request_seconds_count",
+            "Requests timed, by Route.",
+        );
         let routes = Self {
             requests: IntCounterVec::new(requests, &["route", "code_class"]).unwrap(),
             seconds: CounterVec::new(seconds, &["route"]).unwrap(),
             count: IntCounterVec::new(count, &["route"]).unwrap(),
             known: Mutex::default(),
         };
-        registry.register(Box::new(routes.requests.clone())).unwrap();
+        registry
+            .register(Box::new(routes.requests.clone()))
+            .unwrap();
         registry.register(Box::new(routes.seconds.clone())).unwrap();
         registry.register(Box::new(routes.count.clone())).unwrap();
         routes
@@ -71,7 +79,11 @@ impl Routes {
         if let Some(stats) = known.get(route) {
             return Arc::clone(stats);
         }
-        let label = if known.len() < MAX_ROUTES { route } else { OTHER };
+        let label = if known.len() < MAX_ROUTES {
+            route
+        } else {
+            OTHER
+        };
         if let Some(stats) = known.get(label) {
             return Arc::clone(stats);
         }

@@ -1,0 +1,177 @@
+//! `diolkos explain`: the answer of the matcher that serves traffic.
+
+use crate::inspect::{print, print_problems};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::ValueEnum;
+use controller::standalone::check;
+use dataplane::engine::{Host, Method, Target, sanitize};
+use dataplane::table::explain::Asked;
+use dataplane::table::{Compiler, Query, Table, explain as explain_request};
+use model::Headers;
+use snapshot::Changes;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Directory or file of manifests
+    dir: PathBuf,
+    /// Request method, such as GET
+    method: String,
+    /// URL, such as http://shop.example.com/cart?id=1
+    url: String,
+    /// A request header; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Key of the listener, NAMESPACE/CONFIG/LISTENER [default: by the URL's port, else the first]
+    #[arg(long)]
+    listener: Option<String>,
+    /// The client's address
+    #[arg(long, value_name = "IP")]
+    client_ip: Option<std::net::IpAddr>,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Output {
+    #[default]
+    Text,
+    Json,
+}
+
+pub(crate) fn explain(args: &Args) -> Result<ExitCode> {
+    let checked = check(std::slice::from_ref(&args.dir));
+    print_problems(&checked.problems);
+    let table = Compiler::new()
+        .apply(Changes::of(&checked.translation.model))
+        .map_err(|rejected| {
+            anyhow!(
+                "{}",
+                rejected
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            )
+        })?;
+
+    let url = Url::parse(&args.url)?;
+    let mut headers = Headers::default();
+    for header in &args.headers {
+        let (name, value) = header
+            .split_once(':')
+            .with_context(|| format!("-H {header:?}: write it as 'name: value'"))?;
+        headers
+            .append(name.trim(), value.trim().as_bytes())
+            .with_context(|| format!("-H {header:?}"))?;
+    }
+    sanitize::client_headers(&mut headers, false);
+    let method =
+        Method::parse(&args.method).with_context(|| format!("{:?} is no method", args.method))?;
+    // Matches by client address come with access control; until then the address changes nothing.
+    let _ = args.client_ip;
+    let asked = Asked {
+        query: Query {
+            method: method.as_str(),
+            host: url.host.name(),
+            path: url.target.path(),
+            query: url.target.query(),
+            headers: &headers,
+        },
+        scheme: "http",
+        port: url.host.port(),
+    };
+    let listener = match &args.listener {
+        Some(key) => key.clone(),
+        None => listener_for(&table, url.host.port())?,
+    };
+    let explanation = explain_request(&table, &listener, &asked)
+        .with_context(|| format!("there is no listener {listener}"))?;
+    print(&match args.output {
+        Output::Text => explanation.to_string(),
+        Output::Json => serde_json::to_string_pretty(&explanation)? + "\n",
+    })
+}
+
+/// The listener on that port, else the first in its GatewayConfig.
+fn listener_for(table: &Table, port: Option<u16>) -> Result<String> {
+    let mut listeners: Vec<_> = table.listeners.iter().collect();
+    listeners.sort_by_key(|(key, l)| (port != Some(l.listener.port), l.listener.order, *key));
+    let (key, _) = listeners
+        .first()
+        .context("the manifests have no usable listener")?;
+    Ok(key.to_string())
+}
+
+/// The parts of a URL in the form that the edge gate gives them.
+struct Url {
+    host: Host,
+    target: Target,
+}
+
+impl Url {
+    fn parse(text: &str) -> Result<Self> {
+        let rest = match text.split_once("://") {
+            None => text,
+            Some(("http", rest)) => rest,
+            Some(("https", _)) => bail!("{text}: this release serves http only"),
+            Some((scheme, _)) => bail!("{text}: the scheme is http, not {scheme}"),
+        };
+        let (authority, target) = match rest.find(['/', '?']) {
+            Some(at) => rest.split_at(at),
+            None => (rest, "/"),
+        };
+        let target = if target.starts_with('?') {
+            format!("/{target}")
+        } else {
+            target.to_owned()
+        };
+        let mut url = Self {
+            host: Host::default(),
+            target: Target::default(),
+        };
+        if !authority.is_empty() {
+            sanitize::host(authority.as_bytes(), &mut url.host).map_err(|r| {
+                anyhow!(
+                    "{text}: the gateway answers {} {}: {}",
+                    r.status,
+                    r.code,
+                    r.reason
+                )
+            })?;
+        }
+        sanitize::target(target.as_bytes(), &mut url.target).map_err(|r| {
+            anyhow!(
+                "{text}: the gateway answers {} {}: {}",
+                r.status,
+                r.code,
+                r.reason
+            )
+        })?;
+        Ok(url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_take_the_form_that_requests_get() {
+        let url = Url::parse("http://Shop.Example.com:8080/a/../b//c?x=%41").unwrap();
+        assert_eq!(url.host.name(), "shop.example.com");
+        assert_eq!(url.host.port(), Some(8080));
+        assert_eq!(url.target.path(), "/b/c");
+        assert_eq!(url.target.query(), Some("x=%41"));
+        assert_eq!(
+            Url::parse("/only/path").unwrap().target.path(),
+            "/only/path"
+        );
+        assert_eq!(Url::parse("shop.test?x").unwrap().target.as_str(), "/?x");
+        for bad in ["ftp://a/", "http://a b/", "http://a/../..", "http://a/%2f"] {
+            assert!(Url::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

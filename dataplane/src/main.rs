@@ -1,0 +1,117 @@
+//! `diolkos-dataplane`: serves what a controller pushes.
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use diolkos_dataplane::app::{Config, DataPlane};
+use diolkos_dataplane::keep::Keep;
+use diolkos_dataplane::listeners::Binds;
+use diolkos_dataplane::push::{self, PushConfig};
+use diolkos_dataplane::telemetry::logs::{self, LogFormat};
+use diolkos_dataplane::tls;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Data plane of Diolkos.
+#[derive(Parser)]
+#[command(name = "diolkos-dataplane", version)]
+struct Args {
+    /// Address of the controllers, https://HOST:PORT
+    #[arg(long, env = "DIOLKOS_CONTROLLER")]
+    controller: String,
+    /// Directory with ca.crt, tls.crt and tls.key for the stream from the controller
+    #[arg(long, env = "DIOLKOS_TLS_DIR")]
+    tls_dir: Option<PathBuf>,
+    /// Directory for the last-good copy of the configuration; none is kept without it
+    #[arg(long, env = "DIOLKOS_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// Address of the admin port: health and metrics
+    #[arg(long, env = "DIOLKOS_ADMIN", default_value = "127.0.0.1:9090")]
+    admin: SocketAddr,
+    /// Name of this process in statuses and logs
+    #[arg(long, env = "DIOLKOS_NODE_ID", default_value = "dataplane")]
+    node_id: String,
+    /// Address of the first HTTP listener, instead of its port on all addresses
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// Worker threads [default: one for each core]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+    /// Keep accepting so many seconds after a signal to stop, while readiness is off already
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    settle: u64,
+    /// Finish requests for at most so many seconds after that
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    drain: u64,
+    /// Form of the process log on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
+    log_format: LogFormat,
+}
+
+fn main() -> Result<()> {
+    tls::provider();
+    let args = Args::parse();
+    logs::init(args.log_format);
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let config = Config {
+        threads: args.threads,
+        binds: Binds { http: args.http },
+    };
+    let (plane, mut applier) =
+        DataPlane::start(&config, runtime.handle()).context("cannot start the data plane")?;
+    if let Some(directory) = &args.state_dir {
+        match Keep::open(directory) {
+            Ok((keep, chunks)) => applier.restore(keep, chunks),
+            Err(error) => {
+                let directory = directory.display();
+                tracing::error!(event = "no_last_good", %directory, %error, "the last-good copy cannot be used");
+            }
+        }
+    }
+    let draining = CancellationToken::new();
+    let push = PushConfig {
+        endpoint: args.controller,
+        tls_dir: args.tls_dir,
+        node_id: args.node_id,
+    };
+    runtime.block_on(async {
+        plane
+            .admin(args.admin, None)
+            .await
+            .with_context(|| format!("cannot bind the admin port {}", args.admin))?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        let stream = tokio::spawn(push::run(push, applier, draining.clone()));
+        tokio::select! {
+            () = next() => {}
+            ended = stream => {
+                // Without its applier the process would serve one configuration for ever.
+                ended.context("the configuration stream broke")??;
+            }
+        }
+        tracing::info!(
+            event = "stopping",
+            "finishing requests; a second signal ends at once"
+        );
+        draining.cancel();
+        tokio::select! {
+            () = plane.stop(Duration::from_secs(args.settle), Duration::from_secs(args.drain)) => {}
+            () = next() => plane.kill(),
+        }
+        Ok(())
+    })
+}
