@@ -72,15 +72,22 @@ macro_rules! known {
         pub enum Known {
             /// Any name without an id of its own.
             Other,
+            /// Any other name that begins with `x-forwarded-`.
+            XForwarded,
+            /// Any other name that begins with `x-diolkos-`.
+            XDiolkos,
             $($(#[$doc])* #[doc = concat!("`", $name, "`")] $id,)+
         }
         impl Known {
             /// All ids that have a name, in their numeric order.
             pub const ALL: &'static [Self] = &[$(Self::$id,)+];
 
-            /// The lower-case name; empty for [`Known::Other`].
+            /// The lower-case name; empty for the ids that stand for several names.
             pub const fn name(self) -> &'static str {
-                match self { Self::Other => "", $(Self::$id => $name,)+ }
+                match self {
+                    $(Self::$id => $name,)+
+                    Self::Other | Self::XForwarded | Self::XDiolkos => "",
+                }
             }
 
             /// Finds the id of a lower-case name.
@@ -89,7 +96,12 @@ macro_rules! known {
                 $(
                     const $id: &[u8] = $name.as_bytes();
                 )+
-                match name { $($id => Self::$id,)+ _ => Self::Other }
+                match name {
+                    $($id => Self::$id,)+
+                    _ if name.starts_with(b"x-forwarded-") => Self::XForwarded,
+                    _ if name.starts_with(b"x-diolkos-") => Self::XDiolkos,
+                    _ => Self::Other,
+                }
             }
         }
     };
@@ -98,6 +110,8 @@ known! {
     Accept = "accept",
     AcceptEncoding = "accept-encoding",
     Authorization = "authorization",
+    ClientCert = "client-cert",
+    ClientCertChain = "client-cert-chain",
     Connection = "connection",
     ContentEncoding = "content-encoding",
     ContentLength = "content-length",

@@ -14,6 +14,12 @@ pub trait Socket: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Makes the coming close a reset, so that a body that ends with its connection does not look complete.
     fn reset_on_close(&self) {}
 
+    /// Ready when a read is worth a buffer. Pending only after the task has been registered to be woken.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
+    }
+
     /// Whether nothing has arrived and the other side has not closed, as far as is known without waiting. An idle
     /// upstream connection on which something arrived is out of step and must not be used.
     fn is_quiet(&self) -> bool;
@@ -23,6 +29,11 @@ impl Socket for TcpStream {
     fn reset_on_close(&self) {
         // Fails only on a dead socket, which needs no reset.
         let _ = self.set_zero_linger();
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error shows itself when reading.
+        self.poll_read_ready(cx).map(drop)
     }
 
     fn is_quiet(&self) -> bool {
@@ -61,6 +72,7 @@ impl<S: Socket> Io<S> {
         if self.ended {
             return Poll::Ready(Ok(0));
         }
+        ready!(self.socket.poll_readable(cx));
         if self.input.capacity() == 0 {
             self.input = buffers::take_read();
         } else if self.input.capacity() - self.input.len() < MIN_ROOM {

@@ -142,6 +142,39 @@ struct List {
     len: usize,
 }
 
+impl List {
+    /// Inserts at the newest end.
+    fn link<S>(&mut self, slots: &mut [Slot<S>], at: usize, link: fn(&mut Slot<S>) -> &mut Link) {
+        if let Some(newest) = self.newest.and_then(|n| slots.get_mut(n)) {
+            link(newest).newer = Some(at);
+        }
+        if let Some(slot) = slots.get_mut(at) {
+            *link(slot) = Link {
+                newer: None,
+                older: self.newest,
+            };
+        }
+        self.newest = Some(at);
+        self.oldest = self.oldest.or(Some(at));
+        self.len += 1;
+    }
+
+    fn unlink<S>(&mut self, slots: &mut [Slot<S>], at: usize, link: fn(&mut Slot<S>) -> &mut Link) {
+        let Some(Link { newer, older }) = slots.get_mut(at).map(|s| *link(s)) else {
+            return;
+        };
+        match newer.and_then(|n| slots.get_mut(n)) {
+            Some(slot) => link(slot).older = older,
+            None => self.newest = older,
+        }
+        match older.and_then(|o| slots.get_mut(o)) {
+            Some(slot) => link(slot).newer = newer,
+            None => self.oldest = newer,
+        }
+        self.len -= 1;
+    }
+}
+
 impl<S> Default for Inner<S> {
     fn default() -> Self {
         Self {
@@ -154,40 +187,6 @@ impl<S> Default for Inner<S> {
 }
 
 impl<S> Inner<S> {
-    /// Inserts at the newest end of a list.
-    fn link(&mut self, list: List, at: usize, link: fn(&mut Slot<S>) -> &mut Link) -> List {
-        if let Some(newest) = list.newest.and_then(|n| self.slots.get_mut(n)) {
-            link(newest).newer = Some(at);
-        }
-        if let Some(slot) = self.slots.get_mut(at) {
-            *link(slot) = Link {
-                newer: None,
-                older: list.newest,
-            };
-        }
-        List {
-            newest: Some(at),
-            oldest: list.oldest.or(Some(at)),
-            len: list.len + 1,
-        }
-    }
-
-    fn unlink(&mut self, mut list: List, at: usize, link: fn(&mut Slot<S>) -> &mut Link) -> List {
-        let Some(Link { newer, older }) = self.slots.get_mut(at).map(|s| *link(s)) else {
-            return list;
-        };
-        match newer.and_then(|n| self.slots.get_mut(n)) {
-            Some(slot) => link(slot).older = older,
-            None => list.newest = older,
-        }
-        match older.and_then(|o| self.slots.get_mut(o)) {
-            Some(slot) => link(slot).newer = newer,
-            None => list.oldest = newer,
-        }
-        list.len -= 1;
-        list
-    }
-
     fn insert(&mut self, entry: Entry<S>) {
         let key = entry.key;
         let slot = Slot {
@@ -195,29 +194,24 @@ impl<S> Inner<S> {
             in_all: Link::default(),
             in_key: Link::default(),
         };
-        let at = match self.free.pop() {
-            Some(at) => at,
-            None => self.slots.len(),
-        };
+        let at = self.free.pop().unwrap_or(self.slots.len());
         match self.slots.get_mut(at) {
             Some(free) => *free = slot,
             None => self.slots.push(slot),
         }
-        self.all = self.link(self.all, at, |s| &mut s.in_all);
-        let of_key = self.keys.get(&key).copied().unwrap_or_default();
-        let of_key = self.link(of_key, at, |s| &mut s.in_key);
-        self.keys.insert(key, of_key);
+        self.all.link(&mut self.slots, at, |s| &mut s.in_all);
+        self.keys
+            .entry(key)
+            .or_default()
+            .link(&mut self.slots, at, |s| &mut s.in_key);
     }
 
+    /// The key stays, so that a busy endpoint costs no insertion each time; a sweep removes empty ones.
     fn remove(&mut self, at: usize) -> Option<Entry<S>> {
         let entry = self.slots.get_mut(at)?.entry.take()?;
-        self.all = self.unlink(self.all, at, |s| &mut s.in_all);
-        let of_key = self.keys.get(&entry.key).copied().unwrap_or_default();
-        let of_key = self.unlink(of_key, at, |s| &mut s.in_key);
-        if of_key.len == 0 {
-            self.keys.remove(&entry.key);
-        } else {
-            self.keys.insert(entry.key, of_key);
+        self.all.unlink(&mut self.slots, at, |s| &mut s.in_all);
+        if let Some(list) = self.keys.get_mut(&entry.key) {
+            list.unlink(&mut self.slots, at, |s| &mut s.in_key);
         }
         self.free.push(at);
         Some(entry)
@@ -320,6 +314,7 @@ impl<S: Socket> Pool<S> {
             self.counters.idle.fetch_sub(1, Relaxed);
             inner.remove(at);
         }
+        inner.keys.retain(|_, list| list.len > 0);
     }
 
     /// Closes all idle connections to `key`: its endpoint is gone.
@@ -329,6 +324,7 @@ impl<S: Socket> Pool<S> {
             inner.remove(at);
             self.counters.idle.fetch_sub(1, Relaxed);
         }
+        inner.keys.remove(&key);
     }
 
     /// Idle connections of this thread.

@@ -45,6 +45,7 @@ pub async fn relay<D: Down, U: Up, T: BodyTap>(
         progress,
         has_body: !matches!(request.framing, Framing::Empty | Framing::Length(0)),
         head_is_held: false,
+        started: false,
         answer_ended: false,
         upload_fault: None,
         total: None,
@@ -74,6 +75,8 @@ struct Relay<'a, D, U, T> {
     has_body: bool,
     /// The final head has come and is with the tap.
     head_is_held: bool,
+    /// The first turn is over.
+    started: bool,
     answer_ended: bool,
     /// The upstream takes no more of the request. Its answer may still be on the way.
     upload_fault: Option<UpFault>,
@@ -94,6 +97,11 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
             }
             self.waiting = Waiting::Fresh;
         }
+        if self.progress.request_complete
+            && let Poll::Ready(fault) = self.down.poll_gone(cx)
+        {
+            return Poll::Ready(Err(Fault::Down(fault)));
+        }
         if self.waiting == Waiting::Fresh {
             self.arm();
             self.waiting = Waiting::Armed;
@@ -104,7 +112,13 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
     /// Moves what can be moved without waiting; says whether anything did.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
         let mut moved = self.request(cx)?;
-        moved |= self.response(cx)?;
+        // Before the head has left there is nothing to read.
+        if self.started {
+            moved |= self.response(cx)?;
+        } else {
+            self.started = true;
+            moved = true;
+        }
         if let Some(up) = &mut self.up
             && self.upload_fault.is_none()
             && up.has_queued()
@@ -160,11 +174,6 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
                     self.progress.request_complete = true;
                 }
             }
-        }
-        if self.progress.request_complete
-            && let Poll::Ready(fault) = self.down.poll_gone(cx)
-        {
-            return Err(Fault::Down(fault));
         }
         Ok(moved)
     }

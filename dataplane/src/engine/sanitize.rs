@@ -8,6 +8,7 @@
 use super::head::Target;
 use crate::h1::Reject;
 use model::Headers;
+use model::headers::Known;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -78,7 +79,8 @@ pub fn host(raw: &[u8], out: &mut Host) -> Result<(), Reject> {
         }
         let port: u16 = digits.parse().map_err(|_| BAD_HOST)?;
         out.port = Some(port);
-        write!(out.text, ":{port}").map_err(|_| BAD_HOST)?;
+        out.text.push(':');
+        out.text.push_str(itoa::Buffer::new().format(port));
     }
     Ok(())
 }
@@ -289,16 +291,27 @@ const PATH: [bool; 256] = {
 /// Always gone: `x-diolkos-*`, except the client's own `x-diolkos-token`. Gone unless `trust_forwarded`:
 /// `forwarded`, `x-forwarded-*`, `x-real-ip` and the client-certificate fields of RFC 9440.
 pub fn client_headers(headers: &mut Headers, trust_forwarded: bool) {
-    headers.retain(|name, _| match name.as_bytes().first() {
-        Some(b'x') => {
-            !(name.starts_with("x-diolkos-") && name != "x-diolkos-token")
-                && (trust_forwarded || !(name.starts_with("x-forwarded-") || name == "x-real-ip"))
+    headers.remove_known(Known::XDiolkos);
+    if !trust_forwarded {
+        for known in FORWARDED {
+            headers.remove_known(known);
         }
-        Some(b'f') => trust_forwarded || name != "forwarded",
-        Some(b'c') => trust_forwarded || !(name == "client-cert" || name == "client-cert-chain"),
-        _ => true,
-    });
+    }
 }
+
+/// What a proxy in front of us may say about its client.
+const FORWARDED: [Known; 10] = [
+    Known::Forwarded,
+    Known::XForwarded,
+    Known::XForwardedFor,
+    Known::XForwardedHost,
+    Known::XForwardedPort,
+    Known::XForwardedPrefix,
+    Known::XForwardedProto,
+    Known::XRealIp,
+    Known::ClientCert,
+    Known::ClientCertChain,
+];
 
 #[cfg(test)]
 #[path = "sanitize_tests.rs"]
