@@ -1,0 +1,54 @@
+//! The tables in `docs/` are what the code does.
+
+use diolkos_dataplane::proxy::fail::CATALOGUE;
+use diolkos_dataplane::telemetry::Metrics;
+use diolkos_dataplane::telemetry::metrics::Attempt;
+use std::collections::{BTreeMap, BTreeSet};
+
+fn rows(file: &str) -> Vec<Vec<String>> {
+    let path = format!("{}/../docs/{file}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().filter(|l| l.starts_with("| ") && l.contains('`'));
+    rows.map(|l| l.trim_matches('|').split('|').map(|c| c.trim().to_owned()).collect())
+        .collect()
+}
+
+#[test]
+fn the_error_catalogue_is_the_documented_one() {
+    let documented: BTreeSet<(u16, String)> = rows("errors.md")
+        .iter()
+        .map(|r| (r[0].parse().unwrap(), r[1].trim_matches('`').to_owned()))
+        .collect();
+    let built = CATALOGUE.iter().map(|f| (f.status, f.code.to_owned())).collect();
+    assert_eq!(documented, built);
+}
+
+#[test]
+fn every_metric_is_documented_with_its_labels_and_help() {
+    let metrics = Metrics::new();
+    // A family shows only once it has a series.
+    metrics.listener("d/gw/http").count(200);
+    metrics.error("bad_request");
+    metrics.edge_rejected("bad_request");
+    metrics.attempt(Attempt::Ok);
+    metrics.plugin_failed("Mock", false);
+    metrics.routes.of("d/r").count(200, std::time::Duration::ZERO);
+    let mut exported = BTreeMap::new();
+    for family in metrics.registry.gather() {
+        if family.name().starts_with("process_") {
+            continue;
+        }
+        let labels = family.get_metric()[0].get_label().iter().map(|l| l.name().to_owned());
+        let labels: BTreeSet<String> = labels.collect();
+        exported.insert(family.name().to_owned(), (labels, family.help().to_owned()));
+    }
+    let documented = rows("metrics.md").into_iter().map(|r| {
+        let labels = r[2].split(',').filter_map(|part| {
+            let (_, rest) = part.split_once('`')?;
+            Some(rest.split_once('`')?.0.to_owned())
+        });
+        let labels: BTreeSet<String> = labels.collect();
+        (r[0].trim_matches('`').to_owned(), (labels, r[3].clone()))
+    });
+    assert_eq!(exported, documented.collect());
+}
