@@ -89,8 +89,8 @@ pub struct RouteSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub plugins: Vec<PluginUse>,
-    /// The rules; each request is served by the one that matches most precisely. 1 to 64.
-    #[schemars(length(min = 1, max = 64))]
+    /// The rules; each request is served by the one that matches most precisely. 1 to 128.
+    #[schemars(length(min = 1, max = 128))]
     pub rules: Vec<RouteRule>,
 }
 

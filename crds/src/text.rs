@@ -130,11 +130,13 @@ text! {
     /// A time zone by its name in the IANA database, such as `Europe/Athens`.
     TimeZone { "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$" }
     /// The name of a model; `*` at an end or alone stands for anything.
-    ModelPattern { "minLength": 1, "maxLength": 256 }
-    /// A short word or phrase of at most 256 characters.
-    Short { "minLength": 1, "maxLength": 256 }
-    /// A text of at most 1024 characters.
-    Line { "maxLength": 1024 }
+    ModelPattern { "minLength": 1, "maxLength": 256, "pattern": r"^[^\x00-\x20\x7f]+$" }
+    /// A short word or phrase without control characters.
+    Short { "minLength": 1, "maxLength": 256, "pattern": r"^[^\x00-\x1f\x7f]+$" }
+    /// A text on one line, without control characters.
+    Line { "maxLength": 1024, "pattern": r"^[^\x00-\x1f\x7f]*$" }
+    /// A host name in which `${name}` stands for a group of hostnameRegex.
+    HostTemplate { "minLength": 1, "maxLength": 253, "pattern": r"^([a-z0-9.-]|\$\{[A-Za-z_][A-Za-z0-9_]*\})+$" }
     /// A document of at most 65536 characters, such as the body of an answer.
     Document { "maxLength": 65536 }
     /// What is repeated: a condition by name, a status or a range of status codes.

@@ -158,7 +158,7 @@ fn the_number_of_faults_is_bounded() {
     let rules: Vec<Value> = (0..100_000).map(|_| json!({ "x": 1 })).collect();
     assert_eq!(
         messages("Route", json!({ "rules": rules })),
-        ["spec.rules: must have at most 64 items, not 100000"]
+        ["spec.rules: must have at most 128 items, not 100000"]
     );
     let fields: serde_json::Map<String, Value> = (0..1000)
         .map(|i| (format!("field-{i}"), json!(1)))

@@ -7,7 +7,8 @@ use crate::{
     header::{Header, HeaderEdits},
     schema::cel,
     text::{
-        Document, GroupName, Hostname, KindName, Label, Line, MediaType, ObjectName, Path, Regex,
+        Document, GroupName, HostTemplate, Hostname, KindName, Label, Line, MediaType, ObjectName,
+        Path, Regex,
     },
 };
 
@@ -31,9 +32,9 @@ pub struct Rewrite {
     /// Search the path for a pattern and replace its first match.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub regex: Option<RegexRewrite>,
-    /// Host that the backend sees. Default: the one that the client sent.
+    /// Host that the backend sees; ${team} stands for a group of hostnameRegex. Default: the one that the client sent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hostname: Option<Line>,
+    pub hostname: Option<HostTemplate>,
 }
 
 /// A search in the path and what stands in place of what was found.
