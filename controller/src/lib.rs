@@ -5,11 +5,19 @@
 //! [`publish`] (one store, one state machine a data plane). [`load`] reads directories, and [`standalone`] runs all of
 //! it for `diolkos run DIR`.
 
+pub mod admin;
+pub mod app;
 pub mod ca;
+pub mod config;
 pub mod leader;
+pub mod metrics;
 pub mod objects;
+pub mod serve;
+pub mod status;
 pub mod tls;
+pub mod watch;
 
+pub mod load;
 pub mod publish;
 pub mod report;
 pub mod translate;
