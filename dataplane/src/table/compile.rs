@@ -10,23 +10,26 @@ use super::rule::{Links, ReadyPlugin, Rule, RuleSpec};
 use super::stage::{Key, Rejected, Route, Staged};
 use super::upstream::{Registry, Upstream};
 use super::{ListenerTable, Table};
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
 use model::{EndpointShard, EndpointSource, HostPattern, Listener};
 use plugins::Chain;
 use snapshot::Changes;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-type Keys = BTreeSet<Key>;
+type Map<K, V> = hashbrown::HashMap<K, V, FixedState>;
+type Keys = HashSet<Key, FixedState>;
 
 /// Owns what was received and builds tables from it. One task has it.
 pub struct Compiler {
     table: Arc<Table>,
     registry: Arc<Registry>,
     listeners: BTreeMap<Key, ListenerState>,
-    routes: HashMap<Key, Route>,
-    plugins: HashMap<Key, Arc<ReadyPlugin>>,
-    sources: HashMap<Key, EndpointSource>,
-    shards: HashMap<Key, EndpointShard>,
+    routes: Map<Key, Route>,
+    plugins: Map<Key, Arc<ReadyPlugin>>,
+    sources: Map<Key, EndpointSource>,
+    shards: Map<Key, EndpointShard>,
     /// Routes by the upstreams and plugins that they name, shards and upstreams by their Service.
     by_upstream: Index,
     by_plugin: Index,
@@ -38,12 +41,12 @@ pub struct Compiler {
 struct ListenerState {
     listener: Arc<Listener>,
     /// Routes by the hosts that they have on this listener.
-    claims: HashMap<HostPattern, Keys>,
+    claims: Map<HostPattern, Keys>,
 }
 
 /// Which keys point to a key.
 #[derive(Default)]
-struct Index(HashMap<Key, Keys>);
+struct Index(Map<Key, Keys>);
 
 impl Index {
     fn add(&mut self, to: &str, from: &Key) {
@@ -52,7 +55,8 @@ impl Index {
                 keys.insert(Arc::clone(from));
             }
             None => {
-                self.0.insert(to.into(), Keys::from([Arc::clone(from)]));
+                self.0
+                    .insert(to.into(), std::iter::once(Arc::clone(from)).collect());
             }
         }
     }
@@ -75,7 +79,7 @@ impl Index {
 #[derive(Default)]
 struct Dirty {
     /// Upstreams and plugins whose pointers in rules are out of date.
-    links: BTreeSet<Key>,
+    links: Keys,
     /// Routes that have such pointers.
     routes: Keys,
     /// Upstreams with other endpoints.
@@ -97,10 +101,10 @@ impl Compiler {
             table: Arc::default(),
             registry: Arc::default(),
             listeners: BTreeMap::new(),
-            routes: HashMap::new(),
-            plugins: HashMap::new(),
-            sources: HashMap::new(),
-            shards: HashMap::new(),
+            routes: Map::default(),
+            plugins: Map::default(),
+            sources: Map::default(),
+            shards: Map::default(),
             by_upstream: Index::default(),
             by_plugin: Index::default(),
             shards_of: Index::default(),
@@ -253,7 +257,7 @@ impl Compiler {
                     );
                     let mut state = ListenerState {
                         listener: Arc::new(listener),
-                        claims: HashMap::new(),
+                        claims: Map::default(),
                     };
                     for (name, route) in self
                         .routes
@@ -282,7 +286,11 @@ impl Compiler {
             if let Some(route) = route {
                 let link = |spec: Arc<RuleSpec>| Arc::new(Rule::link(spec, self));
                 let route = Route {
-                    listeners: route.listeners,
+                    listeners: route
+                        .listeners
+                        .into_iter()
+                        .map(|l| self.listener_key(l))
+                        .collect(),
                     hosts: route.hosts,
                     rules: route.rules.into_iter().map(link).collect(),
                 };
@@ -291,6 +299,13 @@ impl Compiler {
                 self.routes.insert(key, route);
             }
         }
+    }
+
+    /// The same text in the one place where it stands already: thousands of Routes name one listener.
+    fn listener_key(&self, key: Key) -> Key {
+        self.listeners
+            .get_key_value(&key)
+            .map_or(key, |(own, _)| Arc::clone(own))
     }
 
     fn claim(&mut self, key: &Key, route: &Route, dirty: &mut Dirty) {

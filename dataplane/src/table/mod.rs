@@ -3,6 +3,10 @@
 //! A [`Compiler`] takes the changes of a snapshot and gives an immutable [`Table`] that shares everything untouched
 //! with the one before. Requests and `explain` go through the same [`ListenerTable::find`].
 //!
+//! A Route of one rule, one prefix and one backend takes about 1 KiB here, compiler included, and half of that again
+//! for each host that only it has. A lookup allocates nothing unless it meets a regular expression, an escaped query
+//! value, or ends in a 405.
+//!
 //! Reading order: [`find`] (matching), [`rule`] (what a rule does), [`upstream`] and [`pick`] (where it goes),
 //! [`compile`] (how a table comes to be).
 

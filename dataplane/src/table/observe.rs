@@ -5,6 +5,7 @@ use super::Query;
 use super::hosts::{Entry, HostRules};
 use super::matcher::{Predicate, Refusal};
 use model::PathMatch;
+use model::headers::Known;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -152,12 +153,12 @@ fn why(q: &Query<'_>, entry: &Entry, refusal: Refusal<'_>) -> String {
             let methods: Vec<&str> = entry.matcher.methods.iter().map(|m| m.as_str()).collect();
             format!("method is {}, wants {}", q.method, methods.join(" or "))
         }
+        Refusal::Header(Predicate { name, .. }) if Known::of(name.as_bytes()).is_secret() => {
+            format!("header {name} is not as the rule wants it")
+        }
         Refusal::Header(Predicate { name, wants, .. }) => {
             let is = match q.headers.get(name) {
                 None => "absent".to_owned(),
-                Some(_) if model::headers::Known::of(name.as_bytes()).is_secret() => {
-                    "[redacted]".to_owned()
-                }
                 Some(value) => format!("\"{}\"", value.escape_ascii()),
             };
             format!("header {name} is {is}, wants {wants}")

@@ -39,7 +39,7 @@ pub struct RuleSpec {
     pub max_request_body: u64,
     pub matches: Box<[Arc<Matcher>]>,
     action: ActionSpec,
-    path: Option<PathEdit>,
+    path: Option<Box<PathEdit>>,
     host: Option<Box<str>>,
     request_headers: Edits,
     response_headers: Edits,
@@ -141,7 +141,10 @@ impl RuleSpec {
                 .map(|p| PluginLink::Inline(Arc::new(p)))
                 .map_err(|e| format!("plugins[{i}]: {e}")),
         };
-        let path = rewrite.path.map(PathEdit::compile).transpose();
+        let path = rewrite
+            .path
+            .map(|p| PathEdit::compile(p).map(Box::new))
+            .transpose();
         Ok(Self {
             route: Arc::clone(route),
             name: name.into(),

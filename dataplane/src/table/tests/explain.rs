@@ -198,3 +198,37 @@ fn explaining_takes_no_turn() {
         ]
     );
 }
+
+#[test]
+fn credentials_are_never_shown() {
+    let secret = Match {
+        headers: vec![HeaderMatch {
+            name: "authorization".into(),
+            value: ValueMatch::Exact("Bearer wanted".into()),
+        }],
+        ..prefix("/")
+    };
+    let table = compile(&model(vec![route(
+        "a",
+        &[],
+        vec![rule(vec![secret], respond(""))],
+    )]));
+    let headers = headers(&[("authorization", "Bearer sent")]);
+    let asked = Asked {
+        query: Query {
+            method: "GET",
+            host: "h",
+            path: "/",
+            query: None,
+            headers: &headers,
+        },
+        scheme: "http",
+        port: None,
+    };
+    let text = explain(&table, LISTENER, &asked).unwrap().to_string();
+    assert!(
+        text.contains("header authorization is not as the rule wants it"),
+        "{text}"
+    );
+    assert!(!text.contains("Bearer"), "{text}");
+}
