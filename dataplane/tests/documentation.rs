@@ -1,5 +1,7 @@
 //! The tables in `docs/` are what the code does.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use diolkos_dataplane::proxy::fail::CATALOGUE;
 use diolkos_dataplane::telemetry::Metrics;
 use diolkos_dataplane::telemetry::metrics::Attempt;
@@ -8,9 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 fn rows(file: &str) -> Vec<Vec<String>> {
     let path = format!("{}/../docs/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).unwrap();
-    let rows = text.lines().filter(|l| l.starts_with("| ") && l.contains('`'));
-    rows.map(|l| l.trim_matches('|').split('|').map(|c| c.trim().to_owned()).collect())
-        .collect()
+    let rows = text
+        .lines()
+        .filter(|l| l.starts_with("| ") && l.contains('`'));
+    rows.map(|l| {
+        l.trim_matches('|')
+            .split('|')
+            .map(|c| c.trim().to_owned())
+            .collect()
+    })
+    .collect()
 }
 
 #[test]
@@ -19,7 +28,10 @@ fn the_error_catalogue_is_the_documented_one() {
         .iter()
         .map(|r| (r[0].parse().unwrap(), r[1].trim_matches('`').to_owned()))
         .collect();
-    let built = CATALOGUE.iter().map(|f| (f.status, f.code.to_owned())).collect();
+    let built = CATALOGUE
+        .iter()
+        .map(|f| (f.status, f.code.to_owned()))
+        .collect();
     assert_eq!(documented, built);
 }
 
@@ -32,13 +44,19 @@ fn every_metric_is_documented_with_its_labels_and_help() {
     metrics.edge_rejected("bad_request");
     metrics.attempt(Attempt::Ok);
     metrics.plugin_failed("Mock", false);
-    metrics.routes.of("d/r").count(200, std::time::Duration::ZERO);
+    metrics
+        .routes
+        .of("d/r")
+        .count(200, std::time::Duration::ZERO);
     let mut exported = BTreeMap::new();
     for family in metrics.registry.gather() {
         if family.name().starts_with("process_") {
             continue;
         }
-        let labels = family.get_metric()[0].get_label().iter().map(|l| l.name().to_owned());
+        let labels = family.get_metric()[0]
+            .get_label()
+            .iter()
+            .map(|l| l.name().to_owned());
         let labels: BTreeSet<String> = labels.collect();
         exported.insert(family.name().to_owned(), (labels, family.help().to_owned()));
     }

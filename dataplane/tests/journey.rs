@@ -1,6 +1,8 @@
 //! A request's journey through a whole data plane: table, plugins, forwarding, local answers, metrics. The
 //! configuration comes as the bytes of a snapshot, requests on real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use diolkos_dataplane::app::{Config, DataPlane};

@@ -9,9 +9,10 @@
 //! ```
 
 use crate::{
-    BodyMode, Compile, Edits, Exchange, InvalidSettings, LocalReply, Needs, Plugin, Stages, Verdict,
+    BodyMode, Compile, Edits, Exchange, Failure, InvalidSettings, LocalReply, Needs, Plugin,
+    Stages, Verdict,
 };
-use model::{Stage, limits};
+use model::{Headers, Stage, limits};
 use regex::{Regex, RegexBuilder, bytes};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
@@ -96,6 +97,18 @@ pub(crate) fn whole(pattern: &str, field: &str) -> Result<Regex, InvalidSettings
         .map_err(|e| InvalidSettings::new(field, e.to_string()))
 }
 
+/// A compressed body hides its content; nothing is decided about it here.
+pub(crate) fn is_encoded(headers: &Headers) -> bool {
+    let mut codings = headers.get_all("content-encoding");
+    codings.any(|c| !c.trim_ascii().eq_ignore_ascii_case(b"identity"))
+}
+
+/// What a client gets whose body cannot be judged.
+pub(crate) fn encoded_reply() -> LocalReply {
+    let message = "the body has a content-encoding and cannot be judged".to_owned();
+    LocalReply::error(400, "invalid_request", Some(message))
+}
+
 pub struct Ready {
     on: On,
     max: u64,
@@ -174,13 +187,26 @@ impl Plugin for Ready {
     }
 
     fn pre_request<'a>(&'a self, x: &Exchange<'a>, _: &mut Edits) -> Verdict<'a> {
+        if is_encoded(x.request.headers) {
+            return Verdict::respond(encoded_reply());
+        }
         let message = Some("the body does not fit the schema".to_owned());
         let misfit = LocalReply::error(400, "invalid_request", message);
         self.judge(x.request.body.unwrap_or_default(), misfit)
     }
 
     fn pre_response<'a>(&'a self, x: &Exchange<'a>, _: &mut Edits) -> Verdict<'a> {
-        let body = x.response.and_then(|r| r.body).unwrap_or_default();
+        let Some(response) = x.response else {
+            return Verdict::CONTINUE;
+        };
+        if is_encoded(response.headers) {
+            let failure = Failure("the answer has a content-encoding and cannot be judged".into());
+            return Verdict::Ready(Err(failure));
+        }
+        // Over the size, and told to let such answers pass.
+        let Some(body) = response.body else {
+            return Verdict::CONTINUE;
+        };
         self.judge(body, LocalReply::error(403, "content_filter", None))
     }
 }
@@ -190,7 +216,6 @@ mod tests {
     use super::*;
     use crate::exchange::tests::request;
     use crate::{Flow, ResponseView};
-    use model::Headers;
 
     fn status(settings: &str, body: &[u8], response: bool) -> Option<u16> {
         let ready = serde_json::from_str::<ContentValidation>(settings)
@@ -231,6 +256,27 @@ mod tests {
         assert_eq!(status(s, b"[]", false), None);
         assert_eq!(status(s, b"{}", false), Some(400));
         assert_eq!(status(s, b"{}", true), Some(403));
+    }
+
+    #[test]
+    fn a_compressed_body_does_not_slip_through() {
+        let s = r#"{"on":"Both","deny":[{"pattern":"secret"}]}"#;
+        let ready = serde_json::from_str::<ContentValidation>(s)
+            .unwrap()
+            .compile()
+            .unwrap();
+        let mut headers = Headers::default();
+        headers.append("content-encoding", b"gzip").unwrap();
+        let mut x = request("POST", "/", &headers);
+        let verdict = ready.pre_request(&x, &mut Edits::default());
+        assert!(matches!(verdict, Verdict::Ready(Ok(Flow::Respond(r))) if r.status == 400));
+        x.response = Some(ResponseView {
+            status: 200,
+            headers: &headers,
+            body: Some(b""),
+        });
+        let verdict = ready.pre_response(&x, &mut Edits::default());
+        assert!(matches!(verdict, Verdict::Ready(Err(_))));
     }
 
     #[test]

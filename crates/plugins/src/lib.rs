@@ -23,8 +23,8 @@ pub use edits::Edits;
 pub use exchange::{Exchange, RequestView, ResponseView};
 pub use mock::Mock;
 pub use plugin::{
-    BodyFilter, BodyMode, Compile, Failure, Flow, InvalidSettings, LocalReply, Needs, Plugin, Side,
-    Stages, Verdict,
+    BodyFilter, BodyMode, Compile, Failure, Flow, InvalidSettings, Later, LocalReply, Needs,
+    Plugin, Side, Stages, Verdict,
 };
 pub use request_validation::RequestValidation;
 pub use response_headers::ResponseHeaders;

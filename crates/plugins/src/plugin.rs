@@ -114,8 +114,11 @@ pub enum Flow {
 pub enum Verdict<'a> {
     Ready(Result<Flow, Failure>),
     /// An answer that has to wait for something; it brings its edits with it.
-    Pending(Pin<Box<dyn Future<Output = (Edits, Result<Flow, Failure>)> + Send + 'a>>),
+    Pending(Later<'a>),
 }
+
+/// A verdict on its way, with the edits that come with it.
+pub type Later<'a> = Pin<Box<dyn Future<Output = (Edits, Result<Flow, Failure>)> + Send + 'a>>;
 
 impl Verdict<'_> {
     pub const CONTINUE: Self = Verdict::Ready(Ok(Flow::Continue));

@@ -8,7 +8,9 @@
 //!   body: {jsonSchema: {type: object, required: [id]}, maxSize: 1Mi}
 //! ```
 
-use crate::content_validation::{JsonSchemaSettings, compile_schema, whole};
+use crate::content_validation::{
+    JsonSchemaSettings, compile_schema, encoded_reply, is_encoded, whole,
+};
 use crate::schema::check_name;
 use crate::{
     BodyMode, Compile, Edits, Exchange, InvalidSettings, LocalReply, Needs, Plugin, Stages, Verdict,
@@ -140,6 +142,9 @@ impl Plugin for Ready {
             }
         }
         if let Some(schema) = &self.schema {
+            if is_encoded(x.request.headers) {
+                return Verdict::respond(encoded_reply());
+            }
             let Ok(json) = serde_json::from_slice(x.request.body.unwrap_or_default()) else {
                 return invalid("the body is not JSON".to_owned());
             };

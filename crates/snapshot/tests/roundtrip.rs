@@ -1,5 +1,7 @@
 //! decode(encode(model)) = model, for every section.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use model::listener::Caps;
 use model::*;
 use proptest::collection::{btree_map, vec};

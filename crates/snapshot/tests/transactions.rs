@@ -1,5 +1,7 @@
 //! Transactions as messages: size of chunks, missing chunks, wrong bases, unknown kinds.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use model::limits::CHUNK_BYTES;
 use prost::Message;
 use snapshot::pb::{Chunk, Resource};

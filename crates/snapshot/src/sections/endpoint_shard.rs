@@ -26,10 +26,9 @@ impl Section for EndpointShard {
                     v6.extend(e.port.to_be_bytes());
                 }
             }
+            let bit = |on: bool, bit: u8| if on { bit } else { 0 };
             flags.push(
-                u8::from(e.ready) * READY
-                    | u8::from(e.serving) * SERVING
-                    | u8::from(e.terminating) * TERMINATING,
+                bit(e.ready, READY) | bit(e.serving, SERVING) | bit(e.terminating, TERMINATING),
             );
         }
         pb::EndpointShard {
