@@ -20,5 +20,6 @@ pub mod watch;
 pub mod load;
 pub mod publish;
 pub mod report;
+pub mod standalone;
 pub mod translate;
 pub mod world;

@@ -1,0 +1,196 @@
+//! The controller as a whole, from the first connection to the last.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Admin;
+use crate::ca::keeper::Keeper;
+use crate::config::Config;
+use crate::leader::Elector;
+use crate::metrics::Metrics;
+use crate::publish::Publisher;
+use crate::serve::{Security, serve};
+use crate::status::{Queue, StatusWriter, Written};
+use crate::tls;
+use crate::watch::EVENTS;
+use crate::watch::kind::Watches;
+use crate::watch::task::WorldTask;
+
+/// Streams and requests under way have this long at the stop.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Why the controller cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error("no cluster: {0}")]
+    Cluster(String),
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        address: SocketAddr,
+        error: io::Error,
+    },
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    #[error("the push channel failed: {0}")]
+    Push(#[from] tonic::transport::Error),
+    #[error("the thread that translates has ended")]
+    World,
+    #[error("a task has ended: {0}")]
+    Task(String),
+}
+
+/// Runs until `stop`, then ends in good order: readiness goes first, then what the leader has to write, then the Lease,
+/// then the streams.
+///
+/// # Errors
+/// [`AppError`]: it cannot start, or a part that it cannot do without has ended.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError> {
+    tls::provider();
+    let client = client().await?;
+    let metrics = Arc::new(Metrics::new()?);
+    let grpc = listen(config.grpc).await?;
+    let admin = listen(config.admin).await?;
+    let server_id = format!("{}_{:08x}", config.identity, rand::random::<u32>());
+    let publisher = Publisher::new(server_id);
+    let stopping = Arc::new(AtomicBool::new(false));
+    let end_of_writes = CancellationToken::new();
+    let end_of_lease = CancellationToken::new();
+    let end = CancellationToken::new();
+    // Whatever way this function is left, nothing of it goes on.
+    let _end = end.clone().drop_guard();
+
+    // What the cluster says becomes the world, and the world what is published.
+    let (events, received) = mpsc::channel(EVENTS);
+    let written = Arc::new(Written::default());
+    let queue = Arc::new(Queue::new(metrics.status_queue.clone()));
+    let task = WorldTask {
+        publisher: Arc::clone(&publisher),
+        queue: Arc::clone(&queue),
+        written: Arc::clone(&written),
+        metrics: Arc::clone(&metrics),
+        sync_timeout: config.sync_timeout,
+    };
+    let (world, world_end) = task.start(received).map_err(AppError::Thread)?;
+    Watches {
+        client: client.clone(),
+        events,
+        written: Arc::clone(&written),
+        metrics: Arc::clone(&metrics),
+    }
+    .start();
+
+    // One replica leads: it writes statuses and certificates.
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &config.namespace);
+    let counted = Arc::clone(&metrics);
+    let (elector, leadership) = Elector::new(leases, &config.identity, move |leads| {
+        counted.leader.set(i64::from(leads));
+        counted.leader_transitions.inc();
+    });
+    let elector = tokio::spawn(elector.run(end_of_lease.clone()));
+    let writer = StatusWriter {
+        client: client.clone(),
+        world: world.clone(),
+        queue,
+        written,
+        metrics: Arc::clone(&metrics),
+        leadership: leadership.clone(),
+        progress: publisher.progress(),
+    };
+    let writer = tokio::spawn(writer.run(end_of_writes.clone()));
+
+    // Every replica serves data planes.
+    let mut keeping = None;
+    let security = if config.insecure_plaintext {
+        tracing::warn!("the push channel is neither encrypted nor authenticated");
+        Security::Plaintext
+    } else {
+        let secrets: Api<Secret> = Api::namespaced(client, &config.namespace);
+        let keeper = Keeper::new(secrets, &config.namespace);
+        let group = keeper.group();
+        keeping = Some(tokio::spawn(
+            Arc::clone(&keeper).run(leadership, end_of_writes.clone()),
+        ));
+        Security::Mutual {
+            settings: Arc::new(move || keeper.server_config()),
+            group,
+        }
+    };
+    let mut push = tokio::spawn(serve(
+        grpc,
+        security,
+        Arc::clone(&publisher),
+        Arc::clone(&metrics),
+        end.clone(),
+    ));
+    let admin_port = Admin {
+        world,
+        publisher,
+        metrics,
+        stopping: Arc::clone(&stopping),
+    };
+    let admin = tokio::spawn(admin_port.serve(admin, end.clone()));
+
+    let failed = tokio::select! {
+        () = stop.cancelled() => None,
+        _ = world_end => Some(AppError::World),
+        ended = &mut push => Some(match ended {
+            Ok(Err(error)) => AppError::Push(error),
+            other => AppError::Task(format!("{other:?}")),
+        }),
+    };
+
+    // Statuses are flushed while the Lease is held, and nothing is written after it is released.
+    tracing::info!("stopping");
+    stopping.store(true, Ordering::Release);
+    end_of_writes.cancel();
+    finish("status", timeout(LAST_WORDS, writer).await);
+    if let Some(keeping) = keeping {
+        finish("certificates", timeout(LAST_WORDS, keeping).await);
+    }
+    end_of_lease.cancel();
+    finish("lease", timeout(LAST_WORDS, elector).await);
+    end.cancel();
+    if failed.is_none() {
+        finish("push", timeout(LAST_WORDS, push).await);
+    }
+    finish("admin", timeout(LAST_WORDS, admin).await);
+    failed.map_or(Ok(()), Err)
+}
+
+async fn client() -> Result<Client, AppError> {
+    let mut config = kube::Config::infer()
+        .await
+        .map_err(|e| AppError::Cluster(e.to_string()))?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    Client::try_from(config).map_err(|e| AppError::Cluster(e.to_string()))
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| AppError::Listen { address, error })
+}
+
+/// Says when a part did not end as it should.
+fn finish<T>(
+    part: &str,
+    ended: Result<Result<T, tokio::task::JoinError>, tokio::time::error::Elapsed>,
+) {
+    match ended {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::error!(part, %error, "a part has failed"),
+        Err(_) => tracing::warn!(part, "a part did not end in time"),
+    }
+}

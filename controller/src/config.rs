@@ -1,0 +1,62 @@
+//! Flags of `diolkos-controller`; each may also be given by the environment.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// The control plane of Diolkos: watches a cluster and pushes what it means to data planes.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "diolkos-controller", version)]
+pub struct Config {
+    /// Address of the push channel.
+    #[arg(long, env = "DIOLKOS_GRPC", default_value = "0.0.0.0:18000")]
+    pub grpc: SocketAddr,
+    /// Address of health, readiness and metrics.
+    #[arg(long, env = "DIOLKOS_ADMIN", default_value = "127.0.0.1:9090")]
+    pub admin: SocketAddr,
+    /// The controller's own namespace: its Lease and the push channel's Secrets are there.
+    #[arg(long, env = "DIOLKOS_NAMESPACE", default_value = "diolkos-system")]
+    pub namespace: String,
+    /// Name of this replica in the Lease, such as the Pod's.
+    #[arg(long, env = "DIOLKOS_IDENTITY", default_value = "diolkos-controller")]
+    pub identity: String,
+    /// Form of the log on standard error.
+    #[arg(long, env = "DIOLKOS_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+    /// How long to wait for kinds that may not be listed before those that can be done without count as empty, such as
+    /// 60s or 2m.
+    #[arg(long, env = "DIOLKOS_SYNC_TIMEOUT", default_value = "60s", value_parser = model::duration::parse)]
+    pub sync_timeout: Duration,
+    /// Serve the push channel without TLS and without asking who connects. For tests.
+    #[arg(long, env = "DIOLKOS_INSECURE_PLAINTEXT")]
+    pub insecure_plaintext: bool,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_the_manifests() {
+        let config = Config::try_parse_from([
+            "diolkos-controller",
+            "--grpc=0.0.0.0:18000",
+            "--admin=0.0.0.0:9090",
+            "--namespace=diolkos-system",
+            "--identity=diolkos-controller-5d9c-x",
+            "--sync-timeout=2m",
+        ])
+        .unwrap();
+        assert_eq!(config.sync_timeout, Duration::from_secs(120));
+        assert_eq!(config.log_format, LogFormat::Json);
+        assert!(!config.insecure_plaintext);
+    }
+}

@@ -1,0 +1,54 @@
+//! `diolkos-controller`: reads its flags and runs until it is told to stop.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use diolkos_controller::config::{Config, LogFormat};
+use diolkos_controller::{app, tls};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tls::provider();
+    let config = Config::parse();
+    log(config.log_format);
+    let stop = CancellationToken::new();
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    for signal in signals {
+        match signal {
+            Ok(mut signal) => {
+                let stop = stop.clone();
+                tokio::spawn(async move {
+                    signal.recv().await;
+                    stop.cancel();
+                });
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot follow signals");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    match app::run(config, stop).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the controller ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `RUST_LOG` chooses what is logged; by default our own lines from `info` and others from `warn`.
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("warn,diolkos_controller=info"));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Text => lines.init(),
+    }
+}

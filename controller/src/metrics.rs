@@ -1,0 +1,263 @@
+//! Every metric of the controller, declared in one place.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+use snapshot::Generation;
+
+use crate::publish::Publisher;
+
+/// Buckets of times on the configuration path, in seconds.
+const PROPAGATION: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
+/// So many generations are remembered to tell the lag.
+const GENERATIONS: usize = 1024;
+
+/// The metrics of one process.
+pub struct Metrics {
+    registry: Registry,
+    revision: Gauge,
+    lag: Gauge,
+    /// Stages watch, compile, send, apply, total.
+    pub propagation: HistogramVec,
+    /// Results ack, nack, resync, timeout.
+    pub transactions: IntCounterVec,
+    pub sent_bytes: IntCounter,
+    data_planes: IntGaugeVec,
+    pub objects: IntGaugeVec,
+    pub objects_quarantined: IntGaugeVec,
+    /// Modes incremental, full.
+    pub translate: HistogramVec,
+    pub watch_up: IntGaugeVec,
+    pub watch_restarts: IntCounterVec,
+    pub missing_permissions: IntGaugeVec,
+    /// Results written, skipped_equal, conflict, failed.
+    pub status_writes: IntCounterVec,
+    pub status_queue: IntGauge,
+    pub leader: IntGauge,
+    pub leader_transitions: IntCounter,
+    /// When generations came into being, oldest first.
+    generations: Mutex<VecDeque<(Generation, Instant)>>,
+}
+
+impl Metrics {
+    /// # Errors
+    /// Two metrics of one name.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let made = Declare(&registry);
+        let build = made.gauges(
+            "diolkos_build_info",
+            "Version of the running program; always 1",
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
+        let metrics = Self {
+            revision: made.float(
+                "diolkos_config_revision",
+                "First 48 bits of the configuration's root digest",
+            )?,
+            lag: made.float(
+                "diolkos_config_lag_seconds",
+                "Age of the oldest change that some connected data plane has not acknowledged",
+            )?,
+            propagation: made.times(
+                "diolkos_config_propagation_seconds",
+                "From an event of the API server to its acknowledgement, by stage",
+                &["stage"],
+            )?,
+            transactions: made.counters(
+                "diolkos_config_transactions_total",
+                "Transactions by how data planes answered",
+                &["result"],
+            )?,
+            sent_bytes: made.counter(
+                "diolkos_config_sent_bytes_total",
+                "Bytes of transactions sent",
+            )?,
+            data_planes: made.gauges(
+                "diolkos_dataplanes",
+                "Connected data planes by state",
+                &["state"],
+            )?,
+            objects: made.gauges("diolkos_objects", "Objects that are held", &["kind"])?,
+            objects_quarantined: made.gauges(
+                "diolkos_objects_quarantined",
+                "Objects whose last accepted version serves in place of the present one",
+                &["kind"],
+            )?,
+            translate: made.times(
+                "diolkos_translate_seconds",
+                "Time of one translation",
+                &["mode"],
+            )?,
+            watch_up: made.gauges(
+                "diolkos_watch_up",
+                "1 while the watch of a kind works",
+                &["kind"],
+            )?,
+            watch_restarts: made.counters(
+                "diolkos_watch_restarts_total",
+                "Lists that were begun anew after the first",
+                &["kind"],
+            )?,
+            missing_permissions: made.gauges(
+                "diolkos_missing_permissions",
+                "1 while a kind may not be listed or watched",
+                &["kind"],
+            )?,
+            status_writes: made.counters(
+                "diolkos_status_writes_total",
+                "Writes of status by result",
+                &["result"],
+            )?,
+            status_queue: made.gauge(
+                "diolkos_status_queue_depth",
+                "Objects whose status waits to be written",
+            )?,
+            leader: made.gauge("diolkos_leader", "1 while this replica leads")?,
+            leader_transitions: made.counter(
+                "diolkos_leader_transitions_total",
+                "How often leading was won or lost",
+            )?,
+            generations: Mutex::default(),
+            registry,
+        };
+        // A rate is computed from zero, so the closed label sets stand from the start.
+        for stage in ["watch", "compile", "send", "apply", "total"] {
+            metrics.propagation.with_label_values(&[stage]);
+        }
+        for result in ["ack", "nack", "resync", "timeout"] {
+            metrics.transactions.with_label_values(&[result]);
+        }
+        for result in ["written", "skipped_equal", "conflict", "failed"] {
+            metrics.status_writes.with_label_values(&[result]);
+        }
+        for mode in ["incremental", "full"] {
+            metrics.translate.with_label_values(&[mode]);
+        }
+        Ok(metrics)
+    }
+
+    /// Notes when a generation came into being.
+    pub fn published(&self, generation: Generation) {
+        let mut generations = self.generations.lock();
+        if generations
+            .back()
+            .is_none_or(|(last, _)| *last < generation)
+        {
+            generations.push_back((generation, Instant::now()));
+        }
+        if generations.len() > GENERATIONS {
+            generations.pop_front();
+        }
+    }
+
+    /// All metrics as Prometheus text.
+    ///
+    /// # Errors
+    /// A metric that cannot be written as text.
+    pub fn render(&self, publisher: &Publisher) -> Result<String, prometheus::Error> {
+        self.observe(publisher);
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn observe(&self, publisher: &Publisher) {
+        let current = publisher.cursor();
+        self.revision.set(current.digest.revision() as f64);
+        let mut states = [
+            ("current", 0),
+            ("behind", 0),
+            ("rejecting", 0),
+            ("draining", 0),
+        ];
+        let mut oldest: Option<Instant> = None;
+        for plane in publisher.data_planes() {
+            let behind = plane.acknowledged.is_none_or(|g| g < current.generation);
+            let state = match () {
+                () if plane.draining => 3,
+                () if plane.refused.is_some() => 2,
+                () if behind => 1,
+                () => 0,
+            };
+            states[state].1 += 1;
+            if behind && !plane.draining {
+                let acknowledged = plane.acknowledged.unwrap_or(0);
+                let generations = self.generations.lock();
+                let first = generations
+                    .iter()
+                    .find(|(g, _)| *g > acknowledged)
+                    .map(|(_, at)| *at);
+                oldest = oldest.into_iter().chain(first).min();
+            }
+        }
+        for (state, count) in states {
+            self.data_planes.with_label_values(&[state]).set(count);
+        }
+        self.lag
+            .set(oldest.map_or(0.0, |at| at.elapsed().as_secs_f64()));
+    }
+}
+
+/// Makes metrics and registers them.
+struct Declare<'a>(&'a Registry);
+
+impl Declare<'_> {
+    fn register<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, prometheus::Error> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn float(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        self.register(Gauge::new(name, help)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.register(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.register(IntCounter::new(name, help)?)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn times(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts::new(name, help).buckets(PROPAGATION.to_vec());
+        self.register(HistogramVec::new(options, labels)?)
+    }
+}

@@ -1,0 +1,415 @@
+//! The gRPC server of the push channel. Every replica serves, from its own snapshot.
+//!
+//! A connection is accepted, proves who it is by its certificate and carries streams; each stream drives one
+//! [`Session`]. The rules of the protocol are in the session, those of time and transport are here.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use snapshot::pb::client_message::Message as In;
+use snapshot::pb::server_message::Message as Out;
+use snapshot::pb::snapshot_service_server::{SnapshotService, SnapshotServiceServer};
+use snapshot::pb::{Chunk, ClientMessage, Ping, ServerMessage};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::ca::authority::group_of;
+use crate::metrics::Metrics;
+use crate::publish::{HEARTBEAT, Publisher, Session, SessionError};
+use crate::watch::unix_ns;
+
+/// Connections at a time. A data plane has one, and two for a moment.
+const CONNECTIONS: usize = 4096;
+/// TLS must stand after this.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The first message must have come after this.
+const HELLO: Duration = Duration::from_secs(10);
+/// A transaction must be answered after this; compiling the largest takes seconds.
+const ANSWER: Duration = Duration::from_secs(60);
+/// Streams end after 10 to 15 minutes: data planes spread over replicas again, and show fresh certificates.
+const AGE: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(900));
+/// At the stop of a replica its streams end within this time, not all at once.
+const SPREAD: Duration = Duration::from_secs(2);
+/// Messages of data planes are small.
+const MESSAGE_BYTES: usize = 1 << 20;
+/// HTTP/2 pings find a peer that is gone without a word.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Who may connect.
+#[derive(Clone)]
+pub enum Security {
+    /// Anybody, unencrypted: for tests.
+    Plaintext,
+    /// Certificates that the given settings accept and that name the group.
+    Mutual {
+        settings: Arc<dyn Fn() -> Option<Arc<ServerConfig>> + Send + Sync>,
+        group: String,
+    },
+}
+
+/// Serves until `stop`, then until all streams have ended.
+///
+/// # Errors
+/// The listener fails as a whole.
+pub async fn serve(
+    listener: TcpListener,
+    security: Security,
+    publisher: Arc<Publisher>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let (connections, incoming) = mpsc::channel(64);
+    tokio::spawn(accept(listener, security, connections, stop.clone()));
+    let service = Streams {
+        publisher,
+        metrics,
+        stop: stop.clone(),
+    };
+    let service = SnapshotServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES);
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .max_concurrent_streams(4)
+        .serve_with_incoming_shutdown(service, ReceiverStream::new(incoming), stop.cancelled())
+        .await
+}
+
+async fn accept(
+    listener: TcpListener,
+    security: Security,
+    connections: mpsc::Sender<io::Result<Connection>>,
+    stop: CancellationToken,
+) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections of data planes");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            tracing::warn!(%address, "too many connections of data planes");
+            continue;
+        };
+        let (security, connections) = (security.clone(), connections.clone());
+        tokio::spawn(async move {
+            match timeout(HANDSHAKE, identify(stream, &security)).await {
+                Ok(Ok(io)) => drop(
+                    connections
+                        .send(Ok(Connection {
+                            io,
+                            address,
+                            _slot: slot,
+                        }))
+                        .await,
+                ),
+                Ok(Err(reason)) => tracing::warn!(%address, reason, "a connection is refused"),
+                Err(_) => {
+                    tracing::warn!(%address, reason = "TLS took too long", "a connection is refused")
+                }
+            }
+        });
+    }
+}
+
+/// Finds out who connects.
+async fn identify(stream: TcpStream, security: &Security) -> Result<Box<dyn Io>, String> {
+    stream.set_nodelay(true).map_err(|e| e.to_string())?;
+    let Security::Mutual { settings, group } = security else {
+        return Ok(Box::new(stream));
+    };
+    let settings = settings().ok_or("the certificates are not there yet")?;
+    let stream = TlsAcceptor::from(settings)
+        .accept(stream)
+        .await
+        .map_err(|e| e.to_string())?;
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    match certificates.first().and_then(|c| group_of(c)) {
+        Some(named) if named == *group => Ok(Box::new(stream)),
+        Some(_) => Err("the certificate is for another group".to_owned()),
+        None => Err("the certificate names no group".to_owned()),
+    }
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// An accepted connection, encrypted or not.
+struct Connection {
+    io: Box<dyn Io>,
+    address: SocketAddr,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = SocketAddr;
+
+    fn connect_info(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+struct Streams {
+    publisher: Arc<Publisher>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl SnapshotService for Streams {
+    type SyncStream = ReceiverStream<Result<ServerMessage, Status>>;
+
+    async fn sync(
+        &self,
+        request: Request<Streaming<ClientMessage>>,
+    ) -> Result<Response<Self::SyncStream>, Status> {
+        if self.stop.is_cancelled() {
+            return Err(Status::unavailable("this replica stops"));
+        }
+        if self.publisher.subscribe().borrow().is_none() {
+            return Err(Status::unavailable(
+                "this replica has not listed everything yet",
+            ));
+        }
+        let address = request
+            .extensions()
+            .get::<SocketAddr>()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let (out, messages) = mpsc::channel(8);
+        let stream = Stream {
+            session: Session::new(Arc::clone(&self.publisher)),
+            inbound: request.into_inner(),
+            out: out.clone(),
+            metrics: Arc::clone(&self.metrics),
+            sent: None,
+            measured: false,
+        };
+        let (publisher, stop) = (Arc::clone(&self.publisher), self.stop.clone());
+        tokio::spawn(async move {
+            match stream.run(&publisher, stop).await {
+                Ok(()) => tracing::info!(address, "a data plane's stream ended"),
+                Err(status) => {
+                    tracing::info!(address, code = ?status.code(), reason = status.message(), "a data plane's stream is ended");
+                    // It may have gone already.
+                    drop(out.send(Err(status)).await);
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+}
+
+/// One stream of one data plane.
+struct Stream {
+    session: Session,
+    inbound: Streaming<ClientMessage>,
+    out: mpsc::Sender<Result<ServerMessage, Status>>,
+    metrics: Arc<Metrics>,
+    /// The transaction under way.
+    sent: Option<Sent>,
+    /// The first transaction brings the data plane up to date; only later ones tell how long a change takes.
+    measured: bool,
+}
+
+struct Sent {
+    /// Until when it must be answered.
+    until: Instant,
+    at: std::time::Instant,
+    /// When its change was seen, in nanoseconds since the epoch.
+    observed: u64,
+}
+
+impl Stream {
+    /// Ends without an error when the data plane has gone.
+    async fn run(mut self, publisher: &Publisher, stop: CancellationToken) -> Result<(), Status> {
+        let mut generation = publisher.subscribe();
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.reset();
+        let out = self.out.clone();
+        let until_hello = Instant::now() + HELLO;
+        let mut welcomed = false;
+        let old = Instant::now() + AGE.0 + (AGE.1 - AGE.0).mul_f64(rand::random());
+        loop {
+            while let Some(chunks) = self.session.next_chunks() {
+                self.send_transaction(chunks).await?;
+            }
+            let until = if welcomed {
+                self.sent.as_ref().map(|s| s.until)
+            } else {
+                Some(until_hello)
+            };
+            tokio::select! {
+                message = self.inbound.message() => match message? {
+                    Some(message) => welcomed |= self.take(message).await?,
+                    None => return Ok(()),
+                },
+                Ok(()) = generation.changed() => {}
+                _ = heartbeat.tick() => self.send(Out::Ping(Ping {})).await?,
+                () = sleep_until(until.unwrap_or(old)), if until.is_some() => {
+                    self.count("timeout");
+                    return Err(Status::deadline_exceeded("no answer"));
+                }
+                () = sleep_until(old), if self.sent.is_none() => {
+                    return Err(Status::unavailable("the stream is old: connect again"));
+                }
+                () = stop.cancelled() => {
+                    sleep(SPREAD.mul_f64(rand::random())).await;
+                    return Err(Status::unavailable("this replica stops: connect again"));
+                }
+                () = out.closed() => return Ok(()),
+            }
+        }
+    }
+
+    /// Returns whether it was the first message, and fine.
+    async fn take(&mut self, message: ClientMessage) -> Result<bool, Status> {
+        let answer = match &message.message {
+            Some(In::Ack(_)) => Some("ack"),
+            Some(In::Nack(_)) => Some("nack"),
+            Some(In::Resync(_)) => Some("resync"),
+            _ => None,
+        };
+        match &message.message {
+            Some(In::Hello(hello)) => {
+                tracing::info!(node = ?hello.node_id, build = ?hello.build, "a data plane connects")
+            }
+            Some(In::Nack(nack)) => {
+                tracing::error!(resources = nack.rejected.len(), message = ?nack.message, "a data plane refuses a transaction");
+            }
+            Some(In::Resync(resync)) => {
+                tracing::warn!(why = ?resync.why, "a data plane is out of step")
+            }
+            _ => {}
+        }
+        let welcome = self
+            .session
+            .on_message(message)
+            .map_err(|error| match error {
+                SessionError::Schema { .. } => Status::failed_precondition(error.to_string()),
+                _ => Status::invalid_argument(error.to_string()),
+            })?;
+        if let Some(result) = answer {
+            self.count(result);
+            let sent = self.sent.take();
+            self.measure(sent, result);
+        }
+        let Some(welcome) = welcome else {
+            return Ok(false);
+        };
+        self.send(Out::Welcome(welcome)).await?;
+        Ok(true)
+    }
+
+    async fn send_transaction(&mut self, chunks: Vec<Chunk>) -> Result<(), Status> {
+        use prost::Message as _;
+        let began = std::time::Instant::now();
+        let observed = chunks.last().map_or(0, |c| c.observed_unix_ns);
+        for chunk in chunks {
+            self.metrics.sent_bytes.inc_by(chunk.encoded_len() as u64);
+            self.send(Out::Chunk(chunk)).await?;
+        }
+        if self.measured {
+            self.observe("send", began.elapsed().as_secs_f64());
+        }
+        self.sent = Some(Sent {
+            until: Instant::now() + ANSWER,
+            at: std::time::Instant::now(),
+            observed,
+        });
+        Ok(())
+    }
+
+    fn measure(&mut self, sent: Option<Sent>, result: &str) {
+        let measured = std::mem::replace(&mut self.measured, true);
+        let Some(sent) = sent.filter(|s| measured && s.observed > 0 && result == "ack") else {
+            return;
+        };
+        self.observe("apply", sent.at.elapsed().as_secs_f64());
+        self.observe(
+            "total",
+            unix_ns().saturating_sub(sent.observed) as f64 / 1e9,
+        );
+    }
+
+    fn observe(&self, stage: &str, seconds: f64) {
+        self.metrics
+            .propagation
+            .with_label_values(&[stage])
+            .observe(seconds);
+    }
+
+    fn count(&self, result: &str) {
+        self.metrics.transactions.with_label_values(&[result]).inc();
+    }
+
+    async fn send(&self, message: Out) -> Result<(), Status> {
+        let message = ServerMessage {
+            message: Some(message),
+        };
+        self.out
+            .send(Ok(message))
+            .await
+            .map_err(|_| Status::cancelled("the data plane has gone"))
+    }
+}

@@ -1,0 +1,248 @@
+//! What is remembered of the status that an object carries.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::world::ObjectId;
+
+const TIME: &str = "lastTransitionTime";
+
+/// The statuses that objects carry, by their imprint. Bounded by the number of objects.
+#[derive(Default)]
+pub struct Written(Mutex<HashMap<ObjectId, Imprint>>);
+
+impl Written {
+    /// An object was seen with, or given, a status.
+    pub fn note(&self, id: &ObjectId, status: Option<&Value>) {
+        let imprint = status.map(Imprint::of).unwrap_or_default();
+        self.0.lock().insert(id.clone(), imprint);
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, id: &ObjectId) {
+        self.0.lock().remove(id);
+    }
+
+    /// Adds the times of its conditions to a status: the old one where a condition's value is what it was. `None`
+    /// when the object carries this status already.
+    pub fn stamp(&self, id: &ObjectId, status: Value, now: &str) -> Option<Value> {
+        let written = self.0.lock();
+        match written.get(id) {
+            Some(old) => old.stamp(status, now),
+            None => Imprint::default().stamp(status, now),
+        }
+    }
+}
+
+/// A status without its times as a hash, and its conditions with theirs.
+#[derive(Default)]
+struct Imprint {
+    content: Option<blake3::Hash>,
+    conditions: Vec<Condition>,
+}
+
+struct Condition {
+    /// Hash of where it stands, its type and its value.
+    value: u64,
+    time: Box<str>,
+}
+
+impl Imprint {
+    fn of(status: &Value) -> Self {
+        let mut conditions = Vec::new();
+        let mut status = status.clone();
+        visit(&mut status, &mut |value, condition| {
+            if let Some(Value::String(time)) = condition.get(TIME) {
+                conditions.push(Condition {
+                    value,
+                    time: time.as_str().into(),
+                });
+            }
+        });
+        Self {
+            content: Some(content(&status)),
+            conditions,
+        }
+    }
+
+    fn stamp(&self, mut status: Value, now: &str) -> Option<Value> {
+        if self.content == Some(content(&status)) {
+            return None;
+        }
+        visit(&mut status, &mut |value, condition| {
+            let old = self.conditions.iter().find(|c| c.value == value);
+            let time = old.map_or(now, |c| &c.time);
+            condition.insert(TIME.into(), time.into());
+        });
+        Some(status)
+    }
+}
+
+/// Calls `see` for the conditions of a status and those of its parents, with a hash of place, type and value.
+fn visit(status: &mut Value, see: &mut impl FnMut(u64, &mut serde_json::Map<String, Value>)) {
+    let mut conditions = |of: &mut Value, place: u64| {
+        let Some(Value::Array(list)) = of.get_mut("conditions") else {
+            return;
+        };
+        for condition in list.iter_mut().filter_map(Value::as_object_mut) {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&place.to_be_bytes());
+            for field in ["type", "status"] {
+                let text = condition
+                    .get(field)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
+                hasher.update(text.as_bytes()).update(&[0]);
+            }
+            see(first_8(&hasher.finalize()), condition);
+        }
+    };
+    conditions(status, 0);
+    if let Some(Value::Array(parents)) = status.get_mut("parents") {
+        for parent in parents {
+            let place = parent.get("parentRef").map_or(1, |p| first_8(&content(p)));
+            conditions(parent, place);
+        }
+    }
+}
+
+fn first_8(hash: &blake3::Hash) -> u64 {
+    hash.as_bytes()
+        .iter()
+        .take(8)
+        .fold(0, |n, byte| (n << 8) | u64::from(*byte))
+}
+
+/// A hash of a value that does not depend on the order of fields, on times, or on whether what is empty is written.
+fn content(value: &Value) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    feed(value, &mut hasher);
+    hasher.finalize()
+}
+
+fn feed(value: &Value, hasher: &mut blake3::Hasher) {
+    match value {
+        Value::Object(map) => {
+            let mut fields: Vec<_> = map
+                .iter()
+                .filter(|(key, value)| *key != TIME && !is_empty(value))
+                .collect();
+            fields.sort_unstable_by_key(|(key, _)| *key);
+            hasher
+                .update(&[b'{'])
+                .update(&(fields.len() as u64).to_be_bytes());
+            for (key, value) in fields {
+                hasher
+                    .update(&(key.len() as u64).to_be_bytes())
+                    .update(key.as_bytes());
+                feed(value, hasher);
+            }
+        }
+        Value::Array(list) => {
+            hasher
+                .update(&[b'['])
+                .update(&(list.len() as u64).to_be_bytes());
+            list.iter().for_each(|value| feed(value, hasher));
+        }
+        scalar => {
+            let text = scalar.to_string();
+            hasher
+                .update(&(text.len() as u64).to_be_bytes())
+                .update(text.as_bytes());
+        }
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::world::ObjectKind;
+
+    const THEN: &str = "2026-01-01T00:00:00Z";
+    const NOW: &str = "2026-02-02T00:00:00Z";
+
+    fn status(accepted: &str, programmed: &str) -> Value {
+        json!({
+            "observedGeneration": 3,
+            "conditions": [{"type": "Ready", "status": accepted, "reason": "R", "message": "", "observedGeneration": 3}],
+            "parents": [{
+                "parentRef": {"name": "default"},
+                "conditions": [
+                    {"type": "Accepted", "status": accepted, "reason": "R", "message": ""},
+                    {"type": "Programmed", "status": programmed, "reason": "R", "message": ""},
+                ],
+            }],
+        })
+    }
+
+    fn time<'a>(status: &'a Value, pointer: &str) -> &'a str {
+        status
+            .pointer(pointer)
+            .and_then(|c| c.get(TIME))
+            .and_then(Value::as_str)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_time_moves_with_its_value_only() {
+        let written = Written::default();
+        let id = ObjectId::new(ObjectKind::Route, "a", "b");
+        let first = written.stamp(&id, status("True", "False"), THEN).unwrap();
+        assert_eq!(time(&first, "/conditions/0"), THEN);
+        written.note(&id, Some(&first));
+        assert_eq!(written.stamp(&id, status("True", "False"), NOW), None);
+
+        let second = written.stamp(&id, status("True", "True"), NOW).unwrap();
+        assert_eq!(time(&second, "/conditions/0"), THEN);
+        assert_eq!(time(&second, "/parents/0/conditions/0"), THEN);
+        assert_eq!(time(&second, "/parents/0/conditions/1"), NOW);
+
+        written.forget(&id);
+        assert_eq!(
+            written
+                .stamp(&id, second, NOW)
+                .map(|s| time(&s, "/conditions/0").to_owned())
+                .as_deref(),
+            Some(NOW)
+        );
+    }
+
+    #[test]
+    fn the_form_does_not_matter() {
+        let id = ObjectId::new(ObjectKind::Route, "a", "b");
+        let written = Written::default();
+        let typed = json!({"usage": [], "extra": null, "conditions": [], "observedGeneration": 1});
+        written.note(&id, Some(&typed));
+        assert_eq!(
+            written.stamp(&id, json!({"observedGeneration": 1}), NOW),
+            None
+        );
+        assert!(
+            written
+                .stamp(&id, json!({"observedGeneration": 2}), NOW)
+                .is_some()
+        );
+        assert!(
+            written
+                .stamp(
+                    &id,
+                    json!({"observedGeneration": 1, "conditions": ["x"]}),
+                    NOW
+                )
+                .is_some()
+        );
+    }
+}

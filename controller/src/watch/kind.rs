@@ -1,0 +1,379 @@
+//! One task follows one kind: list, watch, decode, pass on.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{ApiResource, DynamicObject};
+use kube::core::object::HasStatus;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::error::DiscoveryError;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, discovery};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::{Event, unix_ns};
+use crate::metrics::Metrics;
+use crate::status::Written;
+use crate::world::{Meta, Object, ObjectId, ObjectKind, Refusal};
+
+/// How often a kind that the cluster does not know is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+/// What the tasks of all kinds share.
+#[derive(Clone)]
+pub struct Watches {
+    pub client: Client,
+    pub events: mpsc::Sender<Event>,
+    /// Learns the statuses that objects carry.
+    pub written: Arc<Written>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// The world has gone, and the watches with it.
+struct WorldGone;
+
+impl Watches {
+    /// Starts one task for each kind. They end when nobody receives the events.
+    pub fn start(&self) {
+        for kind in ObjectKind::ALL {
+            tokio::spawn(self.clone().follow(*kind));
+        }
+    }
+
+    async fn follow(self, kind: ObjectKind) {
+        let WorldGone = match self.follow_for_ever(kind).await {
+            Ok(never) => match never {},
+            Err(gone) => gone,
+        };
+    }
+
+    async fn follow_for_ever(
+        &self,
+        kind: ObjectKind,
+    ) -> Result<std::convert::Infallible, WorldGone> {
+        let mut said = false;
+        loop {
+            let resource = match self.resource(kind).await {
+                Ok(Some(resource)) => resource,
+                Ok(None) => {
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::info!(%kind, "the cluster does not know this kind");
+                    }
+                    self.send(Event::Absent(kind)).await?;
+                    tokio::time::sleep(ASK_AGAIN).await;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%kind, %error, "cannot ask which kinds there are");
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    continue;
+                }
+            };
+            said = false;
+            self.stream(kind, &resource).await?;
+        }
+    }
+
+    /// The resource of a kind; `None` when the cluster has no such CustomResourceDefinition.
+    async fn resource(&self, kind: ObjectKind) -> Result<Option<ApiResource>, kube::Error> {
+        match kind {
+            ObjectKind::Service => return Ok(Some(ApiResource::erase::<Service>(&()))),
+            ObjectKind::Secret => return Ok(Some(ApiResource::erase::<Secret>(&()))),
+            ObjectKind::Namespace => return Ok(Some(ApiResource::erase::<Namespace>(&()))),
+            ObjectKind::EndpointSlice => return Ok(Some(ApiResource::erase::<EndpointSlice>(&()))),
+            _ => {}
+        }
+        let group = match kind.is_ours() {
+            true => {
+                discovery::pinned_group(
+                    &self.client,
+                    &kube::core::GroupVersion::gv(crds::GROUP, crds::VERSION),
+                )
+                .await
+            }
+            false => discovery::group(&self.client, kind.group()).await,
+        };
+        match group {
+            Ok(group) => Ok(group
+                .recommended_kind(kind.name())
+                .map(|(resource, _)| resource)),
+            Err(kube::Error::Discovery(DiscoveryError::InvalidGroupVersion(text))) => Err(
+                kube::Error::Discovery(DiscoveryError::InvalidGroupVersion(text)),
+            ),
+            Err(kube::Error::Discovery(_)) => Ok(None),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn stream(&self, kind: ObjectKind, resource: &ApiResource) -> Result<(), WorldGone> {
+        let config = watcher::Config::default();
+        match kind {
+            ObjectKind::GatewayConfig => self.ours::<crds::GatewayConfig>(kind).await,
+            ObjectKind::Route => self.ours::<crds::Route>(kind).await,
+            ObjectKind::Upstream => self.ours::<crds::Upstream>(kind).await,
+            ObjectKind::Plugin => self.ours::<crds::Plugin>(kind).await,
+            ObjectKind::Tenant => self.ours::<crds::Tenant>(kind).await,
+            ObjectKind::Consumer => self.ours::<crds::Consumer>(kind).await,
+            ObjectKind::ModelCatalog => self.ours::<crds::ModelCatalog>(kind).await,
+            ObjectKind::Service => {
+                self.run(kind, Api::<Service>::all(self.client.clone()), config)
+                    .await
+            }
+            ObjectKind::EndpointSlice => {
+                // From the server's cache, and only those of Services.
+                let config = config.any_semantic().labels("kubernetes.io/service-name");
+                self.run(kind, Api::<EndpointSlice>::all(self.client.clone()), config)
+                    .await
+            }
+            ObjectKind::Secret => {
+                // Large and many, and never referred to.
+                let config = config
+                    .fields("type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token");
+                self.run(kind, Api::<Secret>::all(self.client.clone()), config)
+                    .await
+            }
+            ObjectKind::Namespace => {
+                self.run(
+                    kind,
+                    Api::<PartialObjectMeta<Namespace>>::all(self.client.clone()),
+                    config,
+                )
+                .await
+            }
+            ObjectKind::ReferenceGrant => {
+                self.run(
+                    kind,
+                    Api::<DynamicObject>::all_with(self.client.clone(), resource),
+                    config,
+                )
+                .await
+            }
+        }
+    }
+
+    /// A kind of ours. One object that this build cannot read does not hold up the others.
+    async fn ours<K>(&self, kind: ObjectKind) -> Result<(), WorldGone>
+    where
+        K: Resource<DynamicType = ()>
+            + HasStatus
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+        K::Status: Serialize,
+        for<'a> Object: From<&'a K>,
+    {
+        let api = Api::<DeserializeGuard<K>>::all(self.client.clone());
+        self.run(kind, api, watcher::Config::default()).await
+    }
+
+    /// Passes on what the watch of a kind brings, until the kind is gone.
+    async fn run<K>(
+        &self,
+        kind: ObjectKind,
+        api: Api<K>,
+        config: watcher::Config,
+    ) -> Result<(), WorldGone>
+    where
+        K: Watched + Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let label = [kind.name()];
+        let up = self.metrics.watch_up.with_label_values(&label);
+        let missing = self.metrics.missing_permissions.with_label_values(&label);
+        let restarts = self.metrics.watch_restarts.with_label_values(&label);
+        let mut events = pin!(watcher(api, config).default_backoff());
+        let mut listed = BTreeSet::new();
+        let mut first = true;
+        while let Some(event) = events.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    up.set(0);
+                    match refusal(&error) {
+                        Some(404) => return Ok(()),
+                        Some(403) => {
+                            missing.set(1);
+                            tracing::error!(
+                                %kind, group = kind.group(),
+                                "get, list and watch are not permitted: add them to the ClusterRole of diolkos-controller"
+                            );
+                            self.send(Event::Forbidden(kind)).await?;
+                        }
+                        _ => {
+                            tracing::warn!(%kind, %error, "the watch is interrupted; what is known stays in effect")
+                        }
+                    }
+                    continue;
+                }
+            };
+            let at = unix_ns();
+            match event {
+                watcher::Event::Init => {
+                    if !std::mem::replace(&mut first, false) {
+                        restarts.inc();
+                    }
+                    listed.clear();
+                }
+                watcher::Event::InitApply(object) => {
+                    if let Some(id) = self.apply(kind, object, at).await? {
+                        listed.insert(id);
+                    }
+                }
+                watcher::Event::InitDone => {
+                    up.set(1);
+                    missing.set(0);
+                    let ids = std::mem::take(&mut listed);
+                    tracing::debug!(%kind, objects = ids.len(), "listed");
+                    self.send(Event::Listed { kind, ids }).await?;
+                }
+                watcher::Event::Apply(object) => {
+                    up.set(1);
+                    self.apply(kind, object, at).await?;
+                }
+                watcher::Event::Delete(object) => {
+                    if let Some(Read { object, .. }) = object.read(kind) {
+                        self.send(Event::Delete { id: object.id, at }).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply<K: Watched>(
+        &self,
+        kind: ObjectKind,
+        object: K,
+        at: u64,
+    ) -> Result<Option<ObjectId>, WorldGone> {
+        let Some(Read { object, status }) = object.read(kind) else {
+            return Ok(None);
+        };
+        let id = object.id.clone();
+        if kind.is_ours() {
+            self.written.note(&id, status.as_ref());
+        }
+        self.send(Event::Apply {
+            object: Box::new(object),
+            at,
+        })
+        .await?;
+        Ok(Some(id))
+    }
+
+    async fn send(&self, event: Event) -> Result<(), WorldGone> {
+        self.events.send(event).await.map_err(|_| WorldGone)
+    }
+}
+
+/// The HTTP status with which the API server refused a list or watch.
+fn refusal(error: &watcher::Error) -> Option<u16> {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status,
+        _ => return None,
+    };
+    Some(status.code)
+}
+
+/// What an object is read into.
+struct Read {
+    object: Object,
+    /// As it stands in the cluster; kinds of ours only.
+    status: Option<Value>,
+}
+
+/// A type in which a watch brings objects.
+trait Watched {
+    /// `None`: it cannot even be named.
+    fn read(self, kind: ObjectKind) -> Option<Read>;
+}
+
+impl<K> Watched for DeserializeGuard<K>
+where
+    K: HasStatus,
+    K::Status: Serialize,
+    for<'a> Object: From<&'a K>,
+{
+    fn read(self, kind: ObjectKind) -> Option<Read> {
+        Some(match self.0 {
+            Ok(object) => Read {
+                object: Object::from(&object),
+                status: object.status().and_then(|s| serde_json::to_value(s).ok()),
+            },
+            Err(invalid) => {
+                let metadata = &invalid.metadata;
+                let id = ObjectId::new(
+                    kind,
+                    metadata.namespace.clone().unwrap_or_default(),
+                    metadata.name.clone()?,
+                );
+                tracing::warn!(object = %id, error = invalid.error, "this build cannot read the object");
+                let refusal = Refusal {
+                    field: String::new(),
+                    message: invalid.error,
+                };
+                Read {
+                    object: Object::refused(id, Meta::from(metadata), vec![refusal]),
+                    status: None,
+                }
+            }
+        })
+    }
+}
+
+macro_rules! watched {
+    ($($type:ty),*) => {$(
+        impl Watched for $type {
+            fn read(self, _: ObjectKind) -> Option<Read> {
+                Some(Read { object: Object::from(&self), status: None })
+            }
+        }
+    )*};
+}
+
+watched!(Service, EndpointSlice, Secret);
+
+impl Watched for PartialObjectMeta<Namespace> {
+    fn read(self, _: ObjectKind) -> Option<Read> {
+        let namespace = Namespace {
+            metadata: self.metadata,
+            ..Namespace::default()
+        };
+        Some(Read {
+            object: Object::from(&namespace),
+            status: None,
+        })
+    }
+}
+
+impl Watched for DynamicObject {
+    fn read(self, kind: ObjectKind) -> Option<Read> {
+        let name = self.metadata.name.clone();
+        let object = serde_json::to_value(self)
+            .ok()
+            .and_then(|value| Object::from_json(&value).ok())
+            .flatten();
+        if object.is_none() {
+            tracing::warn!(%kind, name, "this build cannot read the object");
+        }
+        Some(Read {
+            object: object?,
+            status: None,
+        })
+    }
+}

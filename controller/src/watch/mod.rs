@@ -1,0 +1,49 @@
+//! From the API server to the world: one task a kind, one thread for everything else.
+//!
+//! A [`kind`] task follows one kind, turns each object into the world's compact record and drops the object. The
+//! [`task`] owns world and translator on a thread of its own: it waits until everything is listed ([`gate`]), collects
+//! what changes together ([`pacer`]), translates it and hands it to the publisher.
+
+pub mod gate;
+pub mod kind;
+pub mod pacer;
+pub mod task;
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use crate::world::{Object, ObjectId, ObjectKind};
+
+/// What a kind's task has seen.
+#[derive(Debug)]
+pub enum Event {
+    Apply {
+        object: Box<Object>,
+        /// When it was seen, in nanoseconds since the epoch.
+        at: u64,
+    },
+    Delete {
+        id: ObjectId,
+        at: u64,
+    },
+    /// A list is complete: these are all there are.
+    Listed {
+        kind: ObjectKind,
+        ids: BTreeSet<ObjectId>,
+    },
+    /// The cluster does not know the kind.
+    Absent(ObjectKind),
+    /// The kind may not be listed or watched.
+    Forbidden(ObjectKind),
+}
+
+/// How many events wait for the world at most; then the watches wait.
+pub const EVENTS: usize = 4096;
+
+/// Nanoseconds since the epoch.
+pub(crate) fn unix_ns() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
