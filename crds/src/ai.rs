@@ -46,9 +46,10 @@ pub enum Front {
 /// When another model or provider is tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = crate::schema::on_may_be_true)]
 pub struct Failover {
     /// What leads to the next target: ConnectFailure, RateLimited, Overloaded, Timeout, a status such as "503" or a class such as "5xx". Default: all of these. At most 16.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(alias = "true", default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub on: Vec<FailoverOn>,
     /// Attempts in all, the first included. Default: 3. 1 to 10.

@@ -50,6 +50,40 @@ pub(crate) fn drop_inner_descriptions(schema: &mut schemars::Schema) {
     }
 }
 
+/// Lets the field `on` also be called `true`.
+///
+/// kubectl, Helm and Argo CD read YAML 1.1, where an `on` without quotes is a boolean, so that is the name under which
+/// the field reaches the API server. It must not be lost or refused for that.
+pub(crate) fn on_may_be_true(schema: &mut schemars::Schema) {
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let Some(mut same) = properties.get("on").cloned() else {
+        return;
+    };
+    if let Some(same) = same.as_object_mut() {
+        same.insert(
+            "description".to_owned(),
+            "The same as on: the name that on without quotes has in YAML 1.1.".into(),
+        );
+    }
+    properties.insert("true".to_owned(), same);
+    let rule = cel(&[(
+        "!(has(self.on) && has(self.__true__))",
+        "on is given twice, once as on and once as true",
+    )]);
+    if let (Some(rules), Value::Array(rule)) = (
+        schema
+            .ensure_object()
+            .entry("x-kubernetes-validations")
+            .or_insert(json!([]))
+            .as_array_mut(),
+        rule,
+    ) {
+        rules.extend(rule);
+    }
+}
+
 /// The schema of an object whose content belongs to somebody else: nothing below it is checked or pruned.
 pub(crate) fn free_form(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })

@@ -93,6 +93,21 @@ fn read_and_write(kind: &str, object: Value) -> Value {
     }
 }
 
+#[test]
+fn on_without_quotes_is_on() {
+    let samples = samples("good");
+    let sample = samples
+        .iter()
+        .find(|s| s.file == "route-on-without-quotes.yaml")
+        .unwrap();
+    let route: crds::Route = serde_json::from_value(sample.object.clone()).unwrap();
+    let retry = route.spec.rules[0].retry.as_ref().unwrap();
+    assert_eq!(
+        retry.on.iter().map(|on| on.as_str()).collect::<Vec<_>>(),
+        ["ConnectFailure", "502-504"]
+    );
+}
+
 fn messages(kind: &str, spec: Value) -> Vec<String> {
     let object = json!({ "apiVersion": "diolkos.io/v1alpha1", "kind": kind, "metadata": { "name": "x" }, "spec": spec });
     check(kind, &object)

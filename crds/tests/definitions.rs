@@ -122,6 +122,43 @@ fn the_yaml_is_the_definition() {
     }
 }
 
+/// kubectl, Helm and Argo CD read YAML 1.1, where these words are booleans unless they stand in quotes.
+fn is_boolean_in_yaml_1_1(word: &str) -> bool {
+    ["y", "n", "yes", "no", "on", "off", "true", "false"].contains(&word.to_lowercase().as_str())
+}
+
+#[test]
+fn no_name_is_a_boolean_for_kubectl() {
+    let without_other_name = find(|path, schema| {
+        // Settings of plugins come from elsewhere: their `on` is known and must be quoted.
+        let foreign = path.ends_with(".contentValidation");
+        schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .is_some_and(|properties| {
+                !foreign
+                    && properties.keys().any(|name| is_boolean_in_yaml_1_1(name))
+                    && !properties.contains_key("true")
+            })
+    });
+    assert_eq!(without_other_name, [""; 0]);
+    let values = find(|_, schema| {
+        let values = schema.get("enum").and_then(Value::as_array);
+        values.is_some_and(|values| {
+            values
+                .iter()
+                .filter_map(Value::as_str)
+                .any(is_boolean_in_yaml_1_1)
+        })
+    });
+    // The status of a condition is written by programs.
+    let values: Vec<_> = values
+        .into_iter()
+        .filter(|path| !path.contains("conditions[]"))
+        .collect();
+    assert_eq!(values, [""; 0]);
+}
+
 #[test]
 fn no_schema_fills_in_defaults() {
     assert_eq!(find(|_, schema| schema.contains_key("default")), [""; 0]);

@@ -36,6 +36,7 @@ pub struct RouteTimeouts {
 /// When and how a failed attempt is repeated.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = crate::schema::on_may_be_true)]
 pub struct Retry {
     /// Whether anything is repeated at all; false also forbids the try after a connect failure. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,7 +49,7 @@ pub struct Retry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,
     /// What is repeated: ConnectFailure, Reset, Timeout, ReusedConnection, a status such as "503" or a range such as "502-504"; NonIdempotent adds methods such as POST. Default: ConnectFailure, ReusedConnection, Reset, "502-504". At most 16.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(alias = "true", default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub on: Vec<RetryOn>,
     /// How long one attempt may take. Default: timeouts.backendRequest.
