@@ -2,6 +2,7 @@
 
 mod dump;
 mod explain;
+mod forward;
 mod incremental;
 mod matching;
 mod oracle;

@@ -1,0 +1,124 @@
+//! Shares of backends, and the request that each of them gets.
+
+use super::*;
+use model::PathRewrite;
+use std::sync::Mutex;
+
+fn weighted(weights: &[u32]) -> Arc<Table> {
+    let model::Action::Forward(mut backends) = forward(&["a", "b", "c"]) else {
+        panic!("it forwards")
+    };
+    backends.truncate(weights.len());
+    for (backend, weight) in backends.iter_mut().zip(weights) {
+        backend.weight = *weight;
+    }
+    let rules = vec![rule(vec![prefix("/")], model::Action::Forward(backends))];
+    compile(&model(vec![route("r", &[], rules)]))
+}
+
+fn the_rule(table: &Table) -> Arc<Rule> {
+    let headers = Headers::new();
+    let q = Query {
+        method: "GET",
+        host: "h",
+        path: "/",
+        query: None,
+        headers: &headers,
+    };
+    let Found::Rule(matched) = only(table).find_silently(&q) else {
+        panic!("it matches")
+    };
+    Arc::clone(matched.rule)
+}
+
+fn draw(rule: &Rule) -> Option<String> {
+    let Action::Forward(backends) = rule.action() else {
+        panic!("it forwards")
+    };
+    backends.next().map(|b| b.target.to_owned())
+}
+
+#[test]
+fn shares_are_exact_whoever_draws() {
+    let rule = the_rule(&weighted(&[7, 2, 1]));
+    let taken = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..250 {
+                    let target = draw(&rule).unwrap();
+                    *taken.lock().unwrap().entry(target).or_insert(0) += 1;
+                }
+            });
+        }
+    });
+    let shares: Vec<_> = taken.into_inner().unwrap().into_values().collect();
+    assert_eq!(shares, [700, 200, 100]);
+}
+
+#[test]
+fn no_weight_takes_none() {
+    let rule = the_rule(&weighted(&[0, 1]));
+    assert!((0..5).all(|_| draw(&rule).as_deref() == Some("b")));
+    assert!(draw(&the_rule(&weighted(&[0, 0]))).is_none());
+}
+
+#[test]
+fn target_and_host_for_an_upstream() {
+    let rewritten = |path: Option<PathRewrite>, host: Option<&str>| {
+        let mut rule = rule(vec![prefix("/")], forward(&["u"]));
+        rule.rewrite.path = path;
+        rule.rewrite.host = host.map(Into::into);
+        the_rule(&compile(&model(vec![route("r", &[], vec![rule])])))
+    };
+    let upstream = |prefix: &str, authority: Option<&str>| {
+        let mut settings = upstream(EndpointSource::Static(Vec::new()));
+        settings.path_prefix = prefix.into();
+        settings.authority = authority.map(Into::into);
+        Upstream::new("u", &settings, None)
+    };
+    let target = |rule: &Rule, path: &str, query, prefix_len, upstream: &Upstream| {
+        let mut out = "left over".to_owned();
+        rule.target(path, query, prefix_len, upstream, &mut out)
+            .map(str::to_owned)
+    };
+    let (plain, external) = (upstream("", None), upstream("/v1", Some("api.com")));
+    let as_is = rewritten(None, None);
+    assert_eq!(
+        target(&as_is, "/a", Some("q"), 0, &plain),
+        None,
+        "as the client sent it"
+    );
+    assert_eq!(
+        target(&as_is, "/a", Some("q"), 0, &external).as_deref(),
+        Some("/v1/a?q")
+    );
+    assert_eq!(target(&as_is, "*", None, 0, &external), None);
+    assert_eq!(
+        (as_is.host(&plain), as_is.host(&external)),
+        (None, Some("api.com"))
+    );
+    let strip = rewritten(Some(PathRewrite::StripPrefix), Some("in.com"));
+    assert_eq!(
+        target(&strip, "/a/b", Some("q=1"), 2, &plain).as_deref(),
+        Some("/b?q=1")
+    );
+    assert_eq!(
+        target(&strip, "/a", None, 2, &external).as_deref(),
+        Some("/v1/")
+    );
+    assert_eq!(
+        (strip.host(&plain), strip.host(&external)),
+        (Some("in.com"), Some("in.com"))
+    );
+    let climb = PathRewrite::Regex {
+        pattern: "^/(.*)".into(),
+        replacement: "/../$1".into(),
+    };
+    let climb = rewritten(Some(climb), None);
+    assert_eq!(
+        target(&climb, "/x", None, 0, &external).as_deref(),
+        Some("/v1/x"),
+        "never above the upstream's path"
+    );
+}
