@@ -69,8 +69,9 @@ fn errors(problems: &[LoadProblem]) -> usize {
 pub(crate) fn crds() -> Result<ExitCode> {
     let mut all = String::new();
     for definition in crds::all() {
+        let kind = &definition.spec.names.kind;
         all.push_str("---\n");
-        all.push_str(&crds::yaml(&definition));
+        all.push_str(&crds::yaml(kind).with_context(|| format!("{kind} has no YAML"))?);
     }
     print(&all)
 }

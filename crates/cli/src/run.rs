@@ -114,7 +114,7 @@ fn follow(publisher: &Arc<Publisher>, mut applier: Applier, runtime: &Handle) {
         build: env!("CARGO_PKG_VERSION").to_owned(),
         have_digest: Vec::new(),
     };
-    let mut say = |session: &mut Session, message: Message| {
+    let say = |session: &mut Session, message: Message| {
         let message = ClientMessage {
             message: Some(message),
         };
