@@ -3,11 +3,11 @@ use crate::world::{ObjectId, ObjectKind};
 use snapshot::{ApplyError, Replica};
 use std::collections::BTreeSet;
 
-/// A data plane on the other end of a session; it refuses Route `bad` when told to.
+/// A data plane on the other end of a session; it refuses one body when told to.
 struct Client {
     session: Session,
     replica: Replica,
-    refuses: bool,
+    refuses: Option<Vec<u8>>,
 }
 
 impl Client {
@@ -27,7 +27,7 @@ impl Client {
         Self {
             session,
             replica,
-            refuses: false,
+            refuses: None,
         }
     }
 
@@ -38,7 +38,8 @@ impl Client {
             count += 1;
             assert!(self.session.next_chunks().is_none(), "one at a time");
             let transaction = chunks[0].transaction;
-            if self.refuses && names(&chunks).iter().any(|k| k == "bad") {
+            let refused = |r: &pb::Resource| Some(&r.body[..]) == self.refuses.as_deref();
+            if chunks.iter().flat_map(|c| &c.upsert).any(refused) {
                 self.refuse(transaction);
                 continue;
             }
@@ -191,7 +192,7 @@ fn a_refused_resource_goes_back_and_the_others_go_on() {
     publisher.publish([plugin("bad", "1"), plugin("x", "1")], 0);
     let mut client = Client::connect(&publisher, Replica::default());
     client.sync();
-    client.refuses = true;
+    client.refuses = plugin("bad", "2").1;
     publisher.publish([plugin("bad", "2"), plugin("x", "2")], 0);
     assert_eq!(client.sync(), 2, "refused, then without the bad one");
     assert_eq!(
@@ -203,7 +204,6 @@ fn a_refused_resource_goes_back_and_the_others_go_on() {
     // The same body stays out, another one gets its chance.
     publisher.publish([plugin("bad", "2")], 0);
     assert_eq!(client.sync(), 0);
-    client.refuses = false;
     publisher.publish([plugin("bad", "3")], 0);
     assert_eq!(client.sync(), 1);
     assert_eq!(publisher.programmed(&report("bad")), Programmed::Yes);
@@ -215,7 +215,7 @@ fn a_new_resource_that_is_refused_is_taken_out() {
     let publisher = Publisher::new("s");
     publisher.publish([plugin("bad", "1"), plugin("x", "1")], 0);
     let mut client = Client::connect(&publisher, Replica::default());
-    client.refuses = true;
+    client.refuses = plugin("bad", "1").1;
     assert_eq!(client.sync(), 2);
     assert_eq!(client.replica.len(), 1);
 }
