@@ -8,6 +8,8 @@
 
 // Printer columns share their types: the lint takes them for one attribute written twice.
 #![allow(clippy::duplicated_attributes)]
+// Docstrings of fields are what `kubectl explain` prints: plain text, in which <, > and URLs mean themselves.
+#![allow(rustdoc::bare_urls, rustdoc::invalid_html_tags)]
 
 pub mod access;
 pub mod admission;
