@@ -58,19 +58,39 @@ impl Documents {
         let mut objects = Vec::new();
         for (document, node) in self.0.iter().enumerate() {
             let value = node.value.to_json();
-            let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|k| k.ends_with("List"));
+            let is_list = value
+                .get("kind")
+                .and_then(Value::as_str)
+                .is_some_and(|k| k.ends_with("List"));
             match (is_list, node.value.child("items")) {
-                (true, Some(Spanned { value: Node::List(items), .. })) => {
+                (
+                    true,
+                    Some(Spanned {
+                        value: Node::List(items),
+                        ..
+                    }),
+                ) => {
                     for (i, item) in items.iter().enumerate() {
                         let line = item.referenced.line();
                         let item_at = Some(i);
-                        let place = Place { document, item: item_at, line };
+                        let place = Place {
+                            document,
+                            item: item_at,
+                            line,
+                        };
                         objects.push((item.value.to_json(), place));
                     }
                 }
                 _ => {
                     let line = node.referenced.line();
-                    objects.push((value, Place { document, item: None, line }));
+                    objects.push((
+                        value,
+                        Place {
+                            document,
+                            item: None,
+                            line,
+                        },
+                    ));
                 }
             }
         }
@@ -134,7 +154,9 @@ impl Node {
             Self::Scalar(value) => value.clone(),
             Self::List(list) => list.iter().map(|n| n.value.to_json()).collect(),
             Self::Map(entries) => {
-                let entries = entries.iter().map(|(key, n)| (key.value.clone(), n.value.to_json()));
+                let entries = entries
+                    .iter()
+                    .map(|(key, n)| (key.value.clone(), n.value.to_json()));
                 Value::Object(entries.collect::<Map<_, _>>())
             }
         }

@@ -108,10 +108,14 @@ impl File {
                 true if kind == "RouteTest" => {}
                 true => {
                     let kinds = crds::KINDS.join(", ");
-                    let message = format!("{kind} is no kind of {}: there are {kinds}", crds::GROUP);
-                    self.problem(path, place.line, None, "kind", message);
+                    let message =
+                        format!("{kind} is no kind of {}: there are {kinds}", crds::GROUP);
+                    let line = documents.line(&place, "kind");
+                    self.problem(path, line, None, "kind", message);
                 }
-                false => self.foreign.push((format!("{kind} ({api_version})"), place.line)),
+                false => self
+                    .foreign
+                    .push((format!("{kind} ({api_version})"), place.line)),
             }
             return;
         }
@@ -189,13 +193,21 @@ fn read(path: &Path) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(|e| format!("cannot be read: {e}"))?;
     let mut bytes = Vec::new();
     let mut limited = file.take(MAX_FILE_BYTES + 1);
-    limited.read_to_end(&mut bytes).map_err(|e| format!("cannot be read: {e}"))?;
+    limited
+        .read_to_end(&mut bytes)
+        .map_err(|e| format!("cannot be read: {e}"))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(format!("is larger than {} MiB", MAX_FILE_BYTES >> 20));
     }
     String::from_utf8(bytes).map_err(|e| {
         let good = e.utf8_error().valid_up_to();
-        let line = e.as_bytes().iter().take(good).filter(|b| **b == b'\n').count() + 1;
+        let line = e
+            .as_bytes()
+            .iter()
+            .take(good)
+            .filter(|b| **b == b'\n')
+            .count()
+            + 1;
         format!("is not UTF-8 (line {line})")
     })
 }

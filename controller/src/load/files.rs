@@ -76,7 +76,10 @@ impl Walk {
         if self.files.len() >= MAX_FILES {
             if self.files.len() == self.seen.len() {
                 self.seen.insert(PathBuf::new());
-                self.problem(&path, format!("more than {MAX_FILES} files: the rest is not read"));
+                self.problem(
+                    &path,
+                    format!("more than {MAX_FILES} files: the rest is not read"),
+                );
             }
             return;
         }

@@ -156,12 +156,15 @@ impl Loader {
                             object: None,
                             field: String::new(),
                             severity: Severity::Error,
-                            message: format!("more than {MAX_OBJECTS} objects: the rest is not read"),
+                            message: format!(
+                                "more than {MAX_OBJECTS} objects: the rest is not read"
+                            ),
                         });
                     }
                     continue;
                 }
-                self.places.insert(id.clone(), (path.clone(), place.clone()));
+                self.places
+                    .insert(id.clone(), (path.clone(), place.clone()));
                 loaded.objects.push(object.clone());
             }
         }
@@ -173,7 +176,9 @@ impl Loader {
         let mut parsed = self.parsed.lock();
         if parsed.as_ref().is_none_or(|(of, _)| of != path) {
             let text = self.files.get(path)?.text();
-            *parsed = Documents::parse(text).ok().map(|documents| (path.clone(), documents));
+            *parsed = Documents::parse(text)
+                .ok()
+                .map(|documents| (path.clone(), documents));
         }
         let line = match parsed.as_ref() {
             Some((_, documents)) => documents.line(place, field),

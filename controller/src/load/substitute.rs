@@ -32,7 +32,10 @@ fn expand(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<St
             rest = after;
             continue;
         }
-        let name = from.strip_prefix("${").and_then(|f| f.split_once('}')).filter(|(n, _)| is_name(n));
+        let name = from
+            .strip_prefix("${")
+            .and_then(|f| f.split_once('}'))
+            .filter(|(n, _)| is_name(n));
         match name {
             Some((name, after)) => {
                 out.push_str(&environment(name).ok_or_else(|| name.to_owned())?);

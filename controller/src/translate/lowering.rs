@@ -103,12 +103,13 @@ impl<'a> Lowering<'a> {
         reason: Reason,
         message: impl Into<String>,
     ) -> Problem {
+        let message = one_line(message.into());
         Problem {
             origin: self.id.clone(),
             field: field.into(),
             reason,
             severity,
-            message: message.into(),
+            message,
         }
     }
 
@@ -171,4 +172,17 @@ impl<'a> Lowering<'a> {
             Err(e) => self.error("", Reason::TooLarge, e.to_string()),
         }
     }
+}
+
+/// Errors of regular expressions draw the pattern over several lines and say at last what is wrong; conditions and
+/// `FILE:LINE` want one line.
+fn one_line(message: String) -> String {
+    let Some(last) = message
+        .lines()
+        .next_back()
+        .filter(|last| last.len() < message.len())
+    else {
+        return message;
+    };
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }

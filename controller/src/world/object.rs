@@ -88,10 +88,7 @@ impl Object {
         let (id, meta) = identity(kind, value)?;
         Ok(Some(match body(kind, value) {
             Ok(body) => Self { id, meta, body },
-            Err(message) => {
-                let field = String::new();
-                Self::refused(id, meta, vec![Refusal { field, message }])
-            }
+            Err(refusal) => Self::refused(id, meta, vec![refusal]),
         }))
     }
 
@@ -158,13 +155,27 @@ fn identity(kind: ObjectKind, value: &Value) -> Result<(ObjectId, Meta), Unreada
     Ok((ObjectId::new(kind, namespace, name), meta))
 }
 
-fn body(kind: ObjectKind, value: &Value) -> Result<Body, String> {
-    fn read<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
-        T::deserialize(value).map_err(|e| e.to_string())
+fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
+    /// `below`: the field that `value` stands in.
+    fn read<T: DeserializeOwned>(value: &Value, below: &str) -> Result<T, Refusal> {
+        serde_path_to_error::deserialize(value).map_err(|e| {
+            let path = e.path().to_string();
+            Refusal {
+                field: match (below, path.as_str()) {
+                    (below, ".") => below.to_owned(),
+                    ("", path) => path.to_owned(),
+                    (below, path) => format!("{below}.{path}"),
+                },
+                message: e.into_inner().to_string(),
+            }
+        })
     }
-    fn spec<T: DeserializeOwned>(value: &Value) -> Result<Arc<T>, String> {
-        let spec = value.get("spec").ok_or("spec is missing")?;
-        read(spec).map(Arc::new)
+    fn spec<T: DeserializeOwned>(value: &Value) -> Result<Arc<T>, Refusal> {
+        let spec = value.get("spec").ok_or_else(|| Refusal {
+            field: "spec".to_owned(),
+            message: "is missing".to_owned(),
+        })?;
+        read(spec, "spec").map(Arc::new)
     }
     Ok(match kind {
         ObjectKind::GatewayConfig => Body::GatewayConfig(spec(value)?),
@@ -174,13 +185,13 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, String> {
         ObjectKind::Tenant => Body::Tenant,
         ObjectKind::Consumer => Body::Consumer,
         ObjectKind::ModelCatalog => Body::ModelCatalog,
-        ObjectKind::Service => Body::Service((&read::<core::Service>(value)?).into()),
+        ObjectKind::Service => Body::Service((&read::<core::Service>(value, "")?).into()),
         ObjectKind::EndpointSlice => {
-            Body::EndpointSlice((&read::<discovery::EndpointSlice>(value)?).into())
+            Body::EndpointSlice((&read::<discovery::EndpointSlice>(value, "")?).into())
         }
-        ObjectKind::Secret => Body::Secret((&read::<core::Secret>(value)?).into()),
-        ObjectKind::Namespace => Body::Namespace((&read::<core::Namespace>(value)?).into()),
-        ObjectKind::ReferenceGrant => Body::ReferenceGrant(read(value)?),
+        ObjectKind::Secret => Body::Secret((&read::<core::Secret>(value, "")?).into()),
+        ObjectKind::Namespace => Body::Namespace((&read::<core::Namespace>(value, "")?).into()),
+        ObjectKind::ReferenceGrant => Body::ReferenceGrant(read(value, "")?),
     })
 }
 

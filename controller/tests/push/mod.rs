@@ -1,0 +1,282 @@
+//! A controller's end and a data plane's end of the push channel, with all that is between them.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use dataplane::push::{self, Apply, PushConfig, Reply};
+use diolkos_controller::ca::authority::{Authority, Data};
+use diolkos_controller::ca::keeper::server_config;
+use diolkos_controller::metrics::Metrics;
+use diolkos_controller::publish::{DataPlane, Publisher, ResourceId};
+use diolkos_controller::serve::{Security, serve};
+use diolkos_controller::tls;
+use model::{BalancePolicy, EndpointSource, ObjectRef, StaticEndpoint, Upstream};
+use parking_lot::Mutex;
+use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
+use snapshot::{ApplyError, Change, Digest, Kind, Replica};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+pub const GROUP: &str = "diolkos-system/diolkos-dataplane";
+/// Far longer than anything takes: a test that waits for this has failed.
+const FOREVER: Duration = Duration::from_secs(60);
+
+/// The key of a test's Upstream.
+pub fn key(name: &str) -> ResourceId {
+    (Kind::Upstream, format!("Upstream/a/{name}"))
+}
+
+/// A test's Upstream; another port is another version.
+fn upstream(name: &str, port: u16) -> Upstream {
+    Upstream {
+        origin: ObjectRef::new("Upstream", "a", name),
+        source: EndpointSource::Static(vec![StaticEndpoint { host: "10.0.0.1".into(), port, weight: 1 }]),
+        balance: BalancePolicy::RoundRobin,
+        path_prefix: String::new(),
+        authority: None,
+        connect_ms: 0,
+        pool_size: 1,
+        pool_idle_ms: 1,
+    }
+}
+
+/// A change of one Upstream.
+pub fn change(name: &str, port: u16) -> (ResourceId, Option<Vec<u8>>) {
+    (key(name), Some(snapshot::encode(&upstream(name, port)).unwrap()))
+}
+
+/// A controller's end.
+pub struct Controller {
+    pub publisher: Arc<Publisher>,
+    pub metrics: Arc<Metrics>,
+    pub address: SocketAddr,
+    stop: CancellationToken,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Controller {
+    pub async fn start(authority: &Authority) -> Self {
+        Self::start_at(authority, "127.0.0.1:0".parse().unwrap()).await
+    }
+
+    pub async fn start_at(authority: &Authority, address: SocketAddr) -> Self {
+        tls::provider();
+        let leaf = authority
+            .server(&["localhost".to_owned()], SystemTime::now())
+            .unwrap();
+        let settings = Arc::new(server_config(authority, &leaf).unwrap());
+        let settings = Arc::new(move || Some(Arc::clone(&settings)));
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let publisher = Publisher::new("test");
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let stop = CancellationToken::new();
+        let security = Security::Mutual {
+            settings,
+            group: GROUP.into(),
+        };
+        let serving = tokio::spawn(serve(
+            listener,
+            security,
+            Arc::clone(&publisher),
+            Arc::clone(&metrics),
+            stop.clone(),
+        ));
+        Self {
+            publisher,
+            metrics,
+            address,
+            stop,
+            serving,
+        }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
+    }
+
+    /// Stops in good order.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        timeout(FOREVER, self.serving)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
+
+    /// Waits until something is true of the connected data planes.
+    pub async fn until(&self, what: impl Fn(&[DataPlane]) -> bool) -> Vec<DataPlane> {
+        let mut progress = self.publisher.progress();
+        let wait = async {
+            loop {
+                let planes = self.publisher.data_planes();
+                if what(&planes) {
+                    return planes;
+                }
+                progress.changed().await.unwrap();
+            }
+        };
+        timeout(FOREVER, wait)
+            .await
+            .expect("the data planes come to the expected state")
+    }
+
+    /// Waits until one data plane has everything.
+    pub async fn until_current(&self) -> DataPlane {
+        let current = self.publisher.cursor();
+        let mut planes = self
+            .until(|planes| matches!(planes, [p] if p.acknowledged.is_some() && p.digest == current.digest))
+            .await;
+        planes.remove(0)
+    }
+}
+
+/// Certificates as a Pod has them mounted.
+pub fn mounted(data: &Data) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in data {
+        std::fs::write(folder.path().join(name), &content.0).unwrap();
+    }
+    folder
+}
+
+/// A transaction that a data plane has put into effect.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Applied {
+    pub full: bool,
+    pub upserts: usize,
+    pub removes: usize,
+}
+
+/// A data plane's end: it keeps a replica and says what it applies.
+#[derive(Clone)]
+pub struct Plane(Arc<Mutex<State>>);
+
+struct State {
+    replica: Replica,
+    refuses: Option<Change<Upstream>>,
+    said: mpsc::UnboundedSender<Applied>,
+    upserts: usize,
+    removes: usize,
+}
+
+impl Plane {
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<Applied>) {
+        let (said, applied) = mpsc::unbounded_channel();
+        let replica = Replica::default();
+        (
+            Self(Arc::new(Mutex::new(State {
+                replica,
+                refuses: None,
+                said,
+                upserts: 0,
+                removes: 0,
+            }))),
+            applied,
+        )
+    }
+
+    /// From now on this version of an Upstream cannot be compiled.
+    pub fn refuse(&self, name: &str, port: u16) {
+        let (key, item) = (key(name).1, Some(upstream(name, port)));
+        self.0.lock().refuses = Some(Change { key, item });
+    }
+
+    /// Loses everything, as if its memory were damaged.
+    pub fn forget(&self) {
+        self.0.lock().replica = Replica::default();
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.lock().replica.len()
+    }
+
+    /// Follows a controller until the handle is aborted.
+    pub fn follow(
+        &self,
+        endpoint: String,
+        certificates: &Path,
+        draining: &CancellationToken,
+    ) -> JoinHandle<()> {
+        let config = PushConfig {
+            endpoint,
+            tls_dir: Some(certificates.to_owned()),
+            node_id: "plane-0".into(),
+        };
+        let (plane, draining) = (self.clone(), draining.clone());
+        tokio::spawn(async move { push::run(config, plane, draining).await.unwrap() })
+    }
+}
+
+impl Apply for Plane {
+    fn have_digest(&self) -> Digest {
+        self.0.lock().replica.digest()
+    }
+
+    fn receive(&mut self, chunk: Chunk) -> Reply {
+        let mut state = self.0.lock();
+        let transaction = chunk.transaction;
+        if chunk.sequence == 0 {
+            (state.upserts, state.removes) = (0, 0);
+        }
+        state.upserts += chunk.upsert.len();
+        state.removes += chunk.remove.len();
+        let staged = match state.replica.receive(chunk) {
+            Ok(None) => return Reply::More,
+            Ok(Some(staged)) => staged,
+            Err(ApplyError::Resync(why)) => return Reply::Resync(Resync { why }),
+            Err(error @ ApplyError::Rejected { .. }) => panic!("{error}"),
+        };
+        let refuses = state.refuses.as_ref();
+        let refused = staged.changes.upstreams.iter().find(|c| Some(*c) == refuses);
+        if let Some(refused) = refused {
+            let rejected = vec![Rejection {
+                kind: Kind::Upstream as u32,
+                key: refused.key.clone(),
+                reason: "does not compile".into(),
+            }];
+            return Reply::Nack(Nack {
+                transaction,
+                rejected,
+                message: "one Upstream".into(),
+            });
+        }
+        let full = staged.changes.full;
+        let applied = state.replica.commit(staged);
+        let (upserts, removes) = (state.upserts, state.removes);
+        state
+            .said
+            .send(Applied {
+                full,
+                upserts,
+                removes,
+            })
+            .ok();
+        Reply::Ack(Ack {
+            transaction,
+            digest: applied.digest.to_bytes().to_vec(),
+            listeners: Vec::new(),
+        })
+    }
+
+    fn listeners(&self) -> Vec<ListenerState> {
+        Vec::new()
+    }
+
+    fn note_contact(&mut self) {}
+}
+
+/// The next transaction that a data plane applies.
+pub async fn next(applied: &mut mpsc::UnboundedReceiver<Applied>) -> Applied {
+    timeout(FOREVER, applied.recv())
+        .await
+        .expect("a transaction comes")
+        .unwrap()
+}
