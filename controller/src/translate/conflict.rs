@@ -17,6 +17,9 @@ pub(super) struct Claim {
     claimant: Claimant,
 }
 
+/// Who wins a match, and for which hosts.
+type Lost<'a> = (Arc<str>, BTreeSet<&'a str>);
+
 /// Smaller is older and serves. The order is that of `model::Rank`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claimant {
@@ -97,7 +100,8 @@ impl Index {
 
     /// What a Route has to say about claims that it loses: one problem a match.
     pub(super) fn problems(&self, id: &ObjectId, claims: &[Claim]) -> Vec<Problem> {
-        let mut lost: BTreeMap<(usize, usize), (Arc<str>, BTreeSet<&str>)> = BTreeMap::new();
+        // By rule and match: the winner, and the hosts.
+        let mut lost: BTreeMap<(usize, usize), Lost<'_>> = BTreeMap::new();
         let mut lost_to_others = 0;
         for claim in claims {
             let first = self.claimants.get(&claim.key).and_then(|all| all.first());

@@ -16,7 +16,7 @@ impl Lowering<'_> {
             .in_namespace(ObjectKind::ReferenceGrant, &target.namespace);
         grants
             .filter_map(|o| match &o.body {
-                Body::ReferenceGrant(grant) => Some(&grant.spec),
+                Body::ReferenceGrant(grant) => Some(grant),
                 _ => None,
             })
             .any(|grant| {

@@ -1,7 +1,7 @@
 //! From what watches and files bring to what the world keeps.
 
 use super::kubernetes::{EndpointSlice, Namespace, Secret, Service};
-use super::reference_grant::ReferenceGrant;
+use super::reference_grant::{ReferenceGrant, ReferenceGrantSpec};
 use super::{ObjectId, ObjectKind};
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -41,7 +41,7 @@ pub enum Body {
     EndpointSlice(EndpointSlice),
     Secret(Secret),
     Namespace(Namespace),
-    ReferenceGrant(ReferenceGrant),
+    ReferenceGrant(ReferenceGrantSpec),
     /// It is there, but admission refuses it or this build cannot read it.
     Refused(Vec<Refusal>),
 }
@@ -191,7 +191,7 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
         }
         ObjectKind::Secret => Body::Secret((&read::<core::Secret>(value, "")?).into()),
         ObjectKind::Namespace => Body::Namespace((&read::<core::Namespace>(value, "")?).into()),
-        ObjectKind::ReferenceGrant => Body::ReferenceGrant(read(value, "")?),
+        ObjectKind::ReferenceGrant => Body::ReferenceGrant(read::<ReferenceGrant>(value, "")?.spec),
     })
 }
 
@@ -228,5 +228,5 @@ from_typed! {
     EndpointSlice: discovery::EndpointSlice, o => Body::EndpointSlice(o.into());
     Secret: core::Secret, o => Body::Secret(o.into());
     Namespace: core::Namespace, o => Body::Namespace(o.into());
-    ReferenceGrant: ReferenceGrant, o => Body::ReferenceGrant(o.clone());
+    ReferenceGrant: ReferenceGrant, o => Body::ReferenceGrant(o.spec.clone());
 }
