@@ -44,7 +44,9 @@ fi
 ready=
 for _ in $(seq 300); do
   kill -0 "$gateway" 2>/dev/null || break
-  if [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$admin/readyz")" = 200 ] && busy "$blue" && busy "$green"; then ready=1; break; fi
+  # Only after our own process says that it has the admin port: someone else may have taken it meanwhile.
+  if grep -q "address=127.0.0.1:$admin" "$work/diolkos.log" && busy "$blue" && busy "$green" &&
+    [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$admin/readyz")" = 200 ]; then ready=1; break; fi
   sleep 0.1
 done
 [ -n "$ready" ] || { cat "$work/diolkos.log" "$work/blue.log" "$work/green.log" >&2; die "the gateway did not become ready"; }
@@ -75,8 +77,8 @@ show "Any host reaches /green." 200 '"backend":"green"' "http://127.0.0.1:$http/
 
 printf '\n%sWeights: of 20 requests about 18 go to blue and 2 to green.%s\n' "$bold" "$plain"
 counts=$(for _ in $(seq 20); do
-  curl -s --max-time 10 --resolve "shop.localhost:$http:127.0.0.1" "$shop/api/" | sed -n 's/.*"backend":"\([a-z]*\)".*/\1/p'
-done | sort | uniq -c)
+  curl -s --max-time 10 --resolve "shop.localhost:$http:127.0.0.1" "$shop/api/" | grep -o '"backend":"[a-z]*"' | cut -d'"' -f4; echo
+done | sort | uniq -c | awk 'NF == 2')
 printf '%s\n' "$counts"
 read -r from_blue from_green < <(awk '$2 == "blue" {b = $1} $2 == "green" {g = $1} END {print b + 0, g + 0}' <<<"$counts")
 if [ $((from_blue + from_green)) != 20 ] || [ "$from_blue" -lt 14 ] || [ "$from_green" -lt 1 ]; then
@@ -94,10 +96,10 @@ show "No rule at all." 404 '{"error":"route_not_found"}' "$shop/nothing"
 
 printf '\n%sWhy? `explain` asks the matcher that serves traffic, without sending anything.%s\n' "$bold" "$plain"
 say "$ diolkos explain $directory GET $shop/api/items"
-if explained=$("$diolkos" explain "$directory" GET "$shop/api/items" 2>&1) && [[ $explained == *blue* && $explained == *default/shop* ]]; then
+if explained=$("$diolkos" explain "$directory" GET "$shop/api/items" 2>"$work/explain.log") && [[ $explained == *blue* && $explained == *default/shop* ]]; then
   printf '%s\n' "$explained" | sed 's/^/  /'
 else
-  printf '%s\n' "${explained:-}" | sed 's/^/  /'
+  printf '%s\n' "${explained:-}" | cat - "$work/explain.log" | sed 's/^/  /'
   say "  WRONG: the route and its backends were expected"
   wrong=$((wrong + 1))
 fi
