@@ -5,7 +5,7 @@
 //! `BLESS=1` writes what comes out.
 
 use super::Translator;
-use crate::report::Programmed;
+use crate::report::{Programmed, Reason};
 use crate::world::{Object, World};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -76,4 +76,39 @@ fn run(input: &str) -> String {
         "problems": problems,
     });
     serde_saphyr::to_string(&all).unwrap()
+}
+
+/// Too long for a file: a Route over the size of one resource is quarantined, its neighbour serves.
+#[test]
+fn what_is_too_large_is_quarantined() {
+    let route = |name: &str, rules: usize| {
+        let rule = json!({"directResponse": {"status": 200, "body": "x".repeat(65_536)}});
+        let value = json!({
+            "apiVersion": "diolkos.io/v1alpha1", "kind": "Route",
+            "metadata": {"namespace": "a", "name": name},
+            "spec": {"hostnames": [format!("{name}.example.com")], "rules": vec![rule; rules]},
+        });
+        Object::from_json(&value).unwrap().unwrap()
+    };
+    let (mut world, mut translator) = (World::default(), Translator::default());
+    for (name, rules) in [("grows", 1), ("new", 8), ("grows", 8), ("neighbour", 1)] {
+        let object = route(name, rules);
+        let id = object.id.clone();
+        world.apply(object);
+        translator.update(&world, &BTreeSet::from([id]));
+    }
+    let routes = &translator.model().routes;
+    assert_eq!(
+        routes.keys().collect::<Vec<_>>(),
+        ["a/grows", "a/neighbour"]
+    );
+    assert_eq!(routes["a/grows"].rules.len(), 1);
+    let problems: Vec<_> = translator
+        .report()
+        .problems()
+        .filter(|p| p.reason == Reason::TooLarge)
+        .collect();
+    assert_eq!(problems.len(), 2);
+    let report = translator.report().get(&route("grows", 1).id).unwrap();
+    assert!(report.quarantined);
 }
