@@ -1,7 +1,7 @@
 //! The data plane as a whole, for `diolkos-dataplane` and for `diolkos run`.
 
 use crate::admin::{Admin, Statuses};
-use crate::engine::{ConnConfig, Pool, PoolConfig, PoolCounters};
+use crate::engine::{Pool, PoolConfig, PoolCounters};
 use crate::listen::{Workers, WorkersConfig};
 use crate::listeners::{Binds, Listeners};
 use crate::proxy::{LOG_TICK, Proxy, Shared};
@@ -23,6 +23,14 @@ pub struct Config {
     pub threads: usize,
     pub binds: Binds,
 }
+
+/// Upstreams bound their own part of it.
+const POOL: PoolConfig = PoolConfig {
+    per_key: 4096,
+    total: 4096,
+    idle: Duration::from_secs(3600),
+    uses: 10_000,
+};
 
 /// A running data plane.
 pub struct DataPlane {
@@ -49,7 +57,7 @@ impl DataPlane {
         let pools = Arc::new(PoolCounters::default());
         let of_pools = Arc::clone(&pools);
         let workers = Workers::start(workers_config(config.threads), move |_| {
-            let pool = Pool::new(PoolConfig::default(), Arc::clone(&of_pools));
+            let pool = Pool::new(POOL, Arc::clone(&of_pools));
             pool.start_sweeper();
             if let Some(log) = shared.access_log.clone() {
                 tokio::task::spawn_local(tick(log));
@@ -100,9 +108,11 @@ impl DataPlane {
     }
 
     /// Stops in good order: readiness off, `settle` while still accepting, then no new connections and an end to
-    /// those that are idle, until no exchange is left or `drain` has passed (F61).
-    pub async fn stop(&self, settle: Duration, drain: Duration) {
+    /// those that are idle, until no exchange is left or `drain` has passed (F61); `None`: as long as
+    /// the configuration says.
+    pub async fn stop(&self, settle: Duration, drain: Option<Duration>) {
         self.current.begin_drain();
+        let drain = drain.unwrap_or_else(|| self.longest_drain());
         tokio::time::sleep(settle).await;
         let cut = self.workers.drain(drain).await;
         if cut > 0 {
@@ -113,6 +123,13 @@ impl DataPlane {
             );
         }
         self.access_log.flush();
+    }
+
+    /// What the configuration allows (`timeouts.drain`).
+    fn longest_drain(&self) -> Duration {
+        let table = self.current.table.load();
+        let longest = table.listeners.values().map(|l| l.listener.drain_ms).max();
+        longest.map_or(limits::DRAIN, |ms| Duration::from_millis(ms.into()))
     }
 
     /// Ends everything at once; a [`Self::stop`] under way returns.
@@ -137,7 +154,6 @@ fn workers_config(threads: usize) -> WorkersConfig {
     WorkersConfig {
         threads,
         connections: half_of_four_fifths.min(limits::CONNECTIONS as usize),
-        conn: ConnConfig::default(),
     }
 }
 

@@ -5,6 +5,8 @@
 
 use crate::engine::drain::{Drain, Ticket};
 use crate::engine::{ConnConfig, ConnInfo, Service, serve_connection};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -26,7 +28,30 @@ pub struct WorkersConfig {
     pub threads: usize,
     /// Client connections of all threads together; further ones are refused.
     pub connections: usize,
+}
+
+/// Settings of one listener. They can change while it is open: connections accepted from then on have the new ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// Client connections of this listener on all threads; further ones are refused.
+    pub connections: usize,
     pub conn: ConnConfig,
+}
+
+impl Default for ListenerConfig {
+    fn default() -> Self {
+        Self {
+            connections: usize::MAX,
+            conn: ConnConfig::default(),
+        }
+    }
+}
+
+/// What the threads share about one listener.
+#[derive(Debug)]
+struct Settings {
+    config: ArcSwap<ListenerConfig>,
+    open: AtomicUsize,
 }
 
 /// Connections handed over by the kernel before a worker accepts them, per listener and thread.
@@ -54,6 +79,7 @@ pub struct ListenCounters {
 pub struct Workers {
     commands: Vec<mpsc::Sender<Command>>,
     counters: Arc<ListenCounters>,
+    settings: Mutex<HashMap<String, Arc<Settings>>>,
 }
 
 #[derive(Debug)]
@@ -61,6 +87,7 @@ enum Command {
     Listen {
         key: Arc<str>,
         listener: StdListener,
+        settings: Arc<Settings>,
     },
     Close {
         key: Arc<str>,
@@ -108,20 +135,37 @@ impl Workers {
                 })?;
             commands.push(sender);
         }
-        Ok(Self { commands, counters })
+        Ok(Self {
+            commands,
+            counters,
+            settings: Mutex::default(),
+        })
     }
 
     /// Opens a listener on all threads and returns its real address (of interest for port 0).
     ///
     /// # Errors
     /// The address cannot be bound, also when another process listens there.
-    pub async fn listen(&self, key: &str, address: SocketAddr) -> io::Result<SocketAddr> {
+    pub async fn listen(
+        &self,
+        key: &str,
+        address: SocketAddr,
+        config: ListenerConfig,
+    ) -> io::Result<SocketAddr> {
         let (address, listeners) = bind(address, self.commands.len())?;
+        let settings = Arc::new(Settings {
+            config: ArcSwap::from_pointee(config),
+            open: AtomicUsize::new(0),
+        });
+        self.settings
+            .lock()
+            .insert(key.to_owned(), Arc::clone(&settings));
         let key: Arc<str> = key.into();
         for (worker, listener) in self.commands.iter().zip(listeners) {
             let command = Command::Listen {
                 key: key.clone(),
                 listener,
+                settings: settings.clone(),
             };
             worker
                 .send(command)
@@ -131,9 +175,17 @@ impl Workers {
         Ok(address)
     }
 
+    /// Changes the settings of an open listener; connections that it has accepted before keep theirs.
+    pub fn configure(&self, key: &str, config: ListenerConfig) {
+        if let Some(settings) = self.settings.lock().get(key) {
+            settings.config.store(Arc::new(config));
+        }
+    }
+
     /// Closes a listener. What its accept queues hold is still served; answers on its connections say
     /// `Connection: close`, and idle ones are closed.
     pub async fn close(&self, key: &str) {
+        self.settings.lock().remove(key);
         let key: Arc<str> = key.into();
         for worker in &self.commands {
             // A worker that has ended has no listener.
@@ -245,20 +297,34 @@ impl Drop for OpenGuard {
     }
 }
 
-/// Counts a connection among those of all threads until it is dropped.
-struct Admission(Arc<ListenCounters>);
+/// Counts a connection among those of its listener and of the process until it is dropped.
+struct Admission {
+    counters: Arc<ListenCounters>,
+    settings: Arc<Settings>,
+}
 
 impl Admission {
-    fn new(counters: &Arc<ListenCounters>, limit: usize) -> Option<Self> {
-        // The guard gives the place back also when it was one too many.
-        let admission = Self(counters.clone());
-        (counters.open.fetch_add(1, Relaxed) < limit).then_some(admission)
+    fn new(
+        counters: &Arc<ListenCounters>,
+        settings: &Arc<Settings>,
+        limit: usize,
+        of_listener: usize,
+    ) -> Option<Self> {
+        // The guard gives the places back also when it was one too many.
+        let admission = Self {
+            counters: counters.clone(),
+            settings: settings.clone(),
+        };
+        let in_process = counters.open.fetch_add(1, Relaxed) < limit;
+        let in_listener = settings.open.fetch_add(1, Relaxed) < of_listener;
+        (in_process && in_listener).then_some(admission)
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
+        self.counters.open.fetch_sub(1, Relaxed);
+        self.settings.open.fetch_sub(1, Relaxed);
     }
 }
 
@@ -283,7 +349,11 @@ impl<S: Service> Worker<S> {
                 }
             };
             match command {
-                Some(Command::Listen { key, listener }) => self.listen(key, listener),
+                Some(Command::Listen {
+                    key,
+                    listener,
+                    settings,
+                }) => self.listen(key, listener, settings),
                 Some(Command::Close { key }) => self.close(&key),
                 Some(Command::Drain { until, done }) => {
                     let keys: Vec<Arc<str>> = self.listeners.keys().cloned().collect();
@@ -304,7 +374,7 @@ impl<S: Service> Worker<S> {
         tokio::select! { () = empty => {}, () = sleep_until(until) => {} }
     }
 
-    fn listen(&mut self, key: Arc<str>, listener: StdListener) {
+    fn listen(&mut self, key: Arc<str>, listener: StdListener, settings: Arc<Settings>) {
         // Fails only without a reactor.
         let listener = match TcpListener::from_std(listener) {
             Ok(listener) => listener,
@@ -319,7 +389,8 @@ impl<S: Service> Worker<S> {
         let acceptor = Acceptor {
             key,
             service: self.service.clone(),
-            config: self.config,
+            connections: self.config.connections,
+            settings,
             counters: self.counters.clone(),
             open: self.open.clone(),
             drain: listening.drain.clone(),
@@ -342,7 +413,9 @@ impl<S: Service> Worker<S> {
 struct Acceptor<S> {
     key: Arc<str>,
     service: Rc<S>,
-    config: WorkersConfig,
+    /// Connections of the whole process.
+    connections: usize,
+    settings: Arc<Settings>,
     counters: Arc<ListenCounters>,
     open: Rc<Open>,
     drain: Rc<Drain>,
@@ -388,7 +461,14 @@ impl<S: Service> Acceptor<S> {
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         self.counters.accepted.fetch_add(1, Relaxed);
-        let Some(admission) = Admission::new(&self.counters, self.config.connections) else {
+        let config = **self.settings.config.load();
+        let admission = Admission::new(
+            &self.counters,
+            &self.settings,
+            self.connections,
+            config.connections,
+        );
+        let Some(admission) = admission else {
             self.counters.refused.fetch_add(1, Relaxed);
             // One attempt: the socket of a new connection has room for it.
             let _ = stream.try_write(REFUSAL);
@@ -405,10 +485,10 @@ impl<S: Service> Acceptor<S> {
             local,
             listener: self.key.clone(),
         };
-        let (service, config) = (self.service.clone(), self.config.conn);
+        let service = self.service.clone();
         let (ticket, guard) = (Ticket::new(self.drain.clone()), OpenGuard::new(&self.open));
         spawn_local(async move {
-            serve_connection(stream, &info, &*service, &config, ticket).await;
+            serve_connection(stream, &info, &*service, &config.conn, ticket).await;
             drop((admission, guard));
         });
     }

@@ -1,6 +1,7 @@
 //! Which listeners are open: follows the table and remembers what each came to.
 
-use crate::listen::Workers;
+use crate::engine::{ClientTimeouts, ConnConfig, HeadLimits};
+use crate::listen::{ListenerConfig, Workers};
 use crate::table::Table;
 use model::{Listener, ListenerProtocol};
 use snapshot::pb::ListenerState;
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// Addresses that replace those of the configuration (`--http`).
@@ -68,10 +70,18 @@ impl Listeners {
             }
         }
         for (key, wanted) in wanted {
+            let config = table
+                .listeners
+                .get(&*key)
+                .map(|l| config(&l.listener))
+                .unwrap_or_default();
             if self.open.contains_key(&key) {
+                self.workers.configure(&key, config);
                 continue;
             }
-            let result = self.runtime.block_on(bind(&self.workers, &key, wanted));
+            let result = self
+                .runtime
+                .block_on(bind(&self.workers, &key, wanted, config));
             match &result {
                 Ok(address) => {
                     tracing::info!(event = "listening", listener = key, address = %address, "listener open");
@@ -129,8 +139,36 @@ impl Listeners {
     }
 }
 
+/// What the connections of a listener may use.
+fn config(listener: &Listener) -> ListenerConfig {
+    let ms = |ms: u32| Duration::from_millis(ms.into());
+    let caps = &listener.caps;
+    let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    ListenerConfig {
+        connections: size(caps.connections),
+        conn: ConnConfig {
+            timeouts: ClientTimeouts {
+                idle: ms(listener.keep_alive_ms),
+                header: ms(listener.request_header_ms),
+                ..ClientTimeouts::default()
+            },
+            requests: caps.requests_per_connection,
+            head: HeadLimits {
+                bytes: size(caps.header_bytes),
+                fields: size(caps.header_count),
+                target: size(caps.url_bytes),
+            },
+        },
+    }
+}
+
 /// Every address of both families, or of IPv4 alone where the machine has no IPv6.
-async fn bind(workers: &Workers, key: &str, wanted: Wanted) -> Result<SocketAddr, String> {
+async fn bind(
+    workers: &Workers,
+    key: &str,
+    wanted: Wanted,
+    config: ListenerConfig,
+) -> Result<SocketAddr, String> {
     let (address, fallback) = match wanted {
         Wanted::Address(address) => (address, None),
         Wanted::Port(port) => (
@@ -139,10 +177,10 @@ async fn bind(workers: &Workers, key: &str, wanted: Wanted) -> Result<SocketAddr
         ),
     };
     let describe = |address: SocketAddr, e: &io::Error| format!("cannot bind {address}: {e}");
-    match (workers.listen(key, address).await, fallback) {
+    match (workers.listen(key, address, config).await, fallback) {
         (Ok(address), _) => Ok(address),
         (Err(e), Some(fallback)) if e.kind() != io::ErrorKind::AddrInUse => workers
-            .listen(key, fallback)
+            .listen(key, fallback, config)
             .await
             .map_err(|e| describe(fallback, &e)),
         (Err(e), _) => Err(describe(address, &e)),

@@ -43,9 +43,9 @@ struct Args {
     /// Keep accepting so many seconds after a signal to stop, while readiness is off already
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     settle: u64,
-    /// Finish requests for at most so many seconds after that
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    drain: u64,
+    /// Finish requests for at most so many seconds after that [default: timeouts.drain of the GatewayConfig]
+    #[arg(long, value_name = "SECONDS")]
+    drain: Option<u64>,
     /// Form of the process log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]
     log_format: LogFormat,
@@ -109,7 +109,7 @@ fn main() -> Result<()> {
         );
         draining.cancel();
         tokio::select! {
-            () = plane.stop(Duration::from_secs(args.settle), Duration::from_secs(args.drain)) => {}
+            () = plane.stop(Duration::from_secs(args.settle), args.drain.map(Duration::from_secs)) => {}
             () = next() => plane.kill(),
         }
         Ok(())

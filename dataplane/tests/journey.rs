@@ -591,11 +591,74 @@ fn a_stop_lets_the_exchange_under_way_finish() {
         ..
     } = gateway;
     let stop = runtime.spawn(async move {
-        plane.stop(Duration::ZERO, Duration::from_secs(20)).await;
+        plane
+            .stop(Duration::ZERO, Some(Duration::from_secs(20)))
+            .await;
     });
     origin.gate.send(()).unwrap();
     let answer = client.answer("GET").unwrap();
     assert_eq!(answer.status, 200);
     assert!(client.rest().is_empty(), "the connection ends after it");
     runtime.block_on(stop).unwrap();
+}
+
+#[test]
+fn the_settings_of_listener_and_upstream_reach_the_engine_and_change_at_run_time() {
+    let small = |model: &mut Model, origin: SocketAddr| {
+        let listener = model.listeners.get_mut("d/gw/http").unwrap();
+        listener.caps.header_count = 3;
+        listener.caps.url_bytes = 300;
+        listener.caps.header_bytes = 600;
+        listener.caps.requests_per_connection = 2;
+        let mut up = upstream(&[origin]);
+        up.pool_size = 0;
+        model.upstreams.insert("up".into(), up);
+        routes(model, vec![forward()]);
+    };
+    let mut gateway = Gateway::start(small);
+    let send = |gateway: &Gateway, head: &str| {
+        let mut client = gateway.client();
+        client.send(head).answer("GET").unwrap().status
+    };
+    let fields = "GET / HTTP/1.1\r\nHost: t\r\na: 1\r\nb: 2\r\nc: 3\r\n\r\n";
+    let target = format!("GET /{} HTTP/1.1\r\nHost: t\r\n\r\n", "x".repeat(300));
+    let bytes = format!(
+        "GET / HTTP/1.1\r\nHost: t\r\na: {}\r\n\r\n",
+        "x".repeat(600)
+    );
+    assert_eq!(send(&gateway, fields), 431);
+    assert_eq!(send(&gateway, &target), 414);
+    assert_eq!(send(&gateway, &bytes), 431);
+    let mut client = gateway.client();
+    assert_eq!(client.get("/").header("connection"), None);
+    assert_eq!(client.get("/").header("connection"), Some("close"));
+    let connections = gateway
+        .origin
+        .connections
+        .load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(connections, 2, "the upstream's pool keeps nothing");
+    // The same listener with other settings: it stays open, new connections have them.
+    let address = gateway.address;
+    gateway.put(|model, _| routes(model, vec![forward()]));
+    assert_eq!(gateway.applier.listeners()[0].address, address.to_string());
+    assert_eq!(send(&gateway, fields), 200);
+    assert_eq!(send(&gateway, &bytes), 200);
+}
+
+#[test]
+fn a_connection_over_the_listeners_cap_is_told_so() {
+    let gateway = Gateway::start(|model, _| {
+        model
+            .listeners
+            .get_mut("d/gw/http")
+            .unwrap()
+            .caps
+            .connections = 1;
+        routes(model, vec![forward()]);
+    });
+    let mut first = gateway.client();
+    assert_eq!(first.get("/").status, 200);
+    let answer = gateway.client().answer("GET").unwrap();
+    assert_eq!(error(&answer), (503, r#"{"error":"overloaded"}"#));
+    assert_eq!(first.get("/").status, 200);
 }

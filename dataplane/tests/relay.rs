@@ -509,12 +509,15 @@ fn listeners_come_and_go() {
     let rig = Rig::start();
     let second = rig
         .runtime
-        .block_on(rig.workers.listen("second", "127.0.0.1:0".parse().unwrap()))
+        .block_on(
+            rig.workers
+                .listen("second", "127.0.0.1:0".parse().unwrap(), Default::default()),
+        )
         .unwrap();
     assert_eq!(Client::connect(second).get("/").status, 200);
     let taken = rig
         .runtime
-        .block_on(rig.workers.listen("third", second))
+        .block_on(rig.workers.listen("third", second, Default::default()))
         .unwrap_err();
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     let mut kept = Client::connect(second);

@@ -97,7 +97,7 @@ async fn stop(plane: &DataPlane, settle: Duration) -> Result<()> {
         "finishing requests; a second signal ends at once"
     );
     tokio::select! {
-        () = plane.stop(settle, model::limits::DRAIN) => {}
+        () = plane.stop(settle, None) => {}
         () = next() => plane.kill(),
     }
     Ok(())

@@ -8,7 +8,7 @@ use super::head::{RequestHead, ResponseHead};
 use super::io::Socket;
 use super::sanitize;
 use super::traits::{Down, DownExt};
-use crate::h1::Reject;
+use crate::h1::{HeadLimits, Reject};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use std::future::Future;
@@ -33,6 +33,7 @@ pub struct ConnConfig {
     pub timeouts: ClientTimeouts,
     /// Requests on one connection; by up to a tenth less, so that connections opened together do not end together.
     pub requests: u32,
+    pub head: HeadLimits,
 }
 
 impl Default for ConnConfig {
@@ -40,6 +41,7 @@ impl Default for ConnConfig {
         Self {
             timeouts: ClientTimeouts::default(),
             requests: 10_000,
+            head: HeadLimits::default(),
         }
     }
 }
@@ -95,7 +97,7 @@ pub async fn serve_connection<S: Socket, V: Service>(
     config: &ConnConfig,
     ticket: Ticket,
 ) {
-    let mut down = H1Down::new(socket, config.timeouts, ticket);
+    let mut down = H1Down::new(socket, config.timeouts, config.head, ticket);
     let trust = service.trusts_forwarded(info);
     let mut left = config.requests - (info.id % u64::from(config.requests / 10 + 1)) as u32;
     while down.wait().await {

@@ -6,10 +6,10 @@ use super::fault::DownFault;
 use super::head::{Method, RequestHead, ResponseHead, Version};
 use super::io::{Io, Socket};
 use super::traits::Down;
-use crate::h1::Reject;
 use crate::h1::body::{Decoder, Piece};
 use crate::h1::encode::{self, AnswerTo, Encoder, LengthMismatch};
 use crate::h1::head::{Parsed, RequestParser};
+use crate::h1::{HeadLimits, Reject};
 use bytes::{Buf, Bytes};
 use model::Headers;
 use std::future::poll_fn;
@@ -31,6 +31,7 @@ pub struct H1Down<S: Socket> {
     io: Io<S>,
     timer: Timer,
     timeouts: ClientTimeouts,
+    limits: HeadLimits,
     ticket: Ticket,
     decoder: Decoder,
     encoder: Encoder,
@@ -63,11 +64,17 @@ pub(crate) enum Next {
 }
 
 impl<S: Socket> H1Down<S> {
-    pub(crate) fn new(socket: S, timeouts: ClientTimeouts, ticket: Ticket) -> Self {
+    pub(crate) fn new(
+        socket: S,
+        timeouts: ClientTimeouts,
+        limits: HeadLimits,
+        ticket: Ticket,
+    ) -> Self {
         Self {
             io: Io::new(socket),
             timer: Timer::default(),
             timeouts,
+            limits,
             ticket,
             decoder: Decoder::Done,
             encoder: Encoder::Nothing,
@@ -119,7 +126,7 @@ impl<S: Socket> H1Down<S> {
         self.answered = None;
         self.ended = false;
         self.parsed = false;
-        let mut parser = RequestParser::default();
+        let mut parser = RequestParser::new(self.limits);
         let mut may_skip = true;
         let mut armed = false;
         poll_fn(|cx| {

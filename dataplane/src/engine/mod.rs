@@ -20,13 +20,14 @@ pub mod sanitize;
 pub mod traits;
 mod up;
 
+pub use crate::h1::HeadLimits;
 pub use conn::{ConnConfig, ConnInfo, Exchange, Outcome, Service, serve_connection};
 pub use deadline::{ClientTimeouts, Elapsed, Timeouts, Timer};
 pub use down::H1Down;
 pub use fault::{DownFault, Fault, Progress, UpFault};
 pub use head::{Framing, Method, RequestHead, ResponseHead, Target, Version};
 pub use io::Socket;
-pub use pool::{Pool, PoolConfig, PoolCounters, PoolKey};
+pub use pool::{Keep, Pool, PoolConfig, PoolCounters, PoolKey};
 pub use relay::relay;
 pub use sanitize::Host;
 pub use traits::{Abort, BodyTap, Down, DownExt, Up};

@@ -70,11 +70,31 @@ pub struct PoolCounters {
     pub idle: AtomicU64,
 }
 
+/// What an upstream asks of its idle connections, within the bounds of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Idle connections of one key.
+    pub connections: usize,
+    /// How long one may be idle.
+    pub idle: Duration,
+}
+
+impl Default for Keep {
+    /// Whatever the pool allows.
+    fn default() -> Self {
+        Self {
+            connections: usize::MAX,
+            idle: Duration::MAX,
+        }
+    }
+}
+
 /// What is kept about a connection between two exchanges.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Idle {
     /// Exchanges so far.
     pub(crate) uses: u32,
+    pub(crate) keep: Keep,
 }
 
 /// Where a connection goes when its exchange is over.
@@ -91,6 +111,7 @@ impl<S: Socket> Home<S> {
             socket,
             Idle {
                 uses: idle.uses + 1,
+                ..idle
             },
         );
     }
@@ -242,7 +263,7 @@ impl<S: Socket> Pool<S> {
             self.counters.idle.fetch_sub(1, Relaxed);
             if !entry.socket.is_quiet() {
                 self.counters.dead.fetch_add(1, Relaxed);
-            } else if entry.since.elapsed() > self.config.idle {
+            } else if entry.since.elapsed() > self.config.idle.min(entry.idle.keep.idle) {
                 self.counters.expired.fetch_add(1, Relaxed);
             } else {
                 self.counters.reused.fetch_add(1, Relaxed);
@@ -252,9 +273,9 @@ impl<S: Socket> Pool<S> {
     }
 
     /// An exchange on a connection that has just been opened; it comes back to this pool.
-    pub fn adopt_new(self: &Rc<Self>, key: PoolKey, socket: S) -> H1Up<S> {
+    pub fn adopt_new(self: &Rc<Self>, key: PoolKey, socket: S, keep: Keep) -> H1Up<S> {
         self.counters.opened.fetch_add(1, Relaxed);
-        self.adopt(key, socket, Idle::default())
+        self.adopt(key, socket, Idle { uses: 0, keep })
     }
 
     fn adopt(self: &Rc<Self>, key: PoolKey, socket: S, idle: Idle) -> H1Up<S> {
@@ -269,12 +290,13 @@ impl<S: Socket> Pool<S> {
     }
 
     fn put(&self, key: PoolKey, socket: S, idle: Idle) {
-        if idle.uses >= self.config.uses || self.config.per_key == 0 || self.config.total == 0 {
+        let per_key = self.config.per_key.min(idle.keep.connections);
+        if idle.uses >= self.config.uses || per_key == 0 || self.config.total == 0 {
             return;
         }
         let mut inner = self.inner.borrow_mut();
         let of_key = inner.keys.get(&key).copied().unwrap_or_default();
-        let surplus = if of_key.len >= self.config.per_key {
+        let surplus = if of_key.len >= per_key {
             of_key.oldest
         } else if inner.all.len >= self.config.total {
             inner.all.oldest
@@ -303,13 +325,14 @@ impl<S: Socket> Pool<S> {
         while let Some(at) = next {
             next = inner.slots.get(at).and_then(|s| s.in_all.newer);
             let Some(entry) = inner.entry(at) else { break };
-            let counter = if now.duration_since(entry.since) > self.config.idle {
-                &self.counters.expired
-            } else if !entry.socket.is_quiet() {
-                &self.counters.dead
-            } else {
-                continue;
-            };
+            let counter =
+                if now.duration_since(entry.since) > self.config.idle.min(entry.idle.keep.idle) {
+                    &self.counters.expired
+                } else if !entry.socket.is_quiet() {
+                    &self.counters.dead
+                } else {
+                    continue;
+                };
             counter.fetch_add(1, Relaxed);
             self.counters.idle.fetch_sub(1, Relaxed);
             inner.remove(at);
@@ -358,6 +381,7 @@ impl Pool<TcpStream> {
     pub async fn connect(
         self: &Rc<Self>,
         key: PoolKey,
+        keep: Keep,
         limit: Duration,
         timer: &mut Timer,
     ) -> Result<H1Up<TcpStream>, UpFault> {
@@ -365,29 +389,13 @@ impl Pool<TcpStream> {
             Ok(Ok(socket)) => {
                 // Without it answers are only slower.
                 let _ = socket.set_nodelay(true);
-                return Ok(self.adopt_new(key, socket));
+                return Ok(self.adopt_new(key, socket, keep));
             }
             Ok(Err(e)) => UpFault::Connect(e.kind()),
             Err(_) => UpFault::ConnectTimeout,
         };
         self.counters.failed.fetch_add(1, Relaxed);
         Err(fault)
-    }
-
-    /// An idle connection, or a new one.
-    ///
-    /// # Errors
-    /// See [`Pool::connect`].
-    pub async fn checkout(
-        self: &Rc<Self>,
-        key: PoolKey,
-        limit: Duration,
-        timer: &mut Timer,
-    ) -> Result<H1Up<TcpStream>, UpFault> {
-        match self.take(key) {
-            Some(up) => Ok(up),
-            None => self.connect(key, limit, timer).await,
-        }
     }
 }
 

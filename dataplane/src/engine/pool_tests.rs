@@ -112,7 +112,14 @@ fn dead_old_and_worn_connections_are_not_given_out() {
     let pool = pool(8, 8);
     let dead = fake(1);
     pool.put(key(1), dead.clone(), Idle::default());
-    pool.put(key(1), fake(2), Idle { uses: 10_000 });
+    pool.put(
+        key(1),
+        fake(2),
+        Idle {
+            uses: 10_000,
+            ..Idle::default()
+        },
+    );
     assert_eq!(pool.len(), 1, "worn out");
     dead.quiet.set(false);
     assert_eq!(take(&pool, key(1)), None);
@@ -177,4 +184,35 @@ proptest! {
             prop_assert_eq!(pool.counters.idle.load(Relaxed), plain.len() as u64);
         }
     }
+}
+
+#[test]
+fn an_upstream_may_keep_fewer_connections_than_the_pool_allows() {
+    let pool = pool(8, 8);
+    let keep = Keep {
+        connections: 2,
+        ..Keep::default()
+    };
+    let idle = Idle { uses: 1, keep };
+    for n in 1..=4 {
+        pool.put(key(1), fake(n), idle);
+    }
+    assert_eq!(pool.len(), 2);
+    pool.put(
+        key(2),
+        fake(5),
+        Idle {
+            keep: Keep {
+                idle: Duration::ZERO,
+                ..keep
+            },
+            ..idle
+        },
+    );
+    pool.sweep();
+    assert_eq!(
+        pool.len(),
+        2,
+        "a connection that may not be idle at all goes"
+    );
 }

@@ -5,19 +5,36 @@ use memchr::memchr;
 use model::Headers;
 
 /// Finds the end of a head as bytes arrive, looking at each byte once.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct HeadEnd {
     /// First byte not looked at yet.
     at: usize,
     /// Where the current line begins.
     line: usize,
+    /// Bytes that a head may have.
+    max: usize,
+}
+
+impl Default for HeadEnd {
+    fn default() -> Self {
+        Self::within(MAX_HEAD)
+    }
 }
 
 impl HeadEnd {
+    /// For heads of at most `max` bytes.
+    pub fn within(max: usize) -> Self {
+        Self {
+            at: 0,
+            line: 0,
+            max: max.min(MAX_HEAD),
+        }
+    }
+
     /// The length of the head at the front of `text`, its empty line included; `None` when more must come.
     ///
     /// # Errors
-    /// A line that does not end in CR LF, or a head above [`MAX_HEAD`].
+    /// A line that does not end in CR LF, or a head that is too large.
     pub fn find(&mut self, text: &[u8]) -> Result<Option<usize>, Reject> {
         while let Some(n) = memchr(b'\n', text.get(self.at..).unwrap_or_default()) {
             let end = self.at + n;
@@ -27,7 +44,7 @@ impl HeadEnd {
             let empty = end == self.line + 1;
             self.at = end + 1;
             self.line = end + 1;
-            if self.at > MAX_HEAD {
+            if self.at > self.max {
                 return Err(Reject::header_too_large());
             }
             if empty {
@@ -35,7 +52,7 @@ impl HeadEnd {
             }
         }
         self.at = text.len();
-        if self.at > MAX_HEAD {
+        if self.at > self.max {
             return Err(Reject::header_too_large());
         }
         Ok(None)

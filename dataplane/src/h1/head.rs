@@ -1,7 +1,7 @@
 //! Request heads: from bytes to a sanitised [`RequestHead`], or a refusal.
 
 use super::fields::{self, HeadEnd};
-use super::{MAX_FIELDS, MAX_TARGET, Reject};
+use super::{HeadLimits, MAX_FIELDS, Reject};
 use crate::engine::head::{Framing, Method, RequestHead, Version};
 use crate::engine::sanitize::{self, Host};
 use std::mem::MaybeUninit;
@@ -19,9 +19,17 @@ pub struct Parsed {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestParser {
     end: HeadEnd,
+    limits: HeadLimits,
 }
 
 impl RequestParser {
+    pub fn new(limits: HeadLimits) -> Self {
+        Self {
+            end: HeadEnd::within(limits.bytes),
+            limits,
+        }
+    }
+
     /// Reads the head at the front of `text` into `head`; `None` when more bytes must come. `text` may grow between
     /// calls, but must keep its beginning. After `Some` or an error the parser is spent.
     ///
@@ -35,20 +43,20 @@ impl RequestParser {
         }
         let Some(len) = self.end.find(text)? else {
             if self.end.in_first_line()
-                && text.len() > MAX_TARGET + Method::MAX + " HTTP/1.1\r\n".len() + 1
+                && text.len() > self.limits.target + Method::MAX + " HTTP/1.1\r\n".len() + 1
             {
                 return Err(Reject::uri_too_long());
             }
             return Ok(None);
         };
         let text = text.get(..len).unwrap_or_default();
-        let keep_alive = parse_whole(text, head)?;
+        let keep_alive = parse_whole(text, head, &self.limits)?;
         Ok(Some(Parsed { len, keep_alive }))
     }
 }
 
 /// Parses a complete head; returns whether the connection persists.
-fn parse_whole(text: &[u8], head: &mut RequestHead) -> Result<bool, Reject> {
+fn parse_whole(text: &[u8], head: &mut RequestHead, limits: &HeadLimits) -> Result<bool, Reject> {
     let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(text, &mut slots) {
@@ -63,7 +71,10 @@ fn parse_whole(text: &[u8], head: &mut RequestHead) -> Result<bool, Reject> {
         return Err(Reject::bad_request("head is not complete"));
     };
     let fields: &[httparse::Header<'_>] = request.headers;
-    if target.len() > MAX_TARGET {
+    if fields.len() > limits.fields {
+        return Err(Reject::header_too_large());
+    }
+    if target.len() > limits.target {
         return Err(Reject::uri_too_long());
     }
     head.clear();

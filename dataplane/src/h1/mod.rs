@@ -29,5 +29,26 @@ pub const MAX_TRAILERS: usize = 8 << 10;
 /// Fields of one trailer section.
 pub const MAX_TRAILER_FIELDS: usize = 32;
 
+/// What a listener allows the heads of its requests, within the bounds above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes of a head; more is 431.
+    pub bytes: usize,
+    /// Fields of a head; more is 431.
+    pub fields: usize,
+    /// Bytes of a target; more is 414.
+    pub target: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self {
+            bytes: MAX_HEAD,
+            fields: MAX_FIELDS,
+            target: MAX_TARGET,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@ use super::fail::{self, Failure};
 use super::held::{Collected, Held};
 use super::tap::{Tap, Why, verdict};
 use crate::engine::{
-    Down, DownExt, Fault, Framing, H1Up, Method, PoolKey, Progress, RequestHead, ResponseHead,
-    Timeouts, UpFault, relay,
+    Down, DownExt, Fault, Framing, H1Up, Keep, Method, PoolKey, Progress, RequestHead,
+    ResponseHead, Timeouts, UpFault, relay,
 };
 use crate::table::{Backend, Picked, Rule, Upstream, WeightedBackends};
 use crate::telemetry::metrics::Attempt;
@@ -75,7 +75,9 @@ impl Proxy {
             // After a stale connection the pool most likely holds others of its kind.
             let fresh = failed == Some(picked.addr);
             let under_way = picked.endpoint.start();
-            let up = self.connect(down, &picked, fresh, timeouts.connect).await;
+            let up = self
+                .connect(down, upstream, &picked, fresh, timeouts.connect)
+                .await;
             let fault = match up {
                 Err(fault) => Fault::Up(fault),
                 Ok(up) => {
@@ -142,6 +144,7 @@ impl Proxy {
     async fn connect<D: Down>(
         &self,
         down: &mut D,
+        upstream: &Upstream,
         picked: &Picked,
         fresh: bool,
         limit: Duration,
@@ -154,7 +157,11 @@ impl Proxy {
             return Ok(up);
         }
         let begun = Instant::now();
-        let up = self.pool.connect(key, limit, down.timer()).await?;
+        let keep = Keep {
+            connections: usize::try_from(upstream.pool_size).unwrap_or(usize::MAX),
+            idle: Duration::from_millis(upstream.pool_idle_ms.into()),
+        };
+        let up = self.pool.connect(key, keep, limit, down.timer()).await?;
         self.shared
             .metrics
             .connect_seconds

@@ -9,11 +9,12 @@
 
 use bytes::Bytes;
 use diolkos_dataplane::engine::{
-    Abort, BodyTap, ClientTimeouts, ConnConfig, Down, DownExt, DownFault, Exchange, Fault, Outcome,
-    Pool, PoolConfig, PoolCounters, PoolKey, Progress, ResponseHead, Service, Timeouts, relay,
+    Abort, BodyTap, ClientTimeouts, ConnConfig, Down, DownExt, DownFault, Exchange, Fault, Keep,
+    Outcome, Pool, PoolConfig, PoolCounters, PoolKey, Progress, ResponseHead, Service, Timeouts,
+    relay,
 };
 use diolkos_dataplane::h1::Reject;
-use diolkos_dataplane::listen::{ListenCounters, Workers, WorkersConfig};
+use diolkos_dataplane::listen::{ListenCounters, ListenerConfig, Workers, WorkersConfig};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -353,11 +354,15 @@ impl Service for Forward {
         let mut progress = Progress::default();
         for attempt in 0.. {
             let timer = down.timer();
-            let Ok(up) = self
-                .pool
-                .checkout(self.origin, self.timeouts.connect, timer)
-                .await
-            else {
+            let connect = self.timeouts.connect;
+            let up = match self.pool.take(self.origin) {
+                Some(up) => Ok(up),
+                None => {
+                    let keep = Keep::default();
+                    self.pool.connect(self.origin, keep, connect, timer).await
+                }
+            };
+            let Ok(up) = up else {
                 return local(answer, down, 502).await;
             };
             let mut tap = Count(&self.tapped);
@@ -469,7 +474,10 @@ impl Rig {
         let config = WorkersConfig {
             threads: 1,
             connections: setup.connections,
+        };
+        let listener = ListenerConfig {
             conn: setup.conn,
+            ..ListenerConfig::default()
         };
         let workers = Workers::start(config, move |_| Forward {
             origin: key,
@@ -483,7 +491,7 @@ impl Rig {
             .build()
             .unwrap();
         let address = runtime
-            .block_on(workers.listen("test", "127.0.0.1:0".parse().unwrap()))
+            .block_on(workers.listen("test", "127.0.0.1:0".parse().unwrap(), listener))
             .unwrap();
         let listen = workers.counters();
         Self {
