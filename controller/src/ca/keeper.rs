@@ -236,7 +236,10 @@ impl<S: Objects<Secret>> Keeper<S> {
 
 /// Mutual TLS 1.3. Nothing is resumed: each connection shows its certificate, so that one that is no longer accepted
 /// ends with the connection.
-fn server_config(authority: &Authority, leaf: &Leaf) -> Result<ServerConfig, CaError> {
+///
+/// # Errors
+/// [`CaError`] when the certificates do not fit together.
+pub fn server_config(authority: &Authority, leaf: &Leaf) -> Result<ServerConfig, CaError> {
     let problem = |e: &dyn std::fmt::Display| CaError::Tls(e.to_string());
     let mut roots = RootCertStore::empty();
     for root in authority.roots()? {

@@ -131,7 +131,7 @@ fn feed(value: &Value, hasher: &mut blake3::Hasher) {
                 .collect();
             fields.sort_unstable_by_key(|(key, _)| *key);
             hasher
-                .update(&[b'{'])
+                .update(b"{")
                 .update(&(fields.len() as u64).to_be_bytes());
             for (key, value) in fields {
                 hasher
@@ -142,7 +142,7 @@ fn feed(value: &Value, hasher: &mut blake3::Hasher) {
         }
         Value::Array(list) => {
             hasher
-                .update(&[b'['])
+                .update(b"[")
                 .update(&(list.len() as u64).to_be_bytes());
             list.iter().for_each(|value| feed(value, hasher));
         }

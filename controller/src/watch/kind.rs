@@ -136,11 +136,16 @@ impl Watches {
                     .await
             }
             ObjectKind::Secret => {
-                // Large and many, and never referred to.
+                // Names alone: values are read only of Secrets that something refers to. Those two types are large and
+                // many, and nothing ever refers to them.
                 let config = config
                     .fields("type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token");
-                self.run(kind, Api::<Secret>::all(self.client.clone()), config)
-                    .await
+                self.run(
+                    kind,
+                    Api::<PartialObjectMeta<Secret>>::all(self.client.clone()),
+                    config,
+                )
+                .await
             }
             ObjectKind::Namespace => {
                 self.run(
@@ -280,12 +285,12 @@ impl Watches {
 
 /// The HTTP status with which the API server refused a list or watch.
 fn refusal(error: &watcher::Error) -> Option<u16> {
-    let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status,
-        _ => return None,
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+    | watcher::Error::WatchFailed(kube::Error::Api(status))
+    | watcher::Error::WatchError(status)) = error
+    else {
+        return None;
     };
     Some(status.code)
 }
@@ -346,20 +351,20 @@ macro_rules! watched {
     )*};
 }
 
-watched!(Service, EndpointSlice, Secret);
+watched!(Service, EndpointSlice);
 
-impl Watched for PartialObjectMeta<Namespace> {
-    fn read(self, _: ObjectKind) -> Option<Read> {
-        let namespace = Namespace {
-            metadata: self.metadata,
-            ..Namespace::default()
-        };
-        Some(Read {
-            object: Object::from(&namespace),
-            status: None,
-        })
-    }
+macro_rules! watched_by_metadata {
+    ($($type:ident),*) => {$(
+        impl Watched for PartialObjectMeta<$type> {
+            fn read(self, _: ObjectKind) -> Option<Read> {
+                let object = $type { metadata: self.metadata, ..$type::default() };
+                Some(Read { object: Object::from(&object), status: None })
+            }
+        }
+    )*};
 }
+
+watched_by_metadata!(Secret, Namespace);
 
 impl Watched for DynamicObject {
     fn read(self, kind: ObjectKind) -> Option<Read> {

@@ -332,9 +332,177 @@ impl Owner {
     }
 }
 
+/// A timer's grain is a millisecond: what is due already must not wait for one.
 async fn until(due: Option<Instant>) {
     match due {
+        Some(due) if due <= Instant::now() => {}
         Some(due) => sleep_until(due).await,
         None => future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::watch::EVENTS;
+    use crate::world::Object;
+
+    const FOREVER: Duration = Duration::from_secs(60);
+
+    struct Running {
+        events: mpsc::Sender<Event>,
+        world: WorldHandle,
+        publisher: Arc<Publisher>,
+        queue: Arc<Queue>,
+        end: oneshot::Receiver<()>,
+    }
+
+    fn start(sync_timeout: Duration) -> Running {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let publisher = Publisher::new("test");
+        let queue = Arc::new(Queue::new(metrics.status_queue.clone()));
+        let task = WorldTask {
+            publisher: Arc::clone(&publisher),
+            queue: Arc::clone(&queue),
+            written: Arc::default(),
+            metrics,
+            sync_timeout,
+        };
+        let (events, received) = mpsc::channel(EVENTS);
+        let (world, end) = task.start(received).unwrap();
+        Running {
+            events,
+            world,
+            publisher,
+            queue,
+            end,
+        }
+    }
+
+    fn route(name: &str) -> Object {
+        let value = json!({
+            "apiVersion": "diolkos.io/v1alpha1", "kind": "Route",
+            "metadata": {"namespace": "a", "name": name, "generation": 1},
+            "spec": {"hostnames": [format!("{name}.example")], "rules": [{"directResponse": {"status": 200}}]},
+        });
+        Object::from_json(&value).unwrap().unwrap()
+    }
+
+    fn apply(object: Object) -> Event {
+        Event::Apply {
+            object: Box::new(object),
+            at: 1,
+        }
+    }
+
+    impl Running {
+        async fn send(&self, event: Event) {
+            self.events.send(event).await.unwrap();
+        }
+
+        /// Lists nothing of any kind but one.
+        async fn list_all_but(&self, except: ObjectKind) {
+            for kind in ObjectKind::ALL.iter().filter(|k| **k != except) {
+                self.send(Event::Listed {
+                    kind: *kind,
+                    ids: BTreeSet::new(),
+                })
+                .await;
+            }
+        }
+
+        async fn published(&self, routes: usize) {
+            let mut generation = self.publisher.subscribe();
+            let wait = async {
+                loop {
+                    let open = generation.borrow_and_update().is_some();
+                    let all = self.world.all().await;
+                    let known = all.keys().filter(|k| k.starts_with("Route/")).count();
+                    if open && known == routes {
+                        return;
+                    }
+                    generation.changed().await.unwrap();
+                }
+            };
+            timeout(FOREVER, wait)
+                .await
+                .expect("the routes are published");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_published_before_everything_is_listed() {
+        let running = start(FOREVER);
+        running.send(apply(route("one"))).await;
+        running.list_all_but(ObjectKind::Route).await;
+        let mut missing = running.world.missing.clone();
+        let last = missing.wait_for(|kinds| *kinds == [ObjectKind::Route]);
+        timeout(FOREVER, last).await.unwrap().unwrap();
+        assert!(running.publisher.subscribe().borrow().is_none());
+        let ids = BTreeSet::from([route("one").id]);
+        running
+            .send(Event::Listed {
+                kind: ObjectKind::Route,
+                ids,
+            })
+            .await;
+        running.published(1).await;
+        assert!(running.world.missing().is_empty());
+        assert!(
+            running.queue.take(9).is_some(),
+            "its status waits to be written"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_a_new_list_does_not_hold_is_gone_and_the_rest_stays() {
+        let running = start(FOREVER);
+        running.send(apply(route("one"))).await;
+        running.send(apply(route("two"))).await;
+        running.list_all_but(ObjectKind::Route).await;
+        let both = BTreeSet::from([route("one").id, route("two").id]);
+        running
+            .send(Event::Listed {
+                kind: ObjectKind::Route,
+                ids: both,
+            })
+            .await;
+        running.published(2).await;
+        // A relist brings objects one by one: until it is complete nothing is missing.
+        running.send(apply(route("three"))).await;
+        running.published(3).await;
+        running
+            .send(Event::Listed {
+                kind: ObjectKind::Route,
+                ids: BTreeSet::from([route("two").id]),
+            })
+            .await;
+        running.published(1).await;
+        running
+            .send(Event::Delete {
+                id: route("two").id,
+                at: 2,
+            })
+            .await;
+        running.published(0).await;
+    }
+
+    #[tokio::test]
+    async fn optional_kinds_that_are_forbidden_are_waited_for_in_vain() {
+        let running = start(Duration::from_millis(50));
+        running.send(Event::Forbidden(ObjectKind::Secret)).await;
+        running.list_all_but(ObjectKind::Secret).await;
+        running.published(0).await;
+    }
+
+    #[tokio::test]
+    async fn the_thread_ends_with_its_events() {
+        let running = start(FOREVER);
+        drop(running.events);
+        assert!(timeout(FOREVER, running.end).await.unwrap().is_err());
+        assert_eq!(running.world.ids().await, []);
     }
 }

@@ -23,12 +23,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-pub const GROUP: &str = "diolkos-system/diolkos-dataplane";
+pub(crate) const GROUP: &str = "diolkos-system/diolkos-dataplane";
 /// Far longer than anything takes: a test that waits for this has failed.
 const FOREVER: Duration = Duration::from_secs(60);
 
 /// The key of a test's Upstream.
-pub fn key(name: &str) -> ResourceId {
+pub(crate) fn key(name: &str) -> ResourceId {
     (Kind::Upstream, format!("Upstream/a/{name}"))
 }
 
@@ -36,7 +36,11 @@ pub fn key(name: &str) -> ResourceId {
 fn upstream(name: &str, port: u16) -> Upstream {
     Upstream {
         origin: ObjectRef::new("Upstream", "a", name),
-        source: EndpointSource::Static(vec![StaticEndpoint { host: "10.0.0.1".into(), port, weight: 1 }]),
+        source: EndpointSource::Static(vec![StaticEndpoint {
+            host: "10.0.0.1".into(),
+            port,
+            weight: 1,
+        }]),
         balance: BalancePolicy::RoundRobin,
         path_prefix: String::new(),
         authority: None,
@@ -47,25 +51,28 @@ fn upstream(name: &str, port: u16) -> Upstream {
 }
 
 /// A change of one Upstream.
-pub fn change(name: &str, port: u16) -> (ResourceId, Option<Vec<u8>>) {
-    (key(name), Some(snapshot::encode(&upstream(name, port)).unwrap()))
+pub(crate) fn change(name: &str, port: u16) -> (ResourceId, Option<Vec<u8>>) {
+    (
+        key(name),
+        Some(snapshot::encode(&upstream(name, port)).unwrap()),
+    )
 }
 
 /// A controller's end.
-pub struct Controller {
-    pub publisher: Arc<Publisher>,
-    pub metrics: Arc<Metrics>,
-    pub address: SocketAddr,
+pub(crate) struct Controller {
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) address: SocketAddr,
     stop: CancellationToken,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
 impl Controller {
-    pub async fn start(authority: &Authority) -> Self {
+    pub(crate) async fn start(authority: &Authority) -> Self {
         Self::start_at(authority, "127.0.0.1:0".parse().unwrap()).await
     }
 
-    pub async fn start_at(authority: &Authority, address: SocketAddr) -> Self {
+    pub(crate) async fn start_at(authority: &Authority, address: SocketAddr) -> Self {
         tls::provider();
         let leaf = authority
             .server(&["localhost".to_owned()], SystemTime::now())
@@ -97,12 +104,12 @@ impl Controller {
         }
     }
 
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("https://localhost:{}", self.address.port())
     }
 
     /// Stops in good order.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         timeout(FOREVER, self.serving)
             .await
@@ -112,7 +119,7 @@ impl Controller {
     }
 
     /// Waits until something is true of the connected data planes.
-    pub async fn until(&self, what: impl Fn(&[DataPlane]) -> bool) -> Vec<DataPlane> {
+    pub(crate) async fn until(&self, what: impl Fn(&[DataPlane]) -> bool) -> Vec<DataPlane> {
         let mut progress = self.publisher.progress();
         let wait = async {
             loop {
@@ -129,7 +136,7 @@ impl Controller {
     }
 
     /// Waits until one data plane has everything.
-    pub async fn until_current(&self) -> DataPlane {
+    pub(crate) async fn until_current(&self) -> DataPlane {
         let current = self.publisher.cursor();
         let mut planes = self
             .until(|planes| matches!(planes, [p] if p.acknowledged.is_some() && p.digest == current.digest))
@@ -139,7 +146,7 @@ impl Controller {
 }
 
 /// Certificates as a Pod has them mounted.
-pub fn mounted(data: &Data) -> TempDir {
+pub(crate) fn mounted(data: &Data) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in data {
         std::fs::write(folder.path().join(name), &content.0).unwrap();
@@ -149,15 +156,15 @@ pub fn mounted(data: &Data) -> TempDir {
 
 /// A transaction that a data plane has put into effect.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Applied {
-    pub full: bool,
-    pub upserts: usize,
-    pub removes: usize,
+pub(crate) struct Applied {
+    pub(crate) full: bool,
+    pub(crate) upserts: usize,
+    pub(crate) removes: usize,
 }
 
 /// A data plane's end: it keeps a replica and says what it applies.
 #[derive(Clone)]
-pub struct Plane(Arc<Mutex<State>>);
+pub(crate) struct Plane(Arc<Mutex<State>>);
 
 struct State {
     replica: Replica,
@@ -168,7 +175,7 @@ struct State {
 }
 
 impl Plane {
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<Applied>) {
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Applied>) {
         let (said, applied) = mpsc::unbounded_channel();
         let replica = Replica::default();
         (
@@ -184,22 +191,22 @@ impl Plane {
     }
 
     /// From now on this version of an Upstream cannot be compiled.
-    pub fn refuse(&self, name: &str, port: u16) {
+    pub(crate) fn refuse(&self, name: &str, port: u16) {
         let (key, item) = (key(name).1, Some(upstream(name, port)));
         self.0.lock().refuses = Some(Change { key, item });
     }
 
     /// Loses everything, as if its memory were damaged.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.0.lock().replica = Replica::default();
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.lock().replica.len()
     }
 
     /// Follows a controller until the handle is aborted.
-    pub fn follow(
+    pub(crate) fn follow(
         &self,
         endpoint: String,
         certificates: &Path,
@@ -235,7 +242,11 @@ impl Apply for Plane {
             Err(error @ ApplyError::Rejected { .. }) => panic!("{error}"),
         };
         let refuses = state.refuses.as_ref();
-        let refused = staged.changes.upstreams.iter().find(|c| Some(*c) == refuses);
+        let refused = staged
+            .changes
+            .upstreams
+            .iter()
+            .find(|c| Some(*c) == refuses);
         if let Some(refused) = refused {
             let rejected = vec![Rejection {
                 kind: Kind::Upstream as u32,
@@ -274,7 +285,7 @@ impl Apply for Plane {
 }
 
 /// The next transaction that a data plane applies.
-pub async fn next(applied: &mut mpsc::UnboundedReceiver<Applied>) -> Applied {
+pub(crate) async fn next(applied: &mut mpsc::UnboundedReceiver<Applied>) -> Applied {
     timeout(FOREVER, applied.recv())
         .await
         .expect("a transaction comes")
