@@ -186,7 +186,13 @@ impl Translator {
             .iter()
             .map(|(id, meta, spec)| Candidate { id, meta, spec })
             .collect();
-        let (gateways, mut lowered) = match present.is_empty() {
+        // A GatewayConfig that was refused from its first version is as good as none, unless it is the implied one
+        // by name: then somebody wanted something else there.
+        let implied = candidates.is_empty()
+            && !present
+                .iter()
+                .any(|object| object.id == gateway_config::implied());
+        let (gateways, mut lowered) = match implied {
             true => gateway_config::lower_implied(world),
             false => gateway_config::lower(world, &candidates),
         };
