@@ -164,74 +164,54 @@ pub fn controller_killed_under_load(cluster: &mut Cluster) -> Result<()> {
 pub fn data_plane_restarts_alone(cluster: &mut Cluster) -> Result<()> {
     const NAMESPACE: &str = "restarts-alone";
     cluster.apply(&[direct_route(NAMESPACE, "alone.example.com")?])?;
-    let address = cluster.address()?;
-    answers(address, "alone.example.com")?;
-    let controllers = |cluster: &Cluster, replicas: usize| {
-        cluster.kubectl(
-            &[
-                "scale",
-                "--namespace",
-                SYSTEM,
-                "deployment/diolkos-controller",
-                &format!("--replicas={replicas}"),
-            ],
-            "",
-        )
+    let pods = ["get", "pods", "--namespace", SYSTEM, "--selector"];
+    let first = "--output=jsonpath={.items[0].metadata.name} {.items[0].status.podIP}";
+    let line = cluster.kubectl(&[&pods[..], &[DATA_PLANES, first]].concat(), "")?;
+    let (pod, ip) = line.split_once(' ').context("no data plane Pod")?;
+    let address = SocketAddr::new(ip.parse()?, 8080);
+    // This very data plane must have heard of the Route while there was a controller.
+    answers(address, "alone.example.com").context("before the restart")?;
+    let deployment = "deployment/diolkos-controller";
+    let count = "--output=jsonpath={.spec.replicas}";
+    let replicas = cluster.kubectl(&["get", "--namespace", SYSTEM, deployment, count], "")?;
+    let scale = |cluster: &Cluster, count: &str| {
+        let count = format!("--replicas={count}");
+        cluster.kubectl(&["scale", "--namespace", SYSTEM, deployment, &count], "")
     };
-    controllers(cluster, 0)?;
-    let outcome = restart_one_data_plane(cluster);
-    controllers(cluster, 2)?;
-    cluster.kubectl(
-        &[
-            "rollout",
-            "status",
-            "--namespace",
-            SYSTEM,
-            "deployment/diolkos-controller",
-            "--timeout=120s",
-        ],
-        "",
-    )?;
+    scale(cluster, "0")?;
+    let outcome = restart_without_controller(cluster, pod, address);
+    scale(cluster, replicas.trim())?;
+    let wait = [
+        "rollout",
+        "status",
+        "--namespace",
+        SYSTEM,
+        deployment,
+        "--timeout=120s",
+    ];
+    cluster.kubectl(&wait, "")?;
     outcome
 }
 
-fn restart_one_data_plane(cluster: &Cluster) -> Result<()> {
+fn restart_without_controller(cluster: &Cluster, pod: &str, address: SocketAddr) -> Result<()> {
     eventually(|| {
-        let pods = cluster.kubectl(
-            &[
-                "get",
-                "pods",
-                "--namespace",
-                SYSTEM,
-                "--selector",
-                "app.kubernetes.io/component=controller",
-                "--output",
-                "name",
-            ],
-            "",
-        )?;
+        let selector = "app.kubernetes.io/component=controller";
+        let list = [
+            "get",
+            "pods",
+            "--namespace",
+            SYSTEM,
+            "--selector",
+            selector,
+            "--output=name",
+        ];
+        let pods = cluster.kubectl(&list, "")?;
         ensure!(
             pods.trim().is_empty(),
             "controllers are still there: {pods}"
         );
         Ok(())
     })?;
-    let line = cluster.kubectl(
-        &[
-            "get",
-            "pods",
-            "--namespace",
-            SYSTEM,
-            "--selector",
-            DATA_PLANES,
-            "--output",
-            "jsonpath={.items[0].metadata.name} {.items[0].status.podIP}",
-        ],
-        "",
-    )?;
-    let (pod, ip) = line.split_once(' ').context("no data plane Pod")?;
-    let address = SocketAddr::new(ip.parse()?, 8080);
-    answers(address, "alone.example.com")?;
     let restarts = |cluster: &Cluster| {
         cluster.kubectl(
             &[
@@ -255,7 +235,7 @@ fn restart_one_data_plane(cluster: &Cluster) -> Result<()> {
         );
         Ok(())
     })?;
-    answers(address, "alone.example.com")
+    answers(address, "alone.example.com").context("after the restart")
 }
 
 /// The process of a data plane, found by the Pod's name on its command line.
