@@ -43,7 +43,7 @@ async fn main() -> ExitCode {
 /// `RUST_LOG` chooses what is logged; by default our own lines from `info` and others from `warn`.
 fn log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("warn,diolkos_controller=info"));
+        .unwrap_or_else(|_| EnvFilter::new("warn,kube_runtime=error,diolkos_controller=info"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -332,13 +332,21 @@ impl Stream {
         };
         match &message.message {
             Some(In::Hello(hello)) => {
-                tracing::info!(node = ?hello.node_id, build = ?hello.build, "a data plane connects")
+                tracing::info!(
+                    node = hello.node_id.as_str(),
+                    build = hello.build.as_str(),
+                    "a data plane connects"
+                )
             }
             Some(In::Nack(nack)) => {
-                tracing::error!(resources = nack.rejected.len(), message = ?nack.message, "a data plane refuses a transaction");
+                tracing::error!(
+                    resources = nack.rejected.len(),
+                    message = nack.message.as_str(),
+                    "a data plane refuses a transaction"
+                );
             }
             Some(In::Resync(resync)) => {
-                tracing::warn!(why = ?resync.why, "a data plane is out of step")
+                tracing::warn!(why = resync.why.as_str(), "a data plane is out of step")
             }
             _ => {}
         }

@@ -14,6 +14,7 @@ use kube::api::ObjectMeta;
 use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use rustls::{RootCertStore, version::TLS13};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::authority::{Authority, CaError, Data, Leaf};
@@ -27,6 +28,10 @@ pub const CA_SECRET: &str = "diolkos-push-ca";
 pub const CLIENT_SECRET: &str = "diolkos-push";
 
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
+/// Pause after a failure.
+const RETRY: Duration = Duration::from_secs(2);
+/// How long the API server may take for all of it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum KeeperError {
@@ -81,11 +86,18 @@ impl<S: Objects<Secret>> Keeper<S> {
     /// Keeps everything current until `stop`.
     pub async fn run(self: Arc<Self>, mut leadership: Leadership, stop: CancellationToken) {
         loop {
-            let pause = match self.refresh(leadership.holds(), SystemTime::now()).await {
-                Ok(()) => LOOK_AGAIN,
-                Err(error) => {
+            let refresh = self.refresh(leadership.holds(), SystemTime::now());
+            let pause = match timeout(PATIENCE, refresh).await {
+                Ok(Ok(())) => LOOK_AGAIN,
+                Ok(Err(error)) => {
                     tracing::warn!(%error, "cannot keep the push channel's certificates");
-                    Duration::from_secs(2)
+                    RETRY
+                }
+                Err(_) => {
+                    tracing::warn!(
+                        "the API server did not answer about the push channel's certificates"
+                    );
+                    RETRY
                 }
             };
             tokio::select! {

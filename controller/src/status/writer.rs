@@ -29,6 +29,8 @@ const BATCH: usize = 256;
 /// Requests under way at a time.
 const CONCURRENCY: usize = 8;
 const WRITE: Duration = Duration::from_secs(5);
+/// Data planes have mostly answered a change after so long: one write says all of it.
+const SETTLE: Duration = Duration::from_millis(100);
 /// After a failed write, and between two looks at what waits for data planes.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Everything is looked at so often, whatever has been missed.
@@ -82,7 +84,10 @@ impl StatusWriter {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.leadership.changed() => {}
-                () = self.queue.wait(), if leads => self.work(&mut bucket, &mut waiting, &mut later, &stop).await,
+                () = self.queue.wait(), if leads => {
+                    sleep(SETTLE).await;
+                    self.work(&mut bucket, &mut waiting, &mut later, &stop).await;
+                }
                 _ = again.tick(), if leads => {
                     self.queue.push(std::mem::take(&mut later));
                     if self.progress.has_changed().unwrap_or(false) {

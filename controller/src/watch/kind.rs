@@ -28,6 +28,9 @@ use crate::world::{Meta, Object, ObjectId, ObjectKind, Refusal};
 /// How often a kind that the cluster does not know is asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
+/// Pause after a failure.
+const RETRY: Duration = Duration::from_secs(2);
+
 /// What the tasks of all kinds share.
 #[derive(Clone)]
 pub struct Watches {
@@ -74,12 +77,14 @@ impl Watches {
                 }
                 Err(error) => {
                     tracing::warn!(%kind, %error, "cannot ask which kinds there are");
-                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    tokio::time::sleep(RETRY).await;
                     continue;
                 }
             };
             said = false;
             self.stream(kind, &resource).await?;
+            // It went, or it is not served yet.
+            tokio::time::sleep(RETRY).await;
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::worker::{Worker, WorkerGone};
 use super::{Apply, Reply};
@@ -102,13 +102,20 @@ pub async fn run(
             Err(error) => error,
             Ok(never) => match never {},
         };
-        bound = if began.elapsed() >= PROVEN {
-            FIRST_PAUSE
-        } else {
-            bound
-        };
+        let proven = began.elapsed() >= PROVEN;
+        if proven {
+            bound = FIRST_PAUSE;
+        }
         let pause = bound.mul_f64(rand::random());
-        tracing::warn!(event = "push_lost", controller = config.endpoint, %error, again_in = ?pause, "no configuration stream");
+        match &error {
+            // Replicas that stop, and streams that grew old, end like this.
+            StreamError::Refused(status) if proven && status.code() == Code::Unavailable => {
+                tracing::info!(event = "push_moved", controller = config.endpoint, %error, "connecting again");
+            }
+            error => {
+                tracing::warn!(event = "push_lost", controller = config.endpoint, %error, again_in = ?pause, "no configuration stream");
+            }
+        }
         sleep(pause).await;
         bound = LONGEST_PAUSE.min(bound * 2);
     }
