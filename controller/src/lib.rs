@@ -4,6 +4,10 @@
 //! [`translate`] (world to model, total and deterministic), [`report`] (what is wrong with which object),
 //! [`publish`] (one store, one state machine a data plane). [`load`] reads directories, and [`standalone`] runs all of
 //! it for `diolkos run DIR`.
+//!
+//! The cluster half talks: [`watch`] (API server to world), [`serve`] (gRPC to data planes), [`ca`] (certificates of
+//! that channel), [`leader`] (who writes), [`status`] (what is written) and [`admin`] (health and metrics). [`app`] puts
+//! them together for `diolkos-controller`.
 
 pub mod admin;
 pub mod app;
