@@ -1,6 +1,6 @@
 # Everything a person or a CI job runs. Each target is a script that can be read and run on its own.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test tools fmt lint tidy gen cases rig-up rig-down rig-cases bench-instructions
+.PHONY: help quickstart test tools fmt lint tidy gen cases rig-up rig-down rig-cases bench-instructions bench-propagation
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-20s %s\n' "$$name" "$$text"; done
@@ -38,6 +38,9 @@ rig-cases: ## the cases of e2e/cases on the rig that `make rig-up` started (CASE
 
 rig-down: ## stop it, leaving nothing behind
 	@scripts/rig.sh down
+
+bench-propagation: ## from apply to the first answer, on the rig that `make rig-up` started
+	@e2e/rig/rig exec bench/propagation.py
 
 bench-instructions: ## instructions per proxied request, beside nginx and HAProxy
 	@bench/instructions.sh

@@ -109,11 +109,8 @@ impl Lowering<'_> {
     }
 }
 
-/// An expression that has to match the whole value.
 fn whole_regex(pattern: &str) -> Result<(), String> {
-    // By itself first: `a)|(b` is no expression, although it becomes one between parentheses.
-    values::regex(pattern)?;
-    values::regex(&format!(r"\A(?:{pattern})\z")).map(drop)
+    values::expression(pattern, model::pattern::whole(pattern)).map(drop)
 }
 
 /// The one spelling of a path that requests have when they are matched: unreserved characters bare, all others

@@ -298,4 +298,17 @@ proptest! {
             }
         }
     }
+
+    /// A path of a match is spelled as the edge gate spells the paths of requests, or no request could match it.
+    #[test]
+    fn paths_of_matches_are_in_the_normal_form_of_requests(text in "/[a-z%~/.2CfF\u{e9} -]{0,12}") {
+        if let Ok(path) = crate::translate::matches::normal_path(&text) {
+            let mut gate = String::new();
+            let taken = dataplane::engine::sanitize::path(path.as_bytes(), &mut gate);
+            // The gate may refuse what it takes for an attack; what it takes it must not change.
+            if taken.is_ok() {
+                prop_assert_eq!(gate, path);
+            }
+        }
+    }
 }

@@ -43,7 +43,7 @@ impl Lowering<'_> {
         } else if let Some(regex) = &rewrite.regex {
             self.valid(
                 format!("{field}.regex.pattern"),
-                values::regex(&regex.pattern),
+                values::expression(&regex.pattern, model::pattern::search(&regex.pattern)),
             )?;
             if !regex
                 .replacement

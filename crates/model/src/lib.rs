@@ -17,6 +17,7 @@ pub mod listener;
 pub mod matching;
 pub mod origin;
 pub mod path;
+pub mod pattern;
 pub mod plugin;
 pub mod quantity;
 pub mod query;

@@ -12,8 +12,8 @@ use crate::{
     BodyMode, Compile, Edits, Exchange, Failure, InvalidSettings, LocalReply, Needs, Plugin,
     Stages, Verdict,
 };
-use model::{Headers, Stage, limits};
-use regex::{Regex, RegexBuilder, bytes};
+use model::{Headers, Stage, limits, pattern};
+use regex::{Regex, bytes};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -23,7 +23,8 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContentValidation {
-    /// Which bodies are judged: `Request`, `Response` or `Both`. Default: Request.
+    /// Which bodies are judged: `Request`, `Response` or `Both`. Default: Request. Write the name in quotes where a
+    /// tool reads YAML 1.1 (kubectl does), which takes a bare `on` for a truth value: `"on": Both`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on: Option<On>,
     /// Largest body that is judged, such as `1Mi`, at most 32Mi. A larger request is refused with 413, a larger
@@ -91,10 +92,7 @@ pub(crate) fn compile_schema(
 
 /// A pattern that must match the whole value, within the memory that one may take.
 pub(crate) fn whole(pattern: &str, field: &str) -> Result<Regex, InvalidSettings> {
-    RegexBuilder::new(&format!("^(?:{pattern})$"))
-        .size_limit(limits::REGEX_BYTES)
-        .build()
-        .map_err(|e| InvalidSettings::new(field, e.to_string()))
+    pattern::whole(pattern).map_err(|e| InvalidSettings::new(field, e.to_string()))
 }
 
 /// A compressed body hides its content; nothing is decided about it here.
@@ -130,9 +128,7 @@ impl Compile for ContentValidation {
         }
         let mut deny = Vec::new();
         for (i, d) in self.deny.unwrap_or_default().into_iter().enumerate() {
-            let pattern = bytes::RegexBuilder::new(&d.pattern)
-                .size_limit(limits::REGEX_BYTES)
-                .build()
+            let pattern = pattern::search_bytes(&d.pattern)
                 .map_err(|e| InvalidSettings::new(format!("deny[{i}].pattern"), e.to_string()))?;
             deny.push((pattern, d.message));
         }

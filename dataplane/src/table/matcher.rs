@@ -1,8 +1,9 @@
 //! One match of a rule, compiled: predicates that a request passes or is refused by.
 
 use super::Query;
-use model::{HeaderMatch, Match, Method, PathMatch, QueryMatch, ValueMatch, limits, query};
-use regex::{Regex, RegexBuilder};
+use model::pattern::whole;
+use model::{HeaderMatch, Match, Method, PathMatch, QueryMatch, ValueMatch, query};
+use regex::Regex;
 
 /// A compiled [`model::Match`].
 #[derive(Debug)]
@@ -138,19 +139,4 @@ impl Predicate {
             ValueMatch::Absent => false,
         }
     }
-}
-
-/// A pattern that must match the whole value.
-fn whole(pattern: &str) -> Result<Regex, regex::Error> {
-    // By itself first: `a)|(b` is no expression, although it becomes one between parentheses.
-    regex(pattern)?;
-    regex(&format!(r"\A(?:{pattern})\z"))
-}
-
-/// A regular expression within the memory that one may take.
-pub(super) fn regex(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern)
-        .size_limit(limits::REGEX_BYTES)
-        .dfa_size_limit(limits::REGEX_BYTES)
-        .build()
 }

@@ -4,8 +4,7 @@
 //! with a slash, bytes that may not stand in a path are escaped, and an expression that joins its pieces to dot
 //! segments or repeated slashes does not climb out of anything.
 
-use super::matcher::regex;
-use model::PathRewrite;
+use model::{PathRewrite, pattern as expression};
 use regex::Regex;
 
 /// A compiled [`PathRewrite`].
@@ -31,7 +30,7 @@ impl PathEdit {
                 pattern,
                 replacement,
             } => Self::Regex {
-                pattern: regex(&pattern)?,
+                pattern: expression::search(&pattern)?,
                 replacement: replacement.into(),
             },
         })
