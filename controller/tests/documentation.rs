@@ -1,0 +1,38 @@
+//! `docs/conditions.md` is what the code does; `BLESS=1` writes it anew.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use diolkos_controller::report::Reason;
+use std::fmt::Write;
+
+const HEAD: &str = "# Conditions and their reasons
+
+Every object of ours has conditions with `observedGeneration`, in its status and, for `diolkos run`, at `/api/v1/status`.
+
+| Condition | True | Where |
+|---|---|---|
+| `Accepted` | the object is valid and in effect | all kinds; for a Route in `status.parents[]` |
+| `ResolvedRefs` | everything that it refers to exists and may be used | kinds that refer; for a Route in `status.parents[]` |
+| `Programmed` | every connected data plane has acknowledged it | Route, Upstream, GatewayConfig |
+| `Quarantined` | an older version serves, because the present one cannot be used | only while that is so |
+| `Ready` | the sum of the others, for `kubectl wait` and GitOps tools | all kinds |
+
+The message of a condition names the field and what is allowed there. Reasons are fixed:
+
+| Reason | Meaning |
+|---|---|
+";
+
+#[test]
+fn every_reason_is_documented() {
+    let mut text = HEAD.to_owned();
+    for reason in Reason::ALL {
+        writeln!(text, "| `{}` | {} |", reason.as_str(), reason.describe()).unwrap();
+    }
+    let path = format!("{}/../docs/conditions.md", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let documented = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(documented, text, "BLESS=1 writes docs/conditions.md anew");
+}
