@@ -36,3 +36,27 @@ fn every_reason_is_documented() {
     let documented = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(documented, text, "BLESS=1 writes docs/conditions.md anew");
 }
+
+#[test]
+fn every_metric_is_documented() {
+    let declared = include_str!("../src/metrics.rs");
+    let path = format!("{}/../docs/metrics.md", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, table) = text.split_once("## Controller").unwrap();
+    let mut documented = 0;
+    for row in table.lines().filter(|l| l.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let (name, help) = (cells[0].trim_matches('`'), cells[3]);
+        assert!(
+            declared.contains(&format!("\"{name}\"")),
+            "{name} does not exist"
+        );
+        assert!(
+            declared.contains(&format!("\"{help}\"")),
+            "{name} has another help: {help}"
+        );
+        documented += 1;
+    }
+    let names = declared.matches("\"diolkos_").count();
+    assert_eq!(documented, names, "a metric is not in docs/metrics.md");
+}
