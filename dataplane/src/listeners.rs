@@ -5,7 +5,7 @@ use crate::listen::{ListenerConfig, Workers};
 use crate::table::Table;
 use model::{Listener, ListenerProtocol};
 use snapshot::pb::ListenerState;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -59,7 +59,11 @@ impl Listeners {
             .filter(|(key, open)| open.result.is_err() || wanted.get(*key) != Some(&open.wanted))
             .map(|(key, _)| key.clone())
             .collect();
+        let mut failed = BTreeSet::new();
         for key in stale {
+            if self.open.get(&key).is_some_and(|open| open.result.is_err()) {
+                failed.insert(key.clone());
+            }
             if let Some(Open {
                 result: Ok(address),
                 ..
@@ -85,6 +89,15 @@ impl Listeners {
             match &result {
                 Ok(address) => {
                     tracing::info!(event = "listening", listener = key, address = %address, "listener open");
+                }
+                // Said once, not with every further attempt.
+                Err(error) if failed.contains(&key) => {
+                    tracing::debug!(
+                        event = "bind_failed",
+                        listener = key,
+                        error,
+                        "listener cannot be opened yet"
+                    );
                 }
                 Err(error) => {
                     tracing::error!(

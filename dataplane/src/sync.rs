@@ -229,9 +229,14 @@ impl Apply for Applier {
     }
 
     fn note_contact(&mut self) {
-        self.current
-            .contact
-            .store(unix_seconds(), Ordering::Relaxed);
+        let now = unix_seconds();
+        self.current.contact.store(now, Ordering::Relaxed);
+        if !self.listeners.are_bound() {
+            // The port may have become free.
+            self.listeners.follow(&self.current.table.load());
+            let bound = self.listeners.are_bound();
+            self.current.ready.store(bound, Ordering::Release);
+        }
     }
 }
 

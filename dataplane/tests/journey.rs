@@ -662,3 +662,31 @@ fn a_connection_over_the_listeners_cap_is_told_so() {
     assert_eq!(error(&answer), (503, r#"{"error":"overloaded"}"#));
     assert_eq!(first.get("/").status, 200);
 }
+
+#[test]
+fn a_listener_whose_port_is_taken_says_so_and_opens_when_it_becomes_free() {
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let mut gateway = Gateway::start(|model, _| {
+        let mut second = listener();
+        second.order = 1;
+        second.port = port;
+        model.listeners.insert("d/gw/second".into(), second);
+    });
+    let state = |gateway: &Gateway| {
+        let states = gateway.applier.listeners();
+        states.into_iter().find(|s| s.key == "d/gw/second").unwrap()
+    };
+    assert!(!state(&gateway).bound);
+    assert!(state(&gateway).error.contains(&port.to_string()));
+    assert_eq!(
+        gateway.get("/healthz").status,
+        200,
+        "the other listener serves"
+    );
+    drop(taken);
+    gateway.applier.note_contact();
+    assert!(state(&gateway).bound, "{}", state(&gateway).error);
+    let mut client = Client::connect(([127, 0, 0, 1], port).into());
+    assert_eq!(client.get("/healthz").status, 200);
+}
