@@ -16,7 +16,8 @@ trap 'exit 130' INT TERM
 
 need_build
 say "Building (the first time takes some minutes)."
-cargo build --locked -p diolkos-cli -p diolkos-e2e --bins
+# All of the workspace, as every other build: another selection would choose other features and compile the world twice.
+cargo build --locked --workspace --bins
 diolkos=$TARGET/debug/diolkos
 
 # -- ports: those of the manifests, or free ones when something else has them

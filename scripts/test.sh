@@ -56,10 +56,11 @@ if [ -z "$obstacles" ]; then
 fi
 
 step "fmt" cargo fmt --all --check
-step "tidy" cargo xtask tidy
+# One selection of packages for all builds: another would choose other features and compile the world once more.
+step "build" cargo build --locked --workspace --bins
+step "tidy" "$TARGET/debug/diolkos-xtask" tidy
 step "deny" deny
 step "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
-step "build" cargo build --locked --workspace --bins
 step "unit tests" unit
 step "doc tests" cargo test --locked --workspace --doc
 step "cases standalone" cargo test --locked -p diolkos-e2e --test standalone
