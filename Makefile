@@ -28,7 +28,7 @@ gen: ## write generated files (CRDs and what is made from them)
 
 cases: ## the cases of e2e/cases in standalone mode (CASE=name for one)
 	cargo build --locked --workspace --bins
-	cargo test --locked -p diolkos-e2e --test standalone -- $(CASE)
+	cargo test --locked --workspace --test standalone -- $(CASE)
 
 rig-up: ## start a real one-node Kubernetes with Diolkos on it (root, Linux, Go 1.26)
 	@scripts/rig.sh up

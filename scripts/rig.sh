@@ -42,19 +42,19 @@ images() {
   "$RIG" load "$out/diolkos-controller.tar" "$out/diolkos-dataplane.tar" "$out/echo-backend.tar" >/dev/null 2>&1
 }
 
-# on_rig PACKAGE TEST ARG...: run an integration test inside the rig's network. It is built outside, where registries are.
+# on_rig TEST ARG...: run an integration test inside the rig's network. It is built outside, where registries are.
 on_rig() {
-  local package=$1 test=$2; shift 2
-  cargo test --locked -p "$package" --test "$test" --no-run --quiet
-  "$RIG" exec env DIOLKOS_RIG=1 RIG_BIN="$RIG_BIN" cargo test --locked --offline -p "$package" --test "$test" -- "$@"
+  local test=$1; shift
+  cargo test --locked --workspace --test "$test" --no-run --quiet
+  "$RIG" exec env DIOLKOS_RIG=1 RIG_BIN="$RIG_BIN" cargo test --locked --offline --workspace --test "$test" -- "$@"
 }
 
 logs() { local c; for c in controller data-plane; do kube -n $NAMESPACE logs -l app.kubernetes.io/component=$c --tail=40 --prefix; done; }
 
 case ${1:-} in
   up) up;;
-  cases) shift; on_rig diolkos-e2e cluster "$@";;
-  crd-test) on_rig diolkos-crds api_server;;
+  cases) shift; on_rig cluster "$@";;
+  crd-test) on_rig api_server;;
   down) "$RIG" down;;
   logs) logs;;
   images) images;;

@@ -63,7 +63,7 @@ step "deny" deny
 step "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
 step "unit tests" unit
 step "doc tests" cargo test --locked --workspace --doc
-step "cases standalone" cargo test --locked -p diolkos-e2e --test standalone
+step "cases standalone" cargo test --locked --workspace --test standalone
 
 if [ -n "$obstacles" ]; then
   printf '\n==> cases cluster: SKIPPED, the rig cannot run here:\n'
