@@ -15,10 +15,12 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until};
 
 /// How many workers there are and what they may hold.
@@ -100,7 +102,7 @@ enum Command {
 }
 
 impl Workers {
-    /// Starts the threads. `make` builds each thread's service, on that thread, within its `LocalSet`.
+    /// Starts the threads. `make` builds each thread's service, on that thread, within its runtime.
     ///
     /// # Errors
     /// A runtime or thread that cannot be made.
@@ -113,16 +115,24 @@ impl Workers {
         let counters = Arc::new(ListenCounters::default());
         let mut commands = Vec::new();
         for index in 0..config.threads.max(1) {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
             let (sender, receiver) = mpsc::channel(COMMANDS);
             let (make, counters) = (make.clone(), counters.clone());
+            let (started, wait) = sync_channel(1);
             std::thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || {
-                    let local = LocalSet::new();
-                    local.block_on(&runtime, async move {
+                    // A runtime whose tasks are bound to their thread cannot be made elsewhere and handed over. It
+                    // spares every wake-up the way through a LocalSet, which polls its root future each time.
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build_local(LocalOptions::default());
+                    // Whoever starts workers waits for what is sent here.
+                    let runtime = match runtime {
+                        Ok(runtime) => runtime,
+                        Err(error) => return drop(started.send(Err(error))),
+                    };
+                    let _ = started.send(Ok(()));
+                    runtime.block_on(async move {
                         let worker = Worker {
                             service: Rc::new(make(index)),
                             config,
@@ -133,6 +143,8 @@ impl Workers {
                         worker.run(receiver).await;
                     });
                 })?;
+            wait.recv()
+                .map_err(|_| io::Error::other("worker did not start"))??;
             commands.push(sender);
         }
         Ok(Self {

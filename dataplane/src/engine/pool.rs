@@ -359,7 +359,7 @@ impl<S: Socket> Pool<S> {
         self.len() == 0
     }
 
-    /// Sweeps from time to time as long as the pool lives. To be called within the thread's `LocalSet`.
+    /// Sweeps from time to time as long as the pool lives. To be called within the thread's runtime.
     pub fn start_sweeper(self: &Rc<Self>) {
         const PERIOD: Duration = Duration::from_secs(5);
         let pool: Weak<Self> = Rc::downgrade(self);
