@@ -6,6 +6,7 @@
 use super::Metrics;
 use std::cell::RefCell;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,7 +20,7 @@ const QUEUE: usize = 256;
 #[derive(Debug)]
 pub struct Record<'a> {
     pub listener: &'a str,
-    pub client: std::net::SocketAddr,
+    pub client: SocketAddr,
     pub method: &'a str,
     pub host: &'a str,
     /// Path and query in normal form.
@@ -32,7 +33,7 @@ pub struct Record<'a> {
     /// `NAMESPACE/NAME` of the Route.
     pub route: Option<&'a str>,
     pub rule: Option<&'a str>,
-    pub upstream: Option<std::net::SocketAddr>,
+    pub upstream: Option<SocketAddr>,
     pub attempts: u32,
     pub request_bytes: u64,
     pub response_bytes: u64,
@@ -112,12 +113,12 @@ impl AccessLog {
 
     fn hand_over(&self, lines: &mut Lines) {
         let full = std::mem::replace(&mut lines.buffer, Vec::with_capacity(BUFFER + 1024));
-        let count = || memchr::memchr_iter(b'\n', &full).count() as u64;
-        match self.queue.try_send(Message::Lines(full.clone())) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.metrics.log_dropped.inc_by(count());
-            }
+        if let Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) =
+            self.queue.try_send(Message::Lines(full))
+            && let Message::Lines(lost) = message
+        {
+            let count = memchr::memchr_iter(b'\n', &lost).count() as u64;
+            self.metrics.log_dropped.inc_by(count);
         }
     }
 }
@@ -154,10 +155,9 @@ impl Lines {
         ]);
         b.extend_from_slice(b"Z\",\"listener\":");
         string(b, r.listener);
-        b.extend_from_slice(b",\"client\":\"");
-        // Writing to a vector cannot fail.
-        let _ = write!(b, "{}", r.client);
-        b.extend_from_slice(b"\",\"method\":");
+        b.extend_from_slice(b",\"client\":");
+        address(b, r.client);
+        b.extend_from_slice(b",\"method\":");
         string(b, r.method);
         b.extend_from_slice(b",\"host\":");
         string(b, r.host);
@@ -166,7 +166,7 @@ impl Lines {
         b.extend_from_slice(b",\"protocol\":\"");
         b.extend_from_slice(r.protocol.as_bytes());
         b.push(b'"');
-        number(b, "status", r.status.into());
+        number(b, b",\"status\":", r.status.into());
         if let Some(code) = r.error {
             b.extend_from_slice(b",\"error\":\"");
             b.extend_from_slice(code.as_bytes());
@@ -181,40 +181,101 @@ impl Lines {
             string(b, rule);
         }
         if let Some(upstream) = r.upstream {
-            let _ = write!(b, ",\"upstream\":\"{upstream}\"");
-            number(b, "attempts", r.attempts.into());
+            b.extend_from_slice(b",\"upstream\":");
+            address(b, upstream);
+            number(b, b",\"attempts\":", r.attempts.into());
         }
-        number(b, "request_bytes", r.request_bytes);
-        number(b, "response_bytes", r.response_bytes);
+        number(b, b",\"request_bytes\":", r.request_bytes);
+        number(b, b",\"response_bytes\":", r.response_bytes);
         number(
             b,
-            "duration_us",
+            b",\"duration_us\":",
             u64::try_from(r.duration.as_micros()).unwrap_or(u64::MAX),
         );
         if let Some(agent) = r.user_agent {
             b.extend_from_slice(b",\"user_agent\":");
-            string(b, &String::from_utf8_lossy(agent));
+            match std::str::from_utf8(agent) {
+                Ok(text) => string(b, text),
+                Err(_) => string(b, &String::from_utf8_lossy(agent)),
+            }
         }
         b.extend_from_slice(b"}\n");
     }
 }
 
-fn number(b: &mut Vec<u8>, name: &str, value: u64) {
-    b.extend_from_slice(b",\"");
-    b.extend_from_slice(name.as_bytes());
-    b.extend_from_slice(b"\":");
+/// `before` is the comma, the member's name and the colon.
+fn number(b: &mut Vec<u8>, before: &[u8], value: u64) {
+    b.extend_from_slice(before);
     b.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 fn string(b: &mut Vec<u8>, text: &str) {
-    // Writing to a vector cannot fail.
-    let _ = serde_json::to_writer(b, text);
+    // All bytes are looked at, whatever comes, so that the compiler can take many at a time.
+    let escapes = text.bytes().fold(false, |found, byte| {
+        found | (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+    });
+    if escapes {
+        // Writing to a vector cannot fail.
+        let _ = serde_json::to_writer(b, text);
+    } else {
+        b.push(b'"');
+        b.extend_from_slice(text.as_bytes());
+        b.push(b'"');
+    }
+}
+
+/// `"ADDRESS:PORT"`. IPv4 by hand: the formatting machinery takes ten times as long, twice a line.
+fn address(b: &mut Vec<u8>, address: SocketAddr) {
+    b.push(b'"');
+    match address {
+        SocketAddr::V4(v4) => {
+            let mut digits = itoa::Buffer::new();
+            for (octet, end) in v4.ip().octets().into_iter().zip(b"...:") {
+                b.extend_from_slice(digits.format(octet).as_bytes());
+                b.push(*end);
+            }
+            b.extend_from_slice(digits.format(v4.port()).as_bytes());
+        }
+        SocketAddr::V6(v6) => {
+            // Writing to a vector cannot fail.
+            let _ = write!(b, "{v6}");
+        }
+    }
+    b.push(b'"');
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use parking_lot::Mutex;
+
+    #[test]
+    fn strings_and_addresses_are_written_as_the_library_would() {
+        for text in [
+            "",
+            "/plain?a=b",
+            "\"",
+            "a\\b",
+            "a\u{1f}b",
+            "\u{e9}\u{7f}",
+            &"x".repeat(99),
+        ] {
+            let mut out = Vec::new();
+            string(&mut out, text);
+            assert_eq!(out, serde_json::to_vec(text).unwrap());
+        }
+        for text in [
+            "0.0.0.0:0",
+            "255.10.0.1:65535",
+            "[2001:db8::1]:443",
+            "[::ffff:1.2.3.4]:1",
+        ] {
+            let parsed: SocketAddr = text.parse().unwrap();
+            let mut out = Vec::new();
+            address(&mut out, parsed);
+            assert_eq!(out, format!("\"{parsed}\"").into_bytes());
+        }
+    }
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -260,6 +321,8 @@ mod tests {
             .collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["uri"], "/x?q=\"\u{e9}\n");
+        assert_eq!(lines[0]["client"], "192.0.2.1:5");
+        assert_eq!(lines[0]["upstream"], "10.0.0.1:80");
         assert_eq!(lines[0]["route"], serde_json::Value::Null);
         assert_eq!(lines[1]["route"], "shop/a");
         assert_eq!(lines[1]["duration_us"], 1500);
