@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::LocalOptions;
@@ -80,6 +81,8 @@ pub struct ListenCounters {
 #[derive(Debug)]
 pub struct Workers {
     commands: Vec<mpsc::Sender<Command>>,
+    /// Until somebody waits for their end.
+    threads: Mutex<Vec<JoinHandle<()>>>,
     counters: Arc<ListenCounters>,
     settings: Mutex<HashMap<String, Arc<Settings>>>,
 }
@@ -113,12 +116,12 @@ impl Workers {
     {
         let make = Arc::new(make);
         let counters = Arc::new(ListenCounters::default());
-        let mut commands = Vec::new();
+        let (mut commands, mut threads) = (Vec::new(), Vec::new());
         for index in 0..config.threads.max(1) {
             let (sender, receiver) = mpsc::channel(COMMANDS);
             let (make, counters) = (make.clone(), counters.clone());
             let (started, wait) = sync_channel(1);
-            std::thread::Builder::new()
+            let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || {
                     // A runtime whose tasks are bound to their thread cannot be made elsewhere and handed over. It
@@ -146,9 +149,11 @@ impl Workers {
             wait.recv()
                 .map_err(|_| io::Error::other("worker did not start"))??;
             commands.push(sender);
+            threads.push(thread);
         }
         Ok(Self {
             commands,
+            threads: Mutex::new(threads),
             counters,
             settings: Mutex::default(),
         })
@@ -220,6 +225,16 @@ impl Workers {
         for wait in waits {
             // A killed worker answers nothing.
             cut += wait.await.unwrap_or(0);
+        }
+        // What the threads still hold, such as log lines, is let go of before this returns.
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let ended =
+            tokio::task::spawn_blocking(|| threads.into_iter().try_for_each(JoinHandle::join));
+        if !matches!(ended.await, Ok(Ok(()))) {
+            tracing::error!(
+                event = "worker_panicked",
+                "a worker thread did not end as it should"
+            );
         }
         cut
     }

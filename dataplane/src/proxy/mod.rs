@@ -473,6 +473,15 @@ impl Proxy {
     }
 }
 
+impl Drop for Proxy {
+    /// The thread ends: its last lines go to the writer.
+    fn drop(&mut self) {
+        if let Some(log) = &self.shared.access_log {
+            log.tick();
+        }
+    }
+}
+
 impl Service for Proxy {
     async fn serve<D: Down>(&self, mut x: Exchange<'_, D>) -> Outcome {
         let begun = Instant::now();

@@ -330,4 +330,40 @@ mod tests {
         let time = lines[0]["time"].as_str().unwrap();
         assert!(time.parse::<jiff::Timestamp>().is_ok(), "{time}");
     }
+
+    #[test]
+    fn the_last_lines_of_a_worker_are_written_when_it_ends() {
+        use crate::engine::{Pool, PoolConfig};
+        use crate::proxy::{Proxy, Shared as SharedByWorkers};
+        let (out, metrics) = (Shared::default(), Arc::new(Metrics::new()));
+        let log = AccessLog::to(out.clone(), Arc::clone(&metrics)).unwrap();
+        let of_worker = log.clone();
+        let worker = std::thread::spawn(move || {
+            let shared = SharedByWorkers::new(Arc::default(), metrics, Some(of_worker.clone()));
+            let pool = Pool::new(PoolConfig::default(), Arc::default());
+            let proxy = Proxy::new(Arc::new(shared), pool);
+            of_worker.note(&Record {
+                listener: "ns/gw/http",
+                client: ([192, 0, 2, 1], 5).into(),
+                method: "GET",
+                host: "a.test",
+                uri: "/last",
+                protocol: "HTTP/1.1",
+                status: 200,
+                error: None,
+                route: None,
+                rule: None,
+                upstream: None,
+                attempts: 0,
+                request_bytes: 0,
+                response_bytes: 0,
+                duration: Duration::ZERO,
+                user_agent: None,
+            });
+            drop(proxy);
+        });
+        worker.join().unwrap();
+        log.flush();
+        assert!(String::from_utf8_lossy(&out.0.lock()).contains("/last"));
+    }
 }
