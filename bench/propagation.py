@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 
-NAMESPACE = "bench-propagation"
+NAMESPACE = f"bench-propagation-{os.getpid()}"
 API = f"/apis/diolkos.io/v1alpha1/namespaces/{NAMESPACE}/routes"
 
 
@@ -113,6 +113,8 @@ def main():
                     waiting.remove(connection)
                 elif status != 404:
                     wrong += 1
+            # The cluster runs on the same cores: polling must not take one for itself.
+            time.sleep(0.0005)
             if time.perf_counter() - begun > 30:
                 sys.exit(f"{name} was not served within 30 s")
         return times[0], times[-1]
@@ -143,6 +145,7 @@ def main():
 
     print(f"{len(planes)} data planes, {args.routes} Routes before, {args.samples} timed, {wrong} wrong answers")
     row("apply -> stored by the API server", stored)
+    row("stored -> first data plane answers", [a - s for a, s in zip(first, stored)])
     row("apply -> first data plane answers", first)
     row("apply -> every data plane answers", last)
     sys.exit(1 if wrong else 0)

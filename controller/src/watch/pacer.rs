@@ -44,7 +44,8 @@ pub struct Pacer {
 
 impl Pacer {
     pub fn note(&mut self, id: ObjectId, at: u64, now: Instant) {
-        let idle = self.last.is_none_or(|last| now >= last + QUIET);
+        // A change that comes soon after a batch waits for what is left of the quiet moment, not for another one.
+        let first = self.last.map_or(now, |last| now.max(last + QUIET));
         let is_endpoints = id.kind == ObjectKind::EndpointSlice;
         let (lane, quiet, longest) = match is_endpoints {
             true => (&mut self.endpoints, LONGEST_ENDPOINTS, LONGEST_ENDPOINTS),
@@ -58,7 +59,7 @@ impl Pacer {
             }
             None => {
                 let latest = now + longest;
-                let due = if idle { now } else { now + quiet };
+                let due = first.min(now + quiet);
                 *lane = Some(Lane {
                     ids: BTreeSet::from([id]),
                     at,
@@ -123,6 +124,16 @@ mod tests {
 
         pacer.note(id(ObjectKind::Route, "a"), 8, now + 50 * MS);
         assert_eq!(pacer.due(), Some(now + 50 * MS));
+    }
+
+    #[test]
+    fn a_change_soon_after_a_batch_waits_for_the_rest_of_the_quiet_moment() {
+        let now = Instant::now();
+        let mut pacer = Pacer::default();
+        pacer.note(id(ObjectKind::Route, "a"), 1, now);
+        pacer.take(now).unwrap();
+        pacer.note(id(ObjectKind::Route, "b"), 2, now + 8 * MS);
+        assert_eq!(pacer.due(), Some(now + 10 * MS));
     }
 
     #[test]
