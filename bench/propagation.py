@@ -89,7 +89,7 @@ def main():
     api.call("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     selector = "app.kubernetes.io/component%3Ddata-plane,app.kubernetes.io/part-of%3Ddiolkos"
     _, pods = api.call("GET", f"/api/v1/namespaces/diolkos-system/pods?labelSelector={selector}")
-    planes = [p["status"]["podIP"] for p in pods["items"] if p["status"].get("phase") == "Running"]
+    planes = [p["status"]["podIP"] for p in pods["items"] if p["status"].get("phase") == "Running" and "deletionTimestamp" not in p["metadata"]]
     if not planes:
         sys.exit("no data plane is running: make rig-up first")
     connections = [http.client.HTTPConnection(ip, args.port, timeout=10) for ip in planes]
