@@ -1,6 +1,6 @@
 //! What requests and answers share: where a head ends, which fields belong to the connection, and framing.
 
-use super::{MAX_FIELDS, MAX_HEAD, Reject};
+use super::{MAX_HEAD, Reject};
 use memchr::memchr;
 use model::Headers;
 
@@ -64,8 +64,6 @@ impl HeadEnd {
     }
 }
 
-const _: () = assert!(MAX_FIELDS <= u128::BITS as usize, "one bit for each field");
-
 /// Names that a `Connection` field may list in one head; more is an attack, not a client.
 const MAX_NOMINATED: usize = 32;
 
@@ -83,8 +81,6 @@ pub struct Control<'a> {
     pub host: Option<&'a [u8]>,
     pub expect: Option<&'a [u8]>,
     nominated: bool,
-    /// One bit for each field, by its place: it does not belong to the connection.
-    end_to_end: u128,
 }
 
 /// How the codec treats a field.
@@ -126,10 +122,9 @@ pub fn control<'a>(fields: &[httparse::Header<'a>]) -> Result<Control<'a>, Rejec
     let mut c = Control::default();
     let mut nominated = 0;
     let mut codings = 0;
-    for (bit, f) in (0..).map(|i| 1u128 << i).zip(fields) {
+    for f in fields {
         match class(f.name) {
-            Class::EndToEnd => c.end_to_end |= bit,
-            Class::HopByHop => {}
+            Class::EndToEnd | Class::HopByHop => {}
             Class::Connection => {
                 for option in options(f.value) {
                     if option.eq_ignore_ascii_case(b"close") {
@@ -199,8 +194,8 @@ pub fn copy_end_to_end(
     control: &Control<'_>,
     out: &mut Headers,
 ) -> Result<(), Reject> {
-    for (i, f) in fields.iter().enumerate() {
-        if control.end_to_end >> i & 1 == 0 || (control.nominated && is_nominated(fields, f.name)) {
+    for f in fields {
+        if class(f.name) != Class::EndToEnd || (control.nominated && is_nominated(fields, f.name)) {
             continue;
         }
         out.push_parsed(f.name.as_bytes(), f.value)
