@@ -1,0 +1,226 @@
+//! Answers that the gateway gives itself: failures, a plugin's reply, redirects, direct responses, health.
+
+use super::exchange::{ResponseStage, Summary, request_view};
+use super::fail::{self, Failure};
+use super::tap::{Why, verdict};
+use super::{Proxy, client_of};
+use crate::engine::{Down, DownExt, Exchange, Outcome};
+use crate::table::{Place, Redirect, Rule};
+use bytes::Bytes;
+use model::{DirectResponse, Stage};
+use plugins::LocalReply;
+
+impl Proxy {
+    pub(super) async fn instead<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: Option<&Rule>,
+        why: Why,
+        summary: &mut Summary,
+    ) -> Outcome {
+        match why {
+            Why::Failure(failure) => self.fail(x, rule, failure, None, summary).await,
+            Why::Reply(reply) => self.reply(x, rule, &reply, summary).await,
+        }
+    }
+
+    /// A plugin's answer.
+    async fn reply<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: Option<&Rule>,
+        reply: &LocalReply,
+        summary: &mut Summary,
+    ) -> Outcome {
+        if !reply.delay.is_zero() {
+            tokio::time::sleep(reply.delay).await;
+        }
+        let body = match &reply.error {
+            None => {
+                x.answer.reset(reply.status);
+                reply.body.clone()
+            }
+            Some((code, message)) => {
+                let failure = Failure {
+                    status: reply.status,
+                    code,
+                };
+                summary.failure = Some(failure);
+                failure.answer(message.as_deref(), x.answer)
+            }
+        };
+        for (name, value) in &reply.headers {
+            if x.answer.headers.append(name, value.as_bytes()).is_err() {
+                return self.fail(x, rule, fail::PLUGIN_ERROR, None, summary).await;
+            }
+        }
+        self.send(x, rule, body, true, summary).await
+    }
+
+    pub(super) async fn fail<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: Option<&Rule>,
+        failure: Failure,
+        message: Option<&str>,
+        summary: &mut Summary,
+    ) -> Outcome {
+        summary.failure = Some(failure);
+        let body = failure.answer(message, x.answer);
+        self.send(x, rule, body, true, summary).await
+    }
+
+    pub(super) async fn not_allowed<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        allow: &str,
+        summary: &mut Summary,
+    ) -> Outcome {
+        summary.failure = Some(fail::METHOD_NOT_ALLOWED);
+        let body = fail::METHOD_NOT_ALLOWED.answer(None, x.answer);
+        // Methods are tokens, and the list is bounded by the configuration.
+        let _ = x.answer.headers.append("allow", allow.as_bytes());
+        self.send(x, None, body, true, summary).await
+    }
+
+    pub(super) async fn redirect<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: &Rule,
+        redirect: &Redirect,
+        prefix_len: usize,
+        summary: &mut Summary,
+    ) -> Outcome {
+        let from = Place {
+            scheme: "http",
+            host: x.request.host.name(),
+            port: x.request.host.port(),
+            path: x.request.path(),
+            query: x.request.query(),
+        };
+        let mut location = String::new();
+        redirect.location(&from, prefix_len, &mut location);
+        x.answer.reset(redirect.status);
+        if x.answer
+            .headers
+            .append("location", location.as_bytes())
+            .is_err()
+        {
+            return self
+                .fail(x, Some(rule), fail::INTERNAL_ERROR, None, summary)
+                .await;
+        }
+        self.send(x, Some(rule), Bytes::new(), false, summary).await
+    }
+
+    pub(super) async fn direct<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: &Rule,
+        direct: &DirectResponse,
+        summary: &mut Summary,
+    ) -> Outcome {
+        x.answer.reset(direct.status);
+        let kind = match &*direct.content_type {
+            "" => "text/plain; charset=utf-8",
+            kind => kind,
+        };
+        let headers = &mut x.answer.headers;
+        let mut filled = headers.append("content-type", kind.as_bytes());
+        for (name, value) in &direct.headers {
+            filled = filled.and_then(|()| headers.set(name, value.as_bytes()));
+        }
+        if filled.is_err() {
+            return self
+                .fail(x, Some(rule), fail::INTERNAL_ERROR, None, summary)
+                .await;
+        }
+        let body = Bytes::from(direct.body.clone());
+        self.send(x, Some(rule), body, false, summary).await
+    }
+
+    /// Sends an answer of our own. `local`: only plugins with `runOnLocalReply` see it (F16); redirects and direct
+    /// responses stand where an upstream's answer would.
+    async fn send<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: Option<&Rule>,
+        mut body: Bytes,
+        local: bool,
+        summary: &mut Summary,
+    ) -> Outcome {
+        if let Some(rule) = rule {
+            if !local
+                && rule
+                    .response_headers()
+                    .apply(&mut x.answer.headers)
+                    .is_err()
+            {
+                body = fail::INTERNAL_ERROR.answer(None, x.answer);
+            }
+            if !rule.chain().is_empty(Stage::PreResponse) {
+                body = self.local_stages(x, rule, body, local, summary).await;
+            }
+        }
+        summary.status = x.answer.status;
+        summary.local_bytes = body.len() as u64;
+        match x.down.respond(x.answer, body).await {
+            Ok(()) => Outcome::Done,
+            Err(_) => Outcome::Close,
+        }
+    }
+
+    /// `pre_response` for an answer of our own. A plugin may answer instead, once.
+    async fn local_stages<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        rule: &Rule,
+        body: Bytes,
+        local: bool,
+        summary: &mut Summary,
+    ) -> Bytes {
+        let outcome = {
+            let mut stage = ResponseStage {
+                request: request_view(x.request, client_of(x.conn), None),
+                answer: x.answer,
+                body: Some(&body),
+            };
+            rule.chain()
+                .run(Stage::PreResponse, &mut stage, local)
+                .await
+        };
+        let (failure, message) = match verdict(outcome) {
+            Ok(()) => return body,
+            Err(Why::Failure(failure)) => (failure, None),
+            Err(Why::Reply(reply)) => match reply.error {
+                Some((code, message)) => (
+                    Failure {
+                        status: reply.status,
+                        code,
+                    },
+                    message,
+                ),
+                None => {
+                    x.answer.reset(reply.status);
+                    return reply.body;
+                }
+            },
+        };
+        summary.failure = Some(failure);
+        failure.answer(message.as_deref(), x.answer)
+    }
+}
+
+/// `/healthz` on a public listener (F161).
+pub(super) async fn health<D: Down>(x: &mut Exchange<'_, D>, summary: &mut Summary) -> Outcome {
+    const BODY: &[u8] = br#"{"status":"ok"}"#;
+    x.answer.reset(200);
+    // A constant field in an empty list.
+    let _ = x.answer.headers.append("content-type", b"application/json");
+    summary.status = 200;
+    summary.local_bytes = BODY.len() as u64;
+    match x.down.respond(x.answer, Bytes::from_static(BODY)).await {
+        Ok(()) => Outcome::Done,
+        Err(_) => Outcome::Close,
+    }
+}
