@@ -19,7 +19,7 @@ impl Proxy {
         summary: &mut Summary,
     ) -> Outcome {
         match why {
-            Why::Failure(failure) => self.fail(x, rule, failure, None, summary).await,
+            Why::Failure(failure) => self.fail(x, rule, failure, summary).await,
             Why::Reply(reply) => self.reply(x, rule, &reply, summary).await,
         }
     }
@@ -51,7 +51,7 @@ impl Proxy {
         };
         for (name, value) in &reply.headers {
             if x.answer.headers.append(name, value.as_bytes()).is_err() {
-                return self.fail(x, rule, fail::PLUGIN_ERROR, None, summary).await;
+                return self.fail(x, rule, fail::PLUGIN_ERROR, summary).await;
             }
         }
         self.send(x, rule, body, true, summary).await
@@ -62,11 +62,10 @@ impl Proxy {
         x: &mut Exchange<'_, D>,
         rule: Option<&Rule>,
         failure: Failure,
-        message: Option<&str>,
         summary: &mut Summary,
     ) -> Outcome {
         summary.failure = Some(failure);
-        let body = failure.answer(message, x.answer);
+        let body = failure.answer(None, x.answer);
         self.send(x, rule, body, true, summary).await
     }
 
@@ -107,7 +106,7 @@ impl Proxy {
             .is_err()
         {
             return self
-                .fail(x, Some(rule), fail::INTERNAL_ERROR, None, summary)
+                .fail(x, Some(rule), fail::INTERNAL_ERROR, summary)
                 .await;
         }
         self.send(x, Some(rule), Bytes::new(), false, summary).await
@@ -132,7 +131,7 @@ impl Proxy {
         }
         if filled.is_err() {
             return self
-                .fail(x, Some(rule), fail::INTERNAL_ERROR, None, summary)
+                .fail(x, Some(rule), fail::INTERNAL_ERROR, summary)
                 .await;
         }
         let body = Bytes::from(direct.body.clone());

@@ -93,9 +93,7 @@ impl Proxy {
     ) -> Outcome {
         let client = client_of(x.conn);
         let Some(listener) = listener else {
-            return self
-                .fail(x, None, fail::ROUTE_NOT_FOUND, None, summary)
-                .await;
+            return self.fail(x, None, fail::ROUTE_NOT_FOUND, summary).await;
         };
         if listener.listener.health && x.request.path() == "/healthz" {
             return local::health(x, summary).await;
@@ -110,9 +108,7 @@ impl Proxy {
         let (rule, prefix_len) = match listener.find_silently(&query) {
             Found::Rule(matched) => (Arc::clone(matched.rule), matched.prefix_len),
             Found::NotFound => {
-                return self
-                    .fail(x, None, fail::ROUTE_NOT_FOUND, None, summary)
-                    .await;
+                return self.fail(x, None, fail::ROUTE_NOT_FOUND, summary).await;
             }
             Found::MethodNotAllowed { allow } => return self.not_allowed(x, &allow, summary).await,
         };
@@ -154,7 +150,7 @@ impl Proxy {
             Action::Respond(direct) => self.direct(x, rule, direct, summary).await,
             Action::Closed { code } => {
                 let failure = Failure::by_code(code);
-                self.fail(x, Some(rule), failure, None, summary).await
+                self.fail(x, Some(rule), failure, summary).await
             }
         }
     }
