@@ -45,7 +45,6 @@ fn every_metric_is_documented_with_its_labels_and_help() {
     metrics.error("bad_request");
     metrics.edge_rejected("bad_request");
     metrics.attempt(Attempt::Ok);
-    metrics.plugin_failed("Mock", false);
     metrics
         .routes
         .of("d/r")

@@ -49,7 +49,6 @@ pub struct Metrics {
     pub last_good_failures: IntCounter,
     pub panics_request: Counter,
     pub log_dropped: Counter,
-    plugin_failures: IntCounterVec,
 }
 
 /// Outcomes of one attempt at an upstream.
@@ -280,12 +279,6 @@ impl Metrics {
             ),
             panics_request: panics.with_label_values(&["request"]),
             log_dropped: log_dropped.with_label_values(&["access"]),
-            plugin_failures: declare!(
-                IntCounterVec,
-                "diolkos_plugin_failures_total",
-                "Failures of plugins themselves.",
-                &["type", "policy"]
-            ),
             registry,
         }
     }
@@ -312,18 +305,6 @@ impl Metrics {
         if let Some(counter) = self.attempts.get(outcome as usize) {
             counter.inc();
         }
-    }
-
-    pub fn plugin_failed(&self, kind: &str, ignored: bool) {
-        let kind = if plugins::TYPES.contains(&kind) {
-            kind
-        } else {
-            "__other__"
-        };
-        let policy = if ignored { "ignore" } else { "fail" };
-        self.plugin_failures
-            .with_label_values(&[kind, policy])
-            .inc();
     }
 
     /// Prometheus text.
