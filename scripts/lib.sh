@@ -40,13 +40,11 @@ apt_install() {
   fi
 }
 
-# need_build: the compiler and what the native parts of dependencies (aws-lc, zlib-ng, mimalloc) are built with.
+# need_build: the compiler, and what the native parts of dependencies (aws-lc, blake3) are built with: C alone.
 need_build() {
   local missing=()
   have cc || missing+=(gcc libc6-dev)
-  have c++ || missing+=(g++)
   have make || missing+=(make)
-  have cmake || missing+=(cmake)
   have curl || missing+=(curl ca-certificates)
   [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
   if ! have cargo && [ -x "${CARGO_HOME:-${HOME:-}/.cargo}/bin/cargo" ]; then
