@@ -3,12 +3,12 @@
 # measured alike: callgrind over the whole process, once with N and once with 2N requests; the difference is what N requests
 # cost, without start and stop. One worker thread each, pooled upstream connections, the same client and backend.
 # No access logs, except in the lines that end in "-log" (to a file or pipe that nobody reads slowly); Diolkos counts its
-# metrics in both. The ratio is to the line "nginx", which comes first therefore.
+# metrics in both. "bare" is Diolkos' engine alone (dataplane/examples/bare.rs): codec, edge gate, pool and relay. The ratio is to the line "nginx", which comes first therefore.
 # N must leave 2N below the requests that Diolkos serves on one connection (9,000 to 10,000).
-#   N=4000       requests      PEERS="nginx nginx-log haproxy diolkos diolkos-log"
+#   N=4000       requests      PEERS="nginx nginx-log haproxy bare diolkos diolkos-log"
 . "$(dirname "$0")/../scripts/lib.sh"
 N=${N:-4000}
-PEERS=${PEERS:-nginx nginx-log haproxy diolkos diolkos-log}
+PEERS=${PEERS:-nginx nginx-log haproxy bare diolkos diolkos-log}
 
 need_build
 missing=()
@@ -18,7 +18,7 @@ for peer in $PEERS; do case $peer in
   haproxy) have haproxy || missing+=(haproxy);;
 esac; done
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
-cargo build --release --locked -p diolkos-cli -p diolkos-e2e --bins
+cargo build --release --locked --workspace --bins --example bare
 bin=$TARGET/release
 
 work=$(mktemp -d)
@@ -101,6 +101,7 @@ command_of() {
     diolkos) set -- "$bin/diolkos" run "$work/manifests" --http "127.0.0.1:$port" --admin 127.0.0.1:0 --threads 1;;
     diolkos-log) set -- "$bin/diolkos" run "$work/manifests-log" --http "127.0.0.1:$port" --admin 127.0.0.1:0 --threads 1;;
     nginx | nginx-log) set -- "$(command -v nginx)" -p "$work/nginx" -c "$work/$1.conf";;
+    bare) set -- "$bin/examples/bare" "127.0.0.1:$port" "$backend";;
     haproxy) set -- "$(command -v haproxy)" -db -q -f "$work/haproxy.cfg";;
     *) die "no peer $1";;
   esac
@@ -133,7 +134,7 @@ for peer in $PEERS; do
   cost=$(((two - one) / N))
   [ "$peer" != nginx ] || nginx_cost=$cost
   case $peer in
-    diolkos*) version=$("$bin/diolkos" version | head -1);;
+    bare | diolkos*) version=$("$bin/diolkos" version | head -1);;
     nginx*) version=$(nginx -v 2>&1);;
     haproxy) version=$(haproxy -v | head -1 | cut -d' ' -f1-3);;
   esac

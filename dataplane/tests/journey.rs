@@ -9,7 +9,6 @@ use diolkos_dataplane::app::{Config, DataPlane};
 use diolkos_dataplane::listeners::Binds;
 use diolkos_dataplane::push::{Apply, Reply};
 use diolkos_dataplane::sync::Applier;
-use model::listener::Caps;
 use model::*;
 use snapshot::sections::bodies;
 use snapshot::{Cursor, Store};
@@ -104,18 +103,8 @@ impl Gateway {
 
 fn listener() -> Listener {
     Listener {
-        origin: ObjectRef::new("GatewayConfig", "d", "gw"),
-        name: "http".into(),
-        order: 0,
-        port: 8080,
-        protocol: ListenerProtocol::Http,
-        hostname: HostPattern::Any,
-        health: true,
-        access_log: false,
-        caps: Caps::default(),
-        request_header_ms: 10_000,
-        keep_alive_ms: 75_000,
         drain_ms: 1000,
+        ..Listener::new(ObjectRef::new("GatewayConfig", "d", "gw"), "http", 8080)
     }
 }
 
@@ -124,43 +113,26 @@ fn upstream(endpoints: &[SocketAddr]) -> Upstream {
         host: a.ip().to_string(),
         port: a.port(),
         weight: 1,
+        zone: None,
     };
-    Upstream {
-        origin: ObjectRef::new("Upstream", "d", "up"),
-        source: EndpointSource::Static(endpoints.iter().map(endpoint).collect()),
-        balance: BalancePolicy::RoundRobin,
-        path_prefix: String::new(),
-        authority: None,
-        connect_ms: 0,
-        pool_size: 128,
-        pool_idle_ms: 60_000,
-    }
+    Upstream::new(
+        ObjectRef::new("Upstream", "d", "up"),
+        EndpointSource::Static(endpoints.iter().map(endpoint).collect()),
+    )
 }
 
 fn to(target: Target) -> Action {
-    Action::Forward(vec![Backend {
-        weight: 1,
-        target,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-    }])
+    Action::Forward(vec![Backend::new(target)])
 }
 
 fn rule(path: PathMatch, action: Action) -> Rule {
+    let matches = vec![Match {
+        path,
+        ..Match::any()
+    }];
     Rule {
-        name: String::new(),
-        matches: vec![Match {
-            path,
-            ..Match::any()
-        }],
-        precedence: 0,
-        action,
-        rewrite: Rewrite::default(),
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        timeouts: Timeouts::default(),
         max_request_body: 1 << 20,
-        plugins: Vec::new(),
+        ..Rule::new(matches, action)
     }
 }
 
@@ -611,7 +583,7 @@ fn the_settings_of_listener_and_upstream_reach_the_engine_and_change_at_run_time
         listener.caps.header_bytes = 600;
         listener.caps.requests_per_connection = 2;
         let mut up = upstream(&[origin]);
-        up.pool_size = 0;
+        up.connection.pool_size = 0;
         model.upstreams.insert("up".into(), up);
         routes(model, vec![forward()]);
     };

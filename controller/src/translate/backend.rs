@@ -22,9 +22,8 @@ impl Lowering<'_> {
             let edits = backend.request_headers.as_ref();
             out.push(Backend {
                 weight: backend.weight.unwrap_or(1),
-                target,
                 request_headers: self.header_edits(&format!("{at}.requestHeaders"), edits),
-                response_headers: model::HeaderEdits::default(),
+                ..Backend::new(target)
             });
         }
         out

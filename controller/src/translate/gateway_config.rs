@@ -7,7 +7,7 @@ use crate::world::{Meta, ObjectId, ObjectKind, World};
 use crds::refs::{LabelOperator, LabelSelector};
 use crds::{FromNamespaces, GatewayConfigSpec, ListenerProtocol};
 use model::listener::Caps;
-use model::{HostPattern, Listener, Model, limits};
+use model::{AccessLog, HostPattern, Listener, Model, limits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -291,21 +291,16 @@ impl Lowering<'_> {
         }
         let [request_header_ms, keep_alive_ms, drain_ms] = times;
         Listener {
-            origin: self.id.origin(),
-            name: String::new(),
-            order: 0,
-            port: 0,
-            protocol: model::ListenerProtocol::Http,
-            hostname: HostPattern::Any,
-            health: true,
             access_log: spec
                 .access_log
                 .as_ref()
-                .is_some_and(|log| log.enabled != Some(false)),
+                .filter(|log| log.enabled != Some(false))
+                .map(|_| AccessLog::default()),
             caps,
             request_header_ms,
             keep_alive_ms,
             drain_ms,
+            ..Listener::new(self.id.origin(), "", 0)
         }
     }
 }

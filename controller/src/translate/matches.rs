@@ -62,6 +62,7 @@ impl Lowering<'_> {
             methods,
             headers,
             query,
+            ..Match::any()
         })
     }
 

@@ -1,6 +1,6 @@
 //! Any resource of the model.
 
-use model::{EndpointShard, Listener, Model, Plugin, Route, Upstream};
+use model::{Certificate, EndpointShard, Listener, Model, Plugin, Route, Upstream};
 use snapshot::{Kind, TooLarge};
 
 macro_rules! resources {
@@ -60,4 +60,5 @@ resources! {
     Upstream(Upstream), upstreams;
     EndpointShard(EndpointShard), shards;
     Plugin(Plugin), plugins;
+    Certificate(Certificate), certificates;
 }

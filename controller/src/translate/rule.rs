@@ -70,15 +70,14 @@ impl Lowering<'_> {
         }
         Some(Rule {
             name: rule.name.as_deref().unwrap_or_default().to_owned(),
-            matches,
             precedence: rule.precedence.unwrap_or(0),
-            action,
             rewrite: rewrite.unwrap_or_default(),
             request_headers,
             response_headers,
             timeouts,
             max_request_body: max_request_body.unwrap_or(limits::REQUEST_BODY),
             plugins,
+            ..Rule::new(matches, action)
         })
     }
 
@@ -119,12 +118,7 @@ impl Lowering<'_> {
                 return None;
             }
             // A plugin is to answer. Where none does, the request ends with 500 and reaches nobody.
-            backends.push(model::Backend {
-                weight: 1,
-                target: Target::Unresolved("none".to_owned()),
-                request_headers: model::HeaderEdits::default(),
-                response_headers: model::HeaderEdits::default(),
-            });
+            backends.push(model::Backend::new(Target::Unresolved("none".to_owned())));
         }
         Some(Action::Forward(backends))
     }

@@ -1,11 +1,10 @@
 //! Service ports as upstreams, and their endpoints.
 
 use super::lowering::{Dep, Lowering, PortKey};
-use super::upstream::{POOL_IDLE_MS, POOL_SIZE};
 use crate::report::Reason;
 use crate::world::ObjectId;
 use crate::world::ObjectKind;
-use model::{BalancePolicy, Endpoint, EndpointShard, EndpointSource, Upstream};
+use model::{Endpoint, EndpointShard, EndpointSource, Upstream};
 
 impl Lowering<'_> {
     /// The upstream that a Service port is where a Route names it directly, with all defaults.
@@ -16,16 +15,8 @@ impl Lowering<'_> {
         if service.external_name.is_some() || !service.ports.iter().any(|p| p.port == port.port) {
             return;
         }
-        let upstream = Upstream {
-            origin: self.id.origin(),
-            source: EndpointSource::Service(port.to_string()),
-            balance: BalancePolicy::RoundRobin,
-            path_prefix: String::new(),
-            authority: None,
-            connect_ms: 0,
-            pool_size: POOL_SIZE,
-            pool_idle_ms: POOL_IDLE_MS,
-        };
+        let source = EndpointSource::Service(port.to_string());
+        let upstream = Upstream::new(self.id.origin(), source);
         self.put(port.upstream_key(), upstream);
     }
 

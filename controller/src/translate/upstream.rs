@@ -7,11 +7,6 @@ use crate::world::{ObjectId, ObjectKind};
 use crds::{LbPolicy, Protocol, UpstreamSpec};
 use model::{BalancePolicy, EndpointSource, HostPattern, StaticEndpoint, Upstream, limits};
 
-/// Idle connections that are kept (`connection.poolSize`).
-pub(super) const POOL_SIZE: u32 = 128;
-/// How long an idle connection is kept (`connection.idleTimeout`).
-pub(super) const POOL_IDLE_MS: u32 = 60_000;
-
 impl Lowering<'_> {
     pub(super) fn upstream(&mut self, spec: &UpstreamSpec) {
         let mut usable = true;
@@ -24,30 +19,24 @@ impl Lowering<'_> {
             self.error("spec.protocol", Reason::NotBuilt, message);
             usable = false;
         }
-        let mut upstream = Upstream {
-            origin: self.id.origin(),
-            source: EndpointSource::Static(Vec::new()),
-            balance: BalancePolicy::RoundRobin,
-            path_prefix: String::new(),
-            authority: None,
-            connect_ms: 0,
-            pool_size: POOL_SIZE,
-            pool_idle_ms: POOL_IDLE_MS,
-        };
+        let nothing = EndpointSource::Static(Vec::new());
+        let mut upstream = Upstream::new(self.id.origin(), nothing);
         let policy = spec.lb.as_ref().and_then(|lb| lb.policy);
         match policy.unwrap_or(LbPolicy::RoundRobin) {
             LbPolicy::RoundRobin => {}
-            LbPolicy::Weighted => upstream.balance = BalancePolicy::Weighted,
+            LbPolicy::Weighted => upstream.balance.policy = BalancePolicy::Weighted,
             other => {
                 let message = format!("{other:?} is not built yet: endpoints are taken in turn");
                 self.warn("spec.lb.policy", Reason::NotBuilt, message);
             }
         }
         if let Some(connection) = &spec.connection {
-            upstream.pool_size = connection.pool_size.unwrap_or(POOL_SIZE);
+            let kept = &mut upstream.connection;
+            kept.pool_size = connection.pool_size.unwrap_or(kept.pool_size);
             if let Some(idle) = &connection.idle_timeout {
                 let idle = self.millis_or_never("spec.connection.idleTimeout", idle);
-                upstream.pool_idle_ms = idle.unwrap_or(POOL_IDLE_MS);
+                let kept = &mut upstream.connection;
+                kept.pool_idle_ms = idle.unwrap_or(kept.pool_idle_ms);
             }
         }
         if let Some(connect) = spec.timeouts.as_ref().and_then(|t| t.connect.as_ref()) {
@@ -86,6 +75,7 @@ impl Lowering<'_> {
                         host,
                         port: endpoint.port,
                         weight: endpoint.weight.unwrap_or(1),
+                        zone: endpoint.zone.as_deref().map(str::to_owned),
                     });
                 }
             }
@@ -140,6 +130,7 @@ impl Lowering<'_> {
             host,
             port,
             weight: 1,
+            zone: None,
         }]);
         Some(())
     }

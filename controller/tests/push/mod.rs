@@ -12,7 +12,7 @@ use diolkos_controller::metrics::Metrics;
 use diolkos_controller::publish::{DataPlane, Publisher, ResourceId};
 use diolkos_controller::serve::{Security, serve};
 use diolkos_controller::tls;
-use model::{BalancePolicy, EndpointSource, ObjectRef, StaticEndpoint, Upstream};
+use model::{EndpointSource, ObjectRef, StaticEndpoint, Upstream};
 use parking_lot::Mutex;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
 use snapshot::{ApplyError, Change, Digest, Kind, Replica};
@@ -34,20 +34,16 @@ pub(crate) fn key(name: &str) -> ResourceId {
 
 /// A test's Upstream; another port is another version.
 fn upstream(name: &str, port: u16) -> Upstream {
-    Upstream {
-        origin: ObjectRef::new("Upstream", "a", name),
-        source: EndpointSource::Static(vec![StaticEndpoint {
-            host: "10.0.0.1".into(),
-            port,
-            weight: 1,
-        }]),
-        balance: BalancePolicy::RoundRobin,
-        path_prefix: String::new(),
-        authority: None,
-        connect_ms: 0,
-        pool_size: 1,
-        pool_idle_ms: 1,
-    }
+    let endpoint = StaticEndpoint {
+        host: "10.0.0.1".into(),
+        port,
+        weight: 1,
+        zone: None,
+    };
+    Upstream::new(
+        ObjectRef::new("Upstream", "a", name),
+        EndpointSource::Static(vec![endpoint]),
+    )
 }
 
 /// A change of one Upstream.

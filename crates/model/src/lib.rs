@@ -7,6 +7,7 @@
 //! Reading order: [`Model`] below, then [`Route`], [`Upstream`], [`EndpointShard`], [`Listener`], [`Plugin`], and
 //! [`Rank`], the order in which matches win.
 
+pub mod balance;
 pub mod duration;
 pub mod endpoint;
 pub mod header_edits;
@@ -23,25 +24,38 @@ pub mod quantity;
 pub mod query;
 pub mod rank;
 pub mod route;
+pub mod secret;
+pub mod tls;
 pub mod upstream;
 
 use std::collections::BTreeMap;
 
+pub use balance::{
+    ActiveHealth, Balance, BalancePolicy, Check, CircuitBreaker, Concurrency, ConsistentHash,
+    HashSource, HashTable, Health, PassiveHealth,
+};
 pub use endpoint::{Endpoint, EndpointShard};
 pub use header_edits::HeaderEdits;
 pub use headers::Headers;
 pub use hostname::HostPattern;
-pub use listener::{Listener, ListenerProtocol};
-pub use matching::{HeaderMatch, Match, Method, QueryMatch, ValueMatch};
+pub use listener::{
+    AccessLog, ErrorTemplate, Forwarded, ForwardedFor, Listener, ListenerProtocol, LogFormat,
+};
+pub use matching::{CookieMatch, HeaderMatch, Match, Method, QueryMatch, ValueMatch};
 pub use origin::ObjectRef;
 pub use path::PathMatch;
 pub use plugin::{FailurePolicy, Plugin, PluginUse, Stage};
 pub use rank::{HostRank, PathRank, Rank};
 pub use route::{
-    Action, Backend, DirectResponse, PathRewrite, Redirect, RedirectPath, Rewrite, Route, Rule,
-    Target, Timeouts,
+    Action, Affinity, AffinityCookie, Backend, DirectResponse, Mirror, PathRewrite, Redirect,
+    RedirectPath, Retry, RetryOn, Rewrite, Route, Rule, SameSite, Target, Timeouts,
 };
-pub use upstream::{BalancePolicy, EndpointSource, StaticEndpoint, Upstream};
+pub use secret::Secret;
+pub use tls::{Certificate, ClientValidation, ListenerTls, TlsVersion, UpstreamTls};
+pub use upstream::{
+    Connection, CredentialHeader, DnsSource, EndpointSource, ProxyProtocol, StaticEndpoint,
+    Upstream, UpstreamProtocol,
+};
 
 /// Everything a data plane needs to serve, by resource key.
 ///
@@ -59,4 +73,6 @@ pub struct Model {
     pub shards: BTreeMap<String, EndpointShard>,
     /// Keyed `NAMESPACE/NAME` of the Plugin object.
     pub plugins: BTreeMap<String, Plugin>,
+    /// Keyed `NAMESPACE/NAME` of the Secret.
+    pub certificates: BTreeMap<String, Certificate>,
 }

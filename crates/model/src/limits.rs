@@ -35,3 +35,5 @@ pub const CONNECT: Duration = Duration::from_secs(1);
 pub const FIRST_BYTE: Duration = Duration::from_secs(60);
 /// Between two body bytes (`timeouts.streamIdle`).
 pub const STREAM_IDLE: Duration = Duration::from_secs(90);
+/// From the head of an event stream to its first event (`timeouts.firstEvent`).
+pub const FIRST_EVENT: Duration = Duration::from_secs(300);

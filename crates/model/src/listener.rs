@@ -1,6 +1,7 @@
 //! Where the gateway listens.
 
-use crate::{HostPattern, ObjectRef};
+use crate::{HostPattern, ListenerTls, ObjectRef};
+use ipnet::IpNet;
 
 /// One listener of a GatewayConfig, with the settings of its connections.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -16,11 +17,48 @@ pub struct Listener {
     pub hostname: HostPattern,
     /// Answers `/healthz` itself, before routing (F161).
     pub health: bool,
-    pub access_log: bool,
+    /// `None`: nothing is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_log: Option<AccessLog>,
+    /// Present on HTTPS listeners.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ListenerTls>,
+    /// Every connection begins with the PROXY protocol, version 1 or 2.
+    pub proxy_protocol: bool,
+    pub forwarded: Forwarded,
+    /// Bodies instead of the catalogue's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ErrorTemplate>,
     pub caps: Caps,
     pub request_header_ms: u32,
     pub keep_alive_ms: u32,
     pub drain_ms: u32,
+}
+
+impl Listener {
+    /// With the default of everything else.
+    pub fn new(origin: ObjectRef, name: &str, port: u16) -> Self {
+        use crate::limits as l;
+        let ms = |d: std::time::Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
+        Self {
+            origin,
+            name: name.to_owned(),
+            order: 0,
+            port,
+            protocol: ListenerProtocol::Http,
+            hostname: HostPattern::Any,
+            health: true,
+            access_log: None,
+            tls: None,
+            proxy_protocol: false,
+            forwarded: Forwarded::default(),
+            errors: Vec::new(),
+            caps: Caps::default(),
+            request_header_ms: ms(l::REQUEST_HEADER_TIMEOUT),
+            keep_alive_ms: ms(l::KEEP_ALIVE),
+            drain_ms: ms(l::DRAIN),
+        }
+    }
 }
 
 /// What one connection and one request may use.
@@ -51,4 +89,68 @@ impl Default for Caps {
 pub enum ListenerProtocol {
     #[serde(rename = "HTTP")]
     Http,
+    #[serde(rename = "HTTPS")]
+    Https,
+}
+
+/// What is done with forwarding header fields (features.md F21, F22).
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Forwarded {
+    pub xff: ForwardedFor,
+    /// Peers whose `X-Forwarded-For` is believed, from the right, up to the first address that is not among them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trusted: Vec<IpNet>,
+    /// X-Real-IP, X-Forwarded-Proto, -Host and -Port are sent to upstreams.
+    pub standard_headers: bool,
+}
+
+/// What happens to `X-Forwarded-For` on the way to an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub enum ForwardedFor {
+    /// None is sent.
+    #[default]
+    Drop,
+    /// The peer's address is added to what trusted peers sent.
+    Append,
+    /// It is the client's address alone.
+    Set,
+}
+
+/// A body for errors of the gateway's own (features.md F27).
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorTemplate {
+    pub status: u16,
+    pub content_type: String,
+    /// With the placeholders `{status}`, `{code}`, `{message}` and `{request_id}`.
+    pub body: String,
+}
+
+/// The access log (features.md F158).
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessLog {
+    pub format: LogFormat,
+    /// Share of the requests that are logged, in millionths; failures always are.
+    pub sample_millionths: u32,
+    pub to_stderr: bool,
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Json,
+            sample_millionths: 1_000_000,
+            to_stderr: false,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    Json,
+    /// A line with placeholders, presets already replaced by their text.
+    Template(String),
 }

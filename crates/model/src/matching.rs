@@ -1,6 +1,7 @@
 //! What a rule asks of a request besides host and path.
 
 use crate::PathMatch;
+use ipnet::IpNet;
 use std::fmt;
 
 /// One way to match a rule: all of its parts must hold.
@@ -15,6 +16,11 @@ pub struct Match {
     pub headers: Vec<HeaderMatch>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub query: Vec<QueryMatch>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cookies: Vec<CookieMatch>,
+    /// The client's address is in one of these; empty: every client.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<IpNet>,
 }
 
 impl Match {
@@ -25,6 +31,8 @@ impl Match {
             methods: Vec::new(),
             headers: Vec::new(),
             query: Vec::new(),
+            cookies: Vec::new(),
+            clients: Vec::new(),
         }
     }
 }
@@ -68,6 +76,15 @@ pub struct HeaderMatch {
 /// A query predicate on the percent-decoded first value of that name. Names are case-sensitive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct QueryMatch {
+    pub name: String,
+    #[serde(flatten)]
+    pub value: ValueMatch,
+}
+
+/// A predicate on the first cookie of that name. Names are case-sensitive, values are compared as they are sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CookieMatch {
     pub name: String,
     #[serde(flatten)]
     pub value: ValueMatch,

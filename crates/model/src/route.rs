@@ -1,6 +1,6 @@
 //! Routes: which requests, and what happens to them.
 
-use crate::{HeaderEdits, HostPattern, Match, ObjectRef, PluginUse, limits};
+use crate::{Concurrency, HeaderEdits, HostPattern, Match, ObjectRef, PluginUse, limits};
 
 /// One Route object.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -34,8 +34,115 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// Bytes; more is 413 `request_too_large`.
     pub max_request_body: u64,
+    /// `None`: one more attempt where nothing was sent (F56).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// Copies of the request that go elsewhere; their answers are thrown away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<Mirror>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// gRPC-Web requests are translated to gRPC (F13).
+    pub grpc_web: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<PluginUse>,
+}
+
+impl Rule {
+    /// With the default of everything else.
+    pub fn new(matches: Vec<Match>, action: Action) -> Self {
+        Self {
+            name: String::new(),
+            matches,
+            precedence: 0,
+            action,
+            rewrite: Rewrite::default(),
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            timeouts: Timeouts::default(),
+            max_request_body: limits::REQUEST_BODY,
+            retry: None,
+            affinity: None,
+            mirrors: Vec::new(),
+            concurrency: None,
+            grpc_web: false,
+            plugins: Vec::new(),
+        }
+    }
+}
+
+/// When a request is tried again (F55, F56).
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retry {
+    /// Attempts after the first; 0: never.
+    pub attempts: u32,
+    pub on: RetryOn,
+    pub initial_ms: u32,
+    pub max_ms: u32,
+    /// By which each wait is longer than the one before, in hundredths.
+    pub multiplier_percent: u32,
+    /// The wait is a random part of what it would be.
+    pub jitter: bool,
+    /// From an attempt's start to its answer's head; 0: no limit of its own.
+    pub per_try_ms: u32,
+    /// Retries under way in percent of the requests under way; ten a second are always allowed.
+    pub budget_percent: u32,
+}
+
+/// What an attempt must have met to be repeated.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RetryOn {
+    pub connect_failure: bool,
+    pub reset: bool,
+    pub timeout: bool,
+    /// A kept connection that turned out to be closed.
+    pub reused_connection: bool,
+    /// Methods that are not idempotent are repeated too.
+    pub non_idempotent: bool,
+    /// Inclusive ranges of status codes.
+    pub statuses: Vec<(u16, u16)>,
+}
+
+/// Requests of one client go to one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Affinity {
+    /// By a cookie that the gateway sets.
+    Cookie(AffinityCookie),
+    /// By the value of a header field, lower case.
+    Header(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AffinityCookie {
+    pub name: String,
+    /// Seconds; 0: a session cookie.
+    pub ttl_seconds: u32,
+    pub path: String,
+    pub secure: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same_site: Option<SameSite>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub enum SameSite {
+    Strict,
+    Lax,
+    None,
+}
+
+/// Where copies of requests go.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mirror {
+    pub target: Target,
+    /// Of the requests.
+    pub percent: u32,
 }
 
 /// What ends the request's way through the pipeline.
@@ -57,11 +164,26 @@ pub enum Action {
 pub struct Backend {
     /// Share of the traffic; 0 takes none.
     pub weight: u32,
+    /// A backend of a higher number takes requests only when none of a lower one can (F39).
+    pub priority: u32,
     pub target: Target,
     #[serde(skip_serializing_if = "HeaderEdits::is_empty")]
     pub request_headers: HeaderEdits,
     #[serde(skip_serializing_if = "HeaderEdits::is_empty")]
     pub response_headers: HeaderEdits,
+}
+
+impl Backend {
+    /// With weight 1 in the first tier, and no edits.
+    pub fn new(target: Target) -> Self {
+        Self {
+            weight: 1,
+            priority: 0,
+            target,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -141,6 +263,8 @@ pub struct Timeouts {
     pub backend_request_ms: u32,
     pub first_byte_ms: u32,
     pub stream_idle_ms: u32,
+    /// From the head of an event stream to its first event.
+    pub first_event_ms: u32,
 }
 
 impl Default for Timeouts {
@@ -151,6 +275,7 @@ impl Default for Timeouts {
             backend_request_ms: 0,
             first_byte_ms: limits::FIRST_BYTE.as_millis() as u32,
             stream_idle_ms: limits::STREAM_IDLE.as_millis() as u32,
+            first_event_ms: limits::FIRST_EVENT.as_millis() as u32,
         }
     }
 }

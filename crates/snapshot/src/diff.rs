@@ -1,6 +1,6 @@
 //! A decoded transaction: what changes in the model.
 
-use model::{EndpointShard, Listener, Plugin, Route, Upstream};
+use model::{Certificate, EndpointShard, Listener, Plugin, Route, Upstream};
 
 /// A resource that appeared, changed or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,4 +20,5 @@ pub struct Changes {
     pub upstreams: Vec<Change<Upstream>>,
     pub shards: Vec<Change<EndpointShard>>,
     pub plugins: Vec<Change<Plugin>>,
+    pub certificates: Vec<Change<Certificate>>,
 }

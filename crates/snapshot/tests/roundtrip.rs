@@ -58,12 +58,90 @@ fn a_match() -> impl Strategy<Value = Match> {
         (text(), value()).prop_map(|(name, value)| QueryMatch { name, value }),
         0..3,
     );
-    (path(), methods, headers, query).prop_map(|(path, methods, headers, query)| Match {
-        path,
-        methods,
-        headers,
-        query,
+    let cookies = vec(
+        (text(), value()).prop_map(|(name, value)| CookieMatch { name, value }),
+        0..2,
+    );
+    let clients = vec(network(), 0..2);
+    (path(), methods, headers, query, cookies, clients).prop_map(
+        |(path, methods, headers, query, cookies, clients)| Match {
+            path,
+            methods,
+            headers,
+            query,
+            cookies,
+            clients,
+        },
+    )
+}
+
+fn network() -> impl Strategy<Value = ipnet::IpNet> {
+    (any::<IpAddr>(), 0u8..=32)
+        .prop_map(|(address, bits)| ipnet::IpNet::new(address, bits).unwrap())
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    prop_oneof![
+        text().prop_map(Target::Upstream),
+        text().prop_map(Target::Unresolved)
+    ]
+}
+
+fn statuses() -> impl Strategy<Value = Vec<(u16, u16)>> {
+    vec((100u16..600, 100u16..600), 0..3)
+}
+
+fn concurrency() -> impl Strategy<Value = Concurrency> {
+    any::<[u32; 3]>().prop_map(|[max, queue_depth, queue_timeout_ms]| Concurrency {
+        max,
+        queue_depth,
+        queue_timeout_ms,
     })
+}
+
+fn retry() -> impl Strategy<Value = Retry> {
+    (any::<[bool; 6]>(), any::<[u32; 6]>(), statuses()).prop_map(|(b, n, statuses)| Retry {
+        attempts: n[0],
+        on: RetryOn {
+            connect_failure: b[0],
+            reset: b[1],
+            timeout: b[2],
+            reused_connection: b[3],
+            non_idempotent: b[4],
+            statuses,
+        },
+        initial_ms: n[1],
+        max_ms: n[2],
+        multiplier_percent: n[3],
+        jitter: b[5],
+        per_try_ms: n[4],
+        budget_percent: n[5],
+    })
+}
+
+fn affinity() -> impl Strategy<Value = Affinity> {
+    let same_site = option::of(prop_oneof![
+        Just(SameSite::Strict),
+        Just(SameSite::Lax),
+        Just(SameSite::None)
+    ]);
+    let cookie = (text(), any::<u32>(), text(), any::<bool>(), same_site).prop_map(
+        |(name, ttl_seconds, path, secure, same_site)| AffinityCookie {
+            name,
+            ttl_seconds,
+            path,
+            secure,
+            same_site,
+        },
+    );
+    prop_oneof![
+        cookie.prop_map(Affinity::Cookie),
+        text().prop_map(Affinity::Header)
+    ]
+}
+
+fn mirror() -> impl Strategy<Value = Mirror> {
+    (target(), any::<u32>()).prop_map(|(target, percent)| Mirror { target, percent })
 }
 
 fn edits() -> impl Strategy<Value = HeaderEdits> {
@@ -76,13 +154,10 @@ fn edits() -> impl Strategy<Value = HeaderEdits> {
 }
 
 fn backend() -> impl Strategy<Value = Backend> {
-    let target = prop_oneof![
-        text().prop_map(Target::Upstream),
-        text().prop_map(Target::Unresolved)
-    ];
-    (any::<u32>(), target, edits(), edits()).prop_map(
-        |(weight, target, request_headers, response_headers)| Backend {
+    (any::<[u32; 2]>(), target(), edits(), edits()).prop_map(
+        |([weight, priority], target, request_headers, response_headers)| Backend {
             weight,
+            priority,
             target,
             request_headers,
             response_headers,
@@ -179,12 +254,13 @@ fn rule() -> impl Strategy<Value = Rule> {
     ];
     let rewrite =
         (option::of(rewrite), option::of(text())).prop_map(|(path, host)| Rewrite { path, host });
-    let timeouts = any::<[u32; 5]>().prop_map(|[a, b, c, d, e]| Timeouts {
+    let timeouts = any::<[u32; 6]>().prop_map(|[a, b, c, d, e, f]| Timeouts {
         connect_ms: a,
         request_ms: b,
         backend_request_ms: c,
         first_byte_ms: d,
         stream_idle_ms: e,
+        first_event_ms: f,
     });
     let plugins = vec(
         prop_oneof![
@@ -202,11 +278,19 @@ fn rule() -> impl Strategy<Value = Rule> {
             rewrite,
         ),
         (edits(), edits(), timeouts, any::<u64>(), plugins),
+        (
+            option::of(retry()),
+            option::of(affinity()),
+            vec(mirror(), 0..2),
+            option::of(concurrency()),
+            any::<bool>(),
+        ),
     )
         .prop_map(
             |(
                 (name, matches, precedence, action, rewrite),
                 (request_headers, response_headers, timeouts, max_request_body, plugins),
+                (retry, affinity, mirrors, concurrency, grpc_web),
             )| Rule {
                 name,
                 matches,
@@ -217,6 +301,11 @@ fn rule() -> impl Strategy<Value = Rule> {
                 response_headers,
                 timeouts,
                 max_request_body,
+                retry,
+                affinity,
+                mirrors,
+                concurrency,
+                grpc_web,
                 plugins,
             },
         )
@@ -239,6 +328,75 @@ fn route() -> impl Strategy<Value = Route> {
         })
 }
 
+fn access_log() -> impl Strategy<Value = AccessLog> {
+    let format = prop_oneof![Just(LogFormat::Json), text().prop_map(LogFormat::Template)];
+    (format, any::<u32>(), any::<bool>()).prop_map(|(format, sample_millionths, to_stderr)| {
+        AccessLog {
+            format,
+            sample_millionths,
+            to_stderr,
+        }
+    })
+}
+
+fn tls_version() -> impl Strategy<Value = TlsVersion> {
+    prop_oneof![Just(TlsVersion::V1_2), Just(TlsVersion::V1_3)]
+}
+
+fn listener_tls() -> impl Strategy<Value = ListenerTls> {
+    let client = (text(), any::<bool>()).prop_map(|(authorities, required)| ClientValidation {
+        authorities,
+        required,
+    });
+    (
+        vec(text(), 0..3),
+        option::of(text()),
+        tls_version(),
+        vec(text(), 0..2),
+        option::of(client),
+    )
+        .prop_map(
+            |(certificates, default_certificate, min_version, cipher_suites, client)| ListenerTls {
+                certificates,
+                default_certificate,
+                min_version,
+                cipher_suites,
+                client,
+            },
+        )
+}
+
+fn forwarded() -> impl Strategy<Value = Forwarded> {
+    let xff = prop_oneof![
+        Just(ForwardedFor::Drop),
+        Just(ForwardedFor::Append),
+        Just(ForwardedFor::Set)
+    ];
+    (xff, vec(network(), 0..2), any::<bool>()).prop_map(|(xff, trusted, standard_headers)| {
+        Forwarded {
+            xff,
+            trusted,
+            standard_headers,
+        }
+    })
+}
+
+fn template() -> impl Strategy<Value = ErrorTemplate> {
+    (any::<u16>(), text(), text()).prop_map(|(status, content_type, body)| ErrorTemplate {
+        status,
+        content_type,
+        body,
+    })
+}
+
+fn certificate() -> impl Strategy<Value = Certificate> {
+    (origin(), text(), vec(any::<u8>(), 0..5)).prop_map(|(origin, chain, key)| Certificate {
+        origin,
+        chain,
+        key: Secret::new(key),
+    })
+}
+
 fn listener() -> impl Strategy<Value = Listener> {
     (
         origin(),
@@ -246,19 +404,42 @@ fn listener() -> impl Strategy<Value = Listener> {
         any::<u32>(),
         any::<u16>(),
         host(),
-        any::<[bool; 2]>(),
+        any::<[bool; 3]>(),
         any::<[u32; 8]>(),
+        (
+            option::of(access_log()),
+            option::of(listener_tls()),
+            forwarded(),
+            vec(template(), 0..2),
+        ),
     )
         .prop_map(
-            |(origin, name, order, port, hostname, [health, access_log], n)| Listener {
+            |(
                 origin,
                 name,
                 order,
                 port,
-                protocol: ListenerProtocol::Http,
+                hostname,
+                [health, https, proxy_protocol],
+                n,
+                (access_log, tls, forwarded, errors),
+            )| Listener {
+                origin,
+                name,
+                order,
+                port,
+                protocol: if https {
+                    ListenerProtocol::Https
+                } else {
+                    ListenerProtocol::Http
+                },
                 hostname,
                 health,
                 access_log,
+                tls,
+                proxy_protocol,
+                forwarded,
+                errors,
                 caps: Caps {
                     header_bytes: n[0],
                     header_count: n[1],
@@ -273,42 +454,189 @@ fn listener() -> impl Strategy<Value = Listener> {
         )
 }
 
-fn upstream() -> impl Strategy<Value = Upstream> {
-    let endpoint = (text(), any::<u16>(), any::<u32>())
-        .prop_map(|(host, port, weight)| StaticEndpoint { host, port, weight });
+fn balance() -> impl Strategy<Value = Balance> {
     let source = prop_oneof![
-        vec(endpoint, 0..3).prop_map(EndpointSource::Static),
-        text().prop_map(EndpointSource::Service)
+        Just(HashSource::Path),
+        Just(HashSource::ClientIp),
+        text().prop_map(HashSource::Header),
+        text().prop_map(HashSource::Cookie),
+        text().prop_map(HashSource::Query),
     ];
-    let balance = prop_oneof![
-        Just(BalancePolicy::RoundRobin),
-        Just(BalancePolicy::Weighted)
+    let table = prop_oneof![Just(HashTable::Ring), Just(HashTable::Maglev)];
+    let hash = (source, table, any::<u32>()).prop_map(|(source, table, bounded_load_percent)| {
+        (
+            BalancePolicy::ConsistentHash,
+            Some(ConsistentHash {
+                source,
+                table,
+                bounded_load_percent,
+            }),
+        )
+    });
+    let policy = prop_oneof![
+        Just((BalancePolicy::RoundRobin, None)),
+        Just((BalancePolicy::Weighted, None)),
+        Just((BalancePolicy::LeastRequest, None)),
+        Just((BalancePolicy::Random, None)),
+        Just((BalancePolicy::P2C, None)),
+        hash,
     ];
+    (policy, any::<u32>(), any::<bool>()).prop_map(
+        |((policy, hash), slow_start_ms, prefer_zone)| Balance {
+            policy,
+            hash,
+            slow_start_ms,
+            prefer_zone,
+        },
+    )
+}
+
+fn health() -> impl Strategy<Value = Health> {
+    let check = prop_oneof![
+        (text(), statuses(), option::of(text())).prop_map(|(path, expect, host)| Check::Http {
+            path,
+            expect,
+            host
+        }),
+        Just(Check::Tcp),
+        text().prop_map(|service| Check::Grpc { service }),
+    ];
+    let active = (check, any::<[u32; 4]>()).prop_map(|(check, n)| ActiveHealth {
+        check,
+        interval_ms: n[0],
+        timeout_ms: n[1],
+        unhealthy_threshold: n[2],
+        healthy_threshold: n[3],
+    });
+    let passive = any::<[u32; 6]>().prop_map(|n| PassiveHealth {
+        consecutive_errors: n[0],
+        error_rate_percent: n[1],
+        min_requests: n[2],
+        window_ms: n[3],
+        ejection_ms: n[4],
+        max_eject_percent: n[5],
+    });
+    (option::of(active), option::of(passive), any::<u8>()).prop_map(
+        |(active, passive, min_healthy_percent)| Health {
+            active,
+            passive,
+            min_healthy_percent,
+        },
+    )
+}
+
+fn upstream_tls() -> impl Strategy<Value = UpstreamTls> {
     (
-        origin(),
-        source,
-        balance,
-        text(),
         option::of(text()),
-        any::<[u32; 3]>(),
+        option::of(text()),
+        option::of(text()),
+        vec(text(), 0..2),
+        any::<bool>(),
+        tls_version(),
+    )
+        .prop_map(
+            |(sni, authorities, client_certificate, subject_alt_names, insecure, min_version)| {
+                UpstreamTls {
+                    sni,
+                    authorities,
+                    client_certificate,
+                    subject_alt_names,
+                    insecure,
+                    min_version,
+                }
+            },
+        )
+}
+
+fn connection() -> impl Strategy<Value = Connection> {
+    let proxy_protocol = option::of(prop_oneof![
+        Just(ProxyProtocol::V1),
+        Just(ProxyProtocol::V2)
+    ]);
+    (any::<[u32; 4]>(), proxy_protocol).prop_map(|(n, proxy_protocol)| Connection {
+        pool_size: n[0],
+        pool_idle_ms: n[1],
+        max_streams: n[2],
+        tcp_keepalive_ms: n[3],
+        proxy_protocol,
+    })
+}
+
+fn source() -> impl Strategy<Value = EndpointSource> {
+    let endpoint = (text(), any::<u16>(), any::<u32>(), option::of(text())).prop_map(
+        |(host, port, weight, zone)| StaticEndpoint {
+            host,
+            port,
+            weight,
+            zone,
+        },
+    );
+    let dns = (text(), any::<u16>(), any::<u32>(), any::<bool>()).prop_map(
+        |(hostname, port, refresh_ms, respect_ttl)| DnsSource {
+            hostname,
+            port,
+            refresh_ms,
+            respect_ttl,
+        },
+    );
+    prop_oneof![
+        vec(endpoint, 0..3).prop_map(EndpointSource::Static),
+        text().prop_map(EndpointSource::Service),
+        dns.prop_map(EndpointSource::Dns),
+    ]
+}
+
+fn upstream() -> impl Strategy<Value = Upstream> {
+    let protocol = prop_oneof![
+        Just(UpstreamProtocol::Auto),
+        Just(UpstreamProtocol::H1),
+        Just(UpstreamProtocol::H2),
+        Just(UpstreamProtocol::H2C)
+    ];
+    let breaker = any::<[u32; 3]>().prop_map(|n| CircuitBreaker {
+        max_connections: n[0],
+        max_requests: n[1],
+        max_pending: n[2],
+    });
+    let credential = (text(), text()).prop_map(|(name, value)| CredentialHeader {
+        name,
+        value: Secret::new(value),
+    });
+    (
+        (origin(), source(), protocol, option::of(upstream_tls())),
+        (
+            balance(),
+            health(),
+            option::of(breaker),
+            option::of(concurrency()),
+        ),
+        (
+            vec(credential, 0..2),
+            text(),
+            option::of(text()),
+            any::<u32>(),
+            connection(),
+        ),
     )
         .prop_map(
             |(
-                origin,
-                source,
-                balance,
-                path_prefix,
-                authority,
-                [connect_ms, pool_size, pool_idle_ms],
+                (origin, source, protocol, tls),
+                (balance, health, circuit_breaker, concurrency),
+                (credentials, path_prefix, authority, connect_ms, connection),
             )| Upstream {
                 origin,
                 source,
+                protocol,
+                tls,
                 balance,
+                health,
+                circuit_breaker,
+                concurrency,
+                credentials,
                 path_prefix,
                 authority,
                 connect_ms,
-                pool_size,
-                pool_idle_ms,
+                connection,
             },
         )
 }
@@ -337,14 +665,18 @@ fn model() -> impl Strategy<Value = Model> {
         btree_map(key(), upstream(), 0..3),
         btree_map(key(), shard(), 0..3),
         btree_map(key(), plugin(), 0..3),
+        btree_map(key(), certificate(), 0..3),
     )
-        .prop_map(|(listeners, routes, upstreams, shards, plugins)| Model {
-            listeners,
-            routes,
-            upstreams,
-            shards,
-            plugins,
-        })
+        .prop_map(
+            |(listeners, routes, upstreams, shards, plugins, certificates)| Model {
+                listeners,
+                routes,
+                upstreams,
+                shards,
+                plugins,
+                certificates,
+            },
+        )
 }
 
 fn fill(store: &mut Store, model: &Model) -> bool {

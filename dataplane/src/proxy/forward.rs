@@ -157,9 +157,10 @@ impl Proxy {
             return Ok(up);
         }
         let begun = Instant::now();
+        let kept = &upstream.settings.connection;
         let keep = Keep {
-            connections: usize::try_from(upstream.pool_size).unwrap_or(usize::MAX),
-            idle: Duration::from_millis(upstream.pool_idle_ms.into()),
+            connections: usize::try_from(kept.pool_size).unwrap_or(usize::MAX),
+            idle: Duration::from_millis(kept.pool_idle_ms.into()),
         };
         let up = self.pool.connect(key, keep, limit, down.timer()).await?;
         self.shared
@@ -319,7 +320,7 @@ fn outcome(fault: UpFault) -> Attempt {
 fn timeouts(rule: &Rule, upstream: &Upstream) -> Timeouts {
     let t = rule.timeouts();
     let ms = |ms: u32| Duration::from_millis(ms.into());
-    let connect = match (t.connect_ms, upstream.connect_ms) {
+    let connect = match (t.connect_ms, upstream.settings.connect_ms) {
         (0, 0) => limits::CONNECT,
         (0, own) => ms(own),
         (rule, _) => ms(rule),

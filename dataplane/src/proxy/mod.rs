@@ -289,7 +289,7 @@ impl Service for Proxy {
         let mut summary = Summary::default();
         let mut rule = None;
         let outcome = self.answer(&mut x, listener, &mut rule, &mut summary).await;
-        let log = listener.is_none_or(|l| l.listener.access_log);
+        let log = listener.is_none_or(|l| l.listener.access_log.is_some());
         self.settle(&x, rule.as_deref(), log, begun, &summary);
         outcome
     }

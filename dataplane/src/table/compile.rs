@@ -12,7 +12,7 @@ use super::upstream::{Registry, Upstream};
 use super::{ListenerTable, Table};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
-use model::{EndpointShard, EndpointSource, HostPattern, Listener};
+use model::{EndpointShard, EndpointSource, HostPattern, Listener, StaticEndpoint};
 use plugins::Chain;
 use snapshot::Changes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -380,6 +380,12 @@ impl Compiler {
                         .filter_map(|shard| self.shards.get(shard));
                     upstream.set_service(shards.flat_map(|shard| &shard.endpoints));
                 }
+                Some(EndpointSource::Dns(dns)) => upstream.set_static(&[StaticEndpoint {
+                    host: dns.hostname.clone(),
+                    port: dns.port,
+                    weight: 1,
+                    zone: None,
+                }]),
                 None => {}
             }
         }

@@ -44,7 +44,12 @@ impl Matcher {
             methods,
             headers,
             query,
+            cookies,
+            clients,
         } = m;
+        if !cookies.is_empty() || !clients.is_empty() {
+            return Err("cookies and clients are not known to this data plane".to_owned());
+        }
         let path_regex = match &path {
             PathMatch::Regex(pattern) => Some(whole(pattern).map_err(|e| format!("path: {e}"))?),
             PathMatch::Exact(_) | PathMatch::Prefix(_) => None,

@@ -91,7 +91,11 @@ impl Picker for Weighted {
 
 fn picker(policy: BalancePolicy, candidates: &[Endpoint]) -> Box<dyn Picker> {
     match policy {
-        BalancePolicy::RoundRobin => Box::new(RoundRobin),
+        BalancePolicy::RoundRobin
+        | BalancePolicy::LeastRequest
+        | BalancePolicy::Random
+        | BalancePolicy::P2C
+        | BalancePolicy::ConsistentHash => Box::new(RoundRobin),
         BalancePolicy::Weighted => {
             let weights: Vec<u32> = candidates.iter().map(|e| e.weight).collect();
             Box::new(Weighted(Schedule::new(&weights)))

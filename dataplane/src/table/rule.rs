@@ -129,6 +129,11 @@ impl RuleSpec {
             response_headers,
             timeouts,
             max_request_body,
+            retry: _,
+            affinity: _,
+            mirrors: _,
+            concurrency: _,
+            grpc_web: _,
             plugins,
         } = rule;
         let matcher = |(i, m)| {
@@ -323,7 +328,8 @@ impl Rule {
 
     /// Host for the upstream: the rule's, else the upstream's own; `None`: that of the client.
     pub fn host<'a>(&'a self, upstream: &'a Upstream) -> Option<&'a str> {
-        self.spec.host.as_deref().or(upstream.authority.as_deref())
+        let settings = &upstream.settings;
+        self.spec.host.as_deref().or(settings.authority.as_deref())
     }
 
     pub fn action(&self) -> Action<'_> {
@@ -354,11 +360,13 @@ impl Rule {
         upstream: &Upstream,
         out: &'o mut String,
     ) -> Option<&'o str> {
-        if (self.spec.path.is_none() && upstream.path_prefix.is_empty()) || !path.starts_with('/') {
+        if (self.spec.path.is_none() && upstream.settings.path_prefix.is_empty())
+            || !path.starts_with('/')
+        {
             return None;
         }
         out.clear();
-        out.push_str(&upstream.path_prefix);
+        out.push_str(&upstream.settings.path_prefix);
         match &self.spec.path {
             Some(edit) => edit.apply(path, prefix_len, out),
             None => out.push_str(path),

@@ -5,7 +5,7 @@
 
 use super::pick::{Endpoint, EndpointSet, EndpointState};
 use arc_swap::ArcSwap;
-use model::{BalancePolicy, ObjectRef, StaticEndpoint};
+use model::{BalancePolicy, EndpointSource, StaticEndpoint};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,17 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Upstream {
     /// Resource key, such as `Service/shop/web:80`: the `upstream` label of metrics.
     pub key: Arc<str>,
-    pub origin: ObjectRef,
-    pub balance: BalancePolicy,
-    /// Put before the (rewritten) path; no final slash.
-    pub path_prefix: Box<str>,
-    /// Host sent instead of the client's, unless the rule rewrites it.
-    pub authority: Option<Box<str>>,
-    /// Connection establishment in milliseconds; 0: the default.
-    pub connect_ms: u32,
-    /// Idle connections kept to each endpoint by one worker thread.
-    pub pool_size: u32,
-    pub pool_idle_ms: u32,
+    /// Without the source, which only the compiler asks for.
+    pub settings: Box<model::Upstream>,
     endpoints: Arc<Endpoints>,
 }
 
@@ -52,36 +43,14 @@ impl Upstream {
     pub(crate) fn new(key: &str, settings: &model::Upstream, before: Option<&Self>) -> Self {
         Self {
             key: key.into(),
-            origin: settings.origin.clone(),
-            balance: settings.balance,
-            path_prefix: settings.path_prefix.as_str().into(),
-            authority: settings.authority.as_deref().map(Box::from),
-            connect_ms: settings.connect_ms,
-            pool_size: settings.pool_size,
-            pool_idle_ms: settings.pool_idle_ms,
+            settings: Box::new(without_source(settings)),
             endpoints: before.map_or_else(Default::default, |u| Arc::clone(&u.endpoints)),
         }
     }
 
     /// Whether nothing but endpoints would differ.
     pub(crate) fn has_settings_of(&self, settings: &model::Upstream) -> bool {
-        let model::Upstream {
-            origin,
-            source: _,
-            balance,
-            path_prefix,
-            authority,
-            connect_ms,
-            pool_size,
-            pool_idle_ms,
-        } = settings;
-        self.origin == *origin
-            && self.balance == *balance
-            && *self.path_prefix == **path_prefix
-            && self.authority.as_deref() == authority.as_deref()
-            && self.connect_ms == *connect_ms
-            && self.pool_size == *pool_size
-            && self.pool_idle_ms == *pool_idle_ms
+        *self.settings == without_source(settings)
     }
 
     /// The endpoint for the next attempt; `None`: 503 `no_healthy_upstream`. `except` is the address of a failed
@@ -124,7 +93,10 @@ impl Upstream {
     pub(crate) fn set_static(&self, list: &[StaticEndpoint]) {
         let mut members = Vec::new();
         let mut names = Vec::new();
-        for StaticEndpoint { host, port, weight } in list {
+        for StaticEndpoint {
+            host, port, weight, ..
+        } in list
+        {
             match literal(host) {
                 Some(ip) => members.push(Member::fixed(SocketAddr::new(ip, *port), *weight)),
                 None => names.push(DnsName {
@@ -135,7 +107,7 @@ impl Upstream {
             }
         }
         self.endpoints.change(|sources| {
-            sources.policy = self.balance;
+            sources.policy = self.settings.balance.policy;
             sources
                 .resolved
                 .retain(|host, _| names.iter().any(|n| n.host == *host));
@@ -153,7 +125,7 @@ impl Upstream {
             serving: e.serving,
         };
         self.endpoints.change(|sources| {
-            sources.policy = self.balance;
+            sources.policy = self.settings.balance.policy;
             sources.members = list.map(member).collect();
             sources.names.clear();
             sources.resolved.clear();
@@ -164,6 +136,13 @@ impl Upstream {
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Upstream").field(&self.key).finish()
+    }
+}
+
+fn without_source(settings: &model::Upstream) -> model::Upstream {
+    model::Upstream {
+        source: EndpointSource::Static(Vec::new()),
+        ..settings.clone()
     }
 }
 

@@ -1,9 +1,13 @@
 use super::{
-    InvalidResource, Kind, Section, hostname_from_wire, origin_from_wire, origin_to_wire, port,
+    InvalidResource, Kind, Section, hostname_from_wire, networks_from_wire, networks_to_wire,
+    origin_from_wire, origin_to_wire, port, tls_version_from_wire, tls_version_to_wire,
 };
 use crate::pb;
 use model::listener::Caps;
-use model::{Listener, ListenerProtocol};
+use model::{
+    AccessLog, ClientValidation, ErrorTemplate, Forwarded, ForwardedFor, Listener,
+    ListenerProtocol, ListenerTls, LogFormat,
+};
 
 impl Section for Listener {
     const KIND: Kind = Kind::Listener;
@@ -19,6 +23,10 @@ impl Section for Listener {
             hostname,
             health,
             access_log,
+            tls,
+            proxy_protocol,
+            forwarded,
+            errors,
             caps,
             request_header_ms,
             keep_alive_ms,
@@ -37,11 +45,17 @@ impl Section for Listener {
             order: *order,
             port: u32::from(*port),
             protocol: match protocol {
-                ListenerProtocol::Http => pb::listener::Protocol::Http.into(),
-            },
+                ListenerProtocol::Http => pb::listener::Protocol::Http,
+                ListenerProtocol::Https => pb::listener::Protocol::Https,
+            }
+            .into(),
             hostname: hostname.to_string(),
             health: *health,
-            access_log: *access_log,
+            access_log: access_log.as_ref().map(access_log_to_wire),
+            tls: tls.as_ref().map(tls_to_wire),
+            proxy_protocol: *proxy_protocol,
+            forwarded: Some(forwarded_to_wire(forwarded)),
+            errors: errors.iter().map(template_to_wire).collect(),
             header_bytes,
             header_count,
             url_bytes,
@@ -56,6 +70,7 @@ impl Section for Listener {
     fn from_wire(w: pb::Listener) -> Result<Self, InvalidResource> {
         let protocol = match w.protocol() {
             pb::listener::Protocol::Http => ListenerProtocol::Http,
+            pb::listener::Protocol::Https => ListenerProtocol::Https,
             pb::listener::Protocol::Unspecified => {
                 return Err(InvalidResource::new(
                     "protocol",
@@ -71,7 +86,15 @@ impl Section for Listener {
             protocol,
             hostname: hostname_from_wire(&w.hostname, "hostname")?,
             health: w.health,
-            access_log: w.access_log,
+            access_log: w.access_log.map(access_log_from_wire),
+            tls: w.tls.map(tls_from_wire).transpose()?,
+            proxy_protocol: w.proxy_protocol,
+            forwarded: forwarded_from_wire(w.forwarded.unwrap_or_default())?,
+            errors: w
+                .errors
+                .into_iter()
+                .map(template_from_wire)
+                .collect::<Result<_, _>>()?,
             caps: Caps {
                 header_bytes: w.header_bytes,
                 header_count: w.header_count,
@@ -84,4 +107,120 @@ impl Section for Listener {
             drain_ms: w.drain_ms,
         })
     }
+}
+
+fn access_log_to_wire(log: &AccessLog) -> pb::AccessLog {
+    let AccessLog {
+        format,
+        sample_millionths,
+        to_stderr,
+    } = log;
+    pb::AccessLog {
+        template: match format {
+            LogFormat::Json => None,
+            LogFormat::Template(template) => Some(template.clone()),
+        },
+        sample_millionths: *sample_millionths,
+        to_stderr: *to_stderr,
+    }
+}
+
+fn access_log_from_wire(w: pb::AccessLog) -> AccessLog {
+    AccessLog {
+        format: w.template.map_or(LogFormat::Json, LogFormat::Template),
+        sample_millionths: w.sample_millionths,
+        to_stderr: w.to_stderr,
+    }
+}
+
+fn tls_to_wire(tls: &ListenerTls) -> pb::ListenerTls {
+    let ListenerTls {
+        certificates,
+        default_certificate,
+        min_version,
+        cipher_suites,
+        client,
+    } = tls.clone();
+    pb::ListenerTls {
+        certificates,
+        default_certificate,
+        min_version: tls_version_to_wire(min_version),
+        cipher_suites,
+        client: client.map(|c| pb::ClientValidation {
+            authorities: c.authorities,
+            required: c.required,
+        }),
+    }
+}
+
+fn tls_from_wire(w: pb::ListenerTls) -> Result<ListenerTls, InvalidResource> {
+    Ok(ListenerTls {
+        certificates: w.certificates,
+        default_certificate: w.default_certificate,
+        min_version: tls_version_from_wire(w.min_version, "tls.minVersion")?,
+        cipher_suites: w.cipher_suites,
+        client: w.client.map(|c| ClientValidation {
+            authorities: c.authorities,
+            required: c.required,
+        }),
+    })
+}
+
+fn forwarded_to_wire(forwarded: &Forwarded) -> pb::Forwarded {
+    use pb::forwarded::Xff;
+    let Forwarded {
+        xff,
+        trusted,
+        standard_headers,
+    } = forwarded;
+    pb::Forwarded {
+        xff: match xff {
+            ForwardedFor::Drop => Xff::Drop,
+            ForwardedFor::Append => Xff::Append,
+            ForwardedFor::Set => Xff::Set,
+        }
+        .into(),
+        trusted: networks_to_wire(trusted),
+        standard_headers: *standard_headers,
+    }
+}
+
+fn forwarded_from_wire(w: pb::Forwarded) -> Result<Forwarded, InvalidResource> {
+    use pb::forwarded::Xff;
+    Ok(Forwarded {
+        xff: match Xff::try_from(w.xff) {
+            Ok(Xff::Drop) => ForwardedFor::Drop,
+            Ok(Xff::Append) => ForwardedFor::Append,
+            Ok(Xff::Set) => ForwardedFor::Set,
+            Err(_) => {
+                let reason = "is unknown to this data plane";
+                return Err(InvalidResource::new("forwarded.xff", reason));
+            }
+        },
+        trusted: networks_from_wire(&w.trusted, "forwarded.trusted")?,
+        standard_headers: w.standard_headers,
+    })
+}
+
+fn template_to_wire(template: &ErrorTemplate) -> pb::ErrorTemplate {
+    let ErrorTemplate {
+        status,
+        content_type,
+        body,
+    } = template.clone();
+    pb::ErrorTemplate {
+        status: u32::from(status),
+        content_type,
+        body,
+    }
+}
+
+fn template_from_wire(w: pb::ErrorTemplate) -> Result<ErrorTemplate, InvalidResource> {
+    let status = u16::try_from(w.status)
+        .map_err(|_| InvalidResource::new("errors.status", "is not a status code"))?;
+    Ok(ErrorTemplate {
+        status,
+        content_type: w.content_type,
+        body: w.body,
+    })
 }

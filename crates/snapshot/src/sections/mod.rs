@@ -2,7 +2,10 @@
 //!
 //! To add a kind: a message in the protocol, a file here, a line in [`sections!`], a field in `model::Model`.
 
+mod attempts;
+mod certificate;
 mod endpoint_shard;
+mod health;
 mod listener;
 mod plugin;
 mod route;
@@ -10,7 +13,10 @@ mod upstream;
 
 use crate::pb;
 use crate::{Change, Changes};
-use model::{EndpointShard, Listener, Model, ObjectRef, Plugin, Route, Upstream, limits};
+use model::{
+    Certificate, EndpointShard, Listener, Model, ObjectRef, Plugin, Route, TlsVersion, Upstream,
+    limits,
+};
 use prost::Message;
 
 /// A resource that the receiver cannot use.
@@ -126,6 +132,7 @@ sections! {
     Upstream = 3, upstreams: Upstream;
     EndpointShard = 4, shards: EndpointShard;
     Plugin = 5, plugins: Plugin;
+    Certificate = 6, certificates: Certificate;
 }
 
 // ---- pieces that several sections share
@@ -169,4 +176,37 @@ pub(crate) fn hostname_from_wire(
     field: &'static str,
 ) -> Result<model::HostPattern, InvalidResource> {
     model::HostPattern::parse(text).map_err(|e| InvalidResource::new(field, e.to_string()))
+}
+
+pub(crate) fn networks_to_wire(networks: &[ipnet::IpNet]) -> Vec<String> {
+    networks.iter().map(ToString::to_string).collect()
+}
+
+pub(crate) fn networks_from_wire(
+    texts: &[String],
+    field: &'static str,
+) -> Result<Vec<ipnet::IpNet>, InvalidResource> {
+    let parse = |text: &String| {
+        let network = text.parse();
+        network.map_err(|_| InvalidResource::new(field, "is not a network in CIDR form"))
+    };
+    texts.iter().map(parse).collect()
+}
+
+pub(crate) fn tls_version_to_wire(version: TlsVersion) -> i32 {
+    match version {
+        TlsVersion::V1_2 => pb::TlsVersion::TlsVersion12.into(),
+        TlsVersion::V1_3 => pb::TlsVersion::TlsVersion13.into(),
+    }
+}
+
+pub(crate) fn tls_version_from_wire(
+    version: i32,
+    field: &'static str,
+) -> Result<TlsVersion, InvalidResource> {
+    match pb::TlsVersion::try_from(version) {
+        Ok(pb::TlsVersion::TlsVersion12) => Ok(TlsVersion::V1_2),
+        Ok(pb::TlsVersion::TlsVersion13) => Ok(TlsVersion::V1_3),
+        Err(_) => Err(InvalidResource::new(field, "is unknown to this data plane")),
+    }
 }

@@ -1,12 +1,17 @@
+use super::attempts::{
+    affinity_from_wire, affinity_to_wire, mirror_from_wire, mirror_to_wire, retry_from_wire,
+    retry_to_wire,
+};
+use super::health::{concurrency_from_wire, concurrency_to_wire};
 use super::{
-    InvalidResource, Kind, Section, hostname_from_wire, origin_from_wire, origin_to_wire, port,
-    required,
+    InvalidResource, Kind, Section, hostname_from_wire, networks_from_wire, networks_to_wire,
+    origin_from_wire, origin_to_wire, port, required,
 };
 use crate::pb;
 use model::{
-    Action, Backend, DirectResponse, HeaderEdits, HeaderMatch, Match, Method, PathMatch,
-    PathRewrite, PluginUse, QueryMatch, Redirect, RedirectPath, Rewrite, Route, Rule, Target,
-    Timeouts, ValueMatch,
+    Action, Backend, CookieMatch, DirectResponse, HeaderEdits, HeaderMatch, Match, Method,
+    PathMatch, PathRewrite, PluginUse, QueryMatch, Redirect, RedirectPath, Rewrite, Route, Rule,
+    Target, Timeouts, ValueMatch,
 };
 
 impl Section for Route {
@@ -60,6 +65,11 @@ fn rule_to_wire(rule: &Rule) -> pb::Rule {
         response_headers,
         timeouts,
         max_request_body,
+        retry,
+        affinity,
+        mirrors,
+        concurrency,
+        grpc_web,
         plugins,
     } = rule;
     let Timeouts {
@@ -68,6 +78,7 @@ fn rule_to_wire(rule: &Rule) -> pb::Rule {
         backend_request_ms,
         first_byte_ms,
         stream_idle_ms,
+        first_event_ms,
     } = *timeouts;
     pb::Rule {
         name: name.clone(),
@@ -84,8 +95,14 @@ fn rule_to_wire(rule: &Rule) -> pb::Rule {
             backend_request_ms,
             first_byte_ms,
             stream_idle_ms,
+            first_event_ms,
         }),
         max_request_body: *max_request_body,
+        retry: retry.as_ref().map(retry_to_wire),
+        affinity: affinity.as_ref().map(affinity_to_wire),
+        mirrors: mirrors.iter().map(mirror_to_wire).collect(),
+        concurrency: concurrency.map(concurrency_to_wire),
+        grpc_web: *grpc_web,
         plugins: plugins.iter().map(plugin_use_to_wire).collect(),
     }
 }
@@ -97,6 +114,7 @@ fn rule_from_wire(w: pb::Rule) -> Result<Rule, InvalidResource> {
         backend_request_ms,
         first_byte_ms,
         stream_idle_ms,
+        first_event_ms,
     } = required(w.timeouts, "rules.timeouts")?;
     if w.matches.is_empty() {
         return Err(InvalidResource::new("rules.matches", "is empty"));
@@ -118,8 +136,14 @@ fn rule_from_wire(w: pb::Rule) -> Result<Rule, InvalidResource> {
             backend_request_ms,
             first_byte_ms,
             stream_idle_ms,
+            first_event_ms,
         },
         max_request_body: w.max_request_body,
+        retry: w.retry.map(retry_from_wire).transpose()?,
+        affinity: w.affinity.map(affinity_from_wire).transpose()?,
+        mirrors: all(w.mirrors, mirror_from_wire)?,
+        concurrency: w.concurrency.map(concurrency_from_wire),
+        grpc_web: w.grpc_web,
         plugins: all(w.plugins, plugin_use_from_wire)?,
     })
 }
@@ -131,6 +155,8 @@ fn match_to_wire(m: &Match) -> pb::Match {
         methods,
         headers,
         query,
+        cookies,
+        clients,
     } = m;
     let (path_type, path) = match path {
         PathMatch::Exact(v) => (Path::Exact, v),
@@ -149,6 +175,11 @@ fn match_to_wire(m: &Match) -> pb::Match {
             .iter()
             .map(|q| value_to_wire(&q.name, &q.value))
             .collect(),
+        cookies: cookies
+            .iter()
+            .map(|c| value_to_wire(&c.name, &c.value))
+            .collect(),
+        clients: networks_to_wire(clients),
     }
 }
 
@@ -178,6 +209,10 @@ fn match_from_wire(w: pb::Match) -> Result<Match, InvalidResource> {
         query: all(w.query, |v| {
             value_from_wire(v).map(|(name, value)| QueryMatch { name, value })
         })?,
+        cookies: all(w.cookies, |v| {
+            value_from_wire(v).map(|(name, value)| CookieMatch { name, value })
+        })?,
+        clients: networks_from_wire(&w.clients, "rules.matches.clients")?,
     })
 }
 
@@ -295,12 +330,14 @@ fn status(value: u32, field: &'static str) -> Result<u16, InvalidResource> {
 fn backend_to_wire(b: &Backend) -> pb::Backend {
     let Backend {
         weight,
+        priority,
         target,
         request_headers,
         response_headers,
     } = b;
     pb::Backend {
         weight: *weight,
+        priority: *priority,
         target: Some(match target {
             Target::Upstream(key) => pb::backend::Target::Upstream(key.clone()),
             Target::Unresolved(what) => pb::backend::Target::Unresolved(what.clone()),
@@ -313,6 +350,7 @@ fn backend_to_wire(b: &Backend) -> pb::Backend {
 fn backend_from_wire(w: pb::Backend) -> Result<Backend, InvalidResource> {
     Ok(Backend {
         weight: w.weight,
+        priority: w.priority,
         target: match required(w.target, "rules.backends.target")? {
             pb::backend::Target::Upstream(key) => Target::Upstream(key),
             pb::backend::Target::Unresolved(what) => Target::Unresolved(what),

@@ -87,9 +87,9 @@ fn entries(out: &mut String, kind: &str, host: &HostPattern, list: &[Entry]) {
                         writeln!(
                             out,
                             " {:?} {} {:?} {all:?} {take:?} {:?}",
-                            u.balance,
-                            u.path_prefix,
-                            u.authority,
+                            u.settings.balance.policy,
+                            u.settings.path_prefix,
+                            u.settings.authority,
                             u.dns_names()
                         )
                     }

@@ -59,11 +59,13 @@ fn shop() -> Arc<Table> {
             host: "10.0.0.1".into(),
             port: 80,
             weight: 1,
+            zone: None,
         },
         StaticEndpoint {
             host: "web.local".into(),
             port: 80,
             weight: 1,
+            zone: None,
         },
     ];
     let mut web = upstream(EndpointSource::Static(endpoints));

@@ -85,6 +85,7 @@ fn any_upstream() -> impl Strategy<Value = model::Upstream> {
                 host: host.into(),
                 port: 80,
                 weight,
+                zone: None,
             }
         });
     let source = prop_oneof![
@@ -95,9 +96,9 @@ fn any_upstream() -> impl Strategy<Value = model::Upstream> {
         model::Upstream {
             path_prefix: prefix.into(),
             balance: if weighted {
-                BalancePolicy::Weighted
+                BalancePolicy::Weighted.into()
             } else {
-                BalancePolicy::RoundRobin
+                BalancePolicy::RoundRobin.into()
             },
             ..upstream(source)
         }
@@ -150,6 +151,7 @@ fn changes() -> impl Strategy<Value = Changes> {
                 upstreams,
                 shards,
                 plugins,
+                ..Changes::default()
             },
         )
 }
@@ -180,6 +182,7 @@ fn reversed(changes: &Changes) -> Changes {
         upstreams: turn(&changes.upstreams),
         shards: turn(&changes.shards),
         plugins: turn(&changes.plugins),
+        certificates: turn(&changes.certificates),
     }
 }
 

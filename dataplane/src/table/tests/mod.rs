@@ -12,7 +12,7 @@ mod sharing;
 use super::*;
 use model::{
     Backend, BalancePolicy, DirectResponse, EndpointShard, EndpointSource, Headers, Match, Method,
-    Model, ObjectRef, PathMatch, Rewrite, Route, Target, Timeouts, listener::Caps,
+    Model, ObjectRef, PathMatch, Route, Target,
 };
 use snapshot::{Change, Changes};
 
@@ -20,18 +20,13 @@ const LISTENER: &str = "d/default/http";
 
 fn listener(hostname: &str) -> Listener {
     Listener {
-        origin: ObjectRef::new("GatewayConfig", "d", "default"),
-        name: "http".into(),
-        order: 0,
-        port: 8080,
-        protocol: model::ListenerProtocol::Http,
         hostname: host(hostname),
-        health: true,
-        access_log: true,
-        caps: Caps::default(),
-        request_header_ms: 10_000,
-        keep_alive_ms: 75_000,
-        drain_ms: 300_000,
+        access_log: Some(model::AccessLog::default()),
+        ..Listener::new(
+            ObjectRef::new("GatewayConfig", "d", "default"),
+            "http",
+            8080,
+        )
     }
 }
 
@@ -51,18 +46,7 @@ fn methods(list: &[&str]) -> Vec<Method> {
 }
 
 fn rule(matches: Vec<Match>, action: model::Action) -> model::Rule {
-    model::Rule {
-        name: String::new(),
-        matches,
-        precedence: 0,
-        action,
-        rewrite: Rewrite::default(),
-        request_headers: Default::default(),
-        response_headers: Default::default(),
-        timeouts: Timeouts::default(),
-        max_request_body: model::limits::REQUEST_BODY,
-        plugins: Vec::new(),
-    }
+    model::Rule::new(matches, action)
 }
 
 fn respond(body: &str) -> model::Action {
@@ -75,12 +59,7 @@ fn respond(body: &str) -> model::Action {
 }
 
 fn forward(upstreams: &[&str]) -> model::Action {
-    let backend = |key: &&str| Backend {
-        weight: 1,
-        target: Target::Upstream((*key).to_owned()),
-        request_headers: Default::default(),
-        response_headers: Default::default(),
-    };
+    let backend = |key: &&str| Backend::new(Target::Upstream((*key).to_owned()));
     model::Action::Forward(upstreams.iter().map(backend).collect())
 }
 
@@ -99,16 +78,7 @@ fn route(name: &str, hosts: &[&str], rules: Vec<model::Rule>) -> Route {
 }
 
 fn upstream(source: EndpointSource) -> model::Upstream {
-    model::Upstream {
-        origin: ObjectRef::new("Service", "n", "web"),
-        source,
-        balance: BalancePolicy::RoundRobin,
-        path_prefix: String::new(),
-        authority: None,
-        connect_ms: 0,
-        pool_size: 8,
-        pool_idle_ms: 1000,
-    }
+    model::Upstream::new(ObjectRef::new("Service", "n", "web"), source)
 }
 
 fn shard(service: &str, endpoints: &[(&str, bool)]) -> EndpointShard {

@@ -59,6 +59,7 @@ pub(super) fn one_match() -> impl Strategy<Value = Match> {
                     methods: methods(&list),
                     headers: headers.into_iter().zip(header_values).map(header).collect(),
                     query: query.into_iter().zip(query_values).map(parameter).collect(),
+                    ..Match::any()
                 }
             },
         )

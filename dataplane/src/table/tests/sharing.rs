@@ -142,7 +142,7 @@ fn an_upstream_with_other_settings_keeps_its_endpoints_and_their_state() {
         .unwrap();
     assert!(!Arc::ptr_eq(&before, &after));
     let new = compiler.registry().get(SERVICE).unwrap();
-    assert_eq!(&*new.path_prefix, "/v1");
+    assert_eq!(new.settings.path_prefix, "/v1");
     let failures: u64 = new
         .endpoints()
         .endpoints()

@@ -1,17 +1,8 @@
 use super::*;
-use model::EndpointSource;
 
 fn upstream() -> Upstream {
-    let settings = model::Upstream {
-        origin: ObjectRef::new("Upstream", "n", "u"),
-        source: EndpointSource::Static(Vec::new()),
-        balance: BalancePolicy::RoundRobin,
-        path_prefix: String::new(),
-        authority: None,
-        connect_ms: 0,
-        pool_size: 1,
-        pool_idle_ms: 1,
-    };
+    let origin = model::ObjectRef::new("Upstream", "n", "u");
+    let settings = model::Upstream::new(origin, EndpointSource::Static(Vec::new()));
     Upstream::new("Upstream/n/u", &settings, None)
 }
 
@@ -20,6 +11,7 @@ fn listed(list: &[(&str, u16)]) -> Vec<StaticEndpoint> {
         host: (*host).to_owned(),
         port: *port,
         weight: 1,
+        zone: None,
     };
     list.iter().map(endpoint).collect()
 }

@@ -1,0 +1,88 @@
+//! The engine alone, for measurements: every request goes to one upstream, with nothing between the edge gate and the
+//! relay. What `make bench-instructions` calls `bare` is this; the difference to `diolkos` is what everything else costs.
+//!
+//!     bare LISTEN UPSTREAM
+
+use bytes::Bytes;
+use diolkos_dataplane::engine::{
+    Down, DownExt, Exchange, Keep, Outcome, Pool, PoolConfig, PoolCounters, PoolKey, Progress,
+    Service, Timeouts, relay,
+};
+use diolkos_dataplane::listen::{ListenerConfig, Workers, WorkersConfig};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
+
+struct Bare {
+    upstream: PoolKey,
+    pool: Rc<Pool<TcpStream>>,
+    timeouts: Timeouts,
+}
+
+impl Service for Bare {
+    async fn serve<D: Down>(&self, x: Exchange<'_, D>) -> Outcome {
+        let up = match self.pool.take(self.upstream) {
+            Some(up) => Ok(up),
+            None => {
+                let (keep, limit) = (Keep::default(), self.timeouts.connect);
+                let timer = x.down.timer();
+                self.pool.connect(self.upstream, keep, limit, timer).await
+            }
+        };
+        let Ok(up) = up else {
+            x.answer.reset(502);
+            return match x.down.respond(x.answer, Bytes::new()).await {
+                Ok(()) => Outcome::Done,
+                Err(_) => Outcome::Close,
+            };
+        };
+        let mut progress = Progress::default();
+        let (timeouts, tap) = (&self.timeouts, &mut ());
+        match relay(
+            x.down,
+            up,
+            x.request,
+            x.answer,
+            tap,
+            timeouts,
+            &mut progress,
+        )
+        .await
+        {
+            Ok(()) => Outcome::Done,
+            Err(_) => Outcome::Close,
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let (Some(listen), Some(upstream)) = (args.next(), args.next()) else {
+        return Err("usage: bare LISTEN UPSTREAM".into());
+    };
+    let listen: SocketAddr = listen.parse()?;
+    let address: SocketAddr = upstream.parse()?;
+    let config = WorkersConfig {
+        threads: 1,
+        connections: 10_000,
+    };
+    let workers = Workers::start(config, move |_| Bare {
+        upstream: PoolKey { address, tls: 0 },
+        pool: Pool::new(PoolConfig::default(), Arc::new(PoolCounters::default())),
+        timeouts: Timeouts {
+            connect: Duration::from_secs(1),
+            ..Timeouts::default()
+        },
+    })?;
+    let real = workers
+        .listen("bare", listen, ListenerConfig::default())
+        .await?;
+    println!("listening address={real}");
+    signal(SignalKind::terminate())?.recv().await;
+    workers.drain(Duration::from_secs(1)).await;
+    Ok(())
+}
