@@ -289,6 +289,8 @@ impl<S: Socket> Down for H1Down<S> {
             }
             match ready!(self.io.poll_fill(cx)) {
                 Ok(1..) => {}
+                // Only a tunnel ends so.
+                Ok(0) if self.decoder.ends_at_close() => {}
                 _ => return Poll::Ready(Err(DownFault::Closed)),
             }
         }
@@ -319,6 +321,13 @@ impl<S: Socket> Down for H1Down<S> {
             }
             return;
         }
+        self.answered = Some(head.status);
+        if head.is_switching() {
+            self.close = true;
+            self.decoder = Decoder::UntilClose;
+            self.encoder = encode::switching(head, self.io.output.end());
+            return;
+        }
         // What is left of the request is read only when it is short for certain and coming for certain.
         let rest_is_short = self.decoder.remaining().is_some_and(|n| n < DRAIN);
         let rest_may_come = self.decoder.is_done() || !self.request.awaits_continue;
@@ -330,7 +339,6 @@ impl<S: Socket> Down for H1Down<S> {
             close: self.close,
         };
         self.encoder = encode::answer(head, to, self.io.output.end());
-        self.answered = Some(head.status);
     }
 
     fn send_body(&mut self, data: Bytes) -> Result<(), LengthMismatch> {
@@ -340,6 +348,9 @@ impl<S: Socket> Down for H1Down<S> {
     fn send_end(&mut self, trailers: Option<&Headers>) -> Result<(), LengthMismatch> {
         self.encoder.end(trailers, &mut self.io.output)?;
         self.ended = true;
+        if self.answered == Some(101) {
+            self.io.queue_end();
+        }
         Ok(())
     }
 

@@ -18,6 +18,9 @@ pub enum Fault {
     /// A body did not have the length that its head announced: a fault of a hook that changed one and not the other.
     #[error("body does not have the announced length")]
     Length,
+    /// A tunnel in which neither side sent anything for too long.
+    #[error("tunnel was idle")]
+    Idle,
     /// The exchange as a whole took longer than [`Timeouts::total`](super::deadline::Timeouts::total).
     #[error("request took too long")]
     Total,

@@ -1,7 +1,7 @@
 //! The heads of a request and of an answer above the codec: parsed, sanitised, free of connection matters.
 //!
 //! `Connection` and the fields it names, `Transfer-Encoding`, `Content-Length`, `TE`, `Trailer`, `Upgrade` and their
-//! like never stand in `headers`: the codec reads them into `framing` and its own state and writes them anew.
+//! like never stand in `headers`: the codec reads them into `framing`, `upgrade` and its own state and writes them anew.
 
 use super::sanitize::Host;
 use model::Headers;
@@ -105,6 +105,9 @@ pub struct RequestHead {
     pub framing: Framing,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// Protocols that the client would rather speak on this connection from here on, in its order of preference: the
+    /// value of an `Upgrade` field, checked, without those that are never forwarded. Such a request has no body.
+    pub upgrade: Option<Box<str>>,
 }
 
 impl RequestHead {
@@ -117,6 +120,7 @@ impl RequestHead {
         self.headers.clear();
         self.framing = Framing::Empty;
         self.expects_continue = false;
+        self.upgrade = None;
     }
 
     pub fn path(&self) -> &str {
@@ -196,6 +200,8 @@ pub struct ResponseHead {
     pub headers: Headers,
     /// How the body comes. Whoever changes a body's length on the way sets this to [`Framing::Chunked`].
     pub framing: Framing,
+    /// With 101: the protocol that follows, one of those that the request offered. With 426: what is asked for.
+    pub upgrade: Option<Box<str>>,
 }
 
 impl ResponseHead {
@@ -205,9 +211,16 @@ impl ResponseHead {
         self.version = Version::Http11;
         self.headers.clear();
         self.framing = Framing::Length(0);
+        self.upgrade = None;
     }
 
+    /// Whether another head follows. 101 is final: what follows it is not HTTP.
     pub fn is_informational(&self) -> bool {
-        self.status < 200
+        self.status < 200 && !self.is_switching()
+    }
+
+    /// 101: from here on both sides are a tunnel of bytes.
+    pub fn is_switching(&self) -> bool {
+        self.status == 101
     }
 }

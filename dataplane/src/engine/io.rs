@@ -52,6 +52,18 @@ pub(crate) struct Io<S> {
     pub(crate) output: Outbox,
     /// The other side has ended its direction.
     pub(crate) ended: bool,
+    /// Our direction.
+    end: End,
+}
+
+/// How far the end of our direction has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum End {
+    #[default]
+    Open,
+    /// To follow what is queued.
+    Queued,
+    Sent,
 }
 
 /// Room below which a read buffer is renewed first.
@@ -64,7 +76,18 @@ impl<S: Socket> Io<S> {
             input: BytesMut::new(),
             output: Outbox::default(),
             ended: false,
+            end: End::Open,
         }
+    }
+
+    /// Queues the end of our direction; the other side may still send.
+    pub(crate) fn queue_end(&mut self) {
+        self.end = End::Queued;
+    }
+
+    /// Whether anything waits to be written, an end included.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.output.is_empty() || self.end == End::Queued
     }
 
     /// Reads once behind what is in `input`. Zero: the other side has ended. Cancel safe.
@@ -93,7 +116,7 @@ impl<S: Socket> Io<S> {
 
     /// Writes until nothing waits. Cancel safe.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.output.is_empty() {
+        if !self.has_queued() {
             return Poll::Ready(Ok(()));
         }
         while !self.output.is_empty() {
@@ -110,8 +133,14 @@ impl<S: Socket> Io<S> {
             self.output.advance(written);
         }
         self.output.park();
+        let socket = Pin::new(&mut self.socket);
+        if self.end == End::Queued {
+            ready!(socket.poll_shutdown(cx))?;
+            self.end = End::Sent;
+            return Poll::Ready(Ok(()));
+        }
         // A no-op for TCP; TLS writes its last record here.
-        Pin::new(&mut self.socket).poll_flush(cx)
+        socket.poll_flush(cx)
     }
 
     /// Gives an empty read buffer back.

@@ -18,6 +18,7 @@ pub mod pool;
 pub mod relay;
 pub mod sanitize;
 pub mod traits;
+mod tunnel;
 mod up;
 
 pub use crate::h1::HeadLimits;

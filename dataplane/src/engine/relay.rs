@@ -8,11 +8,13 @@
 //! - Back-pressure: a side whose queue is full is not fed, so its source is not read. The other direction goes on;
 //!   an upstream that answers while it reads cannot lock up with us.
 //! - Whoever keeps the exchange waiting longer than its timeout is named by the fault.
+//! - An answer that switches protocols turns both sides into a [`tunnel`], which knows neither taps nor a total.
 
 use super::deadline::Timeouts;
 use super::fault::{DownFault, Fault, Progress, UpFault};
 use super::head::{Framing, RequestHead, ResponseHead};
 use super::traits::{BodyTap, Down, Up};
+use super::tunnel;
 use crate::h1::encode::LengthMismatch;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -47,11 +49,16 @@ pub async fn relay<D: Down, U: Up, T: BodyTap>(
         head_is_held: false,
         started: false,
         answer_ended: false,
+        switched: false,
         upload_fault: None,
         total: None,
         waiting: Waiting::Fresh,
     };
-    let result = poll_fn(|cx| relay.poll(cx)).await;
+    let mut result = poll_fn(|cx| relay.poll(cx)).await;
+    if let (Ok(()), true, Some(up)) = (&result, relay.switched, relay.up) {
+        result = tunnel::carry(relay.down, up, timeouts.stream_idle, relay.progress).await;
+        relay.progress.response_complete = result.is_ok();
+    }
     relay.down.timer().disarm();
     result
 }
@@ -78,6 +85,8 @@ struct Relay<'a, D, U, T> {
     /// The first turn is over.
     started: bool,
     answer_ended: bool,
+    /// Both sides speak another protocol from now on.
+    switched: bool,
     /// The upstream takes no more of the request. Its answer may still be on the way.
     upload_fault: Option<UpFault>,
     total: Option<Instant>,
@@ -88,6 +97,9 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         loop {
             let moved = self.turn(cx)?;
+            if self.switched {
+                return Poll::Ready(Ok(()));
+            }
             if self.answer_ended && self.down.queued() == 0 {
                 self.progress.response_complete = true;
                 return Poll::Ready(Ok(()));
@@ -209,6 +221,10 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
                 self.head_is_held = false;
                 self.progress.answered = Some(self.answer.status);
                 self.down.send_head(self.answer);
+                self.switched = self.answer.is_switching();
+                if self.switched {
+                    return Ok(true);
+                }
                 continue;
             }
             let Poll::Ready(piece) = up.poll_body(cx).map_err(Fault::Up)? else {

@@ -28,6 +28,10 @@ pub trait Down {
 
     /// Queues a head. Informational (1xx) heads may come before the one final head; they are dropped for clients
     /// that do not know them.
+    ///
+    /// After a final head that [switches protocols](ResponseHead::is_switching) this is one end of a tunnel:
+    /// `poll_body` gives whatever the client sends, also what it sent too early, and `None` once it has ended its
+    /// direction; `send_body` takes bytes as they are, and `send_end` ends our direction.
     fn send_head(&mut self, head: &ResponseHead);
 
     /// Queues a piece of the answer's body; dropped where the answer has none (HEAD, 204, 304).
@@ -67,7 +71,7 @@ pub trait Down {
 
 /// One exchange with an upstream, on a connection chosen and opened (or taken from the pool) before.
 pub trait Up {
-    /// Queues the request's head.
+    /// Queues the request's head. A side that cannot switch protocols leaves out what `upgrade` asks for.
     fn send_head(&mut self, head: &RequestHead);
 
     /// Queues a piece of the request's body.
@@ -92,6 +96,9 @@ pub trait Up {
     fn has_queued(&self) -> bool;
 
     /// Reads the next head, informational or final, into `head`.
+    ///
+    /// A final head that [switches protocols](ResponseHead::is_switching) only comes when the request asked for it,
+    /// with a protocol that it offered. From then on this is the other end of a tunnel: see [`Down::send_head`].
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,

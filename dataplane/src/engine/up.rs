@@ -8,6 +8,7 @@ use super::traits::Up;
 use crate::h1::body::{Decoder, Piece};
 use crate::h1::encode::{self, Encoder, LengthMismatch};
 use crate::h1::response::ResponseParser;
+use crate::h1::upgrade;
 use bytes::{Buf, Bytes};
 use model::Headers;
 use std::task::{Context, Poll, ready};
@@ -25,6 +26,10 @@ pub struct H1Up<S: Socket> {
     decoder: Decoder,
     parser: ResponseParser,
     to_head: bool,
+    /// Protocols that the request offered.
+    offered: Option<Box<str>>,
+    /// The connection is a tunnel.
+    switched: bool,
     informational: u8,
     /// At least one byte of an answer has arrived.
     received: bool,
@@ -49,6 +54,8 @@ impl<S: Socket> H1Up<S> {
             decoder: Decoder::Done,
             parser: ResponseParser::default(),
             to_head: false,
+            offered: None,
+            switched: false,
             informational: 0,
             received: false,
             sent: false,
@@ -84,6 +91,7 @@ impl<S: Socket> H1Up<S> {
 impl<S: Socket> Up for H1Up<S> {
     fn send_head(&mut self, head: &RequestHead) {
         self.to_head = head.method == Method::Head;
+        self.offered.clone_from(&head.upgrade);
         self.encoder = encode::request(head, self.io.output.end());
     }
 
@@ -94,6 +102,9 @@ impl<S: Socket> Up for H1Up<S> {
     fn send_end(&mut self, trailers: Option<&Headers>) -> Result<(), LengthMismatch> {
         self.encoder.end(trailers, &mut self.io.output)?;
         self.sent = true;
+        if self.switched {
+            self.io.queue_end();
+        }
         Ok(())
     }
 
@@ -106,7 +117,7 @@ impl<S: Socket> Up for H1Up<S> {
     }
 
     fn has_queued(&self) -> bool {
-        !self.io.output.is_empty()
+        self.io.has_queued()
     }
 
     fn poll_head(
@@ -123,10 +134,13 @@ impl<S: Socket> Up for H1Up<S> {
             {
                 self.io.input.advance(parsed.len);
                 self.parser = ResponseParser::default();
-                if head.status == 101 {
-                    return Poll::Ready(Err(UpFault::Protocol("switched protocols unasked")));
-                }
-                if head.is_informational() {
+                if head.is_switching() {
+                    upgrade::check(self.offered.as_deref(), head.upgrade.as_deref())
+                        .map_err(UpFault::Protocol)?;
+                    self.switched = true;
+                    self.encoder = Encoder::UntilClose;
+                    self.decoder = Decoder::UntilClose;
+                } else if head.is_informational() {
                     self.informational += 1;
                     if self.informational > MAX_INFORMATIONAL {
                         return Poll::Ready(Err(UpFault::Protocol(

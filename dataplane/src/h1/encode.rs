@@ -127,8 +127,17 @@ pub fn request(head: &RequestHead, out: &mut Vec<u8>) -> Encoder {
             Encoder::Chunked
         }
     };
+    upgrade_lines(head.upgrade.as_deref(), out);
     out.extend_from_slice(b"\r\n");
     encoder
+}
+
+fn upgrade_lines(protocols: Option<&str>, out: &mut Vec<u8>) {
+    if let Some(protocols) = protocols {
+        out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
+        out.extend_from_slice(protocols.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// What an answer head depends on besides itself.
@@ -147,13 +156,7 @@ pub struct AnswerTo {
 /// An unknown length becomes chunked for HTTP/1.1 and ends with the connection for HTTP/1.0: such an answer must be
 /// written with `close`.
 pub fn answer(head: &ResponseHead, to: AnswerTo, out: &mut Vec<u8>) -> Encoder {
-    status_line(head.status, out);
-    head.headers.write_end_to_end(out);
-    if !head.headers.contains_known(Known::Date) {
-        out.extend_from_slice(b"date: ");
-        out.extend_from_slice(&date::now());
-        out.extend_from_slice(b"\r\n");
-    }
+    first_lines(head, out);
     let encoder = match head.framing {
         _ if head.status == 204 => Encoder::Nothing,
         Framing::Length(n) => {
@@ -174,11 +177,31 @@ pub fn answer(head: &ResponseHead, to: AnswerTo, out: &mut Vec<u8>) -> Encoder {
     if to.close {
         out.extend_from_slice(b"connection: close\r\n");
     }
+    upgrade_lines(head.upgrade.as_deref(), out);
     out.extend_from_slice(b"\r\n");
     if to.head || head.status == 304 {
         Encoder::Nothing
     } else {
         encoder
+    }
+}
+
+/// Writes the head of an answer that switches protocols; raw bytes follow it.
+pub fn switching(head: &ResponseHead, out: &mut Vec<u8>) -> Encoder {
+    first_lines(head, out);
+    upgrade_lines(head.upgrade.as_deref(), out);
+    out.extend_from_slice(b"\r\n");
+    Encoder::UntilClose
+}
+
+/// Status, fields and date of a final answer.
+fn first_lines(head: &ResponseHead, out: &mut Vec<u8>) {
+    status_line(head.status, out);
+    head.headers.write_end_to_end(out);
+    if !head.headers.contains_known(Known::Date) {
+        out.extend_from_slice(b"date: ");
+        out.extend_from_slice(&date::now());
+        out.extend_from_slice(b"\r\n");
     }
 }
 
@@ -201,6 +224,7 @@ fn status_line(status: u16, out: &mut Vec<u8>) {
 pub fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",
+        101 => "Switching Protocols",
         103 => "Early Hints",
         200 => "OK",
         201 => "Created",

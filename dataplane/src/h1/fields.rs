@@ -80,6 +80,8 @@ pub struct Control<'a> {
     pub chunked: bool,
     pub host: Option<&'a [u8]>,
     pub expect: Option<&'a [u8]>,
+    /// `Connection: upgrade`
+    pub upgrade: bool,
     nominated: bool,
 }
 
@@ -131,6 +133,8 @@ pub fn control<'a>(fields: &[httparse::Header<'a>]) -> Result<Control<'a>, Rejec
                         c.close = true;
                     } else if option.eq_ignore_ascii_case(b"keep-alive") {
                         c.keep_alive = true;
+                    } else if option.eq_ignore_ascii_case(b"upgrade") {
+                        c.upgrade = true;
                     } else if option.is_empty() {
                         // Empty list elements are allowed (RFC 9110 section 5.6.1.2).
                     } else if !model::headers::is_token(option) || is_framing(option) {

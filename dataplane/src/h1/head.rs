@@ -1,7 +1,7 @@
 //! Request heads: from bytes to a sanitised [`RequestHead`], or a refusal.
 
 use super::fields::{self, HeadEnd};
-use super::{HeadLimits, MAX_FIELDS, Reject};
+use super::{HeadLimits, MAX_FIELDS, Reject, upgrade};
 use crate::engine::head::{Framing, Method, RequestHead, Version};
 use crate::engine::sanitize::{self, Host};
 use std::mem::MaybeUninit;
@@ -107,6 +107,13 @@ fn parse_whole(text: &[u8], head: &mut RequestHead, limits: &HeadLimits) -> Resu
     fields::copy_end_to_end(fields, &control, &mut head.headers)?;
     if let Some(expect) = control.expect {
         read_expect(expect, head)?;
+    }
+    if control.upgrade && !is_http10 && matches!(head.framing, Framing::Empty | Framing::Length(0))
+    {
+        head.upgrade = upgrade::offered(fields, &head.method);
+        if head.upgrade.is_some() {
+            head.framing = Framing::Empty;
+        }
     }
     Ok(!is_http10 && !control.close)
 }

@@ -7,6 +7,7 @@
 //! - [`head`]: requests (server side), [`response`]: answers (client side), over [`fields`], what both share.
 //! - [`body`]: where a body ends; [`chunked`] is its difficult half.
 //! - [`encode`]: writing heads and bodies.
+//! - [`upgrade`]: asking for another protocol, and the answer to that.
 
 pub mod body;
 pub mod chunked;
@@ -15,6 +16,7 @@ pub mod fields;
 pub mod head;
 mod reject;
 pub mod response;
+pub mod upgrade;
 
 pub use reject::Reject;
 

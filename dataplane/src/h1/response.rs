@@ -1,7 +1,7 @@
 //! Answer heads from upstreams: from bytes to a [`ResponseHead`], or a protocol error.
 
 use super::fields::{self, HeadEnd};
-use super::{MAX_FIELDS, Reject};
+use super::{MAX_FIELDS, Reject, upgrade};
 use crate::engine::head::{Framing, ResponseHead, Version};
 use std::mem::MaybeUninit;
 
@@ -82,6 +82,11 @@ fn parse_whole(
         Version::Http11
     };
     head.headers.clear();
+    head.upgrade = if control.upgrade && matches!(status, 101 | 426) {
+        upgrade::answered(fields)
+    } else {
+        None
+    };
     head.framing = match (control.chunked, control.length) {
         (true, _) => Framing::Chunked,
         (_, Some(n)) => Framing::Length(n),

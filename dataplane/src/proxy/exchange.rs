@@ -2,6 +2,7 @@
 
 use super::fail::Failure;
 use crate::engine::{Progress, RequestHead, ResponseHead};
+use crate::telemetry::metrics::Cut;
 use bytes::Bytes;
 use model::headers::InvalidHeader;
 use plugins::{Edits, Exchange, Reader, RequestView, ResponseView};
@@ -76,6 +77,8 @@ pub(super) struct Summary {
     /// Status of the final head; 0: the client got none.
     pub status: u16,
     pub failure: Option<Failure>,
+    /// Why the answer was cut, where it had begun.
+    pub cut: Option<Cut>,
     /// Bytes of a body that the gateway made itself.
     pub local_bytes: u64,
     pub upstream: Option<SocketAddr>,

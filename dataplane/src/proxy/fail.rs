@@ -62,7 +62,7 @@ impl Failure {
             Fault::Up(UpFault::Tls) => UPSTREAM_TLS_ERROR,
             Fault::Up(UpFault::Reset { .. }) => UPSTREAM_RESET,
             Fault::Up(UpFault::Protocol(_)) => UPSTREAM_PROTOCOL_ERROR,
-            Fault::Up(UpFault::ConnectTimeout | UpFault::Timeout) | Fault::Total => {
+            Fault::Up(UpFault::ConnectTimeout | UpFault::Timeout) | Fault::Total | Fault::Idle => {
                 UPSTREAM_TIMEOUT
             }
             Fault::Aborted => PLUGIN_ERROR,

@@ -6,11 +6,11 @@ use super::fail::{self, Failure};
 use super::held::{Collected, Held};
 use super::tap::{Tap, Why, verdict};
 use crate::engine::{
-    Down, DownExt, Fault, Framing, H1Up, Keep, Method, PoolKey, Progress, RequestHead,
+    Down, DownExt, DownFault, Fault, Framing, H1Up, Keep, Method, PoolKey, Progress, RequestHead,
     ResponseHead, Timeouts, UpFault, relay,
 };
 use crate::table::{Backend, Picked, Rule, Upstream, WeightedBackends};
-use crate::telemetry::metrics::Attempt;
+use crate::telemetry::metrics::{Attempt, Cut, Kind};
 use bytes::Bytes;
 use model::{Stage, limits};
 use plugins::Side;
@@ -98,6 +98,11 @@ impl Proxy {
                 }
             };
             drop(under_way);
+            if summary.progress.answered == Some(101) {
+                // The attempt was good; that a tunnel ends says little about an endpoint.
+                self.shared.metrics.attempt(Attempt::Ok);
+                return faulty(&fault, summary);
+            }
             let Fault::Up(up_fault) = fault else {
                 return faulty(&fault, summary);
             };
@@ -275,7 +280,7 @@ impl Proxy {
             return false;
         }
         let second = self.shared.started.elapsed().as_secs();
-        let in_flight = u64::try_from(metrics.in_flight.get()).unwrap_or(0);
+        let in_flight = u64::try_from(metrics.in_flight(Kind::Plain).get()).unwrap_or(0);
         if !self.shared.budget.take(second, in_flight) {
             metrics.retries_budget.inc();
             return false;
@@ -298,12 +303,27 @@ fn stopped(why: Why, summary: &Summary) -> End {
     }
 }
 
-fn faulty(fault: &Fault, summary: &Summary) -> End {
+fn faulty(fault: &Fault, summary: &mut Summary) -> End {
+    if summary.progress.answered.is_some() {
+        summary.cut = cut(fault);
+    }
     match (Failure::of(fault), summary.progress.answered) {
         (None, _) => End::Gone,
         (Some(failure), None) => instead(failure),
         (Some(failure), Some(_)) => End::Cut(failure),
     }
+}
+
+/// Why an answer that had begun came to no end; `None`: a fault of ours or of a plugin.
+fn cut(fault: &Fault) -> Option<Cut> {
+    Some(match fault {
+        Fault::Down(DownFault::Closed | DownFault::Reject(_)) => Cut::Client,
+        Fault::Down(DownFault::Timeout) => Cut::SlowReader,
+        Fault::Up(UpFault::Timeout) | Fault::Idle => Cut::Idle,
+        Fault::Up(_) => Cut::Upstream,
+        Fault::Total => Cut::Deadline,
+        Fault::Aborted | Fault::Length => return None,
+    })
 }
 
 fn outcome(fault: UpFault) -> Attempt {

@@ -84,6 +84,11 @@ impl<D: Down> Down for Held<'_, D> {
     }
 
     fn send_head(&mut self, head: &ResponseHead) {
+        if head.is_switching() {
+            // What passes through a tunnel is nobody's body.
+            self.request = None;
+            self.answer = None;
+        }
         match &mut self.answer {
             Some(held) if !head.is_informational() => held.head = Some(head.clone()),
             _ => self.down.send_head(head),

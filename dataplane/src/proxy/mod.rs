@@ -17,7 +17,7 @@ use crate::h1::Reject;
 use crate::sync::Current;
 use crate::table::{Action, Found, ListenerTable, Query, Rule, Table};
 use crate::telemetry::access_log::Record;
-use crate::telemetry::metrics::ListenerCounters;
+use crate::telemetry::metrics::{Cut, Kind, ListenerCounters};
 use crate::telemetry::{AccessLog, Metrics};
 use budget::RetryBudget;
 use bytes::{Bytes, BytesMut};
@@ -135,7 +135,11 @@ impl Proxy {
                         summary.status = x.down.answered().unwrap_or(0);
                         Outcome::Done
                     }
-                    End::Gone => Outcome::Close,
+                    End::Gone => {
+                        // A tunnel has been what was asked for; any other answer is one that nobody got.
+                        summary.status = x.down.answered().filter(|s| *s == 101).unwrap_or(0);
+                        Outcome::Close
+                    }
                     End::Cut(failure) => {
                         summary.status = x.down.answered().unwrap_or(0);
                         summary.failure = Some(failure);
@@ -206,7 +210,14 @@ impl Proxy {
         };
         let response_bytes = summary.progress.response_bytes + summary.local_bytes;
         self.count(&x.conn.listener, status);
-        metrics.duration.observe(duration.as_secs_f64());
+        let kind = match status {
+            101 => Kind::WebSocket,
+            _ => Kind::Plain,
+        };
+        metrics.duration(kind, duration.as_secs_f64());
+        if let Some(cut) = summary.cut {
+            metrics.stream_cut(cut);
+        }
         if summary.progress.request_bytes > 0 {
             metrics.request_bytes.inc_by(summary.progress.request_bytes);
         }
@@ -281,16 +292,25 @@ impl Drop for Proxy {
 }
 
 impl Service for Proxy {
-    async fn serve<D: Down>(&self, mut x: Exchange<'_, D>) -> Outcome {
+    async fn serve<D: Down>(&self, x: Exchange<'_, D>) -> Outcome {
         let begun = Instant::now();
         let table: Arc<Table> = self.shared.current.table.load_full();
         let listener = table.listeners.get(&*x.conn.listener).map(|l| &**l);
-        let _under_way = UnderWay::new(&self.shared.metrics);
-        let mut summary = Summary::default();
-        let mut rule = None;
-        let outcome = self.answer(&mut x, listener, &mut rule, &mut summary).await;
-        let log = listener.is_none_or(|l| l.listener.access_log.is_some());
-        self.settle(&x, rule.as_deref(), log, begun, &summary);
+        let _under_way = UnderWay::new(&self.shared.metrics, x.request);
+        let mut journey = Journey {
+            proxy: self,
+            x,
+            rule: None,
+            log: listener.is_none_or(|l| l.listener.access_log.is_some()),
+            begun,
+            summary: Summary::default(),
+            is_over: false,
+        };
+        let Journey {
+            x, rule, summary, ..
+        } = &mut journey;
+        let outcome = self.answer(x, listener, rule, summary).await;
+        journey.is_over = true;
         outcome
     }
 
@@ -313,6 +333,32 @@ impl Service for Proxy {
             "request refused"
         );
         Failure::from(*reject).answer(None, head)
+    }
+}
+
+/// One request's journey. It is accounted for when this is dropped, also when a drain comes to its deadline.
+struct Journey<'a, D: Down> {
+    proxy: &'a Proxy,
+    x: Exchange<'a, D>,
+    rule: Option<Arc<Rule>>,
+    log: bool,
+    begun: Instant,
+    summary: Summary,
+    is_over: bool,
+}
+
+impl<D: Down> Drop for Journey<'_, D> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            if std::thread::panicking() {
+                return; // `refuse` accounts for it
+            }
+            self.summary.status = self.x.down.answered().unwrap_or(0);
+            self.summary.cut = self.summary.progress.answered.map(|_| Cut::Drain);
+        }
+        let (rule, log) = (self.rule.as_deref(), self.log);
+        self.proxy
+            .settle(&self.x, rule, log, self.begun, &self.summary);
     }
 }
 
@@ -365,18 +411,22 @@ fn client_of(conn: &ConnInfo) -> SocketAddr {
 }
 
 /// Counts a request as under way until it is dropped, also by a panic.
-struct UnderWay<'a>(&'a Metrics);
+struct UnderWay<'a>(&'a Metrics, Kind);
 
 impl<'a> UnderWay<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.in_flight.inc();
-        Self(metrics)
+    fn new(metrics: &'a Metrics, request: &RequestHead) -> Self {
+        let kind = match request.upgrade {
+            Some(_) => Kind::WebSocket,
+            None => Kind::Plain,
+        };
+        metrics.in_flight(kind).inc();
+        Self(metrics, kind)
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.dec();
+        self.0.in_flight(self.1).dec();
     }
 }
 

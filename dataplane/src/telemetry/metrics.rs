@@ -26,8 +26,9 @@ pub struct Metrics {
     pub registry: Registry,
     requests: IntCounterVec,
     errors: Vec<Counter>,
-    pub duration: Histogram,
-    pub in_flight: IntGauge,
+    durations: [Histogram; Kind::ALL.len()],
+    in_flight: [IntGauge; Kind::ALL.len()],
+    streams_cut: [Counter; Cut::ALL.len()],
     pub request_bytes: IntCounter,
     pub response_bytes: IntCounter,
     pub connections: IntGauge,
@@ -49,6 +50,64 @@ pub struct Metrics {
     pub last_good_failures: IntCounter,
     pub panics_request: Counter,
     pub log_dropped: Counter,
+}
+
+/// What sort of request it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Plain,
+    /// Asks for an upgrade; where it lasts, has got one.
+    WebSocket,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Plain, Self::WebSocket];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::WebSocket => "websocket",
+        }
+    }
+}
+
+/// Why an answer that had begun was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The client is gone.
+    Client,
+    /// The upstream is gone, or what it sends is broken.
+    Upstream,
+    /// Nothing moved for too long.
+    Idle,
+    /// The request took too long.
+    Deadline,
+    /// The data plane ended.
+    Drain,
+    /// The client did not take it.
+    SlowReader,
+}
+
+impl Cut {
+    const ALL: [Self; 6] = [
+        Self::Client,
+        Self::Upstream,
+        Self::Idle,
+        Self::Deadline,
+        Self::Drain,
+        Self::SlowReader,
+    ];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Idle => "idle",
+            Self::Deadline => "deadline",
+            Self::Drain => "drain",
+            Self::SlowReader => "slow_reader",
+        }
+    }
 }
 
 /// Outcomes of one attempt at an upstream.
@@ -148,6 +207,12 @@ impl Metrics {
             "Requests whose answer is not complete.",
             &["kind"]
         );
+        let streams_cut = declare!(
+            IntCounterVec,
+            "diolkos_streams_cut_total",
+            "Answers that had begun and were cut.",
+            &["reason"]
+        );
         let connections = declare!(
             IntGaugeVec,
             "diolkos_connections",
@@ -228,8 +293,9 @@ impl Metrics {
                 .iter()
                 .map(|f| errors.with_label_values(&[f.code]))
                 .collect(),
-            duration: durations.with_label_values(&["plain"]),
-            in_flight: in_flight.with_label_values(&["plain"]),
+            durations: Kind::ALL.map(|k| durations.with_label_values(&[k.label()])),
+            in_flight: Kind::ALL.map(|k| in_flight.with_label_values(&[k.label()])),
+            streams_cut: Cut::ALL.map(|c| streams_cut.with_label_values(&[c.label()])),
             request_bytes: declare!(
                 IntCounter,
                 "diolkos_request_bytes_total",
@@ -286,6 +352,27 @@ impl Metrics {
     /// The counters of one listener; resolved when it is opened, for at most 16 of them by name.
     pub fn listener(&self, key: &str) -> ListenerCounters {
         ListenerCounters(CLASSES.map(|class| self.requests.with_label_values(&[key, class])))
+    }
+
+    /// Requests of this kind that are under way.
+    pub fn in_flight(&self, kind: Kind) -> &IntGauge {
+        let [plain, websocket] = &self.in_flight;
+        match kind {
+            Kind::Plain => plain,
+            Kind::WebSocket => websocket,
+        }
+    }
+
+    pub fn duration(&self, kind: Kind, seconds: f64) {
+        if let Some(histogram) = self.durations.get(kind as usize) {
+            histogram.observe(seconds);
+        }
+    }
+
+    pub fn stream_cut(&self, reason: Cut) {
+        if let Some(counter) = self.streams_cut.get(reason as usize) {
+            counter.inc();
+        }
     }
 
     /// Counts an entry of the error catalogue.

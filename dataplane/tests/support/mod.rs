@@ -389,9 +389,9 @@ impl Service for Forward {
                 {
                     continue;
                 }
-                Fault::Up(diolkos_dataplane::engine::UpFault::Timeout) | Fault::Total => {
-                    local(answer, down, 504).await
-                }
+                Fault::Up(diolkos_dataplane::engine::UpFault::Timeout)
+                | Fault::Total
+                | Fault::Idle => local(answer, down, 504).await,
                 Fault::Up(_) => local(answer, down, 502).await,
                 Fault::Down(DownFault::Reject(reject)) => Outcome::Reject(reject),
                 Fault::Down(DownFault::Timeout) => Outcome::Reject(Reject::timeout("body")),
@@ -462,8 +462,18 @@ impl Rig {
 
     pub fn with(setup: Setup) -> Self {
         let origin = Origin::start();
+        let address = origin.address;
+        Self::forwarding(origin, address, setup)
+    }
+
+    /// In front of an upstream that the test plays itself.
+    pub fn before(upstream: SocketAddr, setup: Setup) -> Self {
+        Self::forwarding(Origin::start(), upstream, setup)
+    }
+
+    fn forwarding(origin: Origin, upstream: SocketAddr, setup: Setup) -> Self {
         let key = PoolKey {
-            address: origin.address,
+            address: upstream,
             tls: 0,
         };
         let (tapped, pool) = (
@@ -533,7 +543,11 @@ pub struct Client {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::on(TcpStream::connect(address).unwrap())
+    }
+
+    /// One end of a connection, whichever.
+    pub fn on(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -546,6 +560,22 @@ impl Client {
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.stream.write_all(bytes.as_ref()).unwrap();
         self
+    }
+
+    /// The next head, as it came.
+    pub fn head(&mut self) -> String {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(self.input.read_line(&mut head).unwrap(), 0, "{head:?}");
+        }
+        head
+    }
+
+    /// Exactly so many bytes.
+    pub fn take(&mut self, n: usize) -> Vec<u8> {
+        let mut bytes = vec![0; n];
+        self.input.read_exact(&mut bytes).unwrap();
+        bytes
     }
 
     /// A request with Host and these header lines (each with its CR LF).
