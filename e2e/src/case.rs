@@ -158,12 +158,24 @@ pub struct RequestSpec {
     /// How many times it is sent.
     #[serde(default = "one")]
     pub repeat: usize,
+    /// The request asks for a WebSocket, gets it with 101, and then this is said on it.
+    pub websocket: Option<Conversation>,
     /// What comes back, every time.
     #[serde(default)]
     pub expect: Expect,
     /// Backend name, or status of an answer without one → least and most answers out of `repeat`.
     #[serde(default)]
     pub distribution: BTreeMap<String, [usize; 2]>,
+}
+
+/// Text messages on a WebSocket, which the client closes at the end.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Conversation {
+    /// From the client, one after the other.
+    pub send: Vec<String>,
+    /// To the client.
+    pub expect: Vec<String>,
 }
 
 /// An expected answer; what is not named is not compared.

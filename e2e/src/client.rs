@@ -4,9 +4,10 @@ use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::message::{Fields, Framing, read_body, read_head};
+use crate::websocket;
 
 /// How long one read or write may take before the test gives up.
 const IO_TIMEOUT: Duration = Duration::from_secs(30);
@@ -82,6 +83,35 @@ impl Connection {
                 keep_alive,
             });
         }
+    }
+
+    /// Hold a conversation on a connection that has switched to WebSocket: messages to send and to expect, then the end.
+    pub fn converse(mut self, send: &[String], expect: &[String]) -> Result<()> {
+        for text in send {
+            websocket::write(
+                self.reader.get_mut(),
+                websocket::TEXT,
+                text.as_bytes(),
+                true,
+            )?;
+        }
+        for text in expect {
+            let (opcode, payload) = websocket::read(&mut self.reader, false)?;
+            let got = String::from_utf8_lossy(&payload);
+            ensure!(
+                opcode == websocket::TEXT && got == *text,
+                "message {got:?} ({opcode}) instead of {text:?}"
+            );
+        }
+        let normal = 1000u16.to_be_bytes();
+        websocket::write(self.reader.get_mut(), websocket::CLOSE, &normal, true)?;
+        let (opcode, payload) = websocket::read(&mut self.reader, false)?;
+        ensure!(
+            opcode == websocket::CLOSE && payload == normal,
+            "{opcode} {payload:?} instead of the end with 1000"
+        );
+        ensure!(self.closed()?, "the connection stays open after the end");
+        Ok(())
     }
 
     /// Whether the peer has closed the connection: waits for the close, fails when bytes come instead.

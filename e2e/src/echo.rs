@@ -10,16 +10,18 @@
 //! | `/sse` | three server-sent events |
 //! | `/close` | the connection closes without an answer |
 //!
+//! A request for an upgrade to `websocket` that asks for nothing of the above gets it, and every message back.
 //! A query parameter `response-header=NAME:VALUE` adds a field to any answer. Everything else is echoed:
 //! `{"backend", "method", "path", "query", "headers", "bodyLength", "body"}`, header names in lower case, a repeated header as a list.
 
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use crate::message::{Fields, Framing, read_body, read_head};
+use crate::websocket;
 
 /// Longest body that is echoed as text, in bytes.
 const ECHO_LIMIT: usize = 4096;
@@ -127,6 +129,12 @@ fn serve(name: &str, stream: TcpStream) -> io::Result<()> {
         for (field, value) in response_headers(query) {
             head.push_str(&format!("{field}: {value}\r\n"));
         }
+        if behaviour == Behaviour::Echo
+            && headers.lists("connection", "upgrade")
+            && headers.lists("upgrade", "websocket")
+        {
+            return converse(head, &headers, reader, writer);
+        }
         if close {
             head.push_str("connection: close\r\n");
         }
@@ -167,6 +175,29 @@ fn serve(name: &str, stream: TcpStream) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Switch to WebSocket and send every message back, until the other side ends the conversation.
+fn converse(
+    head: String,
+    headers: &Fields,
+    mut reader: impl Read,
+    mut writer: impl Write,
+) -> io::Result<()> {
+    let fields = head.split_once("\r\n").map_or("", |(_, fields)| fields);
+    let accept = websocket::accept(headers.get("sec-websocket-key").unwrap_or_default());
+    write!(
+        writer,
+        "HTTP/1.1 101 Switching Protocols\r\n{fields}connection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-accept: {accept}\r\n\r\n"
+    )?;
+    loop {
+        let (opcode, payload) = websocket::read(&mut reader, true)?;
+        websocket::write(&mut writer, opcode, &payload, false)?;
+        if opcode == websocket::CLOSE {
+            return Ok(());
+        }
+    }
 }
 
 /// End the head for a body of known length.

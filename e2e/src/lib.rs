@@ -20,3 +20,4 @@ pub mod objects;
 pub mod process;
 pub mod runner;
 pub mod standalone;
+pub mod websocket;

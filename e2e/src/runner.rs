@@ -16,6 +16,7 @@ use crate::check;
 use crate::client::{Answer, Connection, Request};
 use crate::gateway::{Gateway, eventually};
 use crate::objects::{Key, Object};
+use crate::websocket;
 
 /// Play a whole case. On failure the error says step, request and what was different, and ends with the gateway's log.
 pub fn run(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
@@ -155,7 +156,10 @@ fn send(spec: &RequestSpec, address: SocketAddr) -> Result<()> {
         let wrong = check::answer(&spec.expect, &answer);
         ensure!(wrong.is_empty(), "{}", wrong.join("; "));
         *counts.entry(answered_by(&answer)).or_default() += 1;
-        if answer.keep_alive {
+        if let Some(conversation) = &spec.websocket {
+            check_switch(&answer)?;
+            open.converse(&conversation.send, &conversation.expect)?;
+        } else if answer.keep_alive {
             connection = Some(open);
         } else if spec.expect.connection == Some(Persistence::Closed) {
             ensure!(open.closed()?, "the connection says close and stays open");
@@ -168,6 +172,24 @@ fn send(spec: &RequestSpec, address: SocketAddr) -> Result<()> {
             "{who} answered {count} of {}, {least} to {most} expected ({counts:?})",
             spec.repeat
         );
+    }
+    Ok(())
+}
+
+/// Whether the answer is that of RFC 6455 section 4.2.2.
+fn check_switch(answer: &Answer) -> Result<()> {
+    ensure!(
+        answer.status == 101,
+        "status {} instead of 101",
+        answer.status
+    );
+    for (name, value) in [
+        ("connection", "upgrade".to_owned()),
+        ("upgrade", "websocket".to_owned()),
+        ("sec-websocket-accept", websocket::accept(websocket::KEY)),
+    ] {
+        let got = answer.headers.get(name).unwrap_or_default();
+        ensure!(got.eq_ignore_ascii_case(&value), "{name} is {got:?}");
     }
     Ok(())
 }
@@ -186,6 +208,13 @@ fn to_request(spec: &RequestSpec) -> Result<Request> {
         .strip_prefix("http://")
         .context("send: a URL with http://")?;
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let of_websocket = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", websocket::KEY),
+    ];
+    let asked = spec.websocket.iter().flat_map(|_| of_websocket);
     Ok(Request {
         method: method.into(),
         host: host.into(),
@@ -198,6 +227,7 @@ fn to_request(spec: &RequestSpec) -> Result<Request> {
             .headers
             .iter()
             .map(|(n, v)| (n.clone(), v.clone()))
+            .chain(asked.map(|(n, v)| (n.to_owned(), v.to_owned())))
             .collect(),
         body: spec.body.clone().into_bytes(),
     })
