@@ -40,11 +40,13 @@ apt_install() {
   fi
 }
 
-# need_build: the compiler, and what the native parts of dependencies (aws-lc, blake3) are built with: C alone.
+# need_build: the compiler, and what the native parts of dependencies are built with: C (aws-lc, blake3, zstd), and cmake
+# for the zlib-ng that pingora-core links.
 need_build() {
   local missing=()
   have cc || missing+=(gcc libc6-dev)
   have make || missing+=(make)
+  have cmake || missing+=(cmake)
   have curl || missing+=(curl ca-certificates)
   [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
   if ! have cargo && [ -x "${CARGO_HOME:-${HOME:-}/.cargo}/bin/cargo" ]; then

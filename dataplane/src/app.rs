@@ -177,15 +177,11 @@ async fn gauge(
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     loop {
         ticks.tick().await;
-        metrics
-            .connections
-            .set(signed(listen.open.load(Relaxed) as u64));
         metrics.upstream_idle.set(signed(pools.idle.load(Relaxed)));
         let catch_up = |counter: &prometheus::core::GenericCounter<prometheus::core::AtomicU64>,
                         total: u64| {
             counter.inc_by(total.saturating_sub(counter.get()));
         };
-        catch_up(&metrics.connections_total, listen.accepted.load(Relaxed));
         catch_up(&metrics.refused_global_cap, listen.refused.load(Relaxed));
     }
 }

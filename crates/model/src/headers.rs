@@ -406,6 +406,12 @@ impl Headers {
             .map(|r| (as_name(self.name_of(*r)), self.value_of(*r)))
     }
 
+    /// The fields in order that may be forwarded: all but [`Known::is_hop_by_hop`].
+    pub fn iter_end_to_end(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let end_to_end = self.fields.iter().filter(|r| !r.known.is_hop_by_hop());
+        end_to_end.map(|r| (as_name(self.name_of(*r)), self.value_of(*r)))
+    }
+
     /// How many fields there are.
     pub fn len(&self) -> usize {
         self.fields.len()

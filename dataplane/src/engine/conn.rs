@@ -1,9 +1,10 @@
-//! The life of a client's HTTP/1 connection: request after request into a service.
+//! The life of a client's connection: what it speaks, and over HTTP/1 request after request into a service.
 
 use super::buffers::{self, Scratch};
 use super::deadline::ClientTimeouts;
-use super::down::{H1Down, Next};
+use super::down::{Begun, H1Down, Next};
 use super::drain::Ticket;
+use super::h2;
 use super::head::{RequestHead, ResponseHead};
 use super::io::Socket;
 use super::sanitize;
@@ -46,6 +47,35 @@ impl Default for ConnConfig {
     }
 }
 
+impl ConnConfig {
+    /// Requests that this connection may have.
+    pub(crate) fn requests_of(&self, info: &ConnInfo) -> u32 {
+        self.requests - (info.id % u64::from(self.requests / 10 + 1)) as u32
+    }
+}
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// What happens to connections, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// One is open. Until it has sent something it counts as HTTP/1.
+    Opened(Protocol),
+    /// It has shown what it speaks, or has ended without.
+    Spoke(Protocol),
+    /// It is no longer open, or speaks something else than thought.
+    Closed(Protocol),
+    /// Streams were reset.
+    H2Resets { client: u32, us: u32 },
+    /// An HTTP/2 connection was ended because of what its client sent.
+    H2Budget,
+}
+
 /// One request and what is needed to answer it.
 #[derive(Debug)]
 pub struct Exchange<'a, D> {
@@ -79,6 +109,11 @@ pub trait Service: 'static {
         false
     }
 
+    /// Something happened to a connection.
+    fn note(&self, event: Event) {
+        let _ = event;
+    }
+
     /// The answer to a message that never became a request, or to a request whose service panicked: for the log and
     /// for answers in another form than the catalogue's `{"error":"CODE"}`. `head` has status and no fields.
     fn refuse(&self, conn: &ConnInfo, reject: &Reject, head: &mut ResponseHead) -> Bytes {
@@ -90,16 +125,80 @@ pub trait Service: 'static {
 }
 
 /// Serves one connection to its end.
-pub async fn serve_connection<S: Socket, V: Service>(
+pub async fn serve_connection<S: Socket + Send + Sync, V: Service>(
     socket: S,
     info: &ConnInfo,
     service: &V,
     config: &ConnConfig,
     ticket: Ticket,
 ) {
-    let mut down = H1Down::new(socket, config.timeouts, config.head, ticket);
+    let mut open = Open::new(service);
+    let mut begun = Begun::new(socket, ticket);
+    match begun.begins_with(h2::PREFACE, &config.timeouts).await {
+        None => {}
+        Some(false) => {
+            open.speaks(Protocol::Http1);
+            serve_http1(begun, info, service, config).await;
+        }
+        Some(true) => {
+            open.speaks(Protocol::Http2);
+            let Begun { io, ticket, .. } = begun;
+            // Apart, so that its state costs connections of the other kind nothing.
+            Box::pin(h2::conn::serve(
+                io.socket, io.input, info, service, config, ticket,
+            ))
+            .await;
+        }
+    }
+}
+
+/// Counts a connection as open under what it speaks.
+struct Open<'a, V: Service> {
+    service: &'a V,
+    protocol: Protocol,
+    spoke: bool,
+}
+
+impl<'a, V: Service> Open<'a, V> {
+    fn new(service: &'a V) -> Self {
+        let protocol = Protocol::Http1;
+        service.note(Event::Opened(protocol));
+        Self {
+            service,
+            protocol,
+            spoke: false,
+        }
+    }
+
+    fn speaks(&mut self, protocol: Protocol) {
+        if protocol != self.protocol {
+            self.service.note(Event::Opened(protocol));
+            self.service.note(Event::Closed(self.protocol));
+            self.protocol = protocol;
+        }
+        self.spoke = true;
+        self.service.note(Event::Spoke(protocol));
+    }
+}
+
+impl<V: Service> Drop for Open<'_, V> {
+    fn drop(&mut self) {
+        if !self.spoke {
+            self.service.note(Event::Spoke(self.protocol));
+        }
+        self.service.note(Event::Closed(self.protocol));
+    }
+}
+
+async fn serve_http1<S: Socket, V: Service>(
+    begun: Begun<S>,
+    info: &ConnInfo,
+    service: &V,
+    config: &ConnConfig,
+) {
+    let mut down = H1Down::new(begun, config.timeouts, config.head);
     let trust = service.trusts_forwarded(info);
-    let mut left = config.requests - (info.id % u64::from(config.requests / 10 + 1)) as u32;
+    let mut left = config.requests_of(info);
     while down.wait().await {
         let mut scratch = buffers::take_scratch();
         left = left.saturating_sub(1);

@@ -54,6 +54,78 @@ struct Request {
     awaits_continue: bool,
 }
 
+/// A connection of which it is not known yet what it speaks.
+#[derive(Debug)]
+pub(crate) struct Begun<S> {
+    pub(crate) io: Io<S>,
+    pub(crate) timer: Timer,
+    pub(crate) ticket: Ticket,
+}
+
+impl<S: Socket> Begun<S> {
+    pub(crate) fn new(socket: S, ticket: Ticket) -> Self {
+        Self {
+            io: Io::new(socket),
+            timer: Timer::default(),
+            ticket,
+        }
+    }
+
+    /// Reads so far as the bytes are those of `preface`; whether all of it is there. `None`: nothing comes in time. The
+    /// first byte is awaited as between requests, the others as those of a head.
+    pub(crate) async fn begins_with(
+        &mut self,
+        preface: &[u8],
+        timeouts: &ClientTimeouts,
+    ) -> Option<bool> {
+        let Self { io, timer, ticket } = self;
+        if !wait(io, timer, ticket, timeouts.idle).await {
+            return None;
+        }
+        let rest = poll_fn(|cx| {
+            loop {
+                if io.input.starts_with(preface) {
+                    return Poll::Ready(Some(true));
+                }
+                if !preface.starts_with(&io.input) {
+                    return Poll::Ready(Some(false));
+                }
+                if !matches!(ready!(io.poll_fill(cx)), Ok(1..)) {
+                    return Poll::Ready(None);
+                }
+            }
+        });
+        timer.within(timeouts.header, rest).await.unwrap_or(None)
+    }
+}
+
+/// Waits without a buffer for the first byte of a request; false when none shall come.
+async fn wait<S: Socket>(
+    io: &mut Io<S>,
+    timer: &mut Timer,
+    ticket: &mut Ticket,
+    idle: Duration,
+) -> bool {
+    let mut armed = false;
+    poll_fn(|cx| {
+        if !io.input.is_empty() {
+            return Poll::Ready(true);
+        }
+        if let Poll::Ready(read) = io.poll_fill(cx) {
+            return Poll::Ready(matches!(read, Ok(1..)));
+        }
+        if ticket.poll(cx) {
+            return Poll::Ready(false);
+        }
+        if !armed {
+            timer.arm(Instant::now() + idle);
+            armed = true;
+        }
+        timer.poll(cx).map(|()| false)
+    })
+    .await
+}
+
 /// What came next on a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -64,15 +136,11 @@ pub(crate) enum Next {
 }
 
 impl<S: Socket> H1Down<S> {
-    pub(crate) fn new(
-        socket: S,
-        timeouts: ClientTimeouts,
-        limits: HeadLimits,
-        ticket: Ticket,
-    ) -> Self {
+    pub(crate) fn new(begun: Begun<S>, timeouts: ClientTimeouts, limits: HeadLimits) -> Self {
+        let Begun { io, timer, ticket } = begun;
         Self {
-            io: Io::new(socket),
-            timer: Timer::default(),
+            io,
+            timer,
             timeouts,
             limits,
             ticket,
@@ -98,23 +166,12 @@ impl<S: Socket> H1Down<S> {
 
     /// Waits without a buffer for the first byte of a request; false when none shall come.
     pub(crate) async fn wait(&mut self) -> bool {
-        let mut armed = false;
-        poll_fn(|cx| {
-            if !self.io.input.is_empty() {
-                return Poll::Ready(true);
-            }
-            if let Poll::Ready(read) = self.io.poll_fill(cx) {
-                return Poll::Ready(matches!(read, Ok(1..)));
-            }
-            if self.ticket.poll(cx) {
-                return Poll::Ready(false);
-            }
-            if !armed {
-                self.timer.arm(Instant::now() + self.timeouts.idle);
-                armed = true;
-            }
-            self.timer.poll(cx).map(|()| false)
-        })
+        wait(
+            &mut self.io,
+            &mut self.timer,
+            &mut self.ticket,
+            self.timeouts.idle,
+        )
         .await
     }
 

@@ -73,6 +73,7 @@ pub enum Version {
     Http10,
     #[default]
     Http11,
+    Http2,
 }
 
 /// How long a body is, as its sender announced it.

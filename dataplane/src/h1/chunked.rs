@@ -211,12 +211,14 @@ fn trailer_section(b: &[u8], out: &mut Option<Box<Headers>>) -> Result<Option<us
     };
     let list = out.get_or_insert_default();
     for f in fields {
-        match kind(f.name) {
-            Kind::Pass => list
+        match trailer_kind(f.name) {
+            TrailerKind::Pass => list
                 .push_parsed(f.name.as_bytes(), f.value)
                 .map_err(|_| Reject::header_too_large())?,
-            Kind::Drop => {}
-            Kind::Refuse => return Err(Reject::bad_request("trailer would change the framing")),
+            TrailerKind::Drop => {}
+            TrailerKind::Refuse => {
+                return Err(Reject::bad_request("trailer would change the framing"));
+            }
         }
     }
     Ok(Some(len))
@@ -231,7 +233,9 @@ fn check_line_ends(b: &[u8]) -> Result<(), Reject> {
     Ok(())
 }
 
-enum Kind {
+/// What becomes of a trailer field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TrailerKind {
     Pass,
     Drop,
     Refuse,
@@ -239,19 +243,19 @@ enum Kind {
 
 /// What may be a trailer (RFC 9110 section 6.5.1): nothing that frames, routes, authenticates, conditions or
 /// describes the body. Fields that could only be an attempt at smuggling refuse the message.
-fn kind(name: &str) -> Kind {
+pub(crate) fn trailer_kind(name: &str) -> TrailerKind {
     if name.bytes().any(|b| matches!(b, b'_' | b'.')) {
-        return Kind::Drop;
+        return TrailerKind::Drop;
     }
     let mut lower = [0u8; 32];
     let Some(lower) = lower.get_mut(..name.len()) else {
-        return Kind::Pass; // longer than every name below
+        return TrailerKind::Pass; // longer than every name below
     };
     lower.copy_from_slice(name.as_bytes());
     lower.make_ascii_lowercase();
     match Known::of(lower) {
-        Known::Host | Known::ContentLength | Known::TransferEncoding => Kind::Refuse,
-        k if k.is_hop_by_hop() || k.is_secret() => Kind::Drop,
+        Known::Host | Known::ContentLength | Known::TransferEncoding => TrailerKind::Refuse,
+        k if k.is_hop_by_hop() || k.is_secret() => TrailerKind::Drop,
         Known::ContentType
         | Known::ContentEncoding
         | Known::ContentRange
@@ -260,7 +264,7 @@ fn kind(name: &str) -> Kind {
         | Known::Location
         | Known::MaxForwards
         | Known::Date
-        | Known::XRealIp => Kind::Drop,
+        | Known::XRealIp => TrailerKind::Drop,
         _ if lower.starts_with(b"x-forwarded-")
             || lower.starts_with(b"x-diolkos-")
             || lower.starts_with(b"if-")
@@ -279,8 +283,8 @@ fn kind(name: &str) -> Kind {
                     | b"content-disposition"
             ) =>
         {
-            Kind::Drop
+            TrailerKind::Drop
         }
-        _ => Kind::Pass,
+        _ => TrailerKind::Pass,
     }
 }

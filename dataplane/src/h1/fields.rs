@@ -86,8 +86,8 @@ pub struct Control<'a> {
 }
 
 /// How the codec treats a field.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
     EndToEnd,
     HopByHop,
     Connection,
@@ -98,7 +98,7 @@ enum Class {
 }
 
 /// Classifies a name in any case. A switch on the length leaves one comparison for almost every field.
-fn class(name: &str) -> Class {
+pub(crate) fn class(name: &str) -> Class {
     let is = |s: &str| name.eq_ignore_ascii_case(s);
     match name.len() {
         2 if is("te") => Class::HopByHop,
@@ -228,7 +228,7 @@ fn is_framing(option: &[u8]) -> bool {
 }
 
 /// A `Content-Length`: digits only, no superfluous zero, below 2^63.
-fn length(value: &[u8]) -> Result<u64, Reject> {
+pub(crate) fn length(value: &[u8]) -> Result<u64, Reject> {
     const BAD: Reject = Reject::bad_request("content-length is not a plain number");
     if value.is_empty() || value.len() > 19 || (value.len() > 1 && value.first() == Some(&b'0')) {
         return Err(BAD);

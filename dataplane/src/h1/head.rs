@@ -179,7 +179,7 @@ fn strip_scheme<'a>(raw: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// Puts the canonical Host first, where RFC 9110 section 7.2 wants it.
-fn push_host(head: &mut RequestHead) -> Result<(), Reject> {
+pub(crate) fn push_host(head: &mut RequestHead) -> Result<(), Reject> {
     if head.host.name().is_empty() {
         return Ok(());
     }
@@ -191,7 +191,7 @@ fn push_host(head: &mut RequestHead) -> Result<(), Reject> {
 
 /// `100-continue` is the only expectation there is (RFC 9110 section 10.1.1). It is meaningless without a body and
 /// unknown to HTTP/1.0.
-fn read_expect(value: &[u8], head: &mut RequestHead) -> Result<(), Reject> {
+pub(crate) fn read_expect(value: &[u8], head: &mut RequestHead) -> Result<(), Reject> {
     if !value.eq_ignore_ascii_case(b"100-continue") {
         return Err(Reject::bad_request("expectation is not known"));
     }

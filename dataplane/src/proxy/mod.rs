@@ -10,7 +10,7 @@ mod local;
 mod tap;
 
 use crate::engine::{
-    ConnInfo, Down, DownExt, DownFault, Exchange, Framing, Outcome, Pool, RequestHead,
+    ConnInfo, Down, DownExt, DownFault, Event, Exchange, Framing, Outcome, Pool, RequestHead,
     ResponseHead, Service, Version,
 };
 use crate::h1::Reject;
@@ -253,6 +253,7 @@ impl Proxy {
                 protocol: match x.request.version {
                     Version::Http10 => "HTTP/1.0",
                     Version::Http11 => "HTTP/1.1",
+                    Version::Http2 => "HTTP/2.0",
                 },
                 status,
                 error: summary.failure.map(|f| f.code),
@@ -312,6 +313,14 @@ impl Service for Proxy {
         let outcome = self.answer(x, listener, rule, summary).await;
         journey.is_over = true;
         outcome
+    }
+
+    fn note(&self, event: Event) {
+        let metrics = &self.shared.metrics;
+        metrics.connections.note(event);
+        if event == Event::H2Budget {
+            metrics.edge_rejected("h2_budget");
+        }
     }
 
     fn refuse(&self, conn: &ConnInfo, reject: &Reject, head: &mut ResponseHead) -> Bytes {

@@ -2,6 +2,7 @@
 //!
 //! Handles are resolved here, so that a request only adds to counters: no label is looked up on its way.
 
+use super::connections::Connections;
 use super::routes::Routes;
 use crate::proxy::fail::CATALOGUE;
 use prometheus::core::{AtomicU64, GenericCounter};
@@ -31,8 +32,7 @@ pub struct Metrics {
     streams_cut: [Counter; Cut::ALL.len()],
     pub request_bytes: IntCounter,
     pub response_bytes: IntCounter,
-    pub connections: IntGauge,
-    pub connections_total: IntCounter,
+    pub connections: Connections,
     pub refused_global_cap: Counter,
     edge_rejected: IntCounterVec,
     attempts: [Counter; 6],
@@ -213,18 +213,6 @@ impl Metrics {
             "Answers that had begun and were cut.",
             &["reason"]
         );
-        let connections = declare!(
-            IntGaugeVec,
-            "diolkos_connections",
-            "Open client connections.",
-            &["protocol"]
-        );
-        let connections_total = declare!(
-            IntCounterVec,
-            "diolkos_connections_total",
-            "Client connections accepted.",
-            &["protocol"]
-        );
         let refused = declare!(
             IntCounterVec,
             "diolkos_connections_refused_total",
@@ -306,8 +294,7 @@ impl Metrics {
                 "diolkos_response_bytes_total",
                 "Bytes of response bodies."
             ),
-            connections: connections.with_label_values(&["h1"]),
-            connections_total: connections_total.with_label_values(&["h1"]),
+            connections: Connections::register(&registry),
             refused_global_cap: refused.with_label_values(&["global_cap"]),
             edge_rejected: declare!(
                 IntCounterVec,

@@ -1,6 +1,7 @@
 //! What the data plane tells about itself: metrics and the access log.
 
 pub mod access_log;
+pub mod connections;
 pub mod logs;
 pub mod metrics;
 pub mod routes;

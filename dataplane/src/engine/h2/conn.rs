@@ -1,0 +1,368 @@
+//! The life of a client's HTTP/2 connection: streams into a service, all within the connection's task.
+
+use super::down::H2Down;
+use super::head;
+use super::watch::{Violation, Watch, Watched};
+use crate::engine::buffers::{self, Scratch};
+use crate::engine::conn::{ConnConfig, ConnInfo, Event, Exchange, Outcome, Service};
+use crate::engine::deadline::Timer;
+use crate::engine::drain::Ticket;
+use crate::engine::io::Socket;
+use crate::engine::pingora::{self, H2Options, Transport};
+use crate::engine::sanitize;
+use crate::engine::traits::{Down, DownExt};
+use crate::h1::{HeadLimits, Reject};
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::Request;
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Streams that a client may have open.
+const STREAMS: u32 = 100;
+/// Exchanges of one connection, those included whose stream the client has reset but which have not noticed yet.
+const EXCHANGES: usize = 128;
+/// What a client may send over all streams before it is told that we have taken it. One stream has the protocol's
+/// 64 KiB.
+const WINDOW: u32 = 1 << 20;
+/// What the crate may hold of one stream's answer beyond what the socket takes.
+const SEND_BUFFER: usize = 32 << 10;
+/// Streams that a client may reset before they are accepted.
+const RESETS_UNACCEPTED: usize = 20;
+/// Resets of ours for errors of the client, over the connection's life.
+const OWN_RESETS: usize = 500;
+/// Streams that a client may reset before their answer, over the connection's life, beside a quarter of those that it
+/// let come to their end.
+const CANCELLED: u32 = 50;
+/// Requests that the edge gate may refuse, likewise.
+const REJECTED: u32 = 100;
+
+/// Serves one connection to its end. `ahead` has been read from it before.
+pub(in crate::engine) async fn serve<S: Socket + Send + Sync, V: Service>(
+    socket: S,
+    ahead: BytesMut,
+    info: &ConnInfo,
+    service: &V,
+    config: &ConnConfig,
+    ticket: Ticket,
+) {
+    let watch = Arc::new(Watch::default());
+    let stream = Transport::stream(Watched::new(socket, ahead, watch.clone()));
+    let mut timer = Timer::default();
+    let accepted = pingora::accept(stream, |options| set(options, &config.head));
+    let Ok(Ok(connection)) = timer.within(config.timeouts.header, accepted).await else {
+        return;
+    };
+    timer.disarm();
+    let mut server = Server {
+        connection: Some(connection),
+        watch,
+        timer,
+        waiting: Waiting::Nothing,
+        ticket,
+        config,
+        left: config.requests_of(info),
+        tally: Tally::default(),
+        ending: false,
+        cut: false,
+    };
+    let trust = service.trusts_forwarded(info);
+    let mut exchanges = FuturesUnordered::new();
+    poll_fn(|cx| {
+        loop {
+            let mut moved = false;
+            match server.poll_stream(cx) {
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Ready(Some((request, mut respond))) => {
+                    moved = true;
+                    if exchanges.len() >= EXCHANGES {
+                        respond.send_reset(Reason::REFUSED_STREAM);
+                    } else if respond.poll_reset(cx).is_ready() {
+                        server.tally.cancelled += 1;
+                    } else {
+                        let exchange = exchange(request, respond, info, service, trust, config);
+                        exchanges.push(exchange);
+                    }
+                }
+                Poll::Pending => {}
+            }
+            while let Poll::Ready(Some(end)) = exchanges.poll_next_unpin(cx) {
+                moved = true;
+                server.tally.note(end);
+            }
+            moved |= server.judge(service);
+            if moved {
+                continue;
+            }
+            match server.poll_deadline(cx, exchanges.is_empty(), service) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Due::Drop) => return Poll::Ready(()),
+                Poll::Ready(Due::Write) => {}
+            }
+        }
+    })
+    .await;
+    // The streams learn that their connection is gone; each exchange accounts for itself.
+    server.connection = None;
+    while exchanges.next().await.is_some() {}
+    server.count_resets(service);
+}
+
+/// What we offer, on top of pingora's bounded defaults.
+fn set(options: &mut H2Options, limits: &HeadLimits) {
+    // A field costs more as an entry of a map than as text: half as much as over HTTP/1 may come.
+    let list = u32::try_from(limits.bytes / 2).unwrap_or(u32::MAX);
+    options
+        .max_header_list_size(list)
+        .max_concurrent_streams(STREAMS)
+        .max_frame_size(16 << 10)
+        .initial_connection_window_size(WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESETS_UNACCEPTED)
+        .max_local_error_reset_streams(Some(OWN_RESETS));
+}
+
+/// How an exchange ended, as far as the connection's budgets are concerned.
+#[derive(Clone, Copy)]
+enum Ended {
+    Well,
+    /// The client reset it before its answer began.
+    Cancelled,
+    /// The edge gate refused it.
+    Rejected,
+}
+
+#[derive(Default)]
+struct Tally {
+    well: u32,
+    cancelled: u32,
+    rejected: u32,
+}
+
+impl Tally {
+    fn note(&mut self, end: Ended) {
+        match end {
+            Ended::Well => self.well = self.well.saturating_add(1),
+            Ended::Cancelled => self.cancelled += 1,
+            Ended::Rejected => self.rejected += 1,
+        }
+    }
+
+    fn is_abuse(&self) -> bool {
+        let earned = self.well / 4;
+        self.cancelled > CANCELLED + earned || self.rejected > REJECTED + earned
+    }
+}
+
+/// What to do when the connection's deadline has passed.
+enum Due {
+    /// Write what was queued.
+    Write,
+    /// Drop the connection.
+    Drop,
+}
+
+/// What the connection's deadline is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Nothing,
+    /// The client's settings, or the rest of a header block.
+    Header,
+    /// A next request.
+    Idle,
+    /// A client that has been told of the end and has no stream left.
+    Leaving,
+    /// The other side's end, after ours.
+    Closing,
+}
+
+struct Server<'a> {
+    /// Until it has ended.
+    connection: Option<pingora::H2Connection>,
+    watch: Arc<Watch>,
+    timer: Timer,
+    waiting: Waiting,
+    ticket: Ticket,
+    config: &'a ConnConfig,
+    /// Requests that may still come.
+    left: u32,
+    tally: Tally,
+    /// The client has been told to open no further streams.
+    ending: bool,
+    /// The connection ends whatever is open on it.
+    cut: bool,
+}
+
+impl Server<'_> {
+    /// Drives the connection; the next stream, or `None` at its end.
+    #[allow(clippy::type_complexity, reason = "what the crate gives")]
+    fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<(Request<RecvStream>, SendResponse<Bytes>)>> {
+        if !self.ending && self.ticket.poll(cx) {
+            self.end();
+        }
+        let Some(connection) = &mut self.connection else {
+            return Poll::Ready(None);
+        };
+        connection.poll_accept(cx).map(|next| {
+            let stream = next?.ok()?;
+            self.left = self.left.saturating_sub(1);
+            if self.left == 0 {
+                self.end();
+            }
+            Some(stream)
+        })
+    }
+
+    /// Tells the client to open no further streams; those that are open come to their end.
+    fn end(&mut self) {
+        self.ending = true;
+        if let Some(connection) = &mut self.connection {
+            connection.graceful_shutdown();
+        }
+    }
+
+    /// Ends the connection with all that is open on it.
+    fn cut(&mut self, reason: Reason) {
+        self.cut = true;
+        self.ending = true;
+        if let Some(connection) = &mut self.connection {
+            connection.abrupt_shutdown(reason);
+        }
+    }
+
+    /// Ends the connection of a client that has used up a budget; whether it did.
+    fn judge<V: Service>(&mut self, service: &V) -> bool {
+        self.count_resets(service);
+        if self.cut {
+            return false;
+        }
+        let reason = match self.watch.violation() {
+            Some(Violation::Preface) => Reason::PROTOCOL_ERROR,
+            Some(Violation::Flood) => Reason::ENHANCE_YOUR_CALM,
+            None if self.tally.is_abuse() => Reason::ENHANCE_YOUR_CALM,
+            None => return false,
+        };
+        if reason == Reason::ENHANCE_YOUR_CALM {
+            service.note(Event::H2Budget);
+        }
+        self.cut(reason);
+        true
+    }
+
+    fn count_resets<V: Service>(&self, service: &V) {
+        let (client, us) = self.watch.take_resets();
+        if client + us > 0 {
+            service.note(Event::H2Resets { client, us });
+        }
+    }
+
+    /// Waits for the deadline of what the connection waits for.
+    fn poll_deadline<V: Service>(
+        &mut self,
+        cx: &mut Context<'_>,
+        quiet: bool,
+        service: &V,
+    ) -> Poll<Due> {
+        let timeouts = &self.config.timeouts;
+        let streams = self.connection.as_ref().is_some_and(|c| c.has_streams());
+        let (waiting, limit) = if self.cut || self.watch.is_closing() {
+            (Waiting::Closing, timeouts.linger)
+        } else if !self.watch.has_settings() || self.watch.in_block() {
+            (Waiting::Header, timeouts.header)
+        } else if !quiet || streams {
+            (Waiting::Nothing, Duration::ZERO)
+        } else if self.ending {
+            (Waiting::Leaving, timeouts.drain)
+        } else {
+            (Waiting::Idle, timeouts.idle)
+        };
+        if waiting != self.waiting {
+            self.waiting = waiting;
+            match waiting {
+                Waiting::Nothing => self.timer.disarm(),
+                _ => self.timer.arm(Instant::now() + limit),
+            }
+        }
+        ready!(self.timer.poll(cx));
+        match waiting {
+            Waiting::Idle => self.end(),
+            Waiting::Header => {
+                service.note(Event::H2Budget);
+                self.cut(Reason::ENHANCE_YOUR_CALM);
+            }
+            Waiting::Nothing | Waiting::Leaving | Waiting::Closing => {
+                return Poll::Ready(Due::Drop);
+            }
+        }
+        Poll::Ready(Due::Write)
+    }
+}
+
+/// Serves one stream.
+async fn exchange<V: Service>(
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    info: &ConnInfo,
+    service: &V,
+    trust: bool,
+    config: &ConnConfig,
+) -> Ended {
+    let (parts, body) = request.into_parts();
+    let mut scratch = buffers::take_scratch();
+    let Scratch { request, answer } = &mut *scratch;
+    let read = head::read(&parts, body.is_end_stream(), &config.head, request);
+    let to_head = parts.method == http::Method::HEAD;
+    drop(parts);
+    let mut down = H2Down::new(body, respond, to_head, &config.timeouts);
+    let outcome = match read {
+        Err(reject) => Outcome::Reject(reject),
+        Ok(()) => {
+            sanitize::client_headers(&mut request.headers, trust);
+            let exchange = Exchange {
+                conn: info,
+                request,
+                answer,
+                down: &mut down,
+            };
+            // A panic ends this exchange and nothing else.
+            AssertUnwindSafe(service.serve(exchange))
+                .catch_unwind()
+                .await
+                .unwrap_or(Outcome::Reject(Reject::internal_error(
+                    "panic in a request",
+                )))
+        }
+    };
+    let reject = match outcome {
+        Outcome::Close => None,
+        _ if down.answered().is_some() => None,
+        Outcome::Done => Some(Reject::internal_error(
+            "service left a request without answer",
+        )),
+        Outcome::Reject(reject) => Some(reject),
+    };
+    if let Some(reject) = reject {
+        answer.reset(reject.status);
+        let body = service.refuse(info, &reject, answer);
+        // The stream ends in any case.
+        let _ = down.respond(answer, body).await;
+    }
+    buffers::put_scratch(scratch);
+    let end = match outcome {
+        _ if down.is_gone() && down.answered().is_none() => Ended::Cancelled,
+        Outcome::Reject(reject) if reject.status < 500 => Ended::Rejected,
+        _ => Ended::Well,
+    };
+    down.finish();
+    end
+}

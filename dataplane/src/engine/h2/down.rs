@@ -1,0 +1,318 @@
+//! A client's side over one HTTP/2 stream.
+//!
+//! Bytes go to the `h2` crate only as far as the client's windows and the connection's send buffer take them; the rest
+//! waits here, where it is bounded by [`Down::is_full`]. Room for the request's body is given back as it is taken.
+
+use super::head;
+use crate::engine::deadline::{ClientTimeouts, Timer};
+use crate::engine::fault::DownFault;
+use crate::engine::head::{Framing, ResponseHead};
+use crate::engine::traits::Down;
+use crate::h1::Reject;
+use crate::h1::encode::LengthMismatch;
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Response};
+use model::Headers;
+use std::collections::VecDeque;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// From here on the queue counts as full.
+const FULL: usize = 16 << 10;
+/// A client that takes nothing, or next to nothing, of an answer for so long is given up.
+const STALL: Duration = Duration::from_secs(30);
+/// What it must take in that time: 240 bytes a second.
+const STALL_BYTES: u64 = 240 * 30;
+
+/// One stream of a client's HTTP/2 connection.
+#[derive(Debug)]
+pub struct H2Down {
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+    /// After the final head.
+    send: Option<SendStream<Bytes>>,
+    timer: Timer,
+    patience: Duration,
+    to_head: bool,
+    /// The request's body has been taken to its end.
+    body_ended: bool,
+    trailers: Option<Box<Headers>>,
+    /// The final head, until it is known whether anything follows or it has to leave.
+    head: Option<Response<()>>,
+    queue: VecDeque<Bytes>,
+    queued: usize,
+    end: End,
+    answered: Option<u16>,
+    /// The answer has no body whatever is written to it.
+    bodiless: bool,
+    /// Bytes of the body that the head announced and that have not been queued.
+    left: Option<u64>,
+    /// The client has reset the stream, or is gone.
+    gone: bool,
+    stall: Stall,
+}
+
+/// How far the end of an answer is.
+#[derive(Debug)]
+enum End {
+    Open,
+    /// Queued.
+    Plain,
+    Trailers(HeaderMap),
+    /// Handed over.
+    Sent,
+}
+
+/// Watches a client that does not take what is queued.
+#[derive(Debug, Default)]
+struct Stall {
+    timer: Timer,
+    /// Bytes handed over since the timer was set; `None`: it is not.
+    taken: Option<u64>,
+}
+
+impl H2Down {
+    pub(super) fn new(
+        body: RecvStream,
+        respond: SendResponse<Bytes>,
+        to_head: bool,
+        timeouts: &ClientTimeouts,
+    ) -> Self {
+        Self {
+            body,
+            respond,
+            send: None,
+            timer: Timer::default(),
+            patience: timeouts.body,
+            to_head,
+            body_ended: false,
+            trailers: None,
+            head: None,
+            queue: VecDeque::new(),
+            queued: 0,
+            end: End::Open,
+            answered: None,
+            bodiless: false,
+            left: None,
+            gone: false,
+            stall: Stall::default(),
+        }
+    }
+
+    /// Whether the client gave the stream up.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Ends the stream: an answer that is not complete is reset, so that it does not look complete. A complete one to a
+    /// request whose body is still coming tells the client, by a reset without error, that the rest is not wanted; the
+    /// `h2` crate does that when the stream is dropped.
+    pub(super) fn finish(mut self) {
+        if !matches!(self.end, End::Sent) {
+            match &mut self.send {
+                Some(send) => send.send_reset(Reason::INTERNAL_ERROR),
+                None => self.respond.send_reset(Reason::INTERNAL_ERROR),
+            }
+        }
+    }
+
+    fn lost(&mut self) -> DownFault {
+        self.gone = true;
+        DownFault::Closed
+    }
+
+    /// Hands the head over. `Some`: the stream for what follows it.
+    fn hand_over_head(&mut self) -> Result<(), DownFault> {
+        if let Some(head) = self.head.take() {
+            let ends = self.queue.is_empty() && matches!(self.end, End::Plain);
+            match self.respond.send_response(head, ends) {
+                Ok(stream) => self.send = Some(stream),
+                Err(_) => return Err(self.lost()),
+            }
+            if ends {
+                self.end = End::Sent;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over as much of the body as the client takes.
+    fn poll_hand_over_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DownFault>> {
+        let Some(send) = &mut self.send else {
+            return Poll::Ready(Ok(()));
+        };
+        while let Some(front) = self.queue.front_mut() {
+            send.reserve_capacity(self.queued);
+            let room = match send.capacity() {
+                0 => match send.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(room))) => room,
+                    Poll::Ready(_) => return Poll::Ready(Err(self.lost())),
+                    Poll::Pending => return self.poll_stall(cx),
+                },
+                room => room,
+            };
+            let piece = front.split_to(room.min(front.len()));
+            if front.is_empty() {
+                self.queue.pop_front();
+            }
+            self.queued -= piece.len();
+            if let Some(taken) = &mut self.stall.taken {
+                *taken += piece.len() as u64;
+            }
+            let ends = self.queue.is_empty() && matches!(self.end, End::Plain);
+            if send.send_data(piece, ends).is_err() {
+                return Poll::Ready(Err(self.lost()));
+            }
+            if ends {
+                self.end = End::Sent;
+            }
+        }
+        self.stall.taken = None;
+        let sent = match std::mem::replace(&mut self.end, End::Sent) {
+            End::Open => {
+                self.end = End::Open;
+                Ok(())
+            }
+            End::Plain => send.send_data(Bytes::new(), true),
+            End::Trailers(trailers) => send.send_trailers(trailers),
+            End::Sent => Ok(()),
+        };
+        Poll::Ready(sent.map_err(|_| self.lost()))
+    }
+
+    /// Waits for the client's window, for as long as it takes a little.
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DownFault>> {
+        let stall = &mut self.stall;
+        if stall.taken.is_none() {
+            stall.taken = Some(0);
+            stall.timer.arm(Instant::now() + STALL);
+        }
+        while stall.timer.poll(cx).is_ready() {
+            if stall.taken < Some(STALL_BYTES) {
+                return Poll::Ready(Err(DownFault::Timeout));
+            }
+            stall.taken = Some(0);
+            stall.timer.arm(Instant::now() + STALL);
+        }
+        Poll::Pending
+    }
+}
+
+impl Down for H2Down {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, DownFault>> {
+        while !self.body_ended {
+            match ready!(self.body.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Fails only for more than was received.
+                    let _ = self.body.flow_control().release_capacity(data.len());
+                    if !data.is_empty() {
+                        return Poll::Ready(Ok(Some(data)));
+                    }
+                }
+                Some(Err(_)) => return Poll::Ready(Err(self.lost())),
+                None => {
+                    let trailers = match ready!(self.body.poll_trailers(cx)) {
+                        Ok(trailers) => trailers,
+                        Err(_) => return Poll::Ready(Err(self.lost())),
+                    };
+                    self.body_ended = true;
+                    if let Some(map) = trailers {
+                        self.trailers =
+                            head::read_trailers(&map).map_err(|r: Reject| DownFault::Reject(r))?;
+                    }
+                }
+            }
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    fn take_trailers(&mut self) -> Option<Box<Headers>> {
+        self.trailers.take()
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<DownFault> {
+        let reset = match &mut self.send {
+            Some(send) => send.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
+        };
+        reset.map(|_| self.lost())
+    }
+
+    fn send_head(&mut self, head: &ResponseHead) {
+        debug_assert!(self.answered.is_none(), "one final head an exchange");
+        if head.is_informational() {
+            // HTTP/2 has no 101; the crate refuses it. A client that is gone shows itself when flushing.
+            if head.status != 101 {
+                let _ = self.respond.send_informational(head::answer(head, false));
+            }
+            return;
+        }
+        self.bodiless = self.to_head || matches!(head.status, 204 | 304);
+        self.left = match head.framing {
+            _ if self.bodiless => None,
+            Framing::Length(n) => Some(n),
+            Framing::Empty => Some(0),
+            Framing::Chunked | Framing::UntilClose => None,
+        };
+        self.head = Some(head::answer(head, self.bodiless));
+        self.answered = Some(head.status);
+    }
+
+    fn send_body(&mut self, data: Bytes) -> Result<(), LengthMismatch> {
+        if self.bodiless || data.is_empty() {
+            return Ok(());
+        }
+        if let Some(left) = &mut self.left {
+            *left = left.checked_sub(data.len() as u64).ok_or(LengthMismatch)?;
+        }
+        self.queued += data.len();
+        self.queue.push_back(data);
+        Ok(())
+    }
+
+    fn send_end(&mut self, trailers: Option<&Headers>) -> Result<(), LengthMismatch> {
+        if self.left.is_some_and(|left| left > 0) {
+            return Err(LengthMismatch);
+        }
+        self.end = match trailers {
+            Some(trailers) if !self.bodiless && !trailers.is_empty() => {
+                End::Trailers(head::fields(trailers))
+            }
+            _ => End::Plain,
+        };
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DownFault>> {
+        self.hand_over_head()?;
+        self.poll_hand_over_body(cx)
+    }
+
+    fn queued(&self) -> usize {
+        let rest = self.head.is_some() || matches!(self.end, End::Plain | End::Trailers(_));
+        self.queued + usize::from(rest)
+    }
+
+    fn is_full(&self) -> bool {
+        self.queued >= FULL
+    }
+
+    fn give_up_body(&mut self) {
+        // What arrives is dropped by the crate once the stream is; its windows bound it until then.
+    }
+
+    fn answered(&self) -> Option<u16> {
+        self.answered
+    }
+
+    fn timer(&mut self) -> &mut Timer {
+        &mut self.timer
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience
+    }
+}

@@ -1,0 +1,76 @@
+//! What is counted of clients' connections, apart from their requests.
+
+use crate::engine::{Event, Protocol};
+use prometheus::core::{AtomicU64, GenericCounter};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+type Counter = GenericCounter<AtomicU64>;
+
+/// The connections' metrics.
+pub struct Connections {
+    /// By [`Protocol`].
+    open: [IntGauge; 2],
+    total: [Counter; 2],
+    resets_client: Counter,
+    resets_us: Counter,
+}
+
+impl Connections {
+    #[allow(
+        clippy::unwrap_used,
+        reason = "names and labels are constants of this function: the first call in any test would fail"
+    )]
+    pub(super) fn register(registry: &Registry) -> Self {
+        let counter = |name: &str, help: &str, label: &str| {
+            let vec = IntCounterVec::new(Opts::new(name, help), &[label]).unwrap();
+            registry.register(Box::new(vec.clone())).unwrap();
+            vec
+        };
+        let open = Opts::new("diolkos_connections", "Open client connections.");
+        let open = IntGaugeVec::new(open, &["protocol"]).unwrap();
+        registry.register(Box::new(open.clone())).unwrap();
+        let total = counter(
+            "diolkos_connections_total",
+            "Client connections accepted.",
+            "protocol",
+        );
+        let resets = counter(
+            "diolkos_h2_resets_total",
+            "HTTP/2 streams reset, by who did it.",
+            "by",
+        );
+        let protocols = [Protocol::Http1, Protocol::Http2].map(label);
+        Self {
+            open: protocols.map(|p| open.with_label_values(&[p])),
+            total: protocols.map(|p| total.with_label_values(&[p])),
+            resets_client: resets.with_label_values(&["client"]),
+            resets_us: resets.with_label_values(&["us"]),
+        }
+    }
+
+    /// Counts what happened. A budget that was used up is a refusal of the edge gate and counted there.
+    pub fn note(&self, event: Event) {
+        let [http1, http2] = &self.open;
+        let [http1_total, http2_total] = &self.total;
+        match event {
+            Event::Opened(Protocol::Http1) => http1.inc(),
+            Event::Opened(Protocol::Http2) => http2.inc(),
+            Event::Spoke(Protocol::Http1) => http1_total.inc(),
+            Event::Spoke(Protocol::Http2) => http2_total.inc(),
+            Event::Closed(Protocol::Http1) => http1.dec(),
+            Event::Closed(Protocol::Http2) => http2.dec(),
+            Event::H2Resets { client, us } => {
+                self.resets_client.inc_by(client.into());
+                self.resets_us.inc_by(us.into());
+            }
+            Event::H2Budget => {}
+        }
+    }
+}
+
+fn label(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http1 => "h1",
+        Protocol::Http2 => "h2",
+    }
+}
