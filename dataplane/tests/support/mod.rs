@@ -52,6 +52,8 @@ pub struct Origin {
     pub arrived: Receiver<String>,
     /// What `/gated` answers wait for.
     pub gate: Sender<()>,
+    /// Bytes that `/big/N` answers have written.
+    pub written: Arc<AtomicUsize>,
 }
 
 impl Origin {
@@ -64,15 +66,17 @@ impl Origin {
         let (arrived_in, arrived) = channel();
         let (gate, gate_out) = channel();
         let gate_out = Arc::new(Mutex::new(gate_out));
+        let written = Arc::new(AtomicUsize::new(0));
+        let out = written.clone();
         let (count, log) = (connections.clone(), seen.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { return };
                 let connection = count.fetch_add(1, SeqCst);
                 let (log, closed, arrived) = (log.clone(), closed_in.clone(), arrived_in.clone());
-                let gate = gate_out.clone();
+                let (gate, out) = (gate_out.clone(), out.clone());
                 std::thread::spawn(move || {
-                    let _ = serve(stream, connection, &log, &arrived, &gate);
+                    let _ = serve(stream, connection, &log, &arrived, &gate, &out);
                     let _ = closed.send(connection);
                 });
             }
@@ -84,6 +88,7 @@ impl Origin {
             closed,
             arrived,
             gate,
+            written,
         }
     }
 
@@ -107,6 +112,7 @@ fn serve(
     log: &Mutex<Vec<Seen>>,
     arrived: &Sender<String>,
     gate: &Mutex<Receiver<()>>,
+    written: &AtomicUsize,
 ) -> std::io::Result<()> {
     let mut input = BufReader::new(out.try_clone()?);
     loop {
@@ -191,6 +197,19 @@ fn serve(
             .cloned()
             .unwrap_or_else(|| "-".into());
         log.lock().unwrap().push(seen);
+        if let Some(size) = path.strip_prefix("/big/") {
+            let size: usize = size.parse().unwrap();
+            write!(out, "HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n")?;
+            let piece = noise(8192);
+            let mut left = size;
+            while left > 0 {
+                let n = left.min(piece.len());
+                out.write_all(&piece[..n])?;
+                written.fetch_add(n, SeqCst);
+                left -= n;
+            }
+            continue;
+        }
         match path.split('?').next().unwrap_or_default() {
             "/echo" => {
                 write!(out, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Te: {coding}\r\n\r\n", body.len())?;

@@ -214,9 +214,8 @@ impl Down for H2Down {
                 }
                 Some(Err(_)) => return Poll::Ready(Err(self.lost())),
                 None => {
-                    let trailers = match ready!(self.body.poll_trailers(cx)) {
-                        Ok(trailers) => trailers,
-                        Err(_) => return Poll::Ready(Err(self.lost())),
+                    let Ok(trailers) = ready!(self.body.poll_trailers(cx)) else {
+                        return Poll::Ready(Err(self.lost()));
                     };
                     self.body_ended = true;
                     if let Some(map) = trailers {

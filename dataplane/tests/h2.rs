@@ -1,0 +1,649 @@
+//! HTTP/2 by prior knowledge: what one stream does, and what a client may not do. The client is the `h2` crate, or raw
+//! frames where it would not send what is tested.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use bytes::Bytes;
+use diolkos_dataplane::engine::{ClientTimeouts, ConnConfig, HeadLimits};
+use h2::client::SendRequest;
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, Method, Request, Response};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+use support::{Client, PATIENCE, Rig, Setup, noise};
+
+const MEGABYTE: usize = 1 << 20;
+
+// ------------------------------------------------------------------------------------------------ a client
+
+struct H2 {
+    send: SendRequest<Bytes>,
+    connection: tokio::task::JoinHandle<Result<(), h2::Error>>,
+}
+
+struct Got {
+    status: u16,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Got {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|v| v.to_str().unwrap())
+    }
+}
+
+async fn connect(address: SocketAddr) -> H2 {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (send, connection) = h2::client::handshake(stream).await.unwrap();
+    H2 {
+        send,
+        connection: tokio::spawn(connection),
+    }
+}
+
+fn request(method: &str, path: &str) -> Request<()> {
+    let method: Method = method.parse().unwrap();
+    let uri = format!("http://t{path}");
+    Request::builder().method(method).uri(uri).body(()).unwrap()
+}
+
+impl H2 {
+    async fn ready(&self) -> SendRequest<Bytes> {
+        self.send.clone().ready().await.unwrap()
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<()>,
+        body: Option<&[u8]>,
+        trailers: Option<HeaderMap>,
+    ) -> Result<Got, h2::Error> {
+        let ends = body.is_none() && trailers.is_none();
+        let (answer, mut out) = self.ready().await.send_request(request, ends)?;
+        let send = async {
+            for piece in body.unwrap_or_default().chunks(50_000) {
+                let mut piece = Bytes::copy_from_slice(piece);
+                while !piece.is_empty() {
+                    out.reserve_capacity(piece.len());
+                    let Some(room) = std::future::poll_fn(|cx| out.poll_capacity(cx)).await else {
+                        return;
+                    };
+                    let part = piece.split_to(room.unwrap().min(piece.len()));
+                    if out.send_data(part, false).is_err() {
+                        return;
+                    }
+                }
+            }
+            if let Some(trailers) = trailers {
+                out.send_trailers(trailers).unwrap();
+            } else if !ends {
+                // The answer may have come first and ended the stream.
+                let _ = out.send_data(Bytes::new(), true);
+            }
+        };
+        let (answer, ()) = tokio::join!(async { read(answer.await?).await }, send);
+        answer
+    }
+
+    async fn get(&self, path: &str) -> Got {
+        self.exchange(request("GET", path), None, None)
+            .await
+            .unwrap()
+    }
+}
+
+async fn read(answer: Response<RecvStream>) -> Result<Got, h2::Error> {
+    let (parts, mut stream) = answer.into_parts();
+    let mut body = Vec::new();
+    while let Some(data) = stream.data().await {
+        let data = data?;
+        stream.flow_control().release_capacity(data.len())?;
+        body.extend_from_slice(&data);
+    }
+    Ok(Got {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body,
+        trailers: stream.trailers().await?,
+    })
+}
+
+fn run(setup: Setup, test: impl AsyncFnOnce(&Rig, H2)) {
+    let rig = Rig::with(setup);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let client = connect(rig.address).await;
+        tokio::time::timeout(PATIENCE, test(&rig, client))
+            .await
+            .expect("in time");
+    });
+}
+
+fn timeouts(change: impl FnOnce(&mut ClientTimeouts)) -> Setup {
+    let mut setup = Setup::default();
+    change(&mut setup.conn.timeouts);
+    setup
+}
+
+fn code(result: Result<Got, h2::Error>) -> Option<Reason> {
+    result.err().expect("an error").reason()
+}
+
+// ------------------------------------------------------------------------------------------------ exchanges
+
+#[test]
+fn streams_share_a_connection_and_the_upstreams_pool() {
+    run(Setup::default(), async |rig, client| {
+        for _ in 0..3 {
+            let got = client.get("/").await;
+            assert_eq!((got.status, &got.body[..]), (200, &b"hello"[..]));
+            assert_eq!(got.header("content-length"), Some("5"));
+            assert!(got.header("date").is_some());
+        }
+        assert_eq!(rig.origin.connections.load(SeqCst), 1);
+        let many = (0..50).map(|_| client.get("/echo"));
+        for got in futures_util::future::join_all(many).await {
+            assert_eq!(got.status, 200);
+        }
+        assert_eq!(rig.listen.accepted.load(SeqCst), 1);
+    });
+}
+
+#[test]
+fn bodies_pass_both_ways() {
+    run(Setup::default(), async |rig, client| {
+        let body = noise(3 * MEGABYTE);
+        let mut known = request("POST", "/echo");
+        let length = body.len().to_string().parse().unwrap();
+        known.headers_mut().insert("content-length", length);
+        let got = client.exchange(known, Some(&body), None).await.unwrap();
+        assert!(got.body == body);
+        assert_eq!(got.header("x-te"), Some("-"));
+        let unknown = request("POST", "/echochunk");
+        let got = client.exchange(unknown, Some(&body), None).await.unwrap();
+        assert!(got.body == body);
+        assert_eq!(got.header("transfer-encoding"), None);
+        assert_eq!(rig.origin.last().headers["transfer-encoding"], "chunked");
+        let got = client.exchange(request("POST", "/duplex"), Some(&[]), None);
+        assert_eq!(got.await.unwrap().status, 200);
+    });
+}
+
+#[test]
+fn trailers_pass_both_ways() {
+    run(Setup::default(), async |rig, client| {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", "9".parse().unwrap());
+        trailers.insert("cookie", "a=b".parse().unwrap());
+        let call = request("POST", "/trailers");
+        let got = client.exchange(call, Some(b"abc"), Some(trailers)).await;
+        let got = got.unwrap();
+        assert_eq!(got.body, b"ok");
+        let trailers = got.trailers.unwrap();
+        assert_eq!(trailers["x-sum"], "7");
+        assert_eq!(trailers.len(), 1, "no cookie");
+        let seen = rig.origin.last();
+        assert_eq!(
+            (&seen.body[..], &*seen.trailers),
+            (&b"abc"[..], "x-sum: 9\r\n")
+        );
+    });
+}
+
+#[test]
+fn answers_without_body() {
+    run(Setup::default(), async |_, client| {
+        let got = client.exchange(request("HEAD", "/head"), None, None).await;
+        let got = got.unwrap();
+        assert_eq!(
+            (got.status, got.header("content-length")),
+            (200, Some("99"))
+        );
+        assert!(got.body.is_empty());
+        let got = client.get("/204").await;
+        assert_eq!((got.status, got.header("content-length")), (204, None));
+        let got = client.get("/304").await;
+        assert_eq!((got.status, got.header("etag")), (304, Some("x")));
+        assert_eq!(client.get("/").await.body, b"hello");
+    });
+}
+
+#[test]
+fn connection_fields_of_an_upstream_stay_there() {
+    run(Setup::default(), async |_, client| {
+        let got = client.get("/hop").await;
+        for name in ["keep-alive", "x-priv", "trailer", "connection"] {
+            assert_eq!(got.header(name), None, "{name}");
+        }
+        assert_eq!(got.header("x-end"), Some("1"));
+    });
+}
+
+type Fields = &'static [(&'static str, &'static str)];
+
+#[test]
+fn what_the_edge_gate_refuses_costs_only_its_stream() {
+    run(Setup::default(), async |rig, client| {
+        let cases: [(&str, Fields, u16); 6] = [
+            ("/a%2fb", &[], 400),
+            ("/", &[("x_y", "1")], 400),
+            ("/", &[("host", "other")], 400),
+            ("/", &[("x", "padded ")], 400),
+            ("/", &[("x", "y"); 101], 431),
+            ("/long", &[], 414),
+        ];
+        for (path, fields, status) in cases {
+            let path = match path {
+                "/long" => format!("/{}", "x".repeat(9000)),
+                path => path.to_owned(),
+            };
+            let mut call = request("GET", &path);
+            for (name, value) in fields {
+                let name: http::HeaderName = name.parse().unwrap();
+                call.headers_mut().append(name, value.parse().unwrap());
+            }
+            let got = client.exchange(call, None, None).await.unwrap();
+            assert_eq!(got.status, status, "{path} {fields:?}");
+            assert!(got.body.starts_with(b"{\"error\":"));
+        }
+        let connect = Request::connect("t:443").body(()).unwrap();
+        assert_eq!(
+            client.exchange(connect, None, None).await.unwrap().status,
+            400
+        );
+        assert_eq!(rig.origin.count(), 0);
+        assert_eq!(client.get("/").await.status, 200);
+    });
+}
+
+#[test]
+fn a_head_above_the_list_limit_never_reaches_an_upstream() {
+    let mut setup = Setup::default();
+    setup.conn.head.bytes = 16 << 10;
+    run(setup, async |rig, client| {
+        let mut call = request("GET", "/");
+        let value = "v".repeat(4000);
+        for n in 0..3 {
+            let name: http::HeaderName = format!("x-{n}").parse().unwrap();
+            call.headers_mut().append(name, value.parse().unwrap());
+        }
+        match client.exchange(call, None, None).await {
+            Ok(got) => assert_eq!(got.status, 431),
+            Err(error) => assert!(error.is_reset(), "{error}"),
+        }
+        assert_eq!(rig.origin.count(), 0);
+        assert_eq!(client.get("/").await.status, 200);
+    });
+}
+
+#[test]
+fn a_body_of_another_length_is_a_stream_error() {
+    run(Setup::default(), async |rig, client| {
+        let mut call = request("POST", "/echo");
+        call.headers_mut()
+            .insert("content-length", "10".parse().unwrap());
+        let result = client.exchange(call, Some(b"short"), None).await;
+        assert_eq!(code(result), Some(Reason::PROTOCOL_ERROR));
+        assert!(rig.origin.seen.lock().unwrap().is_empty());
+        assert_eq!(client.get("/").await.status, 200);
+    });
+}
+
+#[test]
+fn an_early_answer_is_complete_and_stops_the_upload() {
+    run(Setup::default(), async |_, client| {
+        let call = request("POST", "/early");
+        let (answer, mut out) = client.ready().await.send_request(call, false).unwrap();
+        out.send_data(Bytes::from_static(b"some"), false).unwrap();
+        let got = read(answer.await.unwrap()).await.unwrap();
+        assert_eq!((got.status, &got.body[..]), (413, &b"big"[..]));
+        let reset = std::future::poll_fn(|cx| out.poll_reset(cx)).await.unwrap();
+        assert_eq!(reset, Reason::NO_ERROR);
+        assert_eq!(client.get("/").await.status, 200);
+    });
+}
+
+#[test]
+fn a_cut_answer_never_looks_complete() {
+    run(Setup::default(), async |_, client| {
+        for path in ["/break", "/break-chunked"] {
+            let result = client.exchange(request("GET", path), None, None).await;
+            assert_eq!(code(result), Some(Reason::INTERNAL_ERROR), "{path}");
+        }
+        let got = client.get("/die").await;
+        assert_eq!(got.status, 502);
+        assert_eq!(client.get("/panic").await.status, 500);
+        assert_eq!(client.get("/silent").await.status, 500);
+        assert_eq!(client.get("/").await.status, 200);
+    });
+}
+
+#[test]
+fn a_client_that_resets_its_stream_frees_the_upstream() {
+    run(Setup::default(), async |rig, client| {
+        let call = request("GET", "/hold");
+        let (answer, mut out) = client.ready().await.send_request(call, true).unwrap();
+        while rig.origin.arrived.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+        out.send_reset(Reason::CANCEL);
+        assert!(answer.await.is_err());
+        while rig.origin.closed.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(client.get("/").await.status, 200);
+    });
+}
+
+#[test]
+fn expectations_are_answered_by_the_upstream() {
+    run(Setup::default(), async |_, client| {
+        let mut call = request("POST", "/echo");
+        call.headers_mut()
+            .insert("expect", "100-continue".parse().unwrap());
+        call.headers_mut()
+            .insert("content-length", "3".parse().unwrap());
+        let got = client.exchange(call, Some(b"abc"), None).await.unwrap();
+        assert_eq!((got.status, &got.body[..]), (200, &b"abc"[..]));
+        assert_eq!(client.get("/103").await.status, 200);
+    });
+}
+
+#[test]
+fn a_slow_reader_holds_the_upstream_back() {
+    const SIZE: usize = 64 * MEGABYTE;
+    run(Setup::default(), async |rig, client| {
+        let call = request("GET", &format!("/big/{SIZE}"));
+        let (answer, _) = client.ready().await.send_request(call, true).unwrap();
+        let mut stream = answer.await.unwrap().into_body();
+        // Nothing is read: what the origin can write comes to rest.
+        let mut before = usize::MAX;
+        let mut still = 0;
+        while still < 30 {
+            let written = rig.origin.written.load(SeqCst);
+            still = if written == before { still + 1 } else { 0 };
+            before = written;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(before < 16 * MEGABYTE, "{before} bytes on their way");
+        let mut read = 0;
+        while let Some(data) = stream.data().await {
+            let data = data.unwrap();
+            read += data.len();
+            stream.flow_control().release_capacity(data.len()).unwrap();
+        }
+        assert_eq!(read, SIZE);
+    });
+}
+
+// ------------------------------------------------------------------------------------------------ connections
+
+#[test]
+fn a_listener_that_closes_lets_streams_end() {
+    run(Setup::default(), async |rig, client| {
+        let call = request("GET", "/gated");
+        let (answer, _) = client.ready().await.send_request(call, true).unwrap();
+        while rig.origin.arrived.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+        rig.workers.close("test").await;
+        // GOAWAY: sooner or later no further stream can be opened.
+        loop {
+            match client.send.clone().ready().await {
+                Err(error) => {
+                    assert!(error.is_go_away() && error.is_remote(), "{error}");
+                    break;
+                }
+                Ok(_) => tokio::task::yield_now().await,
+            }
+        }
+        rig.origin.gate.send(()).unwrap();
+        let got = read(answer.await.unwrap()).await.unwrap();
+        assert_eq!((got.status, &got.body[..]), (200, &b"ok"[..]));
+        drop(client.send);
+        client.connection.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn an_idle_connection_is_closed() {
+    let setup = timeouts(|t| t.idle = Duration::from_millis(300));
+    run(setup, async |_, client| {
+        assert_eq!(client.get("/").await.status, 200);
+        let begun = Instant::now();
+        client.connection.await.unwrap().unwrap();
+        assert!(begun.elapsed() >= Duration::from_millis(250));
+    });
+}
+
+#[test]
+fn a_connection_has_so_many_requests() {
+    let mut setup = Setup::default();
+    setup.conn = ConnConfig {
+        requests: 5,
+        ..setup.conn
+    };
+    run(setup, async |_, client| {
+        let mut served = 0;
+        while let Ok(got) = client.exchange(request("GET", "/"), None, None).await {
+            assert_eq!(got.status, 200);
+            served += 1;
+            assert!(served <= 6);
+            if client.connection.is_finished() || client.send.clone().ready().await.is_err() {
+                break;
+            }
+        }
+        assert!(served >= 4, "{served}");
+    });
+}
+
+#[test]
+fn http1_is_told_apart_at_its_first_bytes() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    assert_eq!(
+        client
+            .request("POST", "/echo", "Content-Length: 2\r\n", "ab")
+            .body,
+        b"ab"
+    );
+    assert_eq!(client.get("/").body, b"hello");
+    // A method that begins like the preface.
+    let mut client = rig.client();
+    assert_eq!(client.request("PRI", "/", "", "").status, 200);
+    let mut client = rig.client();
+    client.send("P");
+    client.send("RI * HTTP/1.1\r\nHost: t\r\n\r\n");
+    assert_eq!(client.answer("GET").unwrap().status, 400);
+}
+
+#[test]
+fn a_preface_that_does_not_end_is_not_waited_for() {
+    let setup = timeouts(|t| t.header = Duration::from_millis(300));
+    let rig = Rig::with(setup);
+    for part in ["PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut client = rig.client();
+        client.send(part);
+        // Closed by us: this returns.
+        client.rest();
+    }
+    let mut client = rig.client();
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.send(frame(4, 0, 0, b"")).send(frame(1, 1, 1, &HEAD));
+    assert_eq!(goaway(&client.rest()), Some(Reason::ENHANCE_YOUR_CALM));
+}
+
+// ------------------------------------------------------------------------------------------------ abuse
+
+/// `GET / HTTP/2`, host `t`.
+const HEAD: [u8; 6] = [0x82, 0x86, 0x84, 0x41, 1, b't'];
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [_, a, b, c] = (payload.len() as u32).to_be_bytes();
+    let mut frame = vec![a, b, c, kind, flags];
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// The last GOAWAY's reason in what a server sent.
+fn goaway(mut text: &[u8]) -> Option<Reason> {
+    let mut reason = None;
+    while let Some((head, rest)) = text.split_at_checked(9) {
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let (payload, rest) = rest.split_at_checked(len)?;
+        if head[3] == 7 {
+            reason = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()).into());
+        }
+        text = rest;
+    }
+    reason
+}
+
+/// Sends a preface, then `flood` until the other side is gone; what it said at last.
+fn flood(address: SocketAddr, mut flood: impl FnMut(u32) -> Vec<u8>) -> Option<Reason> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut input = stream.try_clone().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut said = Vec::new();
+        let mut piece = [0; 4096];
+        while let Ok(n @ 1..) = input.read(&mut piece) {
+            said.extend_from_slice(&piece[..n]);
+        }
+        said
+    });
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .unwrap();
+    let mut all = frame(4, 0, 0, b"");
+    for n in 0..2000 {
+        all.extend(flood(n));
+    }
+    // Broken off where the other side has had enough.
+    let _ = stream.write_all(&all);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    goaway(&reader.join().unwrap())
+}
+
+#[test]
+fn floods_end_their_connection() {
+    let rig = Rig::start();
+    let calm = Some(Reason::ENHANCE_YOUR_CALM);
+    assert_eq!(
+        flood(rig.address, |_| frame(6, 0, 0, &[0; 8])),
+        calm,
+        "PING"
+    );
+    assert_eq!(
+        flood(rig.address, |_| frame(4, 0, 0, b"")),
+        calm,
+        "SETTINGS"
+    );
+    assert_eq!(
+        flood(rig.address, |_| frame(2, 0, 1, &[0, 0, 0, 0, 1])),
+        calm,
+        "PRIORITY"
+    );
+    assert_eq!(
+        flood(rig.address, |_| frame(8, 0, 0, &[0, 0, 0, 1])),
+        calm,
+        "WINDOW_UPDATE"
+    );
+    assert_eq!(
+        flood(rig.address, |_| frame(0xfa, 0, 0, b"")),
+        calm,
+        "unknown"
+    );
+    let empty = flood(rig.address, |n| match n {
+        0 => frame(1, 4, 1, &[0x83, 0x86, 0x84, 0x41, 1, b't']),
+        _ => frame(0, 0, 1, b""),
+    });
+    assert_eq!(empty, calm, "DATA");
+    let continuation = flood(rig.address, |n| match n {
+        0 => frame(1, 0, 1, &HEAD),
+        _ => frame(9, 0, 1, &[0, 1, b'a', 1, b'b']),
+    });
+    assert_eq!(continuation, calm, "CONTINUATION");
+    assert_eq!(Client::connect(rig.address).get("/").status, 200);
+}
+
+#[test]
+fn rapid_resets_start_few_exchanges() {
+    let rig = Rig::start();
+    let reset = |n: u32| {
+        let stream = 2 * n + 1;
+        let mut both = frame(1, 5, stream, &HEAD);
+        both.extend(frame(3, 0, stream, &[0, 0, 0, 8]));
+        both
+    };
+    assert_eq!(flood(rig.address, reset), Some(Reason::ENHANCE_YOUR_CALM));
+    assert!(rig.origin.count() <= 150, "{}", rig.origin.count());
+    assert_eq!(Client::connect(rig.address).get("/").status, 200);
+}
+
+#[test]
+fn streams_that_are_cancelled_one_by_one_have_a_budget() {
+    run(Setup::default(), async |rig, client| {
+        for n in 0..200 {
+            let Ok(mut send) = client.send.clone().ready().await else {
+                assert!((40..=60).contains(&n), "{n}");
+                let error = client.connection.await.unwrap().unwrap_err();
+                assert_eq!(error.reason(), Some(Reason::ENHANCE_YOUR_CALM));
+                return;
+            };
+            let (_answer, mut out) = send.send_request(request("GET", "/hold"), true).unwrap();
+            while rig.origin.arrived.try_recv().is_err() {
+                if client.connection.is_finished() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            out.send_reset(Reason::CANCEL);
+        }
+        panic!("no end");
+    });
+}
+
+#[test]
+fn resets_that_the_client_provokes_have_a_budget() {
+    let rig = Rig::start();
+    let calm = Some(Reason::ENHANCE_YOUR_CALM);
+    // A window that overflows makes us reset a stream whose exchange has begun (CVE-2025-8671).
+    let provoke = |n: u32| {
+        let stream = 2 * n + 1;
+        let mut both = frame(1, 5, stream, &HEAD);
+        both.extend(frame(8, 0, stream, &[0x7f, 0xff, 0xff, 0xff]));
+        both
+    };
+    assert_eq!(flood(rig.address, provoke), calm);
+    let begun = rig.origin.count();
+    assert!(begun <= 150, "{begun}");
+    // A connection field makes us reset a stream before it begins.
+    let malformed = |n: u32| {
+        let head = [&HEAD[..], &[0, 2, b't', b'e', 1, b'x']].concat();
+        frame(1, 5, 2 * n + 1, &head)
+    };
+    assert_eq!(flood(rig.address, malformed), calm);
+    assert_eq!(rig.origin.count(), begun);
+    assert_eq!(Client::connect(rig.address).get("/").status, 200);
+}
+
+#[test]
+fn more_streams_than_allowed_are_refused() {
+    run(Setup::default(), async |_, client| {
+        assert_eq!(client.get("/").await.status, 200);
+        assert_eq!(client.send.current_max_send_streams(), 100);
+    });
+    let limits = HeadLimits::default();
+    assert_eq!(limits.fields, 100);
+}
