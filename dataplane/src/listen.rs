@@ -4,7 +4,10 @@
 //! own service value: a connection lives and dies on the thread that accepted it. Listeners come and go at run time.
 
 use crate::engine::drain::{Drain, Ticket};
-use crate::engine::{ConnConfig, ConnInfo, Service, serve_connection};
+use crate::engine::{
+    ClientSocket, ConnConfig, ConnInfo, Event, Service, TlsFailure, TlsFront, proxy_protocol,
+    serve_connection,
+};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -22,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// How many workers there are and what they may hold.
 #[derive(Clone, Copy, Debug)]
@@ -34,11 +37,15 @@ pub struct WorkersConfig {
 }
 
 /// Settings of one listener. They can change while it is open: connections accepted from then on have the new ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ListenerConfig {
     /// Client connections of this listener on all threads; further ones are refused.
     pub connections: usize,
     pub conn: ConnConfig,
+    /// Every connection begins with the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// Every connection is TLS.
+    pub tls: Option<TlsFront>,
 }
 
 impl Default for ListenerConfig {
@@ -46,6 +53,8 @@ impl Default for ListenerConfig {
         Self {
             connections: usize::MAX,
             conn: ConnConfig::default(),
+            proxy_protocol: false,
+            tls: None,
         }
     }
 }
@@ -488,7 +497,7 @@ impl<S: Service> Acceptor<S> {
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         self.counters.accepted.fetch_add(1, Relaxed);
-        let config = **self.settings.config.load();
+        let config = self.settings.config.load_full();
         let admission = Admission::new(
             &self.counters,
             &self.settings,
@@ -497,8 +506,10 @@ impl<S: Service> Acceptor<S> {
         );
         let Some(admission) = admission else {
             self.counters.refused.fetch_add(1, Relaxed);
-            // One attempt: the socket of a new connection has room for it.
-            let _ = stream.try_write(REFUSAL);
+            if config.tls.is_none() {
+                // One attempt: the socket of a new connection has room for it.
+                let _ = stream.try_write(REFUSAL);
+            }
             return;
         };
         // Without it answers are only slower.
@@ -506,19 +517,63 @@ impl<S: Service> Acceptor<S> {
         let Ok(local) = stream.local_addr() else {
             return;
         };
-        let info = ConnInfo {
+        let mut info = ConnInfo {
             id: NEXT_ID.fetch_add(1, Relaxed),
             peer,
             local,
             listener: self.key.clone(),
+            tls: None,
         };
         let service = self.service.clone();
         let (ticket, guard) = (Ticket::new(self.drain.clone()), OpenGuard::new(&self.open));
         spawn_local(async move {
-            serve_connection(stream, &info, &*service, &config.conn, ticket).await;
+            let socket = match (config.proxy_protocol, &config.tls) {
+                (false, None) => Some(ClientSocket::Plain(stream)),
+                // Apart, so that its state costs other connections nothing.
+                _ => Box::pin(open(stream, &mut info, &config, &*service)).await,
+            };
+            if let Some(socket) = socket {
+                serve_connection(socket, &info, &*service, &config.conn, ticket).await;
+            }
             drop((admission, guard));
         });
     }
+}
+
+/// Does what comes before HTTP: `None` when there is no connection then.
+async fn open<S: Service>(
+    mut stream: TcpStream,
+    info: &mut ConnInfo,
+    config: &ListenerConfig,
+    service: &S,
+) -> Option<ClientSocket> {
+    // For each of the two as long as for a request's head.
+    let limit = config.conn.timeouts.header;
+    if config.proxy_protocol {
+        match timeout(limit, proxy_protocol::read(&mut stream)).await {
+            Ok(Ok(Some(peer))) => info.peer = peer,
+            Ok(Ok(None)) => {}
+            _ => {
+                service.note(Event::NoProxyHeader);
+                return None;
+            }
+        }
+    }
+    let Some(front) = &config.tls else {
+        return Some(ClientSocket::Plain(stream));
+    };
+    let begun = Instant::now();
+    let failure = match timeout(limit, front.accept(stream)).await {
+        Ok(Ok((socket, tls))) => {
+            service.note(Event::Handshake(begun.elapsed()));
+            info.tls = Some(Box::new(tls));
+            return Some(socket);
+        }
+        Ok(Err(failure)) => failure,
+        Err(_) => TlsFailure::Timeout,
+    };
+    service.note(Event::HandshakeFailed(failure));
+    None
 }
 
 /// What a connection above the cap gets.

@@ -2,7 +2,7 @@
 
 use crate::engine::{ClientTimeouts, ConnConfig, HeadLimits};
 use crate::listen::{ListenerConfig, Workers};
-use crate::table::Table;
+use crate::table::{ListenerTable, Table};
 use model::{Listener, ListenerProtocol};
 use snapshot::pb::ListenerState;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// Addresses that replace those of the configuration (`--http`).
+/// Addresses that replace those of the configuration (`--http`, `--https`).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Binds {
     /// For the first HTTP listener: the one with the lowest position, then key.
     pub http: Option<SocketAddr>,
+    /// For the first HTTPS listener.
+    pub https: Option<SocketAddr>,
 }
 
 /// Opens and closes listeners on the worker threads.
@@ -77,7 +79,7 @@ impl Listeners {
             let config = table
                 .listeners
                 .get(&*key)
-                .map(|l| config(&l.listener))
+                .map(|l| config(l))
                 .unwrap_or_default();
             if self.open.contains_key(&key) {
                 self.workers.configure(&key, config);
@@ -136,24 +138,30 @@ impl Listeners {
         let listeners = table.listeners.iter();
         let listeners: Vec<(&str, &Listener)> =
             listeners.map(|(key, l)| (&**key, &*l.listener)).collect();
-        let first_http = listeners
-            .iter()
-            .filter(|(_, l)| l.protocol == ListenerProtocol::Http)
-            .min_by_key(|(key, l)| (l.order, *key))
-            .map(|(key, _)| *key);
+        let first = |protocol| {
+            let of_protocol = listeners.iter().filter(|(_, l)| l.protocol == protocol);
+            let first = of_protocol.min_by_key(|(key, l)| (l.order, *key));
+            first.map(|(key, _)| *key)
+        };
+        let replaced = [
+            (first(ListenerProtocol::Http), self.binds.http),
+            (first(ListenerProtocol::Https), self.binds.https),
+        ];
         let want = |(key, l): (&str, &Listener)| {
-            let wanted = match self.binds.http {
-                Some(address) if Some(key) == first_http => Wanted::Address(address),
-                _ => Wanted::Port(l.port),
+            let address = replaced.iter().find(|(first, _)| *first == Some(key));
+            let wanted = match address.and_then(|(_, address)| *address) {
+                Some(address) => Wanted::Address(address),
+                None => Wanted::Port(l.port),
             };
             (key.to_owned(), wanted)
         };
-        listeners.into_iter().map(want).collect()
+        listeners.iter().copied().map(want).collect()
     }
 }
 
 /// What the connections of a listener may use.
-fn config(listener: &Listener) -> ListenerConfig {
+fn config(table: &ListenerTable) -> ListenerConfig {
+    let listener = &*table.listener;
     let ms = |ms: u32| Duration::from_millis(ms.into());
     let caps = &listener.caps;
     let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
@@ -172,6 +180,8 @@ fn config(listener: &Listener) -> ListenerConfig {
                 target: size(caps.url_bytes),
             },
         },
+        proxy_protocol: listener.proxy_protocol,
+        tls: table.tls.clone(),
     }
 }
 
@@ -190,7 +200,7 @@ async fn bind(
         ),
     };
     let describe = |address: SocketAddr, e: &io::Error| format!("cannot bind {address}: {e}");
-    match (workers.listen(key, address, config).await, fallback) {
+    match (workers.listen(key, address, config.clone()).await, fallback) {
         (Ok(address), _) => Ok(address),
         (Err(e), Some(fallback)) if e.kind() != io::ErrorKind::AddrInUse => workers
             .listen(key, fallback, config)

@@ -37,6 +37,9 @@ struct Args {
     /// Address of the first HTTP listener, instead of its port on all addresses
     #[arg(long, value_name = "ADDR")]
     http: Option<SocketAddr>,
+    /// Address of the first HTTPS listener, instead of its port on all addresses
+    #[arg(long, value_name = "ADDR")]
+    https: Option<SocketAddr>,
     /// Worker threads [default: one for each core]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     threads: usize,
@@ -63,7 +66,10 @@ fn main() -> Result<()> {
         .context("cannot start the runtime")?;
     let config = Config {
         threads: args.threads,
-        binds: Binds { http: args.http },
+        binds: Binds {
+            http: args.http,
+            https: args.https,
+        },
     };
     let (plane, mut applier) =
         DataPlane::start(&config, runtime.handle()).context("cannot start the data plane")?;

@@ -32,6 +32,7 @@ impl Gateway {
         let runtime = Runtime::new().unwrap();
         let binds = Binds {
             http: Some("127.0.0.1:0".parse().unwrap()),
+            https: None,
         };
         let config = Config { threads: 1, binds };
         let (plane, applier) = DataPlane::start(&config, runtime.handle()).unwrap();

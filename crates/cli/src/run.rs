@@ -45,12 +45,6 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     logs::init(args.log_format);
-    if args.https.is_some() {
-        tracing::warn!(
-            event = "no_https",
-            "--https has no effect: this release has no HTTPS listeners"
-        );
-    }
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("control")
@@ -59,7 +53,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         .context("cannot start the runtime")?;
     let config = Config {
         threads: args.threads,
-        binds: Binds { http: args.http },
+        binds: Binds {
+            http: args.http,
+            https: args.https,
+        },
     };
     let publisher = Publisher::new("standalone".to_owned());
     let (plane, applier) =

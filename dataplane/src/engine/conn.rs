@@ -8,6 +8,7 @@ use super::h2;
 use super::head::{RequestHead, ResponseHead};
 use super::io::Socket;
 use super::sanitize;
+use super::tls::{TlsFailure, TlsInfo};
 use super::traits::{Down, DownExt};
 use crate::h1::{HeadLimits, Reject};
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where a connection came from.
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub struct ConnInfo {
     pub local: SocketAddr,
     /// Key of the listener that accepted it.
     pub listener: Arc<str>,
+    /// `None`: it is not encrypted.
+    pub tls: Option<Box<TlsInfo>>,
 }
 
 /// Bounds of one client connection.
@@ -74,6 +78,12 @@ pub enum Event {
     H2Resets { client: u32, us: u32 },
     /// An HTTP/2 connection was ended because of what its client sent.
     H2Budget,
+    /// A TLS handshake took so long.
+    Handshake(Duration),
+    /// A TLS handshake failed.
+    HandshakeFailed(TlsFailure),
+    /// A connection did not begin with the PROXY protocol, and was closed.
+    NoProxyHeader,
 }
 
 /// One request and what is needed to answer it.
@@ -134,7 +144,12 @@ pub async fn serve_connection<S: Socket + Send + Sync, V: Service>(
 ) {
     let mut open = Open::new(service);
     let mut begun = Begun::new(socket, ticket);
-    match begun.begins_with(h2::PREFACE, &config.timeouts).await {
+    let http2 = match &info.tls {
+        // Within TLS it is agreed (RFC 9113 section 3.3).
+        Some(tls) => Some(tls.http2),
+        None => begun.begins_with(h2::PREFACE, &config.timeouts).await,
+    };
+    match http2 {
         None => {}
         Some(false) => {
             open.speaks(Protocol::Http1);
@@ -228,6 +243,7 @@ async fn exchange<S: Socket, V: Service>(
         Next::Reject(reject) => Outcome::Reject(reject),
         Next::Request => {
             sanitize::client_headers(&mut request.headers, trust);
+            request.secure = info.tls.is_some();
             let exchange = Exchange {
                 conn: info,
                 request,

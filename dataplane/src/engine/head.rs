@@ -99,6 +99,8 @@ pub struct RequestHead {
     /// Canonical host and port of the request; the empty host for an HTTP/1.0 request without one.
     pub host: Host,
     pub version: Version,
+    /// It came over TLS.
+    pub secure: bool,
     /// End-to-end fields. `host` is among them, in canonical form, and is what the upstream will get.
     pub headers: Headers,
     /// How the body goes to the upstream. Whoever changes a body's length on the way sets this to
@@ -118,10 +120,16 @@ impl RequestHead {
         self.target.clear();
         self.host.clear();
         self.version = Version::Http11;
+        self.secure = false;
         self.headers.clear();
         self.framing = Framing::Empty;
         self.expects_continue = false;
         self.upgrade = None;
+    }
+
+    /// `https` or `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 
     pub fn path(&self) -> &str {

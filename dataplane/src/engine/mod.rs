@@ -5,6 +5,7 @@
 //! `down` and `up` are the two sides over HTTP/1, `h2` is the client's over HTTP/2; [`sanitize`] is the edge gate's grammar of path and host.
 
 mod buffers;
+mod client;
 pub mod conn;
 pub(crate) mod date;
 pub mod deadline;
@@ -17,13 +18,16 @@ mod io;
 pub mod outbox;
 mod pingora;
 pub mod pool;
+pub mod proxy_protocol;
 pub mod relay;
 pub mod sanitize;
+pub mod tls;
 pub mod traits;
 mod tunnel;
 mod up;
 
 pub use crate::h1::HeadLimits;
+pub use client::ClientSocket;
 pub use conn::{
     ConnConfig, ConnInfo, Event, Exchange, Outcome, Protocol, Service, serve_connection,
 };
@@ -36,5 +40,6 @@ pub use io::Socket;
 pub use pool::{Keep, Pool, PoolConfig, PoolCounters, PoolKey};
 pub use relay::relay;
 pub use sanitize::Host;
+pub use tls::{TlsFailure, TlsFront, TlsInfo};
 pub use traits::{Abort, BodyTap, Down, DownExt, Up};
 pub use up::H1Up;

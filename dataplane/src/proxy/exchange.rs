@@ -16,7 +16,7 @@ pub(super) fn request_view<'a>(
 ) -> RequestView<'a> {
     RequestView {
         method: request.method.as_str(),
-        scheme: "http",
+        scheme: request.scheme(),
         host: request.host.name(),
         path: request.path(),
         query: request.query(),

@@ -30,6 +30,7 @@ catalogue! {
     REQUEST_TIMEOUT = 408 "request_timeout";
     REQUEST_TOO_LARGE = 413 "request_too_large";
     URI_TOO_LONG = 414 "uri_too_long";
+    MISDIRECTED_REQUEST = 421 "misdirected_request";
     HEADER_TOO_LARGE = 431 "header_too_large";
     INTERNAL_ERROR = 500 "internal_error";
     PLUGIN_ERROR = 500 "plugin_error";

@@ -91,7 +91,7 @@ impl Proxy {
         summary: &mut Summary,
     ) -> Outcome {
         let from = Place {
-            scheme: "http",
+            scheme: x.request.scheme(),
             host: x.request.host.name(),
             port: x.request.host.port(),
             path: x.request.path(),

@@ -95,6 +95,12 @@ impl Proxy {
         let Some(listener) = listener else {
             return self.fail(x, None, fail::ROUTE_NOT_FOUND, summary).await;
         };
+        if let Some(tls) = &x.conn.tls
+            && let (Some(sni), Some(front)) = (&tls.sni, &listener.tls)
+            && !front.is_one_for(sni, x.request.host.name())
+        {
+            return self.fail(x, None, fail::MISDIRECTED_REQUEST, summary).await;
+        }
         if listener.listener.health && x.request.path() == "/healthz" {
             return local::health(x, summary).await;
         }
@@ -318,8 +324,10 @@ impl Service for Proxy {
     fn note(&self, event: Event) {
         let metrics = &self.shared.metrics;
         metrics.connections.note(event);
-        if event == Event::H2Budget {
-            metrics.edge_rejected("h2_budget");
+        match event {
+            Event::H2Budget => metrics.edge_rejected("h2_budget"),
+            Event::NoProxyHeader => metrics.refused_proxy_protocol.inc(),
+            _ => {}
         }
     }
 

@@ -7,9 +7,11 @@
 
 use super::hosts::{Entry, HostRules};
 use super::rule::{Links, ReadyPlugin, Rule, RuleSpec};
-use super::stage::{Key, Rejected, Route, Staged};
+use super::stage::{Key, ReadyCertificate, ReadyListener, Rejected, Route, Staged};
 use super::upstream::{Registry, Upstream};
 use super::{ListenerTable, Table};
+use crate::engine::TlsFront;
+use crate::engine::tls::TlsPolicy;
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 use model::{EndpointShard, EndpointSource, HostPattern, Listener, StaticEndpoint};
@@ -28,6 +30,7 @@ pub struct Compiler {
     listeners: BTreeMap<Key, ListenerState>,
     routes: Map<Key, Route>,
     plugins: Map<Key, Arc<ReadyPlugin>>,
+    certificates: Map<Key, ReadyCertificate>,
     sources: Map<Key, EndpointSource>,
     shards: Map<Key, EndpointShard>,
     /// Routes by the upstreams and plugins that they name, shards and upstreams by their Service.
@@ -40,6 +43,7 @@ pub struct Compiler {
 
 struct ListenerState {
     listener: Arc<Listener>,
+    tls: Option<TlsPolicy>,
     /// Routes by the hosts that they have on this listener.
     claims: Map<HostPattern, Keys>,
 }
@@ -103,6 +107,7 @@ impl Compiler {
             listeners: BTreeMap::new(),
             routes: Map::default(),
             plugins: Map::default(),
+            certificates: Map::default(),
             sources: Map::default(),
             shards: Map::default(),
             by_upstream: Index::default(),
@@ -137,6 +142,7 @@ impl Compiler {
         self.put_plugins(staged.plugins, &mut dirty);
         self.put_upstreams(staged.upstreams, &mut dirty);
         self.put_shards(staged.shards, &mut dirty);
+        self.put_certificates(staged.certificates, &mut dirty);
         self.put_listeners(staged.listeners, &mut dirty);
         self.put_routes(staged.routes, &mut dirty);
         self.link_again(&mut dirty);
@@ -160,6 +166,7 @@ impl Compiler {
         add(&mut staged.upstreams, self.sources.keys());
         add(&mut staged.shards, self.shards.keys());
         add(&mut staged.plugins, self.plugins.keys());
+        add(&mut staged.certificates, self.certificates.keys());
     }
 
     fn put_plugins(
@@ -232,7 +239,33 @@ impl Compiler {
         }
     }
 
-    fn put_listeners(&mut self, listeners: BTreeMap<String, Option<Listener>>, dirty: &mut Dirty) {
+    /// Listeners that name one get another front; what they serve stays.
+    fn put_certificates(
+        &mut self,
+        certificates: BTreeMap<String, Option<ReadyCertificate>>,
+        dirty: &mut Dirty,
+    ) {
+        for (key, certificate) in certificates {
+            for (name, state) in &self.listeners {
+                if let Some(tls) = &state.listener.tls
+                    && (tls.certificates.contains(&key)
+                        || tls.default_certificate.as_ref() == Some(&key))
+                {
+                    dirty.listeners.insert(Arc::clone(name));
+                }
+            }
+            match certificate {
+                Some(certificate) => self.certificates.insert(key.into(), certificate),
+                None => self.certificates.remove(&*key),
+            };
+        }
+    }
+
+    fn put_listeners(
+        &mut self,
+        listeners: BTreeMap<String, Option<ReadyListener>>,
+        dirty: &mut Dirty,
+    ) {
         for (key, listener) in listeners {
             let key = Key::from(key);
             let before = self.listeners.get_mut(&key);
@@ -241,13 +274,16 @@ impl Compiler {
                 (None, Some(_)) => {
                     self.listeners.remove(&key);
                 }
-                (Some(listener), Some(state)) if state.listener.hostname == listener.hostname => {
-                    if *state.listener == listener {
+                (Some(ready), Some(state))
+                    if state.listener.hostname == ready.listener.hostname =>
+                {
+                    if *state.listener == ready.listener {
                         continue;
                     }
-                    state.listener = Arc::new(listener);
+                    state.listener = Arc::new(ready.listener);
+                    state.tls = ready.tls;
                 }
-                (Some(listener), before) => {
+                (Some(ReadyListener { listener, tls }), before) => {
                     // Other hosts: all of them, before and after.
                     let hosts = dirty.hosts.entry(Arc::clone(&key)).or_default();
                     hosts.extend(
@@ -257,6 +293,7 @@ impl Compiler {
                     );
                     let mut state = ListenerState {
                         listener: Arc::new(listener),
+                        tls,
                         claims: Map::default(),
                     };
                     for (name, route) in self
@@ -406,12 +443,24 @@ impl Compiler {
                 None => ListenerTable::new(Arc::clone(&state.listener)),
             };
             table.listener = Arc::clone(&state.listener);
+            if dirty.listeners.contains(key) {
+                table.tls = self.front(state);
+            }
             for host in dirty.hosts.get(key).into_iter().flatten() {
                 table.put(host, self.list(state, host));
             }
             listeners.insert(Arc::clone(key), Arc::new(table));
         }
         self.table = Arc::new(Table { listeners });
+    }
+
+    /// What new connections of an HTTPS listener get. A certificate that is not there is one that its names do without.
+    fn front(&self, state: &ListenerState) -> Option<TlsFront> {
+        let (policy, tls) = (state.tls.as_ref()?, state.listener.tls.as_ref()?);
+        let get = |key: &String| self.certificates.get(&**key).map(|c| &*c.server);
+        let certificates = tls.certificates.iter().filter_map(get);
+        let default = tls.default_certificate.as_ref().and_then(get);
+        Some(TlsFront::new(policy, certificates, default))
     }
 
     /// What the Routes that claim a host serve there.

@@ -34,6 +34,7 @@ pub use rule::{Action, Backend, Rule, WeightedBackends};
 pub use stage::Rejected;
 pub use upstream::{Picked, Registry, Upstream};
 
+use crate::engine::TlsFront;
 use hosts::{HostRules, Lengths, Sharded};
 use model::{HostPattern, Listener};
 use std::collections::BTreeMap;
@@ -50,6 +51,8 @@ pub struct Table {
 #[derive(Clone, Debug)]
 pub struct ListenerTable {
     pub listener: Arc<Listener>,
+    /// What new connections get, on an HTTPS listener.
+    pub tls: Option<TlsFront>,
     exact: Sharded,
     /// By suffix, as in [`HostPattern::Wildcard`].
     wildcard: Sharded,
@@ -63,6 +66,7 @@ impl ListenerTable {
     fn new(listener: Arc<Listener>) -> Self {
         Self {
             listener,
+            tls: None,
             exact: Sharded::default(),
             wildcard: Sharded::default(),
             wildcard_lengths: Lengths::default(),

@@ -1,7 +1,10 @@
 //! The part of compiling that can fail: expressions and plugin settings, each resource by itself.
 
 use super::rule::{ReadyPlugin, RouteInfo, Rule, RuleSpec};
-use model::{EndpointShard, HostPattern, Listener};
+use crate::engine::tls::{ClientAuth, ServerCertificate, TlsPolicy, TlsSettings};
+use crate::tls;
+use model::{Certificate, EndpointShard, HostPattern, Listener, ListenerProtocol, TlsVersion};
+use rustls::crypto::CryptoProvider;
 use snapshot::{Change, Changes, Kind};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -27,11 +30,24 @@ pub(super) struct Route<R = Arc<Rule>> {
 /// Decoded and compiled, but for the links; nothing has changed yet. The last change of a key counts.
 pub(super) struct Staged {
     pub(super) full: bool,
-    pub(super) listeners: BTreeMap<String, Option<Listener>>,
+    pub(super) listeners: BTreeMap<String, Option<ReadyListener>>,
     pub(super) routes: BTreeMap<String, Option<Route<Arc<RuleSpec>>>>,
     pub(super) upstreams: BTreeMap<String, Option<model::Upstream>>,
     pub(super) shards: BTreeMap<String, Option<EndpointShard>>,
     pub(super) plugins: BTreeMap<String, Option<Arc<ReadyPlugin>>>,
+    pub(super) certificates: BTreeMap<String, Option<ReadyCertificate>>,
+}
+
+/// A listener whose settings for TLS have been checked.
+pub(super) struct ReadyListener {
+    pub(super) listener: Listener,
+    pub(super) tls: Option<TlsPolicy>,
+}
+
+/// A certificate in a form in which it can be shown.
+#[derive(Clone)]
+pub(super) struct ReadyCertificate {
+    pub(super) server: Arc<ServerCertificate>,
 }
 
 impl Staged {
@@ -41,12 +57,29 @@ impl Staged {
             ReadyPlugin::compile(plugin).map(Arc::new)
         });
         let routes = stage(changes.routes, Kind::Route, &mut rejected, compile_route);
+        let provider = tls::provider();
+        let listeners = stage(changes.listeners, Kind::Listener, &mut rejected, |_, l| {
+            compile_listener(l, &provider)
+        });
+        let certificates = stage(
+            changes.certificates,
+            Kind::Certificate,
+            &mut rejected,
+            |_, c: Certificate| {
+                let server =
+                    ServerCertificate::parse(c.chain.as_bytes(), c.key.reveal(), &provider)?;
+                Ok(ReadyCertificate {
+                    server: Arc::new(server),
+                })
+            },
+        );
         if !rejected.is_empty() {
             return Err(rejected);
         }
         Ok(Self {
             full: changes.full,
-            listeners: as_map(changes.listeners),
+            listeners,
+            certificates,
             upstreams: as_map(changes.upstreams),
             shards: as_map(changes.shards),
             routes,
@@ -75,6 +108,28 @@ fn stage<T, U>(
         }
     }
     staged
+}
+
+fn compile_listener(
+    listener: Listener,
+    provider: &Arc<CryptoProvider>,
+) -> Result<ReadyListener, String> {
+    let tls = match (listener.protocol, &listener.tls) {
+        (ListenerProtocol::Http, None) => None,
+        (ListenerProtocol::Https, Some(tls)) => Some(TlsPolicy::new(
+            &TlsSettings {
+                only_newest: tls.min_version == TlsVersion::V1_3,
+                cipher_suites: &tls.cipher_suites,
+                client: tls.client.as_ref().map(|client| ClientAuth {
+                    authorities: &client.authorities,
+                    required: client.required,
+                }),
+            },
+            provider,
+        )?),
+        _ => return Err("tls is for HTTPS listeners, which need it".to_owned()),
+    };
+    Ok(ReadyListener { listener, tls })
 }
 
 fn compile_route(key: &str, route: model::Route) -> Result<Route<Arc<RuleSpec>>, String> {

@@ -1,8 +1,8 @@
 //! What is counted of clients' connections, apart from their requests.
 
-use crate::engine::{Event, Protocol};
+use crate::engine::{Event, Protocol, TlsFailure};
 use prometheus::core::{AtomicU64, GenericCounter};
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 type Counter = GenericCounter<AtomicU64>;
 
@@ -13,6 +13,8 @@ pub struct Connections {
     total: [Counter; 2],
     resets_client: Counter,
     resets_us: Counter,
+    handshakes: Histogram,
+    failures: [Counter; TlsFailure::ALL.len()],
 }
 
 impl Connections {
@@ -20,7 +22,7 @@ impl Connections {
         clippy::unwrap_used,
         reason = "names and labels are constants of this function: the first call in any test would fail"
     )]
-    pub(super) fn register(registry: &Registry) -> Self {
+    pub(super) fn register(registry: &Registry, buckets: &[f64]) -> Self {
         let counter = |name: &str, help: &str, label: &str| {
             let vec = IntCounterVec::new(Opts::new(name, help), &[label]).unwrap();
             registry.register(Box::new(vec.clone())).unwrap();
@@ -39,16 +41,29 @@ impl Connections {
             "HTTP/2 streams reset, by who did it.",
             "by",
         );
+        let handshakes = HistogramOpts::new(
+            "diolkos_tls_handshake_seconds",
+            "Time of a completed TLS handshake with a client.",
+        );
+        let handshakes = Histogram::with_opts(handshakes.buckets(buckets.to_vec())).unwrap();
+        registry.register(Box::new(handshakes.clone())).unwrap();
+        let failures = counter(
+            "diolkos_tls_failures_total",
+            "TLS handshakes with clients that failed.",
+            "reason",
+        );
         let protocols = [Protocol::Http1, Protocol::Http2].map(label);
         Self {
             open: protocols.map(|p| open.with_label_values(&[p])),
             total: protocols.map(|p| total.with_label_values(&[p])),
             resets_client: resets.with_label_values(&["client"]),
             resets_us: resets.with_label_values(&["us"]),
+            handshakes,
+            failures: TlsFailure::ALL.map(|f| failures.with_label_values(&[f.name()])),
         }
     }
 
-    /// Counts what happened. A budget that was used up is a refusal of the edge gate and counted there.
+    /// Counts what happened; what is counted among refusals is not counted here.
     pub fn note(&self, event: Event) {
         let [http1, http2] = &self.open;
         let [http1_total, http2_total] = &self.total;
@@ -63,7 +78,13 @@ impl Connections {
                 self.resets_client.inc_by(client.into());
                 self.resets_us.inc_by(us.into());
             }
-            Event::H2Budget => {}
+            Event::Handshake(time) => self.handshakes.observe(time.as_secs_f64()),
+            Event::HandshakeFailed(why) => {
+                if let Some(counter) = self.failures.get(why as usize) {
+                    counter.inc();
+                }
+            }
+            Event::H2Budget | Event::NoProxyHeader => {}
         }
     }
 }

@@ -34,6 +34,7 @@ pub struct Metrics {
     pub response_bytes: IntCounter,
     pub connections: Connections,
     pub refused_global_cap: Counter,
+    pub refused_proxy_protocol: Counter,
     edge_rejected: IntCounterVec,
     attempts: [Counter; 6],
     pub routes: Routes,
@@ -294,8 +295,9 @@ impl Metrics {
                 "diolkos_response_bytes_total",
                 "Bytes of response bodies."
             ),
-            connections: Connections::register(&registry),
+            connections: Connections::register(&registry, LATENCY),
             refused_global_cap: refused.with_label_values(&["global_cap"]),
+            refused_proxy_protocol: refused.with_label_values(&["proxy_protocol"]),
             edge_rejected: declare!(
                 IntCounterVec,
                 "diolkos_edge_rejected_total",

@@ -328,6 +328,7 @@ async fn exchange<V: Service>(
         Err(reject) => Outcome::Reject(reject),
         Ok(()) => {
             sanitize::client_headers(&mut request.headers, trust);
+            request.secure = info.tls.is_some();
             let exchange = Exchange {
                 conn: info,
                 request,

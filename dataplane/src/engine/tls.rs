@@ -1,0 +1,414 @@
+//! TLS that a listener terminates: which certificate a client gets, and the handshake.
+//!
+//! What can fail is done once, when a table is compiled: [`ServerCertificate`] from PEM, [`TlsPolicy`] from a
+//! listener's settings. Both together are a [`TlsFront`], which new connections of a listener use until there is
+//! another; connections that are open keep theirs.
+
+use super::client::ClientSocket;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion};
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Versions of TLS, newest first.
+const ALL_VERSIONS: &[&SupportedProtocolVersion] =
+    &[&rustls::version::TLS13, &rustls::version::TLS12];
+const NEWEST_VERSION: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+/// What may be spoken within TLS, in our order of preference (RFC 7301).
+const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+/// A fatal `unrecognized_name` alert (RFC 6066 section 3, RFC 8446 section 6) as it goes on the wire.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// A certificate chain with its key, ready to be shown.
+pub struct ServerCertificate {
+    key: Arc<CertifiedKey>,
+    /// DNS names of the leaf, in lower case; a wildcard as `*.suffix`.
+    names: Vec<String>,
+}
+
+impl ServerCertificate {
+    /// From PEM: the chain with the leaf first, and its private key.
+    ///
+    /// # Errors
+    /// What is wrong with it, without a byte of the key.
+    pub fn parse(chain: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<Self, String> {
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<_, _>>()
+            .map_err(|_| "the certificate chain is not PEM")?;
+        let leaf = chain.first().ok_or("the chain holds no certificate")?;
+        let names = dns_names(leaf)?;
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|_| "the private key is not a PEM key that is not encrypted")?;
+        let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+            Error::InconsistentKeys(_) => "the private key does not belong to the certificate",
+            _ => "the private key is of a kind that is not supported",
+        })?;
+        Ok(Self {
+            key: Arc::new(key),
+            names,
+        })
+    }
+}
+
+fn dns_names(leaf: &CertificateDer<'_>) -> Result<Vec<String>, String> {
+    let (_, leaf) =
+        X509Certificate::from_der(leaf).map_err(|_| "the first certificate cannot be read")?;
+    let alternatives = leaf
+        .subject_alternative_name()
+        .map_err(|_| "the first certificate's names cannot be read")?;
+    let names = alternatives
+        .iter()
+        .flat_map(|names| &names.value.general_names);
+    Ok(names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.trim_end_matches('.').to_ascii_lowercase()),
+            _ => None,
+        })
+        .collect())
+}
+
+impl fmt::Debug for ServerCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerCertificate")
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a listener wants of TLS, apart from its certificates.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TlsSettings<'a> {
+    /// Nothing older than TLS 1.3.
+    pub only_newest: bool,
+    /// IANA names, by preference; empty: all that rustls has.
+    pub cipher_suites: &'a [String],
+    /// Clients are asked for a certificate.
+    pub client: Option<ClientAuth<'a>>,
+}
+
+/// Whose certificates clients may show.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientAuth<'a> {
+    /// PEM of the authorities.
+    pub authorities: &'a str,
+    /// Without a certificate the handshake fails.
+    pub required: bool,
+}
+
+/// A listener's settings, checked: all of its configuration but the certificates.
+pub struct TlsPolicy {
+    config: ServerConfig,
+}
+
+impl TlsPolicy {
+    /// Checks settings.
+    ///
+    /// # Errors
+    /// Which of them is wrong, and why.
+    pub fn new(settings: &TlsSettings<'_>, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+        let versions = match settings.only_newest {
+            true => NEWEST_VERSION,
+            false => ALL_VERSIONS,
+        };
+        let mut provider = Arc::clone(provider);
+        if !settings.cipher_suites.is_empty() {
+            let mut chosen = Vec::new();
+            for name in settings.cipher_suites {
+                let suites = provider.cipher_suites.iter();
+                let named = |suite: &&rustls::SupportedCipherSuite| {
+                    suite.suite().as_str().is_some_and(|s| iana(s) == *name)
+                };
+                let suite = suites.clone().find(named).ok_or_else(|| {
+                    let known = suites.filter_map(|s| s.suite().as_str()).map(iana);
+                    let known: Vec<String> = known.collect();
+                    format!(
+                        "tls.cipherSuites: {name} is not one of {}",
+                        known.join(", ")
+                    )
+                })?;
+                chosen.push(*suite);
+            }
+            let usable = |v: &&SupportedProtocolVersion| {
+                chosen
+                    .iter()
+                    .any(|suite| suite.version().version == v.version)
+            };
+            if !versions.iter().any(usable) {
+                return Err(
+                    "tls.cipherSuites: none of them is for a version that is spoken".into(),
+                );
+            }
+            provider = Arc::new(CryptoProvider {
+                cipher_suites: chosen,
+                ..CryptoProvider::clone(&provider)
+            });
+        }
+        let verifier = match &settings.client {
+            None => WebPkiClientVerifier::no_client_auth(),
+            Some(auth) => verifier(auth, &provider)?,
+        };
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .map_err(|e| format!("tls: {e}"))?
+            .with_client_cert_verifier(verifier);
+        let mut config = config.with_cert_resolver(Arc::new(Store::default()));
+        config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        // Sessions are resumed by tickets: what is remembered is with the client. The tickets are of this policy alone: a
+        // session that was opened without a client's certificate cannot be resumed where one is required.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()
+            .map_err(|e| format!("no key for session tickets: {e}"))?;
+        Ok(Self { config })
+    }
+}
+
+/// The registered name of a cipher suite: rustls writes those of TLS 1.3 in another way.
+fn iana(name: &str) -> String {
+    match name.strip_prefix("TLS13_") {
+        Some(rest) => format!("TLS_{rest}"),
+        None => name.to_owned(),
+    }
+}
+
+fn verifier(
+    auth: &ClientAuth<'_>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    const WHERE: &str = "tls.clientValidation: ";
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(auth.authorities.as_bytes()) {
+        let authority = authority.map_err(|_| format!("{WHERE}the authorities are not PEM"))?;
+        roots
+            .add(authority)
+            .map_err(|e| format!("{WHERE}an authority cannot be used: {e}"))?;
+    }
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let builder = match auth.required {
+        true => builder,
+        false => builder.allow_unauthenticated(),
+    };
+    builder.build().map_err(|e| format!("{WHERE}{e}"))
+}
+
+impl fmt::Debug for TlsPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsPolicy").finish_non_exhaustive()
+    }
+}
+
+/// A listener's certificates by name.
+#[derive(Default)]
+struct Store {
+    /// Several for one name where their keys are of several kinds.
+    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// By what follows the first label.
+    wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    default: Option<Arc<CertifiedKey>>,
+}
+
+impl Store {
+    /// Those for a name: exact, then a wildcard of one label, then the default.
+    fn find(&self, name: &str) -> &[Arc<CertifiedKey>] {
+        if let Some(keys) = self.exact.get(name) {
+            return keys;
+        }
+        let parent = name.split_once('.').map(|(_, parent)| parent);
+        if let Some(keys) = parent.and_then(|parent| self.wildcard.get(parent)) {
+            return keys;
+        }
+        self.default.as_slice()
+    }
+
+    fn of(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
+        match name {
+            // Lower case already when it comes from rustls.
+            Some(name) => self.find(name),
+            None => self.default.as_slice(),
+        }
+    }
+}
+
+impl ResolvesServerCert for Store {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let keys = self.of(hello.server_name());
+        fitting(keys, hello.signature_schemes()).cloned()
+    }
+}
+
+/// The first whose key the client can verify, or else the first.
+fn fitting<'a>(
+    keys: &'a [Arc<CertifiedKey>],
+    schemes: &[SignatureScheme],
+) -> Option<&'a Arc<CertifiedKey>> {
+    let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
+    keys.iter().find(fits).or_else(|| keys.first())
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&String> = self.exact.keys().chain(self.wildcard.keys()).collect();
+        f.debug_struct("Store")
+            .field("names", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What new connections of a listener get.
+#[derive(Clone)]
+pub struct TlsFront {
+    config: Arc<ServerConfig>,
+    store: Arc<Store>,
+}
+
+impl TlsFront {
+    /// A listener's settings with its certificates; `default` is for clients that name no host or an unknown one.
+    pub fn new<'a>(
+        policy: &TlsPolicy,
+        certificates: impl Iterator<Item = &'a ServerCertificate>,
+        default: Option<&ServerCertificate>,
+    ) -> Self {
+        let mut store = Store {
+            default: default.map(|c| Arc::clone(&c.key)),
+            ..Store::default()
+        };
+        for certificate in certificates {
+            for name in &certificate.names {
+                let keys = match name.strip_prefix("*.") {
+                    Some(parent) => store.wildcard.entry(parent.to_owned()),
+                    None => store.exact.entry(name.clone()),
+                };
+                keys.or_default().push(Arc::clone(&certificate.key));
+            }
+        }
+        let store = Arc::new(store);
+        let mut config = policy.config.clone();
+        config.cert_resolver = Arc::<Store>::clone(&store);
+        Self {
+            config: Arc::new(config),
+            store,
+        }
+    }
+
+    /// Whether a client that asked for `sni` would have got the same certificate for `host`: if not, its connection is
+    /// not the one for that host (RFC 9110 section 7.4).
+    pub fn is_one_for(&self, sni: &str, host: &str) -> bool {
+        if sni == host {
+            return true;
+        }
+        match (self.store.find(sni), self.store.find(host)) {
+            ([a, ..], [b, ..]) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
+    /// Does the handshake.
+    ///
+    /// # Errors
+    /// Why there is no connection; the client has been told.
+    pub async fn accept(&self, stream: TcpStream) -> Result<(ClientSocket, TlsInfo), TlsFailure> {
+        let acceptor = rustls::server::Acceptor::default();
+        let started = LazyConfigAcceptor::new(acceptor, stream).await;
+        let mut started = started.map_err(|e| TlsFailure::of(&e))?;
+        let hello = started.client_hello();
+        if self.store.of(hello.server_name()).is_empty() {
+            // One attempt: the socket of a new connection has room for it.
+            let _ = started.io.write_all(&UNRECOGNIZED_NAME).await;
+            let _ = started.io.shutdown().await;
+            return Err(TlsFailure::NoCertificate);
+        }
+        let accepted = started.into_stream(Arc::clone(&self.config)).await;
+        let stream = accepted.map_err(|e| TlsFailure::of(&e))?;
+        let (_, session) = stream.get_ref();
+        let info = TlsInfo {
+            sni: session.server_name().map(Into::into),
+            http2: session.alpn_protocol() == Some(HTTP2),
+            client_certificate: session.peer_certificates().is_some_and(|c| !c.is_empty()),
+        };
+        Ok((ClientSocket::Tls(Box::new(stream)), info))
+    }
+}
+
+impl fmt::Debug for TlsFront {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsFront")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a handshake came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsInfo {
+    /// The host that the client asked for, in lower case.
+    pub sni: Option<Box<str>>,
+    /// HTTP/2 was chosen; else HTTP/1.
+    pub http2: bool,
+    /// The client has shown a certificate, and it was verified.
+    pub client_certificate: bool,
+}
+
+/// Why a handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFailure {
+    /// No certificate for the host that the client asked for.
+    NoCertificate,
+    /// The client's certificate is missing or wrong.
+    ClientCertificate,
+    /// What the client sent is not TLS, or nothing that we speak.
+    Protocol,
+    /// The client took too long.
+    Timeout,
+    /// The client is gone.
+    Other,
+}
+
+impl TlsFailure {
+    pub const ALL: [Self; 5] = [
+        Self::NoCertificate,
+        Self::ClientCertificate,
+        Self::Protocol,
+        Self::Timeout,
+        Self::Other,
+    ];
+
+    /// As a label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoCertificate => "no_certificate",
+            Self::ClientCertificate => "client_certificate",
+            Self::Protocol => "protocol",
+            Self::Timeout => "timeout",
+            Self::Other => "other",
+        }
+    }
+
+    fn of(error: &io::Error) -> Self {
+        match error.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
+            Some(Error::NoCertificatesPresented | Error::InvalidCertificate(_)) => {
+                Self::ClientCertificate
+            }
+            Some(_) => Self::Protocol,
+            None => Self::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;

@@ -1,0 +1,682 @@
+//! What comes before HTTP on a connection: TLS with its certificates, and the PROXY protocol. Configured by the bytes of
+//! a snapshot; the clients are rustls, `h2` and curl.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use diolkos_dataplane::app::{Config, DataPlane};
+use diolkos_dataplane::listeners::Binds;
+use diolkos_dataplane::push::{Apply, Reply};
+use diolkos_dataplane::sync::Applier;
+use diolkos_dataplane::tls::provider;
+use model::*;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{AlertDescription, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use snapshot::sections::bodies;
+use snapshot::{Cursor, Store};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use support::{Client, Origin, PATIENCE, noise};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+// ------------------------------------------------------------------------------------------------ gateway
+
+struct Gateway {
+    runtime: Runtime,
+    plane: DataPlane,
+    applier: Applier,
+    store: Store,
+    held: Option<Cursor>,
+    origin: Origin,
+    authority: Authority,
+    address: SocketAddr,
+}
+
+impl Gateway {
+    fn start(edit: impl FnOnce(&mut Model, &Authority)) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let local = Some("127.0.0.1:0".parse().unwrap());
+        let binds = Binds {
+            http: local,
+            https: local,
+        };
+        let config = Config { threads: 1, binds };
+        let (plane, applier) = DataPlane::start(&config, runtime.handle()).unwrap();
+        let origin = Origin::start();
+        let mut gateway = Self {
+            address: origin.address,
+            runtime,
+            plane,
+            applier,
+            store: Store::default(),
+            held: None,
+            origin,
+            authority: Authority::new(),
+        };
+        let replies = gateway.put(edit);
+        assert!(matches!(replies.last(), Some(Reply::Ack(_))), "{replies:?}");
+        gateway.address = gateway.applier.listeners()[0].address.parse().unwrap();
+        gateway
+    }
+
+    fn put(&mut self, edit: impl FnOnce(&mut Model, &Authority)) -> Vec<Reply> {
+        let mut model = Model::default();
+        let endpoint = StaticEndpoint {
+            host: self.origin.address.ip().to_string(),
+            port: self.origin.address.port(),
+            weight: 1,
+            zone: None,
+        };
+        let upstream = Upstream::new(
+            ObjectRef::new("Upstream", "d", "up"),
+            EndpointSource::Static(vec![endpoint]),
+        );
+        model.upstreams.insert("up".into(), upstream);
+        let forward = Action::Forward(vec![Backend::new(Target::Upstream("up".into()))]);
+        let route = Route {
+            origin: ObjectRef::new("Route", "d", "r"),
+            created: 0,
+            listeners: vec!["d/gw/front".into()],
+            hosts: vec![HostPattern::Any],
+            rules: vec![Rule::new(vec![Match::any()], forward)],
+        };
+        model.routes.insert("d/r".into(), route);
+        edit(&mut model, &self.authority);
+        self.store
+            .replace(bodies(&model).map(|(kind, key, body)| (kind, key.to_owned(), body.unwrap())));
+        let transaction = self.store.since(self.held).unwrap();
+        let result = transaction.result;
+        let chunks = transaction.into_chunks(1, 0);
+        let replies: Vec<Reply> = chunks
+            .into_iter()
+            .map(|c| self.applier.receive(c))
+            .collect();
+        if matches!(replies.last(), Some(Reply::Ack(_))) {
+            self.held = Some(result);
+        }
+        replies
+    }
+
+    /// A handshake that asks for this host.
+    async fn connect(
+        &self,
+        sni: Option<&str>,
+        config: ClientConfig,
+    ) -> std::io::Result<TlsStream<tokio::net::TcpStream>> {
+        let name = match sni {
+            Some(name) => ServerName::try_from(name.to_owned()).unwrap(),
+            None => ServerName::from(self.address.ip()),
+        };
+        let tcp = tokio::net::TcpStream::connect(self.address).await?;
+        TlsConnector::from(Arc::new(config))
+            .connect(name, tcp)
+            .await
+    }
+
+    /// A connection that outlives what is done to the gateway meanwhile.
+    fn open(&self, sni: &str) -> Kept {
+        let name = ServerName::try_from(sni.to_owned()).unwrap();
+        let session = ClientConnection::new(Arc::new(self.trusting()), name).unwrap();
+        let tcp = TcpStream::connect(self.address).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        Kept {
+            stream: StreamOwned::new(session, tcp),
+            host: sni.to_owned(),
+        }
+    }
+
+    fn trusting(&self) -> ClientConfig {
+        self.authority.client(None)
+    }
+
+    fn becomes(&self, line: &str, value: f64) {
+        let read = || {
+            let text = self.plane.metrics.text();
+            let found = text
+                .lines()
+                .find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
+            found.unwrap_or(0.0)
+        };
+        let begun = std::time::Instant::now();
+        while read() != value {
+            assert!(begun.elapsed() < PATIENCE, "{line} is {}", read());
+            std::thread::yield_now();
+        }
+    }
+
+    fn run<T>(&self, test: impl AsyncFnOnce() -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, test())
+                .await
+                .expect("in time")
+        })
+    }
+}
+
+/// A connection of a client that blocks.
+struct Kept {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    host: String,
+}
+
+impl Kept {
+    /// The answer, up to the end of a body with a length.
+    fn get(&mut self, path: &str) -> String {
+        let text = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
+        self.stream.write_all(text.as_bytes()).unwrap();
+        let mut answer = String::new();
+        loop {
+            let mut piece = [0; 1024];
+            let n = self.stream.read(&mut piece).unwrap();
+            assert!(n > 0, "closed after {answer}");
+            answer.push_str(std::str::from_utf8(&piece[..n]).unwrap());
+            let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let length = head
+                .lines()
+                .find_map(|l| l.strip_prefix("content-length: "));
+            if body.len() >= length.unwrap().parse().unwrap() {
+                return answer;
+            }
+        }
+    }
+}
+
+fn listener(protocol: ListenerProtocol) -> Listener {
+    Listener {
+        drain_ms: 1000,
+        protocol,
+        ..Listener::new(ObjectRef::new("GatewayConfig", "d", "gw"), "front", 8443)
+    }
+}
+
+/// An HTTPS listener with these certificates, the first of which is the default if there is to be one.
+fn https(model: &mut Model, certificates: &[(&str, Certificate)], default: bool) {
+    let keys = certificates.iter().map(|(key, _)| format!("d/{key}"));
+    let keys: Vec<String> = keys.collect();
+    let tls = ListenerTls {
+        default_certificate: keys.first().filter(|_| default).cloned(),
+        certificates: keys,
+        ..ListenerTls::default()
+    };
+    let listener = Listener {
+        tls: Some(tls),
+        ..listener(ListenerProtocol::Https)
+    };
+    model.listeners.insert("d/gw/front".into(), listener);
+    for (key, certificate) in certificates {
+        model
+            .certificates
+            .insert(format!("d/{key}"), certificate.clone());
+    }
+}
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        provider();
+        let mut params = CertificateParams::default();
+        // Another name than those that it signs: OpenSSL calls them self-signed otherwise.
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn sign(&self, names: &[&str]) -> Certificate {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let params = CertificateParams::new(names).unwrap();
+        let chain = params.signed_by(&key, &self.0).unwrap().pem();
+        Certificate {
+            origin: ObjectRef::new("Secret", "d", "c"),
+            chain,
+            key: Secret::new(key.serialize_pem()),
+        }
+    }
+
+    /// A client that trusts this authority and shows this certificate.
+    fn client(&self, shown: Option<&Certificate>) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        match shown {
+            None => builder.with_no_client_auth(),
+            Some(c) => {
+                let chain = CertificateDer::pem_slice_iter(c.chain.as_bytes());
+                let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+                let key = PrivateKeyDer::from_pem_slice(c.key.reveal()).unwrap();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        }
+    }
+}
+
+fn alpn(mut config: ClientConfig, protocols: &[&str]) -> ClientConfig {
+    config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+    config
+}
+
+async fn ask(stream: &mut TlsStream<tokio::net::TcpStream>, host: &str) -> std::io::Result<String> {
+    let text = format!("GET /local-path HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(text.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+fn alert(result: std::io::Result<impl Sized>) -> Option<AlertDescription> {
+    let error = result.err().expect("an error");
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        other => panic!("{other}"),
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ TLS
+
+#[test]
+fn http1_and_http2_over_tls_by_alpn() {
+    let gateway = Gateway::start(|model, ca| https(model, &[("a", ca.sign(&["a.test"]))], false));
+    gateway.run(async || {
+        for protocols in [&["http/1.1"][..], &[]] {
+            let config = alpn(gateway.trusting(), protocols);
+            let mut stream = gateway.connect(Some("a.test"), config).await.unwrap();
+            let group = stream.get_ref().1.negotiated_key_exchange_group().unwrap();
+            assert_eq!(group.name(), rustls::NamedGroup::X25519MLKEM768);
+            let answer = ask(&mut stream, "a.test").await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(answer.ends_with("hello"));
+        }
+        let config = alpn(gateway.trusting(), &["h2", "http/1.1"]);
+        let stream = gateway.connect(Some("a.test"), config).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = http::Request::get("https://a.test/").body(()).unwrap();
+        let (answer, _) = send.send_request(request, true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200);
+        drop(send);
+        connection.await.unwrap().unwrap();
+        // Nothing in common: no connection.
+        let config = alpn(gateway.trusting(), &["spdy/3"]);
+        let refused = gateway.connect(Some("a.test"), config).await;
+        assert_eq!(
+            alert(refused),
+            Some(AlertDescription::NoApplicationProtocol)
+        );
+    });
+    gateway.becomes("diolkos_tls_handshake_seconds_count", 3.0);
+    gateway.becomes("diolkos_tls_failures_total{reason=\"protocol\"}", 1.0);
+    gateway.becomes("diolkos_connections_total{protocol=\"h1\"}", 2.0);
+    gateway.becomes("diolkos_connections_total{protocol=\"h2\"}", 1.0);
+    gateway.becomes("diolkos_connections{protocol=\"h2\"}", 0.0);
+}
+
+#[test]
+fn large_bodies_and_many_requests_over_one_tls_connection() {
+    let gateway = Gateway::start(|model, ca| https(model, &[("a", ca.sign(&["a.test"]))], false));
+    gateway.run(async || {
+        let config = gateway.trusting();
+        let mut stream = gateway.connect(Some("a.test"), config).await.unwrap();
+        let body = noise(3 << 20);
+        for _ in 0..3 {
+            let head = format!(
+                "POST /echo HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            let (mut input, mut output) = tokio::io::split(&mut stream);
+            let send = async {
+                output.write_all(head.as_bytes()).await.unwrap();
+                output.write_all(&body).await.unwrap();
+                output.flush().await.unwrap();
+            };
+            let read = async {
+                let mut all = Vec::new();
+                let end = loop {
+                    input.read_buf(&mut all).await.unwrap();
+                    if let Some(at) = all.windows(4).position(|w| w == b"\r\n\r\n") {
+                        break at + 4;
+                    }
+                };
+                while all.len() < end + body.len() {
+                    assert!(input.read_buf(&mut all).await.unwrap() > 0);
+                }
+                assert!(all[end..] == body);
+            };
+            tokio::join!(send, read);
+        }
+    });
+    assert_eq!(
+        gateway
+            .origin
+            .connections
+            .load(std::sync::atomic::Ordering::SeqCst),
+        1
+    );
+}
+
+#[test]
+fn the_certificate_fits_the_name_and_renewals_are_served_at_once() {
+    let mut gateway = Gateway::start(|model, ca| {
+        let certificates = [
+            ("a", ca.sign(&["a.test"])),
+            ("wild", ca.sign(&["*.wild.test"])),
+        ];
+        https(model, &certificates, false);
+    });
+    let shown = |gateway: &Gateway, name: &str| {
+        gateway.run(async || {
+            let stream = gateway.connect(Some(name), gateway.trusting()).await?;
+            let leaf = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+            std::io::Result::Ok(leaf)
+        })
+    };
+    let before = shown(&gateway, "a.test").unwrap();
+    assert!(shown(&gateway, "x.wild.test").is_ok());
+    for unknown in ["wild.test", "y.x.wild.test", "b.test"] {
+        let refused = shown(&gateway, unknown);
+        assert_eq!(
+            alert(refused),
+            Some(AlertDescription::UnrecognisedName),
+            "{unknown}"
+        );
+    }
+    gateway.becomes("diolkos_tls_failures_total{reason=\"no_certificate\"}", 3.0);
+
+    // A connection that is open across a renewal stays.
+    let mut kept = gateway.open("a.test");
+    assert!(kept.get("/").contains("hello"));
+    let replies = gateway.put(|model, ca| {
+        https(
+            model,
+            &[("a", ca.sign(&["a.test"])), ("b", ca.sign(&["b.test"]))],
+            true,
+        );
+    });
+    assert!(matches!(replies.last(), Some(Reply::Ack(_))), "{replies:?}");
+    assert_ne!(shown(&gateway, "a.test").unwrap(), before);
+    assert!(kept.get("/").contains("hello"));
+    assert!(shown(&gateway, "b.test").is_ok());
+    // Others get the default, which is not theirs.
+    let error = shown(&gateway, "other.test").unwrap_err().to_string();
+    assert!(error.contains("not valid for name"), "{error}");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_refused_by_its_name() {
+    let mut gateway =
+        Gateway::start(|model, ca| https(model, &[("a", ca.sign(&["a.test"]))], false));
+    let replies = gateway.put(|model, ca| {
+        let mut broken = ca.sign(&["b.test"]);
+        broken.key = ca.sign(&["b.test"]).key;
+        https(model, &[("a", ca.sign(&["a.test"])), ("b", broken)], false);
+    });
+    let Some(Reply::Nack(nack)) = replies.last() else {
+        panic!("{replies:?}");
+    };
+    assert_eq!(nack.rejected.len(), 1);
+    assert_eq!(nack.rejected[0].key, "d/b");
+    assert_eq!(
+        nack.rejected[0].reason,
+        "the private key does not belong to the certificate"
+    );
+    assert!(!format!("{nack:?}").contains("PRIVATE"));
+    gateway.run(async || {
+        assert!(
+            gateway
+                .connect(Some("a.test"), gateway.trusting())
+                .await
+                .is_ok()
+        );
+    });
+}
+
+#[test]
+fn clients_are_asked_for_certificates() {
+    let with = |required: bool| {
+        Gateway::start(move |model, ca| {
+            https(model, &[("a", ca.sign(&["a.test"]))], false);
+            let listener = model.listeners.get_mut("d/gw/front").unwrap();
+            listener.tls.as_mut().unwrap().client = Some(ClientValidation {
+                authorities: ca.0.pem(),
+                required,
+            });
+        })
+    };
+    let status = |gateway: &Gateway, config: ClientConfig| {
+        gateway.run(async || {
+            let mut stream = gateway.connect(Some("a.test"), config).await?;
+            ask(&mut stream, "a.test").await
+        })
+    };
+    for required in [true, false] {
+        let gateway = with(required);
+        let good = gateway.authority.sign(&["client.test"]);
+        let stranger = Authority::new();
+        let bad = stranger.sign(&["client.test"]);
+        assert!(status(&gateway, gateway.authority.client(Some(&good))).is_ok());
+        assert_eq!(status(&gateway, gateway.trusting()).is_ok(), !required);
+        // An authority that nobody knows: this client trusts ours and shows theirs.
+        assert!(status(&gateway, gateway.authority.client(Some(&bad))).is_err());
+        let failed = if required { 2.0 } else { 1.0 };
+        gateway.becomes(
+            "diolkos_tls_failures_total{reason=\"client_certificate\"}",
+            failed,
+        );
+    }
+}
+
+#[test]
+fn a_request_for_a_host_with_another_certificate_is_misdirected() {
+    let gateway = Gateway::start(|model, ca| {
+        let certificates = [
+            ("ab", ca.sign(&["a.test", "b.test"])),
+            ("c", ca.sign(&["c.test"])),
+        ];
+        https(model, &certificates, false);
+    });
+    for (host, status) in [
+        ("a.test", 200),
+        ("A.test.:443", 200),
+        ("b.test", 200),
+        ("c.test", 421),
+        ("d.test", 421),
+    ] {
+        let answer = gateway.run(async || {
+            let mut stream = gateway
+                .connect(Some("a.test"), gateway.trusting())
+                .await
+                .unwrap();
+            ask(&mut stream, host).await.unwrap()
+        });
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{host}: {answer}"
+        );
+        if status == 421 {
+            assert!(answer.ends_with("{\"error\":\"misdirected_request\"}"));
+        }
+    }
+}
+
+#[test]
+fn a_handshake_has_a_deadline() {
+    let gateway = Gateway::start(|model, ca| {
+        https(model, &[("a", ca.sign(&["a.test"]))], false);
+        model
+            .listeners
+            .get_mut("d/gw/front")
+            .unwrap()
+            .request_header_ms = 300;
+    });
+    let mut stream = TcpStream::connect(gateway.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&[22, 3, 1]).unwrap();
+    assert_eq!(stream.read(&mut [0; 16]).unwrap_or(0), 0);
+    gateway.becomes("diolkos_tls_failures_total{reason=\"timeout\"}", 1.0);
+    // Plain text is not TLS.
+    let mut stream = TcpStream::connect(gateway.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .unwrap();
+    let mut said = Vec::new();
+    let _ = stream.read_to_end(&mut said);
+    assert!(!said.starts_with(b"HTTP"));
+    gateway.becomes("diolkos_tls_failures_total{reason=\"protocol\"}", 1.0);
+}
+
+#[test]
+fn tls_versions_and_resumption() {
+    let gateway = Gateway::start(|model, ca| https(model, &[("a", ca.sign(&["a.test"]))], false));
+    gateway.run(async || {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let mut roots = RootCertStore::empty();
+            roots.add(gateway.authority.0.der().clone()).unwrap();
+            let config = ClientConfig::builder_with_provider(provider())
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            let mut first = gateway
+                .connect(Some("a.test"), config.clone())
+                .await
+                .unwrap();
+            ask(&mut first, "a.test").await.unwrap();
+            let second = gateway.connect(Some("a.test"), config).await.unwrap();
+            let kind = second.get_ref().1.handshake_kind();
+            assert_eq!(kind, Some(rustls::HandshakeKind::Resumed), "{version:?}");
+        }
+    });
+}
+
+/// curl with HTTP/2, or the reason why there is none.
+fn curl(arguments: &[&str]) -> Option<String> {
+    let version = Command::new("curl").arg("--version").output().ok()?;
+    if !String::from_utf8_lossy(&version.stdout).contains("HTTP2") {
+        eprintln!("not run: curl without HTTP/2");
+        return None;
+    }
+    let out = Command::new("curl")
+        .args(["-sS", "--max-time", "20"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    Some(String::from_utf8(out.stdout).unwrap())
+}
+
+#[test]
+fn curl_speaks_http2_with_and_without_tls() {
+    let gateway = Gateway::start(|model, ca| https(model, &[("a", ca.sign(&["a.test"]))], false));
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, gateway.authority.0.pem()).unwrap();
+    let port = gateway.address.port();
+    let url = format!("https://a.test:{port}/echo");
+    let resolve = format!("a.test:{port}:127.0.0.1");
+    let common = [
+        "--cacert",
+        ca.to_str().unwrap(),
+        "--resolve",
+        &resolve,
+        "-w",
+        " %{http_version}",
+    ];
+    let of = |more: &[&str]| curl(&[&common[..], more, &[&url]].concat());
+    if let Some(text) = of(&["--http2", "--data", "abc"]) {
+        assert_eq!(text, "abc 2");
+        assert_eq!(of(&["--http1.1", "--data", "abc"]).unwrap(), "abc 1.1");
+        assert_eq!(of(&["--tls-max", "1.2", "--data", "abc"]).unwrap(), "abc 2");
+    }
+    let plain = Gateway::start(|model, _| {
+        let listener = listener(ListenerProtocol::Http);
+        model.listeners.insert("d/gw/front".into(), listener);
+    });
+    let url = format!("http://{}/echo", plain.address);
+    let text = curl(&[
+        "--http2-prior-knowledge",
+        "--data",
+        "abc",
+        "-w",
+        " %{http_version}",
+        &url,
+    ]);
+    assert!(text.is_none_or(|text| text == "abc 2"));
+}
+
+// ------------------------------------------------------------------------------------------------ PROXY protocol
+
+#[test]
+fn the_proxy_protocol_names_the_client() {
+    let gateway = Gateway::start(|model, ca| {
+        https(model, &[("a", ca.sign(&["a.test"]))], false);
+        let listener = model.listeners.get_mut("d/gw/front").unwrap();
+        listener.proxy_protocol = true;
+        listener.request_header_ms = 300;
+    });
+    let request = |header: &[u8]| {
+        gateway.run(async || {
+            let mut tcp = tokio::net::TcpStream::connect(gateway.address)
+                .await
+                .unwrap();
+            tcp.write_all(header).await.unwrap();
+            let name = ServerName::try_from("a.test").unwrap();
+            let connector = TlsConnector::from(Arc::new(gateway.trusting()));
+            let mut stream = connector.connect(name, tcp).await?;
+            ask(&mut stream, "a.test").await
+        })
+    };
+    let v2 = [
+        &b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..],
+        &[192, 0, 2, 9, 10, 0, 0, 1, 0x30, 0x39, 1, 187],
+    ]
+    .concat();
+    for header in [
+        &b"PROXY TCP4 192.0.2.7 10.0.0.1 12345 443\r\n"[..],
+        &v2,
+        b"PROXY UNKNOWN\r\n",
+    ] {
+        assert!(request(header).unwrap().starts_with("HTTP/1.1 200 "));
+    }
+    assert!(request(b"").is_err());
+    assert!(request(b"PROXY TCP4 192.0.2.7\r\n").is_err());
+    gateway.becomes(
+        "diolkos_connections_refused_total{reason=\"proxy_protocol\"}",
+        2.0,
+    );
+    // None comes: closed at the deadline.
+    let mut silent = Client::connect(gateway.address);
+    assert!(silent.rest().is_empty());
+    gateway.becomes(
+        "diolkos_connections_refused_total{reason=\"proxy_protocol\"}",
+        3.0,
+    );
+    gateway
+        .runtime
+        .block_on(gateway.plane.stop(Duration::ZERO, Some(Duration::ZERO)));
+}
