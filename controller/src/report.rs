@@ -75,6 +75,8 @@ reasons! {
     InvalidKind,
     /// A Service without endpoints for the port: requests answer 503 `no_healthy_upstream`.
     NoEndpoints,
+    /// A port of a Service is declared as TLS, and no Upstream says how its certificate is checked: it is spoken to in clear.
+    TlsNotConfigured,
     /// A data plane refused the resource; the last accepted one serves.
     RejectedByDataPlane,
     /// A data plane could not open the listener, for example because the port is taken.

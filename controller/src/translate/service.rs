@@ -4,7 +4,10 @@ use super::lowering::{Dep, Lowering, PortKey};
 use crate::report::Reason;
 use crate::world::ObjectId;
 use crate::world::ObjectKind;
-use model::{Endpoint, EndpointShard, EndpointSource, Upstream};
+use model::{Endpoint, EndpointShard, EndpointSource, Upstream, UpstreamProtocol};
+
+/// `appProtocol` of a port that speaks HTTP/2 in clear (KEP-3726).
+pub(super) const H2C: &str = "kubernetes.io/h2c";
 
 impl Lowering<'_> {
     /// The upstream that a Service port is where a Route names it directly, with all defaults.
@@ -12,11 +15,24 @@ impl Lowering<'_> {
         let Some(service) = self.service(&port.namespace, &port.service) else {
             return;
         };
-        if service.external_name.is_some() || !service.ports.iter().any(|p| p.port == port.port) {
+        let declared = service.ports.iter().find(|p| p.port == port.port);
+        let Some(declared) = declared.filter(|_| service.external_name.is_none()) else {
             return;
-        }
+        };
         let source = EndpointSource::Service(port.to_string());
-        let upstream = Upstream::new(self.id.origin(), source);
+        let mut upstream = Upstream::new(self.id.origin(), source);
+        match declared.app_protocol.as_deref() {
+            Some(H2C) => upstream.protocol = UpstreamProtocol::H2C,
+            Some(asked @ ("https" | "kubernetes.io/wss")) => {
+                // Nothing says which name and which authority its certificate is to be checked against.
+                let message = format!(
+                    "port {} is declared as {asked} and is spoken to in clear: name the Service in an Upstream with tls",
+                    port.port
+                );
+                self.warn("", Reason::TlsNotConfigured, message);
+            }
+            _ => {}
+        }
         self.put(port.upstream_key(), upstream);
     }
 

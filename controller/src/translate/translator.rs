@@ -3,7 +3,7 @@
 use super::Translation;
 use super::conflict::{self, Claim};
 use super::gateway_config::{self, Candidate, Gateways};
-use super::lowering::{Dep, Lowered, Lowering, Unit};
+use super::lowering::{Dep, Lowered, Lowering, PortKey, Unit};
 use super::resource;
 use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
 use crate::world::{Body, Meta, ObjectId, ObjectKind, World};
@@ -455,21 +455,28 @@ impl Translator {
 
     /// A Service has no status of ours; its problems are listed all the same.
     fn report_service(&mut self, world: &World, id: &ObjectId, delta: &mut Delta) {
-        let first = Unit::Shards(super::lowering::PortKey {
-            namespace: id.namespace.clone(),
-            service: id.name.clone(),
-            port: 0,
-        });
-        let units = self
-            .units
-            .range(first..)
-            .take_while(|(unit, _)| match unit {
-                Unit::Shards(port) => port.service_id() == *id,
-                _ => false,
-            });
-        let problems: Vec<Problem> = units
-            .flat_map(|(_, s)| s.problems.iter().cloned())
-            .collect();
+        let first = |unit: fn(PortKey) -> Unit| {
+            unit(PortKey {
+                namespace: id.namespace.clone(),
+                service: id.name.clone(),
+                port: 0,
+            })
+        };
+        let mut problems: Vec<Problem> = Vec::new();
+        for first in [first(Unit::ServiceUpstream), first(Unit::Shards)] {
+            let same = std::mem::discriminant(&first);
+            let units = self
+                .units
+                .range(first..)
+                .take_while(|(unit, _)| match unit {
+                    Unit::ServiceUpstream(port) | Unit::Shards(port) => {
+                        std::mem::discriminant(*unit) == same && port.service_id() == *id
+                    }
+                    _ => false,
+                });
+            problems.extend(units.flat_map(|(_, s)| s.problems.iter().cloned()));
+        }
+        problems.sort();
         if problems.is_empty() {
             if self.report.objects.remove(id).is_some() {
                 delta.reports.insert(id.clone());

@@ -59,6 +59,36 @@ impl Lowering<'_> {
         Some(if millis == 0 { NEVER_MS } else { millis })
     }
 
+    /// The same for a time that must not be nothing.
+    pub(super) fn positive_millis(
+        &mut self,
+        field: &str,
+        duration: &crds::Duration,
+    ) -> Option<u32> {
+        let millis = self.millis(field, duration)?;
+        if millis == 0 {
+            self.error(field, Reason::Invalid, "must be more than 0s");
+            return None;
+        }
+        Some(millis)
+    }
+
+    /// A number between bounds, both included.
+    pub(super) fn in_range(
+        &mut self,
+        field: &str,
+        number: u32,
+        least: u32,
+        most: u32,
+    ) -> Option<u32> {
+        if !(least..=most).contains(&number) {
+            let message = format!("must be from {least} to {most}");
+            self.error(field, Reason::Invalid, message);
+            return None;
+        }
+        Some(number)
+    }
+
     pub(super) fn header_edits(
         &mut self,
         field: &str,

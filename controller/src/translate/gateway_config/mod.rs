@@ -1,0 +1,180 @@
+//! GatewayConfigs: all of them together, because ports and the default are theirs in common.
+
+mod access_log;
+mod listener;
+mod settings;
+
+use super::lowering::{Lowered, Lowering};
+use super::unbuilt;
+use crate::report::Reason;
+use crate::world::{Meta, ObjectId, ObjectKind, World};
+use crds::refs::{LabelOperator, LabelSelector};
+use crds::{GatewayConfigSpec, ListenerProtocol};
+use model::{HostPattern, Model};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What Routes need to know of all GatewayConfigs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Gateways {
+    /// Where Routes without parentRefs attach.
+    pub default: Option<ObjectId>,
+    pub configs: BTreeMap<ObjectId, Gateway>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Gateway {
+    /// Those that serve.
+    pub listeners: Vec<GatewayListener>,
+    /// It asks for something about access or limits that is not built.
+    pub closed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct GatewayListener {
+    pub name: String,
+    /// Of the resource.
+    pub key: String,
+    pub hostname: HostPattern,
+    pub allowed: Allowed,
+}
+
+/// Namespaces from which Routes may attach.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Allowed {
+    All,
+    Same,
+    Selector(LabelSelector),
+}
+
+/// A version of a GatewayConfig that is to be in effect.
+pub(super) struct Candidate<'a> {
+    pub id: &'a ObjectId,
+    pub meta: &'a Meta,
+    pub spec: &'a GatewayConfigSpec,
+}
+
+/// The identity of the GatewayConfig that is implied where there is none (one listener, HTTP on 8080).
+pub(super) fn implied() -> ObjectId {
+    ObjectId::new(ObjectKind::GatewayConfig, "diolkos-system", "default")
+}
+
+fn implied_listener() -> crds::Listener {
+    crds::Listener {
+        name: "http".into(),
+        port: 8080,
+        protocol: ListenerProtocol::Http,
+        ..crds::Listener::default()
+    }
+}
+
+/// Whether a version of a GatewayConfig is acceptable by itself: without regard to the others, whose ports and
+/// default come and go.
+pub(super) fn judge(world: &World, candidate: &Candidate<'_>) -> Lowered {
+    lower(world, std::slice::from_ref(candidate))
+        .1
+        .remove(candidate.id)
+        .unwrap_or_default()
+}
+
+/// What these versions give together. There may be none: then one is implied.
+pub(super) fn lower(
+    world: &World,
+    candidates: &[Candidate<'_>],
+) -> (Gateways, BTreeMap<ObjectId, Lowered>) {
+    let mut gateways = Gateways::default();
+    let mut lowered = BTreeMap::new();
+    let mut by_age: Vec<&Candidate<'_>> = candidates.iter().collect();
+    by_age.sort_by_key(|c| (c.meta.created, c.id));
+    let mut ports: BTreeMap<u16, String> = BTreeMap::new();
+    let (model, nothing) = (Model::default(), Gateways::default());
+    for candidate in by_age {
+        let mut l = Lowering {
+            world,
+            model: &model,
+            gateways: &nothing,
+            id: candidate.id,
+            meta: candidate.meta,
+            out: Lowered::default(),
+        };
+        if candidate.spec.default == Some(true) {
+            match &gateways.default {
+                None => gateways.default = Some(candidate.id.clone()),
+                Some(first) => {
+                    let message = format!("{first} is older and is the default");
+                    l.warn("spec.default", Reason::NotDefault, message);
+                }
+            }
+        }
+        let gateway = l.gateway_config(candidate.spec, &mut ports);
+        lowered.insert(candidate.id.clone(), l.out);
+        gateways.configs.insert(candidate.id.clone(), gateway);
+    }
+    (gateways, lowered)
+}
+
+/// The implied GatewayConfig, as if somebody had written it.
+pub(super) fn lower_implied(world: &World) -> (Gateways, BTreeMap<ObjectId, Lowered>) {
+    let (id, meta) = (implied(), Meta::default());
+    let spec = GatewayConfigSpec {
+        default: Some(true),
+        ..GatewayConfigSpec::default()
+    };
+    let candidate = Candidate {
+        id: &id,
+        meta: &meta,
+        spec: &spec,
+    };
+    lower(world, &[candidate])
+}
+
+impl Lowering<'_> {
+    fn gateway_config(
+        &mut self,
+        spec: &GatewayConfigSpec,
+        ports: &mut BTreeMap<u16, String>,
+    ) -> Gateway {
+        let mut gateway = Gateway::default();
+        for found in unbuilt::find(ObjectKind::GatewayConfig, spec) {
+            gateway.closed |= found.closes;
+            self.not_built(found);
+        }
+        let settings = self.settings(spec);
+        let implied = [implied_listener()];
+        let listeners = match spec.listeners.is_empty() {
+            true => &implied[..],
+            false => &spec.listeners,
+        };
+        let mut names = BTreeSet::new();
+        for (i, listener) in listeners.iter().enumerate() {
+            let field = format!("spec.listeners[{i}]");
+            if !names.insert(listener.name.as_str()) {
+                let message = "another listener has this name";
+                self.error(format!("{field}.name"), Reason::Invalid, message);
+                continue;
+            }
+            if let Some(one) = self.listener(&field, i, listener, &settings, ports) {
+                gateway.listeners.push(one);
+            }
+        }
+        gateway
+    }
+}
+
+/// Whether labels fulfil all requirements of a selector; an empty selector takes everything.
+pub(super) fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let exact = selector
+        .match_labels
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value));
+    exact
+        && selector.match_expressions.iter().all(|r| {
+            let value = labels.get(r.key.as_str());
+            let listed = value.is_some_and(|v| r.values.iter().any(|one| one.as_str() == v));
+            match r.operator {
+                LabelOperator::In => listed,
+                LabelOperator::NotIn => !listed,
+                LabelOperator::Exists => value.is_some(),
+                LabelOperator::DoesNotExist => value.is_none(),
+            }
+        })
+}
