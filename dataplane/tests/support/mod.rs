@@ -7,6 +7,8 @@
 )]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+pub mod gateway;
+
 use bytes::Bytes;
 use diolkos_dataplane::engine::{
     Abort, BodyTap, ClientTimeouts, ConnConfig, Down, DownExt, DownFault, Exchange, Fault, Keep,
