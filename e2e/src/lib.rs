@@ -17,6 +17,7 @@ pub mod gateway;
 pub mod load;
 pub mod message;
 pub mod objects;
+pub mod peers;
 pub mod process;
 pub mod runner;
 pub mod standalone;

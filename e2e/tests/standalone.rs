@@ -2,7 +2,7 @@
 
 use diolkos_e2e::case::{self, Mode};
 use diolkos_e2e::standalone::Standalone;
-use diolkos_e2e::{disruption, runner};
+use diolkos_e2e::{disruption, peers, runner};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> anyhow::Result<()> {
@@ -18,6 +18,9 @@ fn main() -> anyhow::Result<()> {
     trials.push(Trial::test("edit_under_load", || {
         disruption::edit_under_load(&mut Standalone::new()?)
             .map_err(|e| Failed::from(format!("{e:#}")))
+    }));
+    trials.push(Trial::test("peer_websocket", || {
+        peers::websocket(&mut Standalone::new()?).map_err(|e| Failed::from(format!("{e:#}")))
     }));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
