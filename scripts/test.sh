@@ -64,6 +64,7 @@ step "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
 step "unit tests" unit
 step "doc tests" cargo test --locked --workspace --doc
 step "cases standalone" cargo test --locked --workspace --test standalone
+step "differential" scripts/differential.sh
 
 if [ -n "$obstacles" ]; then
   printf '\n==> cases cluster: SKIPPED, the rig cannot run here:\n'

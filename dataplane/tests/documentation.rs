@@ -71,3 +71,38 @@ fn every_metric_is_documented_with_its_labels_and_help() {
     });
     assert_eq!(exported, documented.collect());
 }
+
+/// Every reason in the code is in the document, and nothing else is.
+#[test]
+fn the_document_on_strictness_lists_every_reason() {
+    fn sources(directory: &std::path::Path, out: &mut Vec<String>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, out);
+            } else if path.extension().is_some_and(|e| e == "rs")
+                && !path.to_string_lossy().contains("tests")
+            {
+                out.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut texts = Vec::new();
+    let code = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+    sources(std::path::Path::new(code), &mut texts);
+    let call = regex::Regex::new(r#"Reject::(?:bad_request|timeout)\(\s*"([^"]+)""#).unwrap();
+    let field = regex::Regex::new(r#"reason: "([^"]+)""#).unwrap();
+    let mut in_code = BTreeSet::new();
+    for text in &texts {
+        in_code.extend(call.captures_iter(text).map(|c| c[1].to_owned()));
+        if text.contains("pub struct Reject") {
+            in_code.extend(field.captures_iter(text).map(|c| c[1].to_owned()));
+        }
+    }
+    let quoted = regex::Regex::new("`([^`]+)`").unwrap();
+    let documented: BTreeSet<String> = rows("strictness.md")
+        .iter()
+        .flat_map(|r| quoted.captures_iter(&r[0]).map(|c| c[1].to_owned()))
+        .collect();
+    assert_eq!(documented, in_code);
+}
