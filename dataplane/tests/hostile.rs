@@ -542,8 +542,8 @@ fn heads() -> Vec<(&'static str, Vec<u8>, Want)> {
             BAD,
         ),
         (
-            "H2-PREFACE",
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            "H2-PREFACE-WITH-FIELDS",
+            b"PRI * HTTP/2.0\r\nHost: t\r\n\r\nSM\r\n\r\n".to_vec(),
             BAD,
         ),
         // request line

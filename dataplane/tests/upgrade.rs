@@ -1,9 +1,6 @@
 //! Upgrades: who may ask for one, what an upstream may answer, and the tunnel that follows. The test plays both ends on
 //! raw sockets.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says by panicking that it failed"
-)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
