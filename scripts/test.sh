@@ -65,6 +65,7 @@ step "unit tests" unit
 step "doc tests" cargo test --locked --workspace --doc
 step "cases standalone" cargo test --locked --workspace --test standalone
 step "differential" scripts/differential.sh
+step "h2spec" scripts/h2spec.sh
 
 if [ -n "$obstacles" ]; then
   printf '\n==> cases cluster: SKIPPED, the rig cannot run here:\n'
