@@ -4,10 +4,8 @@
 //! own service value: a connection lives and dies on the thread that accepted it. Listeners come and go at run time.
 
 use crate::engine::drain::{Drain, Ticket};
-use crate::engine::{
-    ClientSocket, ConnConfig, ConnInfo, Event, Service, TlsFailure, TlsFront, proxy_protocol,
-    serve_connection,
-};
+use crate::engine::open::{Opening, Openings};
+use crate::engine::{ClientSocket, ConnConfig, ConnInfo, Service, serve_connection};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -25,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 /// How many workers there are and what they may hold.
 #[derive(Clone, Copy, Debug)]
@@ -42,10 +40,10 @@ pub struct ListenerConfig {
     /// Client connections of this listener on all threads; further ones are refused.
     pub connections: usize,
     pub conn: ConnConfig,
-    /// Every connection begins with the PROXY protocol.
-    pub proxy_protocol: bool,
-    /// Every connection is TLS.
-    pub tls: Option<TlsFront>,
+    /// What comes before HTTP on every connection.
+    pub opening: Opening,
+    /// Connections of one thread at a time for which that is not done, as they were when the listener was opened.
+    pub openings: usize,
 }
 
 impl Default for ListenerConfig {
@@ -53,8 +51,8 @@ impl Default for ListenerConfig {
         Self {
             connections: usize::MAX,
             conn: ConnConfig::default(),
-            proxy_protocol: false,
-            tls: None,
+            opening: Opening::default(),
+            openings: 1000,
         }
     }
 }
@@ -422,8 +420,10 @@ impl<S: Service> Worker<S> {
         self.close(&key);
         let listening = Rc::new(Listening::default());
         self.listeners.insert(key.clone(), listening.clone());
+        let openings = Openings::new(settings.config.load().openings);
         let acceptor = Acceptor {
             key,
+            openings: Rc::new(openings),
             service: self.service.clone(),
             connections: self.config.connections,
             settings,
@@ -454,6 +454,7 @@ struct Acceptor<S> {
     settings: Arc<Settings>,
     counters: Arc<ListenCounters>,
     open: Rc<Open>,
+    openings: Rc<Openings>,
     drain: Rc<Drain>,
 }
 
@@ -506,7 +507,7 @@ impl<S: Service> Acceptor<S> {
         );
         let Some(admission) = admission else {
             self.counters.refused.fetch_add(1, Relaxed);
-            if config.tls.is_none() {
+            if config.opening.tls.is_none() {
                 // One attempt: the socket of a new connection has room for it.
                 let _ = stream.try_write(REFUSAL);
             }
@@ -524,13 +525,18 @@ impl<S: Service> Acceptor<S> {
             listener: self.key.clone(),
             tls: None,
         };
-        let service = self.service.clone();
+        let (service, openings) = (self.service.clone(), self.openings.clone());
         let (ticket, guard) = (Ticket::new(self.drain.clone()), OpenGuard::new(&self.open));
         spawn_local(async move {
-            let socket = match (config.proxy_protocol, &config.tls) {
-                (false, None) => Some(ClientSocket::Plain(stream)),
+            let opening = &config.opening;
+            let socket = if opening.is_nothing() {
+                Some(ClientSocket::Plain(stream))
+            } else {
+                // As long as for a request's head.
+                let limit = config.conn.timeouts.header;
+                let opened = opening.run(stream, &mut info, limit, &openings, &*service);
                 // Apart, so that its state costs other connections nothing.
-                _ => Box::pin(open(stream, &mut info, &config, &*service)).await,
+                Box::pin(opened).await
             };
             if let Some(socket) = socket {
                 serve_connection(socket, &info, &*service, &config.conn, ticket).await;
@@ -538,42 +544,6 @@ impl<S: Service> Acceptor<S> {
             drop((admission, guard));
         });
     }
-}
-
-/// Does what comes before HTTP: `None` when there is no connection then.
-async fn open<S: Service>(
-    mut stream: TcpStream,
-    info: &mut ConnInfo,
-    config: &ListenerConfig,
-    service: &S,
-) -> Option<ClientSocket> {
-    // For each of the two as long as for a request's head.
-    let limit = config.conn.timeouts.header;
-    if config.proxy_protocol {
-        match timeout(limit, proxy_protocol::read(&mut stream)).await {
-            Ok(Ok(Some(peer))) => info.peer = peer,
-            Ok(Ok(None)) => {}
-            _ => {
-                service.note(Event::NoProxyHeader);
-                return None;
-            }
-        }
-    }
-    let Some(front) = &config.tls else {
-        return Some(ClientSocket::Plain(stream));
-    };
-    let begun = Instant::now();
-    let failure = match timeout(limit, front.accept(stream)).await {
-        Ok(Ok((socket, tls))) => {
-            service.note(Event::Handshake(begun.elapsed()));
-            info.tls = Some(Box::new(tls));
-            return Some(socket);
-        }
-        Ok(Err(failure)) => failure,
-        Err(_) => TlsFailure::Timeout,
-    };
-    service.note(Event::HandshakeFailed(failure));
-    None
 }
 
 /// What a connection above the cap gets.

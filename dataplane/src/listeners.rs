@@ -1,5 +1,6 @@
 //! Which listeners are open: follows the table and remembers what each came to.
 
+use crate::engine::open::Opening;
 use crate::engine::{ClientTimeouts, ConnConfig, HeadLimits};
 use crate::listen::{ListenerConfig, Workers};
 use crate::table::{ListenerTable, Table};
@@ -180,8 +181,13 @@ fn config(table: &ListenerTable) -> ListenerConfig {
                 target: size(caps.url_bytes),
             },
         },
-        proxy_protocol: listener.proxy_protocol,
-        tls: table.tls.clone(),
+        opening: Opening {
+            proxy_protocol: listener
+                .proxy_protocol
+                .then(|| listener.forwarded.trusted.as_slice().into()),
+            tls: table.tls.clone(),
+        },
+        ..ListenerConfig::default()
     }
 }
 

@@ -6,6 +6,9 @@
 mod support;
 
 use diolkos_dataplane::app::{Config, DataPlane};
+use diolkos_dataplane::engine::TlsFront;
+use diolkos_dataplane::engine::open::Opening;
+use diolkos_dataplane::engine::tls::{ServerCertificate, TlsPolicy, TlsSettings};
 use diolkos_dataplane::listeners::Binds;
 use diolkos_dataplane::push::{Apply, Reply};
 use diolkos_dataplane::sync::Applier;
@@ -14,7 +17,9 @@ use model::*;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{AlertDescription, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned,
+};
 use snapshot::sections::bodies;
 use snapshot::{Cursor, Store};
 use std::io::{Read, Write};
@@ -22,7 +27,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Client, Origin, PATIENCE, noise};
+use support::{Client, Origin, PATIENCE, Rig, Setup, noise};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsConnector;
@@ -124,8 +129,12 @@ impl Gateway {
 
     /// A connection that outlives what is done to the gateway meanwhile.
     fn open(&self, sni: &str) -> Kept {
+        self.open_with(sni, self.trusting())
+    }
+
+    fn open_with(&self, sni: &str, config: ClientConfig) -> Kept {
         let name = ServerName::try_from(sni.to_owned()).unwrap();
-        let session = ClientConnection::new(Arc::new(self.trusting()), name).unwrap();
+        let session = ClientConnection::new(Arc::new(config), name).unwrap();
         let tcp = TcpStream::connect(self.address).unwrap();
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         Kept {
@@ -487,6 +496,47 @@ fn clients_are_asked_for_certificates() {
 }
 
 #[test]
+fn a_certificate_that_is_required_later_is_asked_for_again() {
+    let with = |required: Option<bool>| {
+        move |model: &mut Model, ca: &Authority| {
+            https(model, &[("a", ca.sign(&["a.test"]))], false);
+            let listener = model.listeners.get_mut("d/gw/front").unwrap();
+            listener.tls.as_mut().unwrap().client = required.map(|required| ClientValidation {
+                authorities: ca.0.pem(),
+                required,
+            });
+        }
+    };
+    let mut gateway = Gateway::start(with(None));
+    let config = gateway.trusting();
+    let mut kept = gateway.open_with("a.test", config.clone());
+    assert!(kept.get("/").starts_with("HTTP/1.1 200 "));
+    let replies = gateway.put(with(Some(true)));
+    assert!(matches!(replies.last(), Some(Reply::Ack(_))), "{replies:?}");
+    // The connection stays, but is not one for these requests.
+    assert!(kept.get("/").starts_with("HTTP/1.1 421 "));
+    // Nor is its session of use: what it would resume was opened without a certificate.
+    let refused = gateway.run(async || {
+        let mut stream = gateway.connect(Some("a.test"), config).await?;
+        ask(&mut stream, "a.test").await
+    });
+    let refused = alert(refused);
+    assert_eq!(refused, Some(AlertDescription::CertificateRequired));
+    // A session that was opened with one is resumed with what was shown then.
+    let good = gateway.authority.sign(&["client.test"]);
+    let config = gateway.authority.client(Some(&good));
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let config = config.clone();
+        gateway.run(async || {
+            let mut stream = gateway.connect(Some("a.test"), config).await.unwrap();
+            let answer = ask(&mut stream, "a.test").await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            assert_eq!(stream.get_ref().1.handshake_kind(), Some(kind));
+        });
+    }
+}
+
+#[test]
 fn a_request_for_a_host_with_another_certificate_is_misdirected() {
     let gateway = Gateway::start(|model, ca| {
         let certificates = [
@@ -565,9 +615,46 @@ fn tls_versions_and_resumption() {
             ask(&mut first, "a.test").await.unwrap();
             let second = gateway.connect(Some("a.test"), config).await.unwrap();
             let kind = second.get_ref().1.handshake_kind();
-            assert_eq!(kind, Some(rustls::HandshakeKind::Resumed), "{version:?}");
+            assert_eq!(kind, Some(HandshakeKind::Resumed), "{version:?}");
         }
     });
+}
+
+#[test]
+fn handshakes_that_stall_make_room_for_others() {
+    let authority = Authority::new();
+    let certificate = authority.sign(&["a.test"]);
+    let (chain, key) = (certificate.chain.as_bytes(), certificate.key.reveal());
+    let certificate = ServerCertificate::parse(chain, key, &provider()).unwrap();
+    let policy = TlsPolicy::new(&TlsSettings::default(), &provider()).unwrap();
+    let rig = Rig::with(Setup {
+        opening: Opening {
+            proxy_protocol: None,
+            tls: Some(TlsFront::new(&policy, [&certificate].into_iter(), None)),
+        },
+        openings: 2,
+        ..Setup::default()
+    });
+    let stalled = [(), (), ()].map(|()| Client::connect(rig.address));
+    let mut name = stalled.into_iter();
+    // The first has had to go for the third.
+    assert!(name.next().unwrap().rest().is_empty());
+    // One in earnest gets through, at the cost of another.
+    let server = ServerName::try_from("a.test").unwrap();
+    let config = Arc::new(authority.client(None));
+    let tcp = TcpStream::connect(rig.address).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    let session = ClientConnection::new(config, server).unwrap();
+    let mut kept = Kept {
+        stream: StreamOwned::new(session, tcp),
+        host: "a.test".to_owned(),
+    };
+    assert!(kept.get("/").contains("hello"));
+    assert!(name.next().unwrap().rest().is_empty());
+    // What is open is no longer being opened, and stays.
+    let _more = [(), (), ()].map(|()| Client::connect(rig.address));
+    assert!(name.next().unwrap().rest().is_empty());
+    assert!(kept.get("/").contains("hello"));
 }
 
 /// curl with HTTP/2, or the reason why there is none.
@@ -611,6 +698,7 @@ fn curl_speaks_http2_with_and_without_tls() {
     if let Some(text) = of(&["--http2", "--data", "abc"]) {
         assert_eq!(text, "abc 2");
         assert_eq!(of(&["--http1.1", "--data", "abc"]).unwrap(), "abc 1.1");
+        assert_eq!(of(&["--http1.0", "--data", "abc"]).unwrap(), "abc 1.1");
         assert_eq!(of(&["--tls-max", "1.2", "--data", "abc"]).unwrap(), "abc 2");
     }
     let plain = Gateway::start(|model, _| {
@@ -679,4 +767,30 @@ fn the_proxy_protocol_names_the_client() {
     gateway
         .runtime
         .block_on(gateway.plane.stop(Duration::ZERO, Some(Duration::ZERO)));
+}
+
+#[test]
+fn the_proxy_protocol_is_believed_from_trusted_networks_alone() {
+    let with = |network: &str| {
+        let network = network.parse().unwrap();
+        Gateway::start(move |model, _| {
+            let mut listener = listener(ListenerProtocol::Http);
+            listener.proxy_protocol = true;
+            listener.forwarded.trusted = vec![network];
+            model.listeners.insert("d/gw/front".into(), listener);
+        })
+    };
+    let ask = |gateway: &Gateway| {
+        let mut client = Client::connect(gateway.address);
+        client.send("PROXY TCP4 192.0.2.7 10.0.0.1 12345 443\r\n");
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+        String::from_utf8(client.rest()).unwrap()
+    };
+    assert!(ask(&with("127.0.0.0/8")).starts_with("HTTP/1.1 200 "));
+    let gateway = with("192.0.2.0/24");
+    assert_eq!(ask(&gateway), "");
+    gateway.becomes(
+        "diolkos_connections_refused_total{reason=\"proxy_protocol\"}",
+        1.0,
+    );
 }

@@ -6,13 +6,14 @@
 mod support;
 
 use bytes::Bytes;
-use diolkos_dataplane::engine::{ClientTimeouts, ConnConfig, HeadLimits};
+use diolkos_dataplane::engine::{ClientTimeouts, ConnConfig};
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Request, Response};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use support::{Client, PATIENCE, Rig, Setup, noise};
 
@@ -638,12 +639,107 @@ fn resets_that_the_client_provokes_have_a_budget() {
     assert_eq!(Client::connect(rig.address).get("/").status, 200);
 }
 
+/// `GET path`, host `t`.
+fn head(path: &str) -> Vec<u8> {
+    let mut head = vec![0x82, 0x86, 0x41, 1, b't', 0x04, path.len() as u8];
+    head.extend_from_slice(path.as_bytes());
+    head
+}
+
+/// A client that sends what it wants; all that it gets is read.
+struct Raw {
+    out: TcpStream,
+    frames: Receiver<(u8, u32, Vec<u8>)>,
+}
+
+impl Raw {
+    fn connect(address: SocketAddr, settings: &[u8]) -> Self {
+        let mut out = TcpStream::connect(address).unwrap();
+        out.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut input = out.try_clone().unwrap();
+        let (sender, frames) = channel();
+        std::thread::spawn(move || {
+            let mut head = [0; 9];
+            while input.read_exact(&mut head).is_ok() {
+                let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                let stream = u32::from_be_bytes(head[5..].try_into().unwrap());
+                let mut payload = vec![0; len as usize];
+                if input.read_exact(&mut payload).is_err()
+                    || sender.send((head[3], stream, payload)).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        out.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+        out.write_all(&frame(4, 0, 0, settings)).unwrap();
+        Self { out, frames }
+    }
+
+    fn send(&mut self, frame: &[u8]) {
+        self.out.write_all(frame).unwrap();
+    }
+
+    /// The next frame of this kind: its stream and what it says.
+    fn next(&self, kind: u8) -> (u32, Vec<u8>) {
+        loop {
+            let frame = self.frames.recv_timeout(PATIENCE).expect("a frame");
+            if frame.0 == kind {
+                return (frame.1, frame.2);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_whose_window_stays_tiny_is_given_up() {
+    let rig = Rig::with(timeouts(|t| t.body = Duration::from_millis(700)));
+    // A window of nothing for each stream.
+    let mut client = Raw::connect(rig.address, &[0, 4, 0, 0, 0, 0]);
+    client.send(&frame(1, 5, 1, &head("/big/1000000")));
+    client.send(&frame(1, 5, 3, &head("/big/1000000")));
+    assert_eq!(client.next(1).0 % 2, 1);
+    let mut given_up = Vec::new();
+    while given_up.len() < 2 {
+        match client.frames.recv_timeout(Duration::from_millis(100)) {
+            Ok((3, stream, _)) => given_up.push(stream),
+            Ok((7, _, why)) => panic!("the connection was ended: {why:?}"),
+            Ok(_) => {}
+            // One of them takes a byte now and then.
+            Err(RecvTimeoutError::Timeout) => client.send(&frame(8, 0, 3, &[0, 0, 0, 1])),
+            Err(RecvTimeoutError::Disconnected) => panic!("the connection ended"),
+        }
+    }
+    given_up.sort_unstable();
+    assert_eq!(given_up, [1, 3]);
+    // Neither holds its upstream any longer.
+    for _ in 0..2 {
+        rig.origin.closed.recv_timeout(PATIENCE).unwrap();
+    }
+    // A window that opens in time is no reason.
+    client.send(&frame(1, 5, 5, &head("/")));
+    assert_eq!(client.next(1).0, 5);
+    client.send(&frame(8, 0, 5, &[0, 0, 0, 9]));
+    assert_eq!(client.next(0), (5, b"hello".to_vec()));
+}
+
 #[test]
 fn more_streams_than_allowed_are_refused() {
     run(Setup::default(), async |_, client| {
         assert_eq!(client.get("/").await.status, 200);
         assert_eq!(client.send.current_max_send_streams(), 100);
     });
-    let limits = HeadLimits::default();
-    assert_eq!(limits.fields, 100);
+    let rig = Rig::start();
+    let mut client = Raw::connect(rig.address, &[]);
+    for n in 0..110 {
+        client.send(&frame(1, 5, 2 * n + 1, &head("/hold")));
+    }
+    for n in 100..110 {
+        let refused = client.next(3);
+        assert_eq!(refused, (2 * n + 1, vec![0, 0, 0, 7]));
+    }
+    for _ in 0..100 {
+        rig.origin.arrived.recv_timeout(PATIENCE).unwrap();
+    }
+    assert!(rig.origin.arrived.try_recv().is_err());
 }

@@ -60,7 +60,7 @@ pub struct Listener {
     /// Which Routes may attach.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_routes: Option<AllowedRoutes>,
-    /// Every connection begins with the PROXY protocol, version 1 or 2. Default: false.
+    /// Every connection begins with the PROXY protocol, version 1 or 2, from forwarded.trustedCIDRs only where they are given. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<bool>,
     /// The listener answers /healthz itself, before routing. Default: true.

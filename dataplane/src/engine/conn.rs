@@ -82,8 +82,10 @@ pub enum Event {
     Handshake(Duration),
     /// A TLS handshake failed.
     HandshakeFailed(TlsFailure),
-    /// A connection did not begin with the PROXY protocol, and was closed.
+    /// A connection did not begin with the PROXY protocol, or came from where nobody may use it, and was closed.
     NoProxyHeader,
+    /// A connection was closed before its handshake was done, because too many others had begun.
+    OpeningCut,
 }
 
 /// One request and what is needed to answer it.

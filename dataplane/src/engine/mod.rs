@@ -15,6 +15,7 @@ pub mod fault;
 mod h2;
 pub mod head;
 mod io;
+pub mod open;
 pub mod outbox;
 mod pingora;
 pub mod pool;

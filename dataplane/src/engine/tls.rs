@@ -30,7 +30,9 @@ const ALL_VERSIONS: &[&SupportedProtocolVersion] =
 const NEWEST_VERSION: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 /// What may be spoken within TLS, in our order of preference (RFC 7301).
 const HTTP2: &[u8] = b"h2";
-const HTTP1: &[u8] = b"http/1.1";
+const HTTP11: &[u8] = b"http/1.1";
+/// What some clients offer alone, whose requests then say so too.
+const HTTP10: &[u8] = b"http/1.0";
 /// A fatal `unrecognized_name` alert (RFC 6066 section 3, RFC 8446 section 6) as it goes on the wire.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
@@ -113,6 +115,7 @@ pub struct ClientAuth<'a> {
 /// A listener's settings, checked: all of its configuration but the certificates.
 pub struct TlsPolicy {
     config: ServerConfig,
+    client_required: bool,
 }
 
 impl TlsPolicy {
@@ -167,13 +170,16 @@ impl TlsPolicy {
             .map_err(|e| format!("tls: {e}"))?
             .with_client_cert_verifier(verifier);
         let mut config = config.with_cert_resolver(Arc::new(Store::default()));
-        config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        config.alpn_protocols = [HTTP2, HTTP11, HTTP10].map(<[u8]>::to_vec).into();
         // Sessions are resumed by tickets: what is remembered is with the client. The tickets are of this policy alone: a
         // session that was opened without a client's certificate cannot be resumed where one is required.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()
             .map_err(|e| format!("no key for session tickets: {e}"))?;
-        Ok(Self { config })
+        Ok(Self {
+            config,
+            client_required: settings.client.is_some_and(|client| client.required),
+        })
     }
 }
 
@@ -274,6 +280,7 @@ impl fmt::Debug for Store {
 pub struct TlsFront {
     config: Arc<ServerConfig>,
     store: Arc<Store>,
+    client_required: bool,
 }
 
 impl TlsFront {
@@ -302,15 +309,20 @@ impl TlsFront {
         Self {
             config: Arc::new(config),
             store,
+            client_required: policy.client_required,
         }
     }
 
-    /// Whether a client that asked for `sni` would have got the same certificate for `host`: if not, its connection is
-    /// not the one for that host (RFC 9110 section 7.4).
-    pub fn is_one_for(&self, sni: &str, host: &str) -> bool {
-        if sni == host {
-            return true;
+    /// Whether a connection with this handshake, which may have been done under other settings, is one for requests to
+    /// `host` (RFC 9110 section 7.4): the client has shown a certificate where there must be one, and it would have got
+    /// the same certificate for `host` as for the name that it asked for.
+    pub fn is_one_for(&self, tls: &TlsInfo, host: &str) -> bool {
+        if self.client_required && !tls.client_certificate {
+            return false;
         }
+        let Some(sni) = tls.sni.as_deref().filter(|sni| *sni != host) else {
+            return true;
+        };
         match (self.store.find(sni), self.store.find(host)) {
             ([a, ..], [b, ..]) => Arc::ptr_eq(a, b),
             _ => false,

@@ -82,11 +82,17 @@ fn a_connection_is_for_hosts_with_its_certificate() {
     let other = ready(&["c.test"]);
     let policy = policy(&TlsSettings::default()).unwrap();
     let front = TlsFront::new(&policy, [&both, &other].into_iter(), None);
-    assert!(front.is_one_for("a.test", "a.test"));
-    assert!(front.is_one_for("a.test", "b.test"));
-    assert!(!front.is_one_for("a.test", "c.test"));
-    assert!(!front.is_one_for("a.test", "d.test"));
-    assert!(!front.is_one_for("d.test", "a.test"));
+    let of = |sni: Option<&str>| TlsInfo {
+        sni: sni.map(Into::into),
+        ..TlsInfo::default()
+    };
+    let a = of(Some("a.test"));
+    assert!(front.is_one_for(&a, "a.test"));
+    assert!(front.is_one_for(&a, "b.test"));
+    assert!(!front.is_one_for(&a, "c.test"));
+    assert!(!front.is_one_for(&a, "d.test"));
+    assert!(!front.is_one_for(&of(Some("d.test")), "a.test"));
+    assert!(front.is_one_for(&of(None), "a.test"));
 }
 
 #[test]

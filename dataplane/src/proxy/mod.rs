@@ -95,9 +95,8 @@ impl Proxy {
         let Some(listener) = listener else {
             return self.fail(x, None, fail::ROUTE_NOT_FOUND, summary).await;
         };
-        if let Some(tls) = &x.conn.tls
-            && let (Some(sni), Some(front)) = (&tls.sni, &listener.tls)
-            && !front.is_one_for(sni, x.request.host.name())
+        if let (Some(tls), Some(front)) = (&x.conn.tls, &listener.tls)
+            && !front.is_one_for(tls, x.request.host.name())
         {
             return self.fail(x, None, fail::MISDIRECTED_REQUEST, summary).await;
         }
@@ -327,6 +326,7 @@ impl Service for Proxy {
         match event {
             Event::H2Budget => metrics.edge_rejected("h2_budget"),
             Event::NoProxyHeader => metrics.refused_proxy_protocol.inc(),
+            Event::OpeningCut => metrics.refused_tls.inc(),
             _ => {}
         }
     }

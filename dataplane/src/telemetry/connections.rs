@@ -84,7 +84,7 @@ impl Connections {
                     counter.inc();
                 }
             }
-            Event::H2Budget | Event::NoProxyHeader => {}
+            Event::H2Budget | Event::NoProxyHeader | Event::OpeningCut => {}
         }
     }
 }

@@ -35,6 +35,7 @@ pub struct Metrics {
     pub connections: Connections,
     pub refused_global_cap: Counter,
     pub refused_proxy_protocol: Counter,
+    pub refused_tls: Counter,
     edge_rejected: IntCounterVec,
     attempts: [Counter; 6],
     pub routes: Routes,
@@ -217,7 +218,7 @@ impl Metrics {
         let refused = declare!(
             IntCounterVec,
             "diolkos_connections_refused_total",
-            "Client connections closed at once.",
+            "Client connections closed before they could be used.",
             &["reason"]
         );
         let attempts = declare!(
@@ -298,6 +299,7 @@ impl Metrics {
             connections: Connections::register(&registry, LATENCY),
             refused_global_cap: refused.with_label_values(&["global_cap"]),
             refused_proxy_protocol: refused.with_label_values(&["proxy_protocol"]),
+            refused_tls: refused.with_label_values(&["tls"]),
             edge_rejected: declare!(
                 IntCounterVec,
                 "diolkos_edge_rejected_total",

@@ -10,6 +10,7 @@
 pub mod gateway;
 
 use bytes::Bytes;
+use diolkos_dataplane::engine::open::Opening;
 use diolkos_dataplane::engine::{
     Abort, BodyTap, ClientTimeouts, ConnConfig, Down, DownExt, DownFault, Exchange, Fault, Keep,
     Outcome, Pool, PoolConfig, PoolCounters, PoolKey, Progress, ResponseHead, Service, Timeouts,
@@ -435,11 +436,13 @@ async fn local<D: Down>(answer: &mut ResponseHead, down: &mut D, status: u16) ->
 
 // ------------------------------------------------------------------------------------------------ rig
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Setup {
     pub conn: ConnConfig,
     pub timeouts: Timeouts,
     pub connections: usize,
+    pub opening: Opening,
+    pub openings: usize,
 }
 
 impl Default for Setup {
@@ -461,6 +464,8 @@ impl Default for Setup {
             conn,
             timeouts,
             connections: 1000,
+            opening: Opening::default(),
+            openings: 1000,
         }
     }
 }
@@ -502,18 +507,21 @@ impl Rig {
             Arc::new(PoolCounters::default()),
         );
         let (tapped2, pool2) = (tapped.clone(), pool.clone());
+        let timeouts = setup.timeouts;
         let config = WorkersConfig {
             threads: 1,
             connections: setup.connections,
         };
         let listener = ListenerConfig {
             conn: setup.conn,
+            opening: setup.opening,
+            openings: setup.openings,
             ..ListenerConfig::default()
         };
         let workers = Workers::start(config, move |_| Forward {
             origin: key,
             pool: Pool::new(PoolConfig::default(), pool2.clone()),
-            timeouts: setup.timeouts,
+            timeouts,
             tapped: tapped2.clone(),
         })
         .unwrap();

@@ -22,10 +22,9 @@ use tokio::time::Instant;
 
 /// From here on the queue counts as full.
 const FULL: usize = 16 << 10;
-/// A client that takes nothing, or next to nothing, of an answer for so long is given up.
-const STALL: Duration = Duration::from_secs(30);
-/// What it must take in that time: 240 bytes a second.
-const STALL_BYTES: u64 = 240 * 30;
+/// What a client must take of an answer, in bytes a second over the time that it may take nothing: drops keep no
+/// stream open.
+const SLOWEST: u64 = 240;
 
 /// One stream of a client's HTTP/2 connection.
 #[derive(Debug)]
@@ -188,14 +187,14 @@ impl H2Down {
         let stall = &mut self.stall;
         if stall.taken.is_none() {
             stall.taken = Some(0);
-            stall.timer.arm(Instant::now() + STALL);
+            stall.timer.arm(Instant::now() + self.patience);
         }
         while stall.timer.poll(cx).is_ready() {
-            if stall.taken < Some(STALL_BYTES) {
+            if stall.taken < Some(SLOWEST * self.patience.as_secs().max(1)) {
                 return Poll::Ready(Err(DownFault::Timeout));
             }
             stall.taken = Some(0);
-            stall.timer.arm(Instant::now() + STALL);
+            stall.timer.arm(Instant::now() + self.patience);
         }
         Poll::Pending
     }
