@@ -25,6 +25,7 @@ use crate::status::{Queue, StatusWriter, Written};
 use crate::tls;
 use crate::watch::EVENTS;
 use crate::watch::kind::Watches;
+use crate::watch::reader::{Reader, Wishes};
 use crate::watch::task::WorldTask;
 
 /// Streams and requests under way have this long at the stop.
@@ -76,14 +77,22 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     let (events, received) = mpsc::channel(EVENTS);
     let written = Arc::new(Written::default());
     let queue = Arc::new(Queue::new(metrics.status_queue.clone()));
+    let wishes = Arc::new(Wishes::default());
     let task = WorldTask {
         publisher: Arc::clone(&publisher),
         queue: Arc::clone(&queue),
         written: Arc::clone(&written),
         metrics: Arc::clone(&metrics),
+        wishes: Arc::clone(&wishes),
         sync_timeout: config.sync_timeout,
     };
     let (world, world_end) = task.start(received).map_err(AppError::Thread)?;
+    let reader = Reader {
+        source: client.clone(),
+        wishes,
+        events: events.clone(),
+    };
+    tokio::spawn(reader.run());
     Watches {
         client: client.clone(),
         events,

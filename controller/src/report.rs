@@ -69,6 +69,20 @@ reasons! {
     BackendNotFound,
     /// A Plugin does not exist or cannot be used: the rules that name it answer 500 `plugin_error`.
     PluginNotFound,
+    /// A Secret or ConfigMap, or a key in it, does not exist: what needs it is not in effect. A certificate that was good before serves on.
+    RefNotFound,
+    /// A Secret or ConfigMap cannot be read.
+    RefNotReadable,
+    /// A Secret or ConfigMap is being read. Until then the last accepted version serves.
+    RefPending,
+    /// A Secret does not hold a certificate with its key, or a Secret or ConfigMap no authorities. What was last good of it serves on; without that, what needs it is not in effect.
+    InvalidCertificate,
+    /// A Secret holds a value that cannot stand where it is to stand: what needs it is not in effect.
+    InvalidValue,
+    /// A certificate has expired. It is used all the same.
+    CertificateExpired,
+    /// No certificate of a listener carries its host name, or a certificate carries no name at all.
+    CertificateNameMismatch,
     /// A reference to another namespace without a ReferenceGrant there.
     RefNotPermitted,
     /// A reference to a kind that cannot stand there.
@@ -92,7 +106,7 @@ impl fmt::Display for Reason {
 impl Reason {
     /// Whether an object with such a problem is quarantined: its last accepted version serves.
     pub fn quarantines(self) -> bool {
-        matches!(self, Self::Invalid | Self::TooLarge)
+        matches!(self, Self::Invalid | Self::TooLarge | Self::RefPending)
     }
 
     /// Whether it belongs to the condition `ResolvedRefs`.
@@ -101,6 +115,11 @@ impl Reason {
             self,
             Self::BackendNotFound
                 | Self::PluginNotFound
+                | Self::RefNotFound
+                | Self::RefNotReadable
+                | Self::RefPending
+                | Self::InvalidCertificate
+                | Self::InvalidValue
                 | Self::RefNotPermitted
                 | Self::InvalidKind
         )
@@ -317,13 +336,11 @@ pub fn conditions(
         }
     };
     let mut all = vec![judge("Accepted", false)];
-    if matches!(report.id.kind, ObjectKind::Route | ObjectKind::Upstream) {
-        all.push(judge("ResolvedRefs", true));
-    }
     if matches!(
         report.id.kind,
         ObjectKind::Route | ObjectKind::Upstream | ObjectKind::GatewayConfig
     ) {
+        all.push(judge("ResolvedRefs", true));
         all.push(program(report, programmed, &all, &condition));
     }
     // Switched off is a wish fulfilled, not a failure.

@@ -24,6 +24,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const QUIET: Duration = Duration::from_millis(50);
 /// Changes that never cease are reloaded this often.
 const AT_MOST: Duration = Duration::from_secs(1);
+/// How often certificates are judged by their age.
+const JUDGE: Duration = Duration::from_secs(3600);
 
 /// One reading of some directories, for `validate`, `translate` and `explain`.
 pub struct Checked {
@@ -219,6 +221,12 @@ impl State {
                 dirty.insert(id);
             }
         }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs();
+        self.world.set_now(i64::try_from(now).unwrap_or(i64::MAX));
+        // Certificates are judged anew by their age.
+        let ids = self.world.ids().filter(|id| id.kind.has_values());
+        dirty.extend(ids.cloned());
         let delta = self.translator.update(&self.world, &dirty);
         for problem in self.translator.report().problems() {
             let refused = self
@@ -256,8 +264,11 @@ struct Follower {
 impl Follower {
     /// Reloads at once, then waits for quiet and reloads what came meanwhile.
     fn run(mut self, signals: &Receiver<Signal>) {
-        while let Ok(Signal::Changed) = signals.recv() {
-            self.reload();
+        loop {
+            match signals.recv_timeout(JUDGE) {
+                Ok(Signal::Changed) | Err(RecvTimeoutError::Timeout) => self.reload(),
+                Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            }
             let first = Instant::now();
             let mut again = false;
             while first.elapsed() < AT_MOST {

@@ -10,10 +10,10 @@ use prost::Message;
 use snapshot::pb::{Chunk, Resource};
 use snapshot::{Cursor, Hash, Transaction};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8] = b"diolkos last-good 1\n";
 /// A log below this size is never rewritten.
@@ -48,7 +48,7 @@ impl Keep {
             Err(e) => return Err(e),
         }
         let (chunks, good) = read(&bytes);
-        let file = options().append(true).open(directory.join(FILE))?;
+        let file = private(options().append(true), &directory.join(FILE))?;
         let mut keep = Self {
             directory,
             file,
@@ -117,7 +117,7 @@ impl Keep {
     /// Writes a new log beside the old one and puts it in its place in one step.
     fn replace(&mut self, chunks: &[Chunk]) -> io::Result<()> {
         let temporary = self.directory.join("last-good.new");
-        let mut file = options().truncate(true).open(&temporary)?;
+        let mut file = private(options().truncate(true), &temporary)?;
         let mut bytes = MAGIC.to_vec();
         bytes.extend(frames(chunks));
         file.write_all(&bytes)?;
@@ -129,11 +129,20 @@ impl Keep {
     }
 }
 
-/// Readable by nobody else: later kinds of resources hold secrets.
+/// Readable by nobody else: private keys and credentials are among the resources.
+const MODE: u32 = 0o600;
+
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.create(true).write(true).mode(0o600);
+    options.create(true).write(true).mode(MODE);
     options
+}
+
+/// Opens a file, and closes it to others where somebody had opened it to them.
+fn private(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.open(path)?;
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    Ok(file)
 }
 
 fn frames(chunks: &[Chunk]) -> Vec<u8> {
@@ -229,6 +238,28 @@ mod tests {
         step(&mut store, &mut keep, &mut held, "c", Some("3"));
         let (_, chunks) = Keep::open(dir.path()).unwrap();
         assert_eq!(replay(chunks).digest(), store.cursor().digest);
+    }
+
+    #[test]
+    fn nobody_else_reads_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = || {
+            std::fs::metadata(dir.path().join(FILE))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777
+        };
+        let (mut store, mut held) = (Store::default(), None);
+        let (mut keep, _) = Keep::open(dir.path()).unwrap();
+        step(&mut store, &mut keep, &mut held, "a", Some("1"));
+        assert_eq!(mode(), MODE);
+        let wider = Permissions::from_mode(0o644);
+        std::fs::set_permissions(dir.path().join(FILE), wider).unwrap();
+        let (mut keep, _) = Keep::open(dir.path()).unwrap();
+        assert_eq!(mode(), MODE);
+        keep.compact().unwrap();
+        assert_eq!(mode(), MODE);
     }
 
     #[test]

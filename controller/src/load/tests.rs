@@ -219,15 +219,15 @@ fn variables_stand_in_secrets_alone_and_must_be_set() {
         lines,
         ["a.yaml:17 Secret default/unset stringData.key: the environment variable NOPE is not set"]
     );
-    let hash = |name: &str| {
+    let value = |name: &str| {
         let object = loaded.objects.iter().find(|o| o.id.name == name).unwrap();
-        match &object.body {
-            crate::world::Body::Secret(secret) => secret.keys.get("key").copied(),
+        match object.values() {
+            Some(crate::world::Values::Read(data)) => data.get("key").cloned(),
             _ => None,
         }
     };
-    assert_eq!(hash("set"), hash("plain"));
-    assert!(hash("set").is_some() && hash("unset").is_none());
+    assert_eq!(value("set"), value("plain"));
+    assert!(value("set").is_some() && value("unset").is_none());
 }
 
 #[test]

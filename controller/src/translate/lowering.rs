@@ -1,5 +1,6 @@
 //! What lowering one unit reads, and what it gives.
 
+use super::certificate::LastGood;
 use super::conflict::Claim;
 use super::gateway_config::Gateways;
 use super::resource::Resource;
@@ -22,6 +23,10 @@ pub(super) enum Unit {
     ServiceUpstream(PortKey),
     /// The endpoint shards of a Service port.
     Shards(PortKey),
+    /// The certificate of a Secret.
+    Certificate(ObjectId),
+    /// The authorities in a Secret or ConfigMap; they travel in what refers to them.
+    Authorities(ObjectId),
 }
 
 /// A port of a Service.
@@ -90,6 +95,7 @@ pub(super) struct Lowering<'a> {
     /// Results of earlier units: upstreams and plugins that can be used.
     pub model: &'a Model,
     pub gateways: &'a Gateways,
+    pub last_good: &'a LastGood,
     pub id: &'a ObjectId,
     pub meta: &'a Meta,
     pub out: Lowered,

@@ -13,12 +13,14 @@
 //! [`Reason::quarantines`]: crate::report::Reason::quarantines
 
 mod backend;
+mod certificate;
 mod conflict;
 mod gateway_config;
 mod grants;
 mod lowering;
 mod matches;
 mod plugin;
+mod references;
 mod resource;
 mod rewrite;
 mod route;

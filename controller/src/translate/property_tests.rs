@@ -6,6 +6,7 @@ use crate::world::{Object, ObjectId, World};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 /// One change of one of a few objects that refer to each other.
 #[derive(Clone, Debug)]
@@ -27,6 +28,33 @@ fn metadata() -> impl Strategy<Value = Value> {
         let created = format!("2026-01-0{}T00:00:00Z", day + 1);
         json!({"namespace": namespace, "name": name, "creationTimestamp": created})
     })
+}
+
+/// Certificates with their keys, in PEM.
+static PAIRS: LazyLock<[(String, String); 2]> = LazyLock::new(|| {
+    ["a.example.com", "*.example.com"].map(|name| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    })
+});
+
+/// Values of a Secret: of use for this and that, or for nothing; `null`: not read yet.
+fn values() -> impl Strategy<Value = Value> {
+    let pair = |i: usize, j: usize| json!({"tls.crt": PAIRS[i].0, "tls.key": PAIRS[j].1, "ca.crt": PAIRS[i].0, "token": "t"});
+    prop_oneof![
+        2 => Just(pair(0, 0)),
+        2 => Just(pair(1, 1)),
+        1 => Just(pair(0, 1)),
+        1 => Just(json!({"token": "a\nb", "ca.crt": "x"})),
+        1 => Just(json!({})),
+        1 => Just(Value::Null),
+    ]
+}
+
+fn reference() -> impl Strategy<Value = Value> {
+    (namespace(), name()).prop_map(|(ns, name)| json!({"namespace": ns, "name": name}))
 }
 
 fn rule() -> impl Strategy<Value = Value> {
@@ -86,6 +114,17 @@ fn object() -> impl Strategy<Value = Value> {
         Just(json!({"endpoints": [{"address": "10.0.0.1", "port": 80}]})),
         Just(json!({"external": {"url": "https://x.example.com"}})),
         Just(json!({"external": {"url": "nonsense"}})),
+        (reference(), reference(), any::<u8>()).prop_map(|(ca, certificate, n)| {
+            let mut spec = json!({"external": {"url": "https://x.example.com"},
+                "tls": {"caRef": ca, "clientCertRef": certificate}});
+            spec["tls"]["caRef"]["kind"] = json!(if n % 2 == 0 { "Secret" } else { "ConfigMap" });
+            spec
+        }),
+        reference().prop_map(|mut secret| {
+            secret["key"] = json!("token");
+            json!({"external": {"url": "https://x.example.com"},
+                "auth": {"headers": [{"name": "x-key", "valueFrom": {"secretKeyRef": secret}}]}})
+        }),
     ];
     let plugin = prop_oneof![
         Just(json!({"type": "Mock", "mock": {"status": 201}})),
@@ -93,11 +132,22 @@ fn object() -> impl Strategy<Value = Value> {
         Just(json!({"type": "Mock", "mock": {}, "enabled": false})),
         Just(json!({"type": "Unknown"})),
     ];
-    let gateway = (any::<bool>(), 8080..8082u16, any::<u8>()).prop_map(|(default, port, n)| {
+    let certificates = prop::collection::vec(reference(), 0..3);
+    let gateway = (any::<bool>(), 8080..8082u16, any::<u8>(), certificates);
+    let gateway = gateway.prop_map(|(default, port, n, certificates)| {
         let mut spec = json!({"default": default, "listeners": [{
             "name": "one", "port": port, "protocol": "HTTP",
             "allowedRoutes": {"namespaces": {"from": if n < 100 { "Same" } else { "All" }}},
         }]});
+        if n % 2 == 0 {
+            let listener = &mut spec["listeners"][0];
+            listener["protocol"] = json!("HTTPS");
+            if n % 3 == 0 {
+                let authorities = json!({"caRefs": certificates});
+                listener["tls"]["clientValidation"] = authorities;
+            }
+            listener["tls"]["certificateRefs"] = json!(certificates);
+        }
         if n % 5 == 0 {
             spec["timeouts"] = json!({"keepAlive": "soon"});
         }
@@ -110,10 +160,25 @@ fn object() -> impl Strategy<Value = Value> {
         Just(json!({"ports": [{"name": "p", "port": 80}]})),
         Just(json!({"ports": [{"name": "p", "port": 80}, {"name": "q", "port": 81}]})),
     ];
-    let grant = Just(json!({
-        "from": [{"group": "diolkos.io", "kind": "Route", "namespace": "x"}],
-        "to": [{"group": "", "kind": "Service"}],
-    }));
+    let kinds = prop_oneof![
+        Just(("Route", "Service")),
+        Just(("GatewayConfig", "Secret")),
+        Just(("Upstream", "Secret")),
+        Just(("Upstream", "ConfigMap"))
+    ];
+    let grant = kinds.prop_map(|(from, to)| {
+        json!({
+            "from": [{"group": "diolkos.io", "kind": from, "namespace": "x"}],
+            "to": [{"group": "", "kind": to}],
+        })
+    });
+    let held = (metadata(), values(), any::<bool>()).prop_map(|(metadata, values, is_secret)| {
+        let (kind, field) = match is_secret {
+            true => ("Secret", "stringData"),
+            false => ("ConfigMap", "data"),
+        };
+        json!({"apiVersion": "v1", "kind": kind, "metadata": metadata, field: values})
+    });
     let slice = (metadata(), name(), any::<bool>()).prop_map(|(mut metadata, service, ready)| {
         metadata["labels"] = json!({"kubernetes.io/service-name": service});
         json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
@@ -128,6 +193,7 @@ fn object() -> impl Strategy<Value = Value> {
         3 => (metadata(), service).prop_map(of("v1", "Service")),
         1 => (metadata(), grant).prop_map(of("gateway.networking.k8s.io/v1", "ReferenceGrant")),
         2 => slice,
+        4 => held,
         1 => metadata().prop_map(|m| json!({"apiVersion": OURS, "kind": "Consumer", "metadata": m})),
     ]
 }
@@ -140,7 +206,13 @@ fn edit() -> impl Strategy<Value = Edit> {
 }
 
 fn read(value: &Value) -> Object {
-    Object::from_json(value).unwrap().unwrap()
+    let object = Object::from_json(value).unwrap().unwrap();
+    let is_unread = |field| value.get(field) == Some(&Value::Null);
+    if object.values().is_some() && (is_unread("data") || is_unread("stringData")) {
+        let metadata = serde_json::from_value(value["metadata"].clone()).unwrap();
+        return Object::unread(object.id.kind, &metadata);
+    }
+    object
 }
 
 fn bodies(translation: &super::Translation) -> Vec<(snapshot::Kind, String, Vec<u8>)> {
@@ -206,6 +278,7 @@ proptest! {
     fn an_increment_equals_the_whole(batches in prop::collection::vec(prop::collection::vec(edit(), 1..5), 1..8)) {
         let (mut world, mut translator) = (World::default(), Translator::default());
         let mut published = std::collections::BTreeMap::new();
+        let mut held = BTreeSet::new();
         for batch in batches {
             let mut dirty = BTreeSet::new();
             for edit in batch {
@@ -232,6 +305,24 @@ proptest! {
             prop_assert_eq!(translator.model(), whole.model());
             prop_assert_eq!(translator.report(), whole.report());
             // Whoever applies the deltas has what the model encodes to.
+            for (id, refers) in delta.references {
+                match refers {
+                    true => held.insert(id),
+                    false => held.remove(&id),
+                };
+            }
+            // Of what nothing refers to the values need not be known.
+            let mut without = world.clone();
+            let wiped = world.ids().filter(|id| id.kind.has_values() && !held.contains(*id));
+            let wiped: Vec<ObjectId> = wiped.cloned().collect();
+            for id in wiped {
+                let metadata = Default::default();
+                let unread = Object::unread(id.kind, &metadata);
+                without.apply(Object { id, ..unread });
+            }
+            let mut blind = translator.afresh();
+            blind.update(&without, &all);
+            prop_assert_eq!(translator.model(), blind.model());
             for (id, body) in delta.resources {
                 match body {
                     Some(body) => published.insert(id, body),
@@ -274,13 +365,17 @@ proptest! {
     }
 
     #[test]
-    fn any_object_is_translated(kind in 0..5usize, spec in any_json()) {
+    fn any_object_is_translated(kind in 0..7usize, spec in any_json()) {
         let (api, kind) = [
             ("diolkos.io/v1alpha1", "Route"), ("diolkos.io/v1alpha1", "Upstream"),
             ("diolkos.io/v1alpha1", "Plugin"), ("diolkos.io/v1alpha1", "GatewayConfig"),
-            ("v1", "Service"),
+            ("v1", "Service"), ("v1", "Secret"), ("v1", "ConfigMap"),
         ][kind];
-        let value = json!({"apiVersion": api, "kind": kind, "metadata": {"name": "n"}, "spec": spec});
+        let mut value = json!({"apiVersion": api, "kind": kind, "metadata": {"name": "n"}, "spec": spec});
+        if api == "v1" {
+            value["data"] = value["spec"].clone();
+            value["stringData"] = value["spec"].clone();
+        }
         let mut world = World::default();
         world.apply(read(&value));
         let translation = translate(&world);

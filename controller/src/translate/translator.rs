@@ -1,6 +1,7 @@
 //! Keeps the last translation and does again what changes concern.
 
 use super::Translation;
+use super::certificate::LastGood;
 use super::conflict::{self, Claim};
 use super::gateway_config::{self, Candidate, Gateways};
 use super::lowering::{Dep, Lowered, Lowering, PortKey, Unit};
@@ -19,6 +20,25 @@ pub struct Delta {
     pub resources: BTreeMap<(Kind, String), Option<Vec<u8>>>,
     /// Objects whose report was made again or is gone: their status may be another one.
     pub reports: BTreeSet<ObjectId>,
+    /// Secrets and ConfigMaps that something refers to from now on (`true`), there or not, or no longer.
+    pub references: BTreeMap<ObjectId, bool>,
+}
+
+impl Delta {
+    /// Adds what a later update changed.
+    pub fn merge(&mut self, later: Self) {
+        self.resources.extend(later.resources);
+        self.reports.extend(later.reports);
+        self.references.extend(later.references);
+    }
+
+    fn refer(&mut self, dep: &Dep, refers: bool) {
+        if let Dep::Object(id) = dep
+            && id.kind.has_values()
+        {
+            self.references.insert(id.clone(), refers);
+        }
+    }
 }
 
 /// See [`super`]. The first update with all objects is the full translation.
@@ -34,6 +54,7 @@ pub struct Translator {
     demand: BTreeMap<Unit, usize>,
     conflicts: conflict::Index,
     accepted: BTreeMap<ObjectId, Accepted>,
+    last_good: LastGood,
     started: bool,
 }
 
@@ -48,7 +69,7 @@ struct State {
 }
 
 /// The last version of an object that was acceptable as a whole.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 enum Accepted {
     GatewayConfig(Arc<crds::GatewayConfigSpec>),
     Route(Arc<crds::RouteSpec>),
@@ -84,11 +105,12 @@ impl Translator {
         }
     }
 
-    /// The same with nothing remembered but the accepted versions: what a full translation starts from.
+    /// The same with nothing remembered but what was accepted and good: what a full translation starts from.
     #[cfg(test)]
     pub(super) fn afresh(&self) -> Self {
         Self {
             accepted: self.accepted.clone(),
+            last_good: self.last_good.clone(),
             ..Self::default()
         }
     }
@@ -114,6 +136,9 @@ impl Translator {
                 }
                 Unit::ServiceUpstream(_) | Unit::Shards(_) => {
                     self.service_port(world, &unit, &mut todo, &mut delta);
+                }
+                Unit::Certificate(id) | Unit::Authorities(id) => {
+                    self.material(world, id, &unit, &mut todo, &mut delta);
                 }
             }
         }
@@ -157,18 +182,24 @@ impl Translator {
         // Each version is judged by itself; what is not acceptable is stood in for by the last that was.
         let mut quarantine: BTreeMap<ObjectId, Vec<Problem>> = BTreeMap::new();
         let mut versions: Vec<(&ObjectId, &Meta, Arc<crds::GatewayConfigSpec>)> = Vec::new();
+        // One unit for all: resources of all of them, a report for each.
+        let mut together = Lowered::default();
         for object in &present {
             let problems = match &object.body {
                 Body::GatewayConfig(spec) => {
                     let (id, meta) = (&object.id, &object.meta);
-                    let judged = gateway_config::judge(world, &Candidate { id, meta, spec });
+                    let candidate = Candidate { id, meta, spec };
+                    let judged = gateway_config::judge(world, &self.last_good, &candidate);
+                    // It may be another version that serves; this one is looked at again all the same.
+                    together.deps.extend(judged.deps.iter().cloned());
                     if !judged.is_quarantining() {
                         let accepted = Accepted::GatewayConfig(Arc::clone(spec));
                         self.accepted.insert(id.clone(), accepted);
                         versions.push((id, meta, Arc::clone(spec)));
                         continue;
                     }
-                    if !self.accepted.contains_key(id) {
+                    let present = Accepted::GatewayConfig(Arc::clone(spec));
+                    if self.accepted.get(id).is_none_or(|last| *last == present) {
                         // Nothing older: what is valid of it serves.
                         versions.push((id, meta, Arc::clone(spec)));
                         continue;
@@ -193,11 +224,9 @@ impl Translator {
                 .iter()
                 .any(|object| object.id == gateway_config::implied());
         let (gateways, mut lowered) = match implied {
-            true => gateway_config::lower_implied(world),
-            false => gateway_config::lower(world, &candidates),
+            true => gateway_config::lower_implied(world, &self.last_good),
+            false => gateway_config::lower(world, &self.last_good, &candidates),
         };
-        // One unit for all: resources of all of them, a report for each.
-        let mut together = Lowered::default();
         let known = self
             .report
             .objects
@@ -212,14 +241,17 @@ impl Translator {
             let serving = lowered.remove(&object.id);
             let served = serving.is_some();
             let serving = serving.unwrap_or_default();
-            let keys: BTreeSet<_> = serving.resources.keys().cloned().collect();
+            let absent = serving.resources.is_empty();
+            let keys = arriving(&serving);
             together.resources.extend(serving.resources);
+            together.deps.extend(serving.deps);
+            together.demands.extend(serving.demands);
             let refused = quarantine.remove(&object.id);
             let report = ObjectReport {
                 id: object.id.clone(),
                 generation: object.meta.generation,
                 quarantined: refused.is_some() && served,
-                absent: keys.is_empty(),
+                absent,
                 problems: refused.unwrap_or(serving.problems),
                 resources: keys,
                 parents: Vec::new(),
@@ -228,6 +260,8 @@ impl Translator {
         }
         for lowered in lowered.into_values() {
             together.resources.extend(lowered.resources);
+            together.deps.extend(lowered.deps);
+            together.demands.extend(lowered.demands);
         }
         self.install(Unit::Gateways, together, todo, delta);
         if gateways != self.gateways {
@@ -251,11 +285,12 @@ impl Translator {
             delta.reports.insert(id.clone());
             return self.install(unit.clone(), Lowered::default(), todo, delta);
         };
-        let mut lowered = match Accepted::of(&object.body) {
+        let present = Accepted::of(&object.body);
+        let mut lowered = match &present {
             Some(version) => {
-                let lowered = self.lower(world, id, &object.meta, &version);
+                let lowered = self.lower(world, id, &object.meta, version);
                 if !lowered.is_quarantining() {
-                    self.accepted.insert(id.clone(), version);
+                    self.accepted.insert(id.clone(), version.clone());
                 }
                 lowered
             }
@@ -267,6 +302,7 @@ impl Translator {
         let mut quarantined = false;
         if lowered.is_quarantining()
             && let Some(version) = self.accepted.get(id).cloned()
+            && present.as_ref() != Some(&version)
         {
             quarantined = true;
             let older = self.lower(world, id, &object.meta, &version);
@@ -279,18 +315,12 @@ impl Translator {
             }
         }
         lowered.problems.sort();
-        // A Service that a Route names directly has no status of its own: its upstream counts with the Route.
-        let demanded = lowered.demands.iter().filter_map(|demand| match demand {
-            Unit::ServiceUpstream(port) => Some((Kind::Upstream, port.upstream_key())),
-            _ => None,
-        });
-        let own = lowered.resources.keys().cloned();
         let report = ObjectReport {
             id: id.clone(),
             generation: object.meta.generation,
             problems: lowered.problems.clone(),
             absent: lowered.resources.is_empty(),
-            resources: own.chain(demanded).collect(),
+            resources: arriving(&lowered),
             quarantined,
             parents: std::mem::take(&mut lowered.parents),
         };
@@ -338,11 +368,31 @@ impl Translator {
         self.report_service(world, &id, delta);
     }
 
+    fn material(
+        &mut self,
+        world: &World,
+        id: &ObjectId,
+        unit: &Unit,
+        todo: &mut BTreeSet<Unit>,
+        delta: &mut Delta,
+    ) {
+        let (mut lowered, mut used) = (Lowered::default(), None);
+        if self.demand.contains_key(unit) {
+            let meta = Meta::default();
+            let mut lowering = self.lowering(world, id, &meta);
+            used = lowering.material(unit);
+            lowered = lowering.out;
+        }
+        self.last_good.note(unit, used);
+        self.install(unit.clone(), lowered, todo, delta);
+    }
+
     fn lowering<'a>(&'a self, world: &'a World, id: &'a ObjectId, meta: &'a Meta) -> Lowering<'a> {
         Lowering {
             world,
             model: &self.model,
             gateways: &self.gateways,
+            last_good: &self.last_good,
             id,
             meta,
             out: Lowered::default(),
@@ -387,14 +437,16 @@ impl Translator {
                 units.remove(&unit);
                 if units.is_empty() {
                     self.dependents.remove(dep);
+                    delta.refer(dep, false);
                 }
             }
         }
         for dep in state.deps.difference(&old.deps) {
-            self.dependents
-                .entry(dep.clone())
-                .or_default()
-                .insert(unit.clone());
+            let units = self.dependents.entry(dep.clone()).or_default();
+            if units.is_empty() {
+                delta.refer(dep, true);
+            }
+            units.insert(unit.clone());
         }
         for demand in old.demands.difference(&state.demands) {
             if let Some(count) = self.demand.get_mut(demand) {
@@ -494,6 +546,17 @@ impl Translator {
         };
         self.set_report(report, delta);
     }
+}
+
+/// Resources that must have arrived for an object to be in effect: its own, and those of Services and Secrets that it
+/// refers to, which have no status of their own.
+fn arriving(lowered: &Lowered) -> BTreeSet<(Kind, String)> {
+    let demanded = lowered.demands.iter().filter_map(|demand| match demand {
+        Unit::ServiceUpstream(port) => Some((Kind::Upstream, port.upstream_key())),
+        Unit::Certificate(id) => Some((Kind::Certificate, id.path())),
+        _ => None,
+    });
+    lowered.resources.keys().cloned().chain(demanded).collect()
 }
 
 /// Why nothing of a present version is used.

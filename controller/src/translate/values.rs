@@ -130,7 +130,7 @@ impl Lowering<'_> {
     }
 
     /// In lower case.
-    fn header_name(&mut self, field: &str, name: &str) -> Option<String> {
+    pub(super) fn header_name(&mut self, field: &str, name: &str) -> Option<String> {
         let lower = name.to_ascii_lowercase();
         let known = Known::of(lower.as_bytes());
         let message = if !is_token(name.as_bytes()) {

@@ -26,7 +26,10 @@ pub struct Gate {
 /// Kinds without which everything still fails closed: references that they would permit or resolve stay refused.
 fn is_optional(kind: ObjectKind) -> bool {
     use ObjectKind as K;
-    matches!(kind, K::ReferenceGrant | K::Secret | K::Namespace)
+    matches!(
+        kind,
+        K::ReferenceGrant | K::Secret | K::ConfigMap | K::Namespace
+    )
 }
 
 impl Gate {

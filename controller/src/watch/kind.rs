@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::object::HasStatus;
@@ -93,6 +93,7 @@ impl Watches {
         match kind {
             ObjectKind::Service => return Ok(Some(ApiResource::erase::<Service>(&()))),
             ObjectKind::Secret => return Ok(Some(ApiResource::erase::<Secret>(&()))),
+            ObjectKind::ConfigMap => return Ok(Some(ApiResource::erase::<ConfigMap>(&()))),
             ObjectKind::Namespace => return Ok(Some(ApiResource::erase::<Namespace>(&()))),
             ObjectKind::EndpointSlice => return Ok(Some(ApiResource::erase::<EndpointSlice>(&()))),
             _ => {}
@@ -148,6 +149,14 @@ impl Watches {
                 self.run(
                     kind,
                     Api::<PartialObjectMeta<Secret>>::all(self.client.clone()),
+                    config,
+                )
+                .await
+            }
+            ObjectKind::ConfigMap => {
+                self.run(
+                    kind,
+                    Api::<PartialObjectMeta<ConfigMap>>::all(self.client.clone()),
                     config,
                 )
                 .await
@@ -358,18 +367,30 @@ macro_rules! watched {
 
 watched!(Service, EndpointSlice);
 
+impl Watched for PartialObjectMeta<Namespace> {
+    fn read(self, _: ObjectKind) -> Option<Read> {
+        let namespace = Namespace {
+            metadata: self.metadata,
+            ..Namespace::default()
+        };
+        Some(Read {
+            object: Object::from(&namespace),
+            status: None,
+        })
+    }
+}
+
 macro_rules! watched_by_metadata {
     ($($type:ident),*) => {$(
         impl Watched for PartialObjectMeta<$type> {
-            fn read(self, _: ObjectKind) -> Option<Read> {
-                let object = $type { metadata: self.metadata, ..$type::default() };
-                Some(Read { object: Object::from(&object), status: None })
+            fn read(self, kind: ObjectKind) -> Option<Read> {
+                Some(Read { object: Object::unread(kind, &self.metadata), status: None })
             }
         }
     )*};
 }
 
-watched_by_metadata!(Secret, Namespace);
+watched_by_metadata!(Secret, ConfigMap);
 
 impl Watched for DynamicObject {
     fn read(self, kind: ObjectKind) -> Option<Read> {

@@ -5,14 +5,17 @@
 //! what changes together ([`pacer`]), translates it and hands it to the publisher.
 
 pub mod gate;
+pub mod held;
 pub mod kind;
 pub mod pacer;
+pub mod reader;
 pub mod task;
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use crate::world::{Object, ObjectId, ObjectKind};
+use reader::Version;
 
 /// What a kind's task has seen.
 #[derive(Debug)]
@@ -30,6 +33,12 @@ pub enum Event {
     Listed {
         kind: ObjectKind,
         ids: BTreeSet<ObjectId>,
+    },
+    /// What came of reading the values of an object; `None`: there is no such object.
+    Values {
+        id: ObjectId,
+        outcome: Result<Option<Version>, String>,
+        at: u64,
     },
     /// The cluster does not know the kind.
     Absent(ObjectKind),

@@ -11,14 +11,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::gate::Gate;
+use super::held::Held;
 use super::pacer::{Batch, Pacer};
+use super::reader::{Version, Wishes};
 use super::{Event, unix_ns};
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::report::Programmed;
 use crate::status::{Queue, Written};
-use crate::translate::Translator;
-use crate::world::{ObjectId, ObjectKind, World};
+use crate::translate::{Delta, Translator};
+use crate::world::{Object, ObjectId, ObjectKind, Values, World};
 
 /// A question to the owner of the world.
 enum Ask {
@@ -90,6 +92,8 @@ pub struct WorldTask {
     pub queue: Arc<Queue>,
     pub written: Arc<Written>,
     pub metrics: Arc<Metrics>,
+    /// What the [`super::reader::Reader`] is to read.
+    pub wishes: Arc<Wishes>,
     pub sync_timeout: Duration,
 }
 
@@ -121,6 +125,9 @@ impl WorldTask {
                 counts: BTreeMap::new(),
                 missing: missing_now,
                 open: false,
+                held: Held::new(Arc::clone(&self.wishes)),
+                withheld: Some(Delta::default()),
+                judged: Instant::now(),
                 with: self,
             };
             runtime.block_on(owner.run(events, questions));
@@ -137,8 +144,17 @@ struct Owner {
     counts: BTreeMap<ObjectKind, i64>,
     missing: watch::Sender<Vec<ObjectKind>>,
     open: bool,
+    /// Secrets and ConfigMaps that something refers to.
+    held: Held,
+    /// The first translation, until the values that it needs have been asked for; `None` once it is published.
+    withheld: Option<Delta>,
+    /// When certificates were last judged by their age.
+    judged: Instant,
     with: WorldTask,
 }
+
+/// How often certificates are judged by their age.
+const JUDGE: Duration = Duration::from_secs(3600);
 
 impl Owner {
     async fn run(mut self, mut events: mpsc::Receiver<Event>, mut asks: mpsc::Receiver<Ask>) {
@@ -154,6 +170,7 @@ impl Owner {
                     None => return,
                 },
                 () = until(self.pacer.due()), if self.open => self.flush(),
+                () = sleep_until(self.judged + JUDGE), if self.open => self.judge(),
                 () = sleep_until(self.gate.patience()), if !self.open && Instant::now() < self.gate.patience() => {
                     self.look_at_gate();
                 }
@@ -163,16 +180,8 @@ impl Owner {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Apply { object, at } => {
-                let id = object.id.clone();
-                let is_new = !self.world.contains(&id);
-                if self.world.apply(*object) {
-                    if is_new {
-                        self.count(id.kind, 1);
-                    }
-                    self.changed(id, at);
-                }
-            }
+            Event::Apply { object, at } => self.apply(*object, at),
+            Event::Values { id, outcome, at } => self.settle(id, outcome, at),
             Event::Delete { id, at } => self.remove(id, at),
             Event::Listed { kind, ids } => {
                 let gone = self.world.of_kind(kind).filter(|o| !ids.contains(&o.id));
@@ -194,8 +203,84 @@ impl Owner {
         }
     }
 
+    fn apply(&mut self, object: Object, at: u64) {
+        let id = object.id.clone();
+        if let Some(Values::Unread { version }) = object.values()
+            && self.held.contains(&id)
+        {
+            self.held.seen(&id, version.clone());
+            // What is known of it stays in effect until the new values have been read.
+            if self.world.contains(&id) {
+                return;
+            }
+        }
+        let is_new = !self.world.contains(&id);
+        if self.world.apply(object) {
+            if is_new {
+                self.count(id.kind, 1);
+            }
+            self.changed(id, at);
+        }
+    }
+
+    /// Takes what came of reading values that something refers to.
+    fn settle(&mut self, id: ObjectId, outcome: Result<Option<Version>, String>, at: u64) {
+        let version = outcome.as_ref().ok().and_then(Option::as_ref);
+        if !self.held.settle(&id, version.map(|v| v.version.as_str())) {
+            return;
+        }
+        match outcome {
+            Ok(Some(version)) => {
+                if self.world.apply(version.object) {
+                    self.changed(id, at);
+                }
+            }
+            // It is gone, and the watch is about to say so.
+            Ok(None) => self.remove(id, at),
+            Err(why) => {
+                // Values that were read before stay in effect.
+                if let Some(object) = self.world.get(&id)
+                    && !matches!(object.values(), Some(Values::Read(_)))
+                {
+                    let object = object.with_values(Values::Unreadable(why));
+                    if self.world.apply(object) {
+                        self.changed(id, at);
+                    }
+                }
+            }
+        }
+        self.publish_first();
+    }
+
+    /// Keeps to what a translation refers to from now on.
+    fn refer(&mut self, references: BTreeMap<ObjectId, bool>) {
+        for (id, refers) in references {
+            let object = self.world.get(&id);
+            if refers {
+                let seen = match object.and_then(Object::values) {
+                    Some(Values::Unread { version }) => Some(version.clone()),
+                    _ => None,
+                };
+                self.held.hold(id, seen);
+            } else if let Some(values) = self.held.release(&id)
+                && let Some(object) = object
+            {
+                let object = object.with_values(values);
+                self.world.apply(object);
+            }
+        }
+    }
+
+    fn judge(&mut self) {
+        self.judged = Instant::now();
+        self.world.set_now(unix_seconds());
+        let ids = self.held.ids().cloned().collect();
+        self.translate(Batch { ids, at: unix_ns() }, "incremental");
+    }
+
     fn remove(&mut self, id: ObjectId, at: u64) {
         self.with.written.forget(&id);
+        self.held.gone(&id);
         if self.world.remove(&id) {
             self.count(id.kind, -1);
             self.changed(id, at);
@@ -236,9 +321,29 @@ impl Owner {
         if self.open {
             let ids: BTreeSet<ObjectId> = self.world.ids().cloned().collect();
             tracing::info!(objects = ids.len(), "everything is listed");
+            self.judged = now;
+            self.world.set_now(unix_seconds());
             self.translate(Batch { ids, at: unix_ns() }, "full");
+        } else {
+            self.missing.send_replace(missing);
         }
-        self.missing.send_replace(missing);
+    }
+
+    /// Publishes the first translation as soon as all values that it needs have been asked for: a restarted controller
+    /// must not take listeners away because it does not know their certificates yet.
+    fn publish_first(&mut self) {
+        if !self.open || self.withheld.is_none() {
+            return;
+        }
+        let waits: BTreeSet<ObjectKind> = self.held.unsettled().map(|id| id.kind).collect();
+        if !waits.is_empty() {
+            self.missing.send_replace(waits.into_iter().collect());
+        } else if self.pacer.due().is_none()
+            && let Some(first) = self.withheld.take()
+        {
+            self.publish(first, unix_ns(), true);
+            self.missing.send_replace(Vec::new());
+        }
     }
 
     fn flush(&mut self) {
@@ -259,16 +364,17 @@ impl Owner {
             stage("watch", unix_ns().saturating_sub(batch.at) as f64 / 1e9);
         }
         let began = Clock::now();
-        let delta = self.translator.update(&self.world, &batch.ids);
+        let mut delta = self.translator.update(&self.world, &batch.ids);
+        let references = std::mem::take(&mut delta.references);
         let translated = began.elapsed().as_secs_f64();
         metrics
             .translate
             .with_label_values(&[mode])
             .observe(translated);
         let resources = delta.resources.len();
-        if resources > 0 || mode == "full" {
-            let generation = self.with.publisher.publish(delta.resources, batch.at);
-            metrics.published(generation);
+        match &mut self.withheld {
+            Some(first) => first.merge(delta),
+            None => self.publish(delta, batch.at, false),
         }
         if mode == "incremental" {
             stage("compile", began.elapsed().as_secs_f64());
@@ -280,6 +386,16 @@ impl Owner {
             seconds = translated,
             "translated"
         );
+        self.refer(references);
+        self.publish_first();
+    }
+
+    /// `even_empty`: also where there is nothing to publish.
+    fn publish(&self, delta: Delta, at: u64, even_empty: bool) {
+        if even_empty || !delta.resources.is_empty() {
+            let generation = self.with.publisher.publish(delta.resources, at);
+            self.with.metrics.published(generation);
+        }
         self.with.queue.push(delta.reports);
     }
 
@@ -332,6 +448,10 @@ impl Owner {
     }
 }
 
+fn unix_seconds() -> i64 {
+    i64::try_from(unix_ns() / 1_000_000_000).unwrap_or(i64::MAX)
+}
+
 /// A timer's grain is a millisecond: what is due already must not wait for one.
 async fn until(due: Option<Instant>) {
     match due {
@@ -342,167 +462,5 @@ async fn until(due: Option<Instant>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-    use tokio::time::timeout;
-
-    use super::*;
-    use crate::watch::EVENTS;
-    use crate::world::Object;
-
-    const FOREVER: Duration = Duration::from_secs(60);
-
-    struct Running {
-        events: mpsc::Sender<Event>,
-        world: WorldHandle,
-        publisher: Arc<Publisher>,
-        queue: Arc<Queue>,
-        end: oneshot::Receiver<()>,
-    }
-
-    fn start(sync_timeout: Duration) -> Running {
-        let metrics = Arc::new(Metrics::new().unwrap());
-        let publisher = Publisher::new("test");
-        let queue = Arc::new(Queue::new(metrics.status_queue.clone()));
-        let task = WorldTask {
-            publisher: Arc::clone(&publisher),
-            queue: Arc::clone(&queue),
-            written: Arc::default(),
-            metrics,
-            sync_timeout,
-        };
-        let (events, received) = mpsc::channel(EVENTS);
-        let (world, end) = task.start(received).unwrap();
-        Running {
-            events,
-            world,
-            publisher,
-            queue,
-            end,
-        }
-    }
-
-    fn route(name: &str) -> Object {
-        let value = json!({
-            "apiVersion": "diolkos.io/v1alpha1", "kind": "Route",
-            "metadata": {"namespace": "a", "name": name, "generation": 1},
-            "spec": {"hostnames": [format!("{name}.example")], "rules": [{"directResponse": {"status": 200}}]},
-        });
-        Object::from_json(&value).unwrap().unwrap()
-    }
-
-    fn apply(object: Object) -> Event {
-        Event::Apply {
-            object: Box::new(object),
-            at: 1,
-        }
-    }
-
-    impl Running {
-        async fn send(&self, event: Event) {
-            self.events.send(event).await.unwrap();
-        }
-
-        /// Lists nothing of any kind but one.
-        async fn list_all_but(&self, except: ObjectKind) {
-            for kind in ObjectKind::ALL.iter().filter(|k| **k != except) {
-                self.send(Event::Listed {
-                    kind: *kind,
-                    ids: BTreeSet::new(),
-                })
-                .await;
-            }
-        }
-
-        async fn published(&self, routes: usize) {
-            let mut generation = self.publisher.subscribe();
-            let wait = async {
-                loop {
-                    let open = generation.borrow_and_update().is_some();
-                    let all = self.world.all().await;
-                    let known = all.keys().filter(|k| k.starts_with("Route/")).count();
-                    if open && known == routes {
-                        return;
-                    }
-                    generation.changed().await.unwrap();
-                }
-            };
-            timeout(FOREVER, wait)
-                .await
-                .expect("the routes are published");
-        }
-    }
-
-    #[tokio::test]
-    async fn nothing_is_published_before_everything_is_listed() {
-        let running = start(FOREVER);
-        running.send(apply(route("one"))).await;
-        running.list_all_but(ObjectKind::Route).await;
-        let mut missing = running.world.missing.clone();
-        let last = missing.wait_for(|kinds| *kinds == [ObjectKind::Route]);
-        timeout(FOREVER, last).await.unwrap().unwrap();
-        assert!(running.publisher.subscribe().borrow().is_none());
-        let ids = BTreeSet::from([route("one").id]);
-        running
-            .send(Event::Listed {
-                kind: ObjectKind::Route,
-                ids,
-            })
-            .await;
-        running.published(1).await;
-        assert!(running.world.missing().is_empty());
-        assert!(
-            running.queue.take(9).is_some(),
-            "its status waits to be written"
-        );
-    }
-
-    #[tokio::test]
-    async fn what_a_new_list_does_not_hold_is_gone_and_the_rest_stays() {
-        let running = start(FOREVER);
-        running.send(apply(route("one"))).await;
-        running.send(apply(route("two"))).await;
-        running.list_all_but(ObjectKind::Route).await;
-        let both = BTreeSet::from([route("one").id, route("two").id]);
-        running
-            .send(Event::Listed {
-                kind: ObjectKind::Route,
-                ids: both,
-            })
-            .await;
-        running.published(2).await;
-        // A relist brings objects one by one: until it is complete nothing is missing.
-        running.send(apply(route("three"))).await;
-        running.published(3).await;
-        running
-            .send(Event::Listed {
-                kind: ObjectKind::Route,
-                ids: BTreeSet::from([route("two").id]),
-            })
-            .await;
-        running.published(1).await;
-        running
-            .send(Event::Delete {
-                id: route("two").id,
-                at: 2,
-            })
-            .await;
-        running.published(0).await;
-    }
-
-    #[tokio::test]
-    async fn optional_kinds_that_are_forbidden_are_waited_for_in_vain() {
-        let running = start(Duration::from_millis(50));
-        running.send(Event::Forbidden(ObjectKind::Secret)).await;
-        running.list_all_but(ObjectKind::Secret).await;
-        running.published(0).await;
-    }
-
-    #[tokio::test]
-    async fn the_thread_ends_with_its_events() {
-        let running = start(FOREVER);
-        drop(running.events);
-        assert!(timeout(FOREVER, running.end).await.unwrap().is_err());
-        assert_eq!(running.world.ids().await, []);
-    }
-}
+#[path = "task_tests.rs"]
+mod tests;

@@ -48,6 +48,7 @@ kinds! {
     Service, "", false;
     EndpointSlice, "discovery.k8s.io", false;
     Secret, "", false;
+    ConfigMap, "", false;
     Namespace, "", false;
     ReferenceGrant, "gateway.networking.k8s.io", false;
 }
@@ -58,6 +59,11 @@ impl ObjectKind {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         let same = |k: &&Self| k.name() == kind && k.group() == group;
         Self::ALL.iter().find(same).copied()
+    }
+
+    /// Whether objects of the kind hold values, which are read only where something refers to them.
+    pub fn has_values(self) -> bool {
+        matches!(self, Self::Secret | Self::ConfigMap)
     }
 
     /// Whether objects of the kind stand outside namespaces.

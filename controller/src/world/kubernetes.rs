@@ -110,36 +110,6 @@ impl From<&discovery::EndpointSlice> for EndpointSlice {
     }
 }
 
-/// What is kept of a Secret: never a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Secret {
-    /// Such as `kubernetes.io/tls`.
-    pub type_: String,
-    /// Keys with a hash of their value, so that a change is seen.
-    pub keys: BTreeMap<String, [u8; 32]>,
-}
-
-impl From<&core::Secret> for Secret {
-    fn from(secret: &core::Secret) -> Self {
-        let data = secret.data.iter().flatten();
-        let text = secret.string_data.iter().flatten();
-        // The name goes into the hash, so that equal values of two keys do not look alike.
-        let hash = |key: &str, value: &[u8]| {
-            let mut hasher = blake3::Hasher::new();
-            hasher.update(&(key.len() as u64).to_be_bytes());
-            hasher.update(key.as_bytes());
-            hasher.update(value);
-            (key.to_owned(), *hasher.finalize().as_bytes())
-        };
-        let data = data.map(|(key, value)| hash(key, &value.0));
-        let text = text.map(|(key, value)| hash(key, value.as_bytes()));
-        Self {
-            type_: secret.type_.clone().unwrap_or_else(|| "Opaque".to_owned()),
-            keys: data.chain(text).collect(),
-        }
-    }
-}
-
 /// What is kept of a Namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {

@@ -6,12 +6,16 @@
 mod id;
 mod kubernetes;
 mod object;
+mod pem;
 mod reference_grant;
+mod values;
 
 pub use id::{ObjectId, ObjectKind};
-pub use kubernetes::{EndpointSlice, Namespace, Secret, Service, ServicePort, SliceEndpoint};
+pub use kubernetes::{EndpointSlice, Namespace, Service, ServicePort, SliceEndpoint};
 pub use object::{Body, Meta, Object, Refusal, Unreadable};
+pub use pem::Pair;
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
+pub use values::{Data, Values};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -22,6 +26,7 @@ pub struct World {
     objects: BTreeMap<ObjectId, Object>,
     /// (namespace, Service) → names of its EndpointSlices.
     slices: BTreeMap<(String, String), BTreeSet<String>>,
+    now: i64,
 }
 
 impl World {
@@ -60,6 +65,17 @@ impl World {
                 self.slices.remove(&service);
             }
         }
+    }
+
+    /// The time against which certificates are judged, in seconds since the epoch. Whoever owns the world moves it on
+    /// now and then; whatever depends on it is then to be translated anew.
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// Sets [`Self::now`].
+    pub fn set_now(&mut self, now: i64) {
+        self.now = now;
     }
 
     /// Number of objects.

@@ -1,7 +1,8 @@
 //! From what watches and files bring to what the world keeps.
 
-use super::kubernetes::{EndpointSlice, Namespace, Secret, Service};
+use super::kubernetes::{EndpointSlice, Namespace, Service};
 use super::reference_grant::{ReferenceGrant, ReferenceGrantSpec};
+use super::values::{self, Values};
 use super::{ObjectId, ObjectKind};
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -39,7 +40,8 @@ pub enum Body {
     ModelCatalog,
     Service(Service),
     EndpointSlice(EndpointSlice),
-    Secret(Secret),
+    Secret(Values),
+    ConfigMap(Values),
     Namespace(Namespace),
     ReferenceGrant(ReferenceGrantSpec),
     /// It is there, but admission refuses it or this build cannot read it.
@@ -90,6 +92,41 @@ impl Object {
             Ok(body) => Self { id, meta, body },
             Err(refusal) => Self::refused(id, meta, vec![refusal]),
         }))
+    }
+
+    /// A Secret or ConfigMap of which the metadata alone is known.
+    pub fn unread(kind: ObjectKind, metadata: &ObjectMeta) -> Self {
+        let version = metadata.resource_version.clone().unwrap_or_default();
+        Self::of_values(kind, metadata, Values::Unread { version })
+    }
+
+    /// A Secret or ConfigMap.
+    pub(crate) fn of_values(kind: ObjectKind, metadata: &ObjectMeta, values: Values) -> Self {
+        let body = match kind {
+            ObjectKind::ConfigMap => Body::ConfigMap(values),
+            _ => Body::Secret(values),
+        };
+        Self::with(kind, metadata, body)
+    }
+
+    /// What is known of its values, for kinds that have some.
+    pub fn values(&self) -> Option<&Values> {
+        match &self.body {
+            Body::Secret(values) | Body::ConfigMap(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// The same object with other values.
+    pub(crate) fn with_values(&self, values: Values) -> Self {
+        Self {
+            id: self.id.clone(),
+            meta: self.meta.clone(),
+            body: match self.id.kind {
+                ObjectKind::ConfigMap => Body::ConfigMap(values),
+                _ => Body::Secret(values),
+            },
+        }
     }
 
     fn with(kind: ObjectKind, metadata: &ObjectMeta, body: Body) -> Self {
@@ -170,6 +207,18 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
             }
         })
     }
+    fn values<T: DeserializeOwned + Into<Values>>(value: &Value) -> Result<Values, Refusal> {
+        let refusal = |field: String, message: &str| Refusal {
+            field,
+            message: message.to_owned(),
+        };
+        if let Some((field, message)) = values::fault(value) {
+            return Err(refusal(field, message));
+        }
+        // The error of serde itself might quote a value.
+        let read = read::<T>(value, "").map_err(|e| refusal(e.field, "must be base64"))?;
+        Ok(read.into())
+    }
     fn spec<T: DeserializeOwned>(value: &Value) -> Result<Arc<T>, Refusal> {
         let spec = value.get("spec").ok_or_else(|| Refusal {
             field: "spec".to_owned(),
@@ -189,7 +238,8 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
         ObjectKind::EndpointSlice => {
             Body::EndpointSlice((&read::<discovery::EndpointSlice>(value, "")?).into())
         }
-        ObjectKind::Secret => Body::Secret((&read::<core::Secret>(value, "")?).into()),
+        ObjectKind::Secret => Body::Secret(values::<core::Secret>(value)?),
+        ObjectKind::ConfigMap => Body::ConfigMap(values::<core::ConfigMap>(value)?),
         ObjectKind::Namespace => Body::Namespace((&read::<core::Namespace>(value, "")?).into()),
         ObjectKind::ReferenceGrant => Body::ReferenceGrant(read::<ReferenceGrant>(value, "")?.spec),
     })
@@ -226,7 +276,6 @@ from_typed! {
     ModelCatalog: crds::ModelCatalog, _o => Body::ModelCatalog;
     Service: core::Service, o => Body::Service(o.into());
     EndpointSlice: discovery::EndpointSlice, o => Body::EndpointSlice(o.into());
-    Secret: core::Secret, o => Body::Secret(o.into());
     Namespace: core::Namespace, o => Body::Namespace(o.into());
     ReferenceGrant: ReferenceGrant, o => Body::ReferenceGrant(o.spec.clone());
 }

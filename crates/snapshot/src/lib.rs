@@ -8,6 +8,7 @@ pub mod sections;
 
 mod diff;
 mod digest;
+mod redact;
 mod replica;
 mod store;
 

@@ -28,11 +28,19 @@ impl Lowering<'_> {
             );
             return None;
         }
-        if listener.protocol != ListenerProtocol::Http {
-            let message = "only HTTP is built yet: the listener is not opened";
-            self.error(format!("{field}.protocol"), Reason::NotBuilt, message);
-            return None;
-        }
+        let https = match listener.protocol {
+            ListenerProtocol::Http => false,
+            ListenerProtocol::Https => true,
+            ListenerProtocol::Tls | ListenerProtocol::Tcp | ListenerProtocol::Udp => {
+                let message = "only HTTP and HTTPS are built yet: the listener is not opened";
+                self.error(format!("{field}.protocol"), Reason::NotBuilt, message);
+                return None;
+            }
+        };
+        let tls = match https {
+            true => Some(self.listener_tls(field, listener, &hostname)?),
+            false => None,
+        };
         let key = format!("{}/{}", self.id.path(), listener.name);
         if let Some(other) = ports.get(&listener.port) {
             let message = format!("port {} is taken by listener {other}", listener.port);
@@ -61,6 +69,11 @@ impl Lowering<'_> {
             port: listener.port,
             hostname: hostname.clone(),
             health: listener.health.unwrap_or(true),
+            protocol: match https {
+                true => model::ListenerProtocol::Https,
+                false => model::ListenerProtocol::Http,
+            },
+            tls,
             proxy_protocol: listener.proxy_protocol == Some(true),
             ..settings.clone()
         };

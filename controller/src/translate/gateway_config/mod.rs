@@ -3,7 +3,9 @@
 mod access_log;
 mod listener;
 mod settings;
+mod tls;
 
+use super::certificate::LastGood;
 use super::lowering::{Lowered, Lowering};
 use super::unbuilt;
 use crate::report::Reason;
@@ -69,8 +71,8 @@ fn implied_listener() -> crds::Listener {
 
 /// Whether a version of a GatewayConfig is acceptable by itself: without regard to the others, whose ports and
 /// default come and go.
-pub(super) fn judge(world: &World, candidate: &Candidate<'_>) -> Lowered {
-    lower(world, std::slice::from_ref(candidate))
+pub(super) fn judge(world: &World, last_good: &LastGood, candidate: &Candidate<'_>) -> Lowered {
+    lower(world, last_good, std::slice::from_ref(candidate))
         .1
         .remove(candidate.id)
         .unwrap_or_default()
@@ -79,6 +81,7 @@ pub(super) fn judge(world: &World, candidate: &Candidate<'_>) -> Lowered {
 /// What these versions give together. There may be none: then one is implied.
 pub(super) fn lower(
     world: &World,
+    last_good: &LastGood,
     candidates: &[Candidate<'_>],
 ) -> (Gateways, BTreeMap<ObjectId, Lowered>) {
     let mut gateways = Gateways::default();
@@ -92,6 +95,7 @@ pub(super) fn lower(
             world,
             model: &model,
             gateways: &nothing,
+            last_good,
             id: candidate.id,
             meta: candidate.meta,
             out: Lowered::default(),
@@ -113,7 +117,10 @@ pub(super) fn lower(
 }
 
 /// The implied GatewayConfig, as if somebody had written it.
-pub(super) fn lower_implied(world: &World) -> (Gateways, BTreeMap<ObjectId, Lowered>) {
+pub(super) fn lower_implied(
+    world: &World,
+    last_good: &LastGood,
+) -> (Gateways, BTreeMap<ObjectId, Lowered>) {
     let (id, meta) = (implied(), Meta::default());
     let spec = GatewayConfigSpec {
         default: Some(true),
@@ -124,7 +131,7 @@ pub(super) fn lower_implied(world: &World) -> (Gateways, BTreeMap<ObjectId, Lowe
         meta: &meta,
         spec: &spec,
     };
-    lower(world, &[candidate])
+    lower(world, last_good, &[candidate])
 }
 
 impl Lowering<'_> {

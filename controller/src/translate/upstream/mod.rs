@@ -2,9 +2,12 @@
 
 mod balance;
 mod connection;
+mod credentials;
 mod health;
 mod source;
 mod tls;
+
+pub(super) use tls::tls_version;
 
 use super::lowering::Lowering;
 use super::unbuilt;
@@ -39,6 +42,12 @@ impl Lowering<'_> {
         }
         upstream.circuit_breaker = spec.circuit_breaker.as_ref().map(|b| self.breaker(b));
         upstream.concurrency = spec.concurrency.as_ref().and_then(|c| self.concurrency(c));
+        if let Some(auth) = &spec.auth {
+            match self.credentials(&auth.headers) {
+                Some(credentials) => upstream.credentials = credentials,
+                None => usable = false,
+            }
+        }
         if let Some(connection) = &spec.connection {
             upstream.connection = self.connection(connection);
         }

@@ -59,6 +59,16 @@ impl Lowering<'_> {
             );
             usable = false;
         }
+        if let Some(reference) = &spec.ca_ref {
+            let authorities = self.authorities(&format!("{FIELD}.caRef"), reference);
+            tls.authorities = authorities.map(|pem| pem.to_string());
+            usable &= tls.authorities.is_some();
+        }
+        if let Some(reference) = &spec.client_cert_ref {
+            let certificate = self.certificate(&format!("{FIELD}.clientCertRef"), reference);
+            tls.client_certificate = certificate.map(|(key, _)| key);
+            usable &= tls.client_certificate.is_some();
+        }
         usable.then_some(Some(tls))
     }
 }

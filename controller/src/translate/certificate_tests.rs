@@ -1,0 +1,105 @@
+//! The life of a certificate: it expires, it goes, and nobody needs it any more.
+
+use crate::report::Reason;
+use crate::translate::Translator;
+use crate::world::{Object, ObjectId, ObjectKind, World};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+struct Given {
+    world: World,
+    translator: Translator,
+}
+
+impl Given {
+    fn new() -> Self {
+        Self {
+            world: World::default(),
+            translator: Translator::default(),
+        }
+    }
+
+    fn apply(&mut self, value: &Value) {
+        let object = Object::from_json(value).unwrap().unwrap();
+        let id = object.id.clone();
+        self.world.apply(object);
+        self.update(&id);
+    }
+
+    fn update(&mut self, id: &ObjectId) {
+        let dirty = BTreeSet::from([id.clone()]);
+        self.translator.update(&self.world, &dirty);
+    }
+
+    fn reasons(&self) -> Vec<Reason> {
+        let problems = self.translator.report().problems();
+        problems.map(|p| p.reason).collect()
+    }
+
+    fn certificates(&self) -> Vec<&String> {
+        self.translator.model().certificates.keys().collect()
+    }
+}
+
+fn secret() -> Value {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["a.example.com".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+    let chain = params.self_signed(&key).unwrap().pem();
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "a", "name": "s"},
+        "stringData": {"tls.crt": chain, "tls.key": key.serialize_pem()}})
+}
+
+fn gateway(protocol: &str, tls: &Value) -> Value {
+    json!({"apiVersion": "diolkos.io/v1alpha1", "kind": "GatewayConfig", "metadata": {"namespace": "a", "name": "g"},
+        "spec": {"listeners": [{"name": "l", "port": 8443, "protocol": protocol, "tls": tls}]}})
+}
+
+fn https() -> Value {
+    gateway("HTTPS", &json!({"certificateRefs": [{"name": "s"}]}))
+}
+
+fn id() -> ObjectId {
+    ObjectId::new(ObjectKind::Secret, "a", "s")
+}
+
+#[test]
+fn an_expired_certificate_is_said_and_used() {
+    const NEW_YEAR_2030: i64 = 1_893_456_000;
+    let mut given = Given::new();
+    given.world.set_now(NEW_YEAR_2030 - 1);
+    given.apply(&secret());
+    given.apply(&https());
+    assert_eq!(given.reasons(), []);
+    given.world.set_now(NEW_YEAR_2030 + 1);
+    given.update(&id());
+    assert_eq!(given.reasons(), [Reason::CertificateExpired]);
+    let problems: Vec<_> = given.translator.report().problems().collect();
+    assert!(
+        problems[0]
+            .message
+            .contains("expired at 2030-01-01T00:00:00Z")
+    );
+    assert_eq!(given.certificates(), ["a/s"]);
+}
+
+#[test]
+fn the_last_good_one_outlives_its_secret_until_nothing_refers_to_it() {
+    let mut given = Given::new();
+    given.apply(&https());
+    assert_eq!(given.reasons(), [Reason::RefNotFound]);
+    assert!(given.translator.model().listeners.is_empty());
+    given.apply(&secret());
+    assert_eq!((given.reasons(), given.certificates().len()), (vec![], 1));
+    given.world.remove(&id());
+    given.update(&id());
+    assert_eq!(given.reasons(), [Reason::RefNotFound]);
+    assert_eq!(given.certificates(), ["a/s"]);
+    assert_eq!(given.translator.model().listeners.len(), 1);
+    // It is forgotten with the last reference.
+    given.apply(&gateway("HTTP", &Value::Null));
+    assert!(given.certificates().is_empty());
+    given.apply(&https());
+    assert!(given.certificates().is_empty());
+    assert!(given.reasons().contains(&Reason::RefNotFound));
+}

@@ -1,0 +1,309 @@
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::*;
+use crate::watch::EVENTS;
+use crate::world::Object;
+
+const FOREVER: Duration = Duration::from_secs(60);
+
+struct Running {
+    events: mpsc::Sender<Event>,
+    world: WorldHandle,
+    publisher: Arc<Publisher>,
+    queue: Arc<Queue>,
+    wishes: Arc<Wishes>,
+    end: oneshot::Receiver<()>,
+}
+
+fn start(sync_timeout: Duration) -> Running {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let publisher = Publisher::new("test");
+    let queue = Arc::new(Queue::new(metrics.status_queue.clone()));
+    let wishes = Arc::new(Wishes::default());
+    let task = WorldTask {
+        publisher: Arc::clone(&publisher),
+        queue: Arc::clone(&queue),
+        written: Arc::default(),
+        metrics,
+        wishes: Arc::clone(&wishes),
+        sync_timeout,
+    };
+    let (events, received) = mpsc::channel(EVENTS);
+    let (world, end) = task.start(received).unwrap();
+    Running {
+        events,
+        world,
+        publisher,
+        queue,
+        wishes,
+        end,
+    }
+}
+
+fn route(name: &str) -> Object {
+    let value = json!({
+        "apiVersion": "diolkos.io/v1alpha1", "kind": "Route",
+        "metadata": {"namespace": "a", "name": name, "generation": 1},
+        "spec": {"hostnames": [format!("{name}.example")], "rules": [{"directResponse": {"status": 200}}]},
+    });
+    Object::from_json(&value).unwrap().unwrap()
+}
+
+fn apply(object: Object) -> Event {
+    Event::Apply {
+        object: Box::new(object),
+        at: 1,
+    }
+}
+
+impl Running {
+    async fn send(&self, event: Event) {
+        self.events.send(event).await.unwrap();
+    }
+
+    /// Lists nothing of any kind but one.
+    async fn list_all_but(&self, except: ObjectKind) {
+        for kind in ObjectKind::ALL.iter().filter(|k| **k != except) {
+            self.send(Event::Listed {
+                kind: *kind,
+                ids: BTreeSet::new(),
+            })
+            .await;
+        }
+    }
+
+    async fn published(&self, routes: usize) {
+        let mut generation = self.publisher.subscribe();
+        let wait = async {
+            loop {
+                let open = generation.borrow_and_update().is_some();
+                let all = self.world.all().await;
+                let known = all.keys().filter(|k| k.starts_with("Route/")).count();
+                if open && known == routes {
+                    return;
+                }
+                generation.changed().await.unwrap();
+            }
+        };
+        timeout(FOREVER, wait)
+            .await
+            .expect("the routes are published");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_published_before_everything_is_listed() {
+    let running = start(FOREVER);
+    running.send(apply(route("one"))).await;
+    running.list_all_but(ObjectKind::Route).await;
+    let mut missing = running.world.missing.clone();
+    let last = missing.wait_for(|kinds| *kinds == [ObjectKind::Route]);
+    timeout(FOREVER, last).await.unwrap().unwrap();
+    assert!(running.publisher.subscribe().borrow().is_none());
+    let ids = BTreeSet::from([route("one").id]);
+    running
+        .send(Event::Listed {
+            kind: ObjectKind::Route,
+            ids,
+        })
+        .await;
+    running.published(1).await;
+    assert!(running.world.missing().is_empty());
+    assert!(
+        running.queue.take(9).is_some(),
+        "its status waits to be written"
+    );
+}
+
+#[tokio::test]
+async fn what_a_new_list_does_not_hold_is_gone_and_the_rest_stays() {
+    let running = start(FOREVER);
+    running.send(apply(route("one"))).await;
+    running.send(apply(route("two"))).await;
+    running.list_all_but(ObjectKind::Route).await;
+    let both = BTreeSet::from([route("one").id, route("two").id]);
+    running
+        .send(Event::Listed {
+            kind: ObjectKind::Route,
+            ids: both,
+        })
+        .await;
+    running.published(2).await;
+    // A relist brings objects one by one: until it is complete nothing is missing.
+    running.send(apply(route("three"))).await;
+    running.published(3).await;
+    running
+        .send(Event::Listed {
+            kind: ObjectKind::Route,
+            ids: BTreeSet::from([route("two").id]),
+        })
+        .await;
+    running.published(1).await;
+    running
+        .send(Event::Delete {
+            id: route("two").id,
+            at: 2,
+        })
+        .await;
+    running.published(0).await;
+}
+
+#[tokio::test]
+async fn optional_kinds_that_are_forbidden_are_waited_for_in_vain() {
+    let running = start(Duration::from_millis(50));
+    running.send(Event::Forbidden(ObjectKind::Secret)).await;
+    running.list_all_but(ObjectKind::Secret).await;
+    running.published(0).await;
+}
+
+#[tokio::test]
+async fn the_thread_ends_with_its_events() {
+    let running = start(FOREVER);
+    drop(running.events);
+    assert!(timeout(FOREVER, running.end).await.unwrap().is_err());
+    assert_eq!(running.world.ids().await, []);
+}
+
+fn upstream() -> Object {
+    let value = json!({
+        "apiVersion": "diolkos.io/v1alpha1", "kind": "Upstream",
+        "metadata": {"namespace": "a", "name": "up", "generation": 1},
+        "spec": {
+            "endpoints": [{"address": "10.0.0.1", "port": 80}],
+            "auth": {"headers": [{"name": "x-key", "valueFrom": {"secretKeyRef": {"name": "key", "key": "token"}}}]},
+        },
+    });
+    Object::from_json(&value).unwrap().unwrap()
+}
+
+fn secret(version: &str, value: Option<&str>) -> Object {
+    let metadata = json!({"namespace": "a", "name": "key", "resourceVersion": version});
+    match value {
+        None => Object::unread(
+            ObjectKind::Secret,
+            &serde_json::from_value(metadata).unwrap(),
+        ),
+        Some(value) => {
+            let value = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"token": value}});
+            Object::from_json(&value).unwrap().unwrap()
+        }
+    }
+}
+
+fn read(version: &str, value: &str) -> Event {
+    let object = secret(version, Some(value));
+    Event::Values {
+        id: object.id.clone(),
+        outcome: Ok(Some(Version {
+            version: version.to_owned(),
+            object,
+        })),
+        at: 1,
+    }
+}
+
+impl Running {
+    /// Waits for a condition of the Upstream.
+    async fn condition(&self, type_: &str, reason: &str) {
+        let wait = async {
+            loop {
+                let all = self.world.all().await;
+                let conditions = &all.get("Upstream/a/up").map(|s| s["conditions"].clone());
+                let conditions = conditions.as_ref().and_then(Value::as_array);
+                let is_it = |c: &Value| c["type"] == type_ && c["reason"] == reason;
+                if conditions.is_some_and(|all| all.iter().any(is_it)) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(FOREVER, wait).await.expect(reason);
+    }
+
+    async fn wished_for(&self) -> ObjectId {
+        let wait = async {
+            loop {
+                match self.wishes.take(&BTreeSet::new()) {
+                    Some(id) => return id,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        timeout(FOREVER, wait).await.expect("a wish")
+    }
+}
+
+#[tokio::test]
+async fn values_that_something_refers_to_are_read_before_anything_is_published() {
+    let running = start(FOREVER);
+    running.send(apply(upstream())).await;
+    running.send(apply(secret("1", None))).await;
+    for kind in ObjectKind::ALL {
+        let ids = match kind {
+            ObjectKind::Upstream => BTreeSet::from([upstream().id]),
+            ObjectKind::Secret => BTreeSet::from([secret("1", None).id]),
+            _ => BTreeSet::new(),
+        };
+        running.send(Event::Listed { kind: *kind, ids }).await;
+    }
+    assert_eq!(running.wished_for().await, secret("1", None).id);
+    let mut missing = running.world.missing.clone();
+    let secrets = missing.wait_for(|kinds| *kinds == [ObjectKind::Secret]);
+    timeout(FOREVER, secrets).await.unwrap().unwrap();
+    assert!(running.publisher.subscribe().borrow().is_none());
+    running.send(read("1", "one")).await;
+    running.published(0).await;
+    running.condition("ResolvedRefs", "ResolvedRefs").await;
+    assert!(running.world.missing().is_empty());
+
+    // A new version: what was read serves until the new values have been read.
+    running.send(apply(secret("2", None))).await;
+    running.wished_for().await;
+    running.condition("ResolvedRefs", "ResolvedRefs").await;
+    let before = *running.publisher.subscribe().borrow();
+    running.send(read("2", "two")).await;
+    let mut generation = running.publisher.subscribe();
+    let changed = generation.wait_for(|now| *now != before);
+    timeout(FOREVER, changed).await.unwrap().unwrap();
+    // It cannot be read, and what was read stays.
+    running.send(apply(secret("3", None))).await;
+    running.wished_for().await;
+    let id = secret("3", None).id;
+    running
+        .send(Event::Values {
+            id: id.clone(),
+            outcome: Err("no".into()),
+            at: 1,
+        })
+        .await;
+    running.condition("ResolvedRefs", "ResolvedRefs").await;
+    // It is gone, and with it what it held.
+    running.send(Event::Delete { id, at: 1 }).await;
+    running.condition("ResolvedRefs", "RefNotFound").await;
+}
+
+#[tokio::test]
+async fn values_that_cannot_be_read_hold_nothing_up() {
+    let running = start(FOREVER);
+    running.send(apply(upstream())).await;
+    running.send(apply(secret("1", None))).await;
+    for kind in ObjectKind::ALL {
+        let ids = match kind {
+            ObjectKind::Upstream => BTreeSet::from([upstream().id]),
+            ObjectKind::Secret => BTreeSet::from([secret("1", None).id]),
+            _ => BTreeSet::new(),
+        };
+        running.send(Event::Listed { kind: *kind, ids }).await;
+    }
+    let id = running.wished_for().await;
+    running
+        .send(Event::Values {
+            id,
+            outcome: Err("no".into()),
+            at: 1,
+        })
+        .await;
+    running.published(0).await;
+    running.condition("ResolvedRefs", "RefNotReadable").await;
+}
