@@ -106,3 +106,22 @@ fn the_document_on_strictness_lists_every_reason() {
         .collect();
     assert_eq!(documented, in_code);
 }
+
+/// Each row names a test, or a folder of end-to-end cases, that shows it.
+#[test]
+fn every_behaviour_has_its_test() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+    let rows = rows("behaviour.md");
+    assert!(rows.len() > 40);
+    for row in rows {
+        let name = row[3].trim_matches('`');
+        let (file, test) = name.split_once("::").unwrap();
+        let found = if file == "case" {
+            std::path::Path::new(&format!("{root}../e2e/cases/{test}/case.yaml")).exists()
+        } else {
+            let text = std::fs::read_to_string(format!("{root}tests/{file}.rs"));
+            text.is_ok_and(|t| t.contains(&format!("fn {test}(")))
+        };
+        assert!(found, "there is no {name}");
+    }
+}
