@@ -22,6 +22,8 @@ pub struct Config {
     /// Worker threads; 0: one for each core.
     pub threads: usize,
     pub binds: Binds,
+    /// Where this data plane runs, for upstreams that prefer their own zone.
+    pub zone: Option<String>,
 }
 
 /// Upstreams bound their own part of it.
@@ -72,6 +74,7 @@ impl DataPlane {
             listeners,
             runtime,
             Arc::clone(&metrics),
+            config.zone.as_deref(),
         );
         let plane = Self {
             workers,

@@ -31,6 +31,9 @@ struct Args {
     /// Address of the admin port: health and metrics
     #[arg(long, env = "DIOLKOS_ADMIN", default_value = "127.0.0.1:9090")]
     admin: SocketAddr,
+    /// Zone in which this process runs, for Upstreams with `lb.zone: Prefer`
+    #[arg(long, env = "DIOLKOS_ZONE")]
+    zone: Option<String>,
     /// Name of this process in statuses and logs
     #[arg(long, env = "DIOLKOS_NODE_ID", default_value = "dataplane")]
     node_id: String,
@@ -70,6 +73,7 @@ fn main() -> Result<()> {
             http: args.http,
             https: args.https,
         },
+        zone: args.zone,
     };
     let (plane, mut applier) =
         DataPlane::start(&config, runtime.handle()).context("cannot start the data plane")?;

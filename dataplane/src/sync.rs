@@ -2,11 +2,12 @@
 //!
 //! The same for a stream over gRPC and for standalone mode, where controller and data plane share a process.
 
+use crate::health;
 use crate::keep::Keep;
 use crate::listeners::Listeners;
 use crate::push::{Apply, Reply};
 use crate::resolve::Resolver;
-use crate::table::{Compiler, Table};
+use crate::table::{Common, Compiler, Table};
 use crate::telemetry::Metrics;
 use arc_swap::ArcSwap;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
@@ -82,8 +83,12 @@ impl Applier {
         listeners: Listeners,
         runtime: &Handle,
         metrics: Arc<Metrics>,
+        zone: Option<&str>,
     ) -> Self {
-        let compiler = Compiler::new();
+        let zone = zone.filter(|zone| !zone.is_empty()).map(Into::into);
+        let compiler = Compiler::with(Common::in_zone(zone));
+        health::start(runtime, compiler.registry());
+        metrics.upstreams.follow(compiler.registry());
         Self {
             replica: Replica::default(),
             resolver: Resolver::start(runtime, compiler.registry()),

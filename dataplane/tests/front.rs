@@ -54,7 +54,11 @@ impl Gateway {
             http: local,
             https: local,
         };
-        let config = Config { threads: 1, binds };
+        let config = Config {
+            threads: 1,
+            binds,
+            zone: None,
+        };
         let (plane, applier) = DataPlane::start(&config, runtime.handle()).unwrap();
         let origin = Origin::start();
         let mut gateway = Self {

@@ -163,6 +163,12 @@ pub struct RequestSpec {
     /// What comes back, every time.
     #[serde(default)]
     pub expect: Expect,
+    /// Cookies that an answer sets are sent with the repetitions after it.
+    #[serde(default)]
+    pub keep_cookies: bool,
+    /// One backend gives all answers, whichever.
+    #[serde(default)]
+    pub same_backend: bool,
     /// Backend name, or status of an answer without one → least and most answers out of `repeat`.
     #[serde(default)]
     pub distribution: BTreeMap<String, [usize; 2]>,

@@ -144,7 +144,7 @@ fn title(spec: &RequestSpec) -> String {
 
 /// Send a request as often as it says, on one connection as long as that is kept, and compare.
 fn send(spec: &RequestSpec, address: SocketAddr) -> Result<()> {
-    let request = to_request(spec)?;
+    let mut request = to_request(spec)?;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut connection = None;
     for _ in 0..spec.repeat {
@@ -156,6 +156,13 @@ fn send(spec: &RequestSpec, address: SocketAddr) -> Result<()> {
         let wrong = check::answer(&spec.expect, &answer);
         ensure!(wrong.is_empty(), "{}", wrong.join("; "));
         *counts.entry(answered_by(&answer)).or_default() += 1;
+        if spec.keep_cookies
+            && let Some(cookie) = answer.headers.get("set-cookie")
+        {
+            let pair = cookie.split(';').next().unwrap_or_default();
+            request.headers.retain(|(name, _)| name != "cookie");
+            request.headers.push(("cookie".into(), pair.into()));
+        }
         if let Some(conversation) = &spec.websocket {
             check_switch(&answer)?;
             open.converse(&conversation.send, &conversation.expect)?;
@@ -165,6 +172,10 @@ fn send(spec: &RequestSpec, address: SocketAddr) -> Result<()> {
             ensure!(open.closed()?, "the connection says close and stays open");
         }
     }
+    ensure!(
+        !spec.same_backend || counts.len() == 1,
+        "more than one backend answered ({counts:?})"
+    );
     for (who, [least, most]) in &spec.distribution {
         let count = counts.get(who).copied().unwrap_or_default();
         ensure!(

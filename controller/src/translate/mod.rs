@@ -12,6 +12,7 @@
 //!
 //! [`Reason::quarantines`]: crate::report::Reason::quarantines
 
+mod attempts;
 mod backend;
 mod certificate;
 mod conflict;

@@ -43,6 +43,13 @@ impl Lowering<'_> {
             rule.response_headers.as_ref(),
         );
         let timeouts = self.timeouts(&format!("{field}.timeouts"), rule.timeouts.as_ref());
+        let retry = self.retry(&format!("{field}.retry"), rule.retry.as_ref());
+        let affinity = self.affinity(
+            &format!("{field}.sessionAffinity"),
+            rule.session_affinity.as_ref(),
+        );
+        let concurrency =
+            self.rule_concurrency(&format!("{field}.concurrency"), rule.concurrency.as_ref());
         let max_request_body = match &rule.max_request_body {
             None => Some(limits::REQUEST_BODY),
             Some(size) => self.valid(format!("{field}.maxRequestBody"), size.bytes()),
@@ -76,6 +83,9 @@ impl Lowering<'_> {
             response_headers,
             timeouts,
             max_request_body: max_request_body.unwrap_or(limits::REQUEST_BODY),
+            retry,
+            affinity,
+            concurrency,
             plugins,
             ..Rule::new(matches, action)
         })
@@ -148,6 +158,12 @@ impl Lowering<'_> {
                 "streamIdle",
                 &given.stream_idle,
                 &mut out.stream_idle_ms,
+                NEVER_MS,
+            ),
+            (
+                "firstEvent",
+                &given.first_event,
+                &mut out.first_event_ms,
                 NEVER_MS,
             ),
         ] {

@@ -68,6 +68,7 @@ impl Lowering<'_> {
                 ready: e.ready,
                 serving: e.serving,
                 terminating: e.terminating,
+                zone: e.zone.clone(),
             });
             let shard = EndpointShard {
                 service: port.to_string(),

@@ -34,15 +34,11 @@ const TABLE: &[(ObjectKind, &str, bool)] = &[
     (ObjectKind::Route, "rules[].matches[].clientCIDRs", true),
     (ObjectKind::Route, "rules[].matches[].model", true),
     (ObjectKind::Route, "rules[].limits", true),
-    (ObjectKind::Route, "rules[].concurrency", true),
     (ObjectKind::Route, "rules[].ai", true),
     (ObjectKind::Route, "rules[].plugins[].when", true),
     (ObjectKind::Route, "plugins[].when", true),
     (ObjectKind::Route, "rules[].mirrors", false),
-    (ObjectKind::Route, "rules[].retry", false),
-    (ObjectKind::Route, "rules[].sessionAffinity", false),
     (ObjectKind::Route, "rules[].grpcWeb", false),
-    (ObjectKind::Route, "rules[].timeouts.firstEvent", false),
     (ObjectKind::Upstream, "selector", true),
     (ObjectKind::Upstream, "discovery", true),
     (ObjectKind::Upstream, "auth.awsSigV4", true),
@@ -149,9 +145,9 @@ mod tests {
             "hostnameRegex": null,
             "plugins": [],
             "rules": [
-                {"grpcWeb": false, "concurrency": {"enabled": false, "max": 1}},
+                {"grpcWeb": false, "ai": {"enabled": false}},
                 {"matches": [{}, {"cookies": [{"name": "a"}]}], "limits": [{"enabled": false}]},
-                {"ai": {}, "retry": {"attempts": 1}},
+                {"ai": {}, "mirrors": [{"percent": 1}]},
             ],
         });
         let found = find(ObjectKind::Route, &spec);
@@ -164,7 +160,7 @@ mod tests {
             [
                 ("spec.rules[1].matches[1].cookies", true, Some(1)),
                 ("spec.rules[2].ai", true, Some(2)),
-                ("spec.rules[2].retry", false, Some(2)),
+                ("spec.rules[2].mirrors", false, Some(2)),
             ]
         );
     }

@@ -2,8 +2,9 @@
 
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What is kept of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,12 +66,14 @@ pub struct EndpointSlice {
     pub endpoints: Box<[SliceEndpoint]>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SliceEndpoint {
     pub address: IpAddr,
     pub ready: bool,
     pub serving: bool,
     pub terminating: bool,
+    /// Shared by the endpoints of a slice.
+    pub zone: Option<Arc<str>>,
 }
 
 impl From<&discovery::EndpointSlice> for EndpointSlice {
@@ -82,6 +85,7 @@ impl From<&discovery::EndpointSlice> for EndpointSlice {
             let port = u16::try_from(p.port?).ok().filter(|port| *port != 0)?;
             Some((p.name.clone().unwrap_or_default(), port))
         });
+        let mut zones: BTreeSet<Arc<str>> = BTreeSet::new();
         let mut endpoints: Vec<SliceEndpoint> = slice
             .endpoints
             .iter()
@@ -92,7 +96,20 @@ impl From<&discovery::EndpointSlice> for EndpointSlice {
                 let conditions = e.conditions.as_ref();
                 // Absent conditions mean ready, as the API says.
                 let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
+                let zone = e
+                    .zone
+                    .as_deref()
+                    .filter(|zone| !zone.is_empty())
+                    .map(|zone| {
+                        let known = zones.get(zone).cloned();
+                        known.unwrap_or_else(|| {
+                            let zone: Arc<str> = zone.into();
+                            zones.insert(Arc::clone(&zone));
+                            zone
+                        })
+                    });
                 Some(SliceEndpoint {
+                    zone,
                     address,
                     ready,
                     serving: conditions.and_then(|c| c.serving).unwrap_or(ready),

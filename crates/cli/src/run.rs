@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// Address of the admin port: health, metrics, status
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
     admin: SocketAddr,
+    /// Zone in which this process runs, for Upstreams with `lb.zone: Prefer`
+    #[arg(long, env = "DIOLKOS_ZONE")]
+    zone: Option<String>,
     /// Worker threads [default: one for each core]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     threads: usize,
@@ -57,6 +60,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             http: args.http,
             https: args.https,
         },
+        zone: args.zone,
     };
     let publisher = Publisher::new("standalone".to_owned());
     let (plane, applier) =

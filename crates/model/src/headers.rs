@@ -298,7 +298,7 @@ impl Headers {
     }
 
     /// The values of all fields of this (lower-case) name, in order.
-    pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
+    pub fn get_all<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a [u8]> + 'a {
         let name = name.as_bytes();
         self.fields
             .iter()
@@ -315,6 +315,21 @@ impl Headers {
             .iter()
             .find(|r| r.known == known)
             .map(|r| self.value_of(*r))
+    }
+
+    /// The value of the first cookie of this name in all Cookie fields, as it was sent: neither decoded nor unquoted
+    /// (RFC 6265 section 5.4). Names are case-sensitive.
+    pub fn cookie(&self, name: &str) -> Option<&[u8]> {
+        if self.seen & Known::Cookie.bit() == 0 {
+            return None;
+        }
+        let lines = self.fields.iter().filter(|r| r.known == Known::Cookie);
+        lines
+            .flat_map(|r| self.value_of(*r).split(|b| *b == b';'))
+            .find_map(|pair| {
+                let rest = pair.trim_ascii().strip_prefix(name.as_bytes())?;
+                Some(rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii())
+            })
     }
 
     /// Whether a field with this id is there.

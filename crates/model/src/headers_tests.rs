@@ -232,3 +232,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_first_cookie_of_a_name_counts() {
+    let mut h = Headers::new();
+    assert_eq!(h.cookie("a"), None);
+    h.push("cookie", "ab=0; a=1;b=\"x y\" ; c").unwrap();
+    h.push("Cookie", "a=2; d = 3;e=;f=x=y").unwrap();
+    for (name, value) in [
+        ("a", Some("1")),
+        ("b", Some("\"x y\"")),
+        ("c", None),
+        ("d", Some("3")),
+        ("e", Some("")),
+        ("f", Some("x=y")),
+        ("A", None),
+        ("", None),
+    ] {
+        assert_eq!(h.cookie(name), value.map(str::as_bytes), "{name}");
+    }
+}

@@ -124,7 +124,9 @@ pub struct AffinityCookie {
     /// Seconds; 0: a session cookie.
     pub ttl_seconds: u32,
     pub path: String,
-    pub secure: bool,
+    /// `None`: where the client's connection is encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secure: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub same_site: Option<SameSite>,
 }

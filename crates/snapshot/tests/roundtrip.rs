@@ -125,7 +125,8 @@ fn affinity() -> impl Strategy<Value = Affinity> {
         Just(SameSite::Lax),
         Just(SameSite::None)
     ]);
-    let cookie = (text(), any::<u32>(), text(), any::<bool>(), same_site).prop_map(
+    let secure = option::of(any::<bool>());
+    let cookie = (text(), any::<u32>(), text(), secure, same_site).prop_map(
         |(name, ttl_seconds, path, secure, same_site)| AffinityCookie {
             name,
             ttl_seconds,
@@ -642,13 +643,15 @@ fn upstream() -> impl Strategy<Value = Upstream> {
 }
 
 fn shard() -> impl Strategy<Value = EndpointShard> {
-    let endpoint = (any::<IpAddr>(), any::<u16>(), any::<[bool; 3]>()).prop_map(
-        |(address, port, [ready, serving, terminating])| Endpoint {
+    let zone = option::of((0..3).prop_map(|n| format!("zone-{n}").into()));
+    let endpoint = (any::<IpAddr>(), any::<u16>(), any::<[bool; 3]>(), zone).prop_map(
+        |(address, port, [ready, serving, terminating], zone)| Endpoint {
             address,
             port,
             ready,
             serving,
             terminating,
+            zone,
         },
     );
     (text(), vec(endpoint, 0..5)).prop_map(|(service, mut endpoints)| {

@@ -15,7 +15,11 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Between two bytes in either direction.
     pub stream_idle: Duration,
-    /// The whole exchange, from the call of the relay on.
+    /// From the head of an event stream to its first bytes.
+    pub first_event: Duration,
+    /// From the call of the relay to the answer's head.
+    pub head: Option<Duration>,
+    /// The whole exchange, from the call of the relay on; of an event stream up to its head (features.md F54).
     pub total: Option<Duration>,
 }
 
@@ -25,6 +29,8 @@ impl Default for Timeouts {
             connect: Duration::from_secs(1),
             first_byte: Duration::from_secs(60),
             stream_idle: Duration::from_secs(90),
+            first_event: Duration::from_secs(300),
+            head: None,
             total: None,
         }
     }

@@ -21,7 +21,8 @@ pub enum Fault {
     /// A tunnel in which neither side sent anything for too long.
     #[error("tunnel was idle")]
     Idle,
-    /// The exchange as a whole took longer than [`Timeouts::total`](super::deadline::Timeouts::total).
+    /// The exchange as a whole took longer than [`Timeouts::total`](super::deadline::Timeouts::total), or its answer's
+    /// head longer than [`Timeouts::head`](super::deadline::Timeouts::head).
     #[error("request took too long")]
     Total,
 }

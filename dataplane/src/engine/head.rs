@@ -228,6 +228,20 @@ impl ResponseHead {
         self.status < 200 && !self.is_switching()
     }
 
+    /// Whether the body is a stream of server-sent events, which may last as long as they come.
+    pub fn is_event_stream(&self) -> bool {
+        if matches!(self.framing, Framing::Empty | Framing::Length(_)) {
+            return false;
+        }
+        let kind = self.headers.get_known(model::headers::Known::ContentType);
+        kind.is_some_and(|kind| {
+            let essence = kind.split(|b| *b == b';').next().unwrap_or_default();
+            essence
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"text/event-stream")
+        })
+    }
+
     /// 101: from here on both sides are a tunnel of bytes.
     pub fn is_switching(&self) -> bool {
         self.status == 101

@@ -51,7 +51,8 @@ pub async fn relay<D: Down, U: Up, T: BodyTap>(
         answer_ended: false,
         switched: false,
         upload_fault: None,
-        total: None,
+        events: false,
+        begun: None,
         waiting: Waiting::Fresh,
     };
     let mut result = poll_fn(|cx| relay.poll(cx)).await;
@@ -89,7 +90,9 @@ struct Relay<'a, D, U, T> {
     switched: bool,
     /// The upstream takes no more of the request. Its answer may still be on the way.
     upload_fault: Option<UpFault>,
-    total: Option<Instant>,
+    /// The answer is a stream of events.
+    events: bool,
+    begun: Option<Instant>,
     waiting: Waiting,
 }
 
@@ -220,6 +223,7 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
                 moved = true;
                 self.head_is_held = false;
                 self.progress.answered = Some(self.answer.status);
+                self.events = self.answer.is_event_stream();
                 self.down.send_head(self.answer);
                 self.switched = self.answer.is_switching();
                 if self.switched {
@@ -259,22 +263,34 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
     /// Sets the deadline for what is awaited now.
     fn arm(&mut self) {
         let now = Instant::now();
+        self.begun.get_or_insert(now);
         let awaits_head = self.progress.answered.is_none() && self.progress.request_complete;
-        let mut due = now
+        let due = now
             + if awaits_head {
                 self.timeouts.first_byte
+            } else if self.events && self.progress.response_bytes == 0 {
+                self.timeouts.first_event
             } else {
                 self.timeouts.stream_idle
             };
-        if let Some(total) = self.timeouts.total {
-            due = due.min(*self.total.get_or_insert(now + total));
-        }
-        self.down.timer().arm(due);
+        let over = self.over();
+        self.down
+            .timer()
+            .arm(over.map_or(due, |over| due.min(over)));
+    }
+
+    /// When the exchange has taken too long, whatever moves.
+    fn over(&self) -> Option<Instant> {
+        let Timeouts { head, total, .. } = self.timeouts;
+        let head = head.filter(|_| self.progress.first_byte.is_none());
+        let total = total.filter(|_| !self.events);
+        let limit = [head, total].into_iter().flatten().min()?;
+        Some(self.begun? + limit)
     }
 
     /// Who kept the exchange waiting.
     fn timed_out(&self) -> Fault {
-        if self.total.is_some_and(|total| Instant::now() >= total) {
+        if self.over().is_some_and(|over| Instant::now() >= over) {
             return Fault::Total;
         }
         let up_is_stuck = self.up.as_ref().is_some_and(|up| up.has_queued());

@@ -1,9 +1,10 @@
-//! The retry budget of the process: at most 20 % of the requests under way, and always ten a second (F55).
+//! The retry budget of the process: a share of the requests under way, and always ten a second (F55).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const PER_SECOND: u64 = 10;
-const PERCENT: u64 = 20;
+/// Of rules that do not say.
+pub(super) const PERCENT: u64 = 20;
 
 /// Counts the retries of the current second.
 #[derive(Debug, Default)]
@@ -14,8 +15,8 @@ pub(super) struct RetryBudget {
 
 impl RetryBudget {
     /// Whether another retry is within the budget; if so it is counted.
-    pub(super) fn take(&self, second: u64, requests_in_flight: u64) -> bool {
-        let allowed = PER_SECOND.max(requests_in_flight * PERCENT / 100);
+    pub(super) fn take(&self, second: u64, requests_in_flight: u64, percent: u64) -> bool {
+        let allowed = PER_SECOND.max(requests_in_flight * percent / 100);
         let second = second & 0xffff_ffff;
         let spend = |state: u64| {
             let spent = if state >> 32 == second {
@@ -38,8 +39,11 @@ mod tests {
     #[test]
     fn ten_a_second_or_a_fifth_of_what_is_under_way() {
         let budget = RetryBudget::default();
-        assert_eq!((0..20).filter(|_| budget.take(1, 0)).count(), 10);
-        assert_eq!((0..20).filter(|_| budget.take(2, 0)).count(), 10);
-        assert_eq!((0..500).filter(|_| budget.take(3, 1000)).count(), 200);
+        assert_eq!((0..20).filter(|_| budget.take(1, 0, PERCENT)).count(), 10);
+        assert_eq!((0..20).filter(|_| budget.take(2, 0, 0)).count(), 10);
+        assert_eq!(
+            (0..500).filter(|_| budget.take(3, 1000, PERCENT)).count(),
+            200
+        );
     }
 }

@@ -31,6 +31,7 @@ catalogue! {
     REQUEST_TOO_LARGE = 413 "request_too_large";
     URI_TOO_LONG = 414 "uri_too_long";
     MISDIRECTED_REQUEST = 421 "misdirected_request";
+    QUEUE_FULL = 429 "queue_full";
     HEADER_TOO_LARGE = 431 "header_too_large";
     INTERNAL_ERROR = 500 "internal_error";
     PLUGIN_ERROR = 500 "plugin_error";
@@ -41,6 +42,8 @@ catalogue! {
     UPSTREAM_TLS_ERROR = 502 "upstream_tls_error";
     UPSTREAM_PROTOCOL_ERROR = 502 "upstream_protocol_error";
     NO_HEALTHY_UPSTREAM = 503 "no_healthy_upstream";
+    UPSTREAM_CONCURRENCY_EXCEEDED = 503 "upstream_concurrency_exceeded";
+    QUEUE_TIMEOUT = 503 "queue_timeout";
     OVERLOADED = 503 "overloaded";
     UPSTREAM_TIMEOUT = 504 "upstream_timeout";
 }
@@ -80,7 +83,7 @@ impl Failure {
             let _ = head.headers.push(name, value);
         };
         push("content-type", b"application/json");
-        if self.status == 503 {
+        if matches!(self.status, 429 | 503) {
             push("retry-after", b"1");
         }
         match message {
@@ -117,7 +120,10 @@ mod tests {
                 head.headers.get("content-type"),
                 Some(&b"application/json"[..])
             );
-            assert_eq!(head.headers.contains("retry-after"), failure.status == 503);
+            assert_eq!(
+                head.headers.contains("retry-after"),
+                matches!(failure.status, 429 | 503)
+            );
         }
         let body = CONTENT_FILTER.answer(Some("say \"no\""), &mut head);
         assert_eq!(body, r#"{"error":"content_filter","message":"say \"no\""}"#);

@@ -1,26 +1,28 @@
 //! Steps 12 to 18 of the pipeline: choose an upstream and an endpoint, connect, relay; again where that is allowed.
 
 use super::Proxy;
+use super::affinity::{Bond, hash_of};
 use super::exchange::{ResponseStage, Summary, request_view};
 use super::fail::{self, Failure};
-use super::held::{Collected, Held};
+use super::held::{Collected, Held, Source};
+use super::retry::Retries;
 use super::tap::{Tap, Why, verdict};
+use super::wait::{Refused, pause};
 use crate::engine::{
-    Down, DownExt, DownFault, Fault, Framing, H1Up, Keep, Method, PoolKey, Progress, RequestHead,
-    ResponseHead, Timeouts, UpFault, relay,
+    Down, DownExt, DownFault, Fault, Framing, H1Up, Method, Progress, RequestHead, ResponseHead,
+    Timeouts, UpFault, relay,
 };
 use crate::table::{Backend, Picked, Rule, Upstream, WeightedBackends};
-use crate::telemetry::metrics::{Attempt, Cut, Kind};
+use crate::telemetry::metrics::{Attempt, Cut};
 use bytes::Bytes;
 use model::{Stage, limits};
 use plugins::Side;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-
-/// One more attempt after the first (F56).
-const ATTEMPTS: u32 = 2;
 
 /// How an exchange with an upstream ended.
 pub(super) enum End {
@@ -45,6 +47,36 @@ pub(super) struct Request<'a> {
     pub prefix_len: usize,
 }
 
+impl Request<'_> {
+    /// Whether a body comes with it.
+    pub(super) fn has_body(&self) -> bool {
+        !matches!(self.head.framing, Framing::Empty | Framing::Length(0))
+    }
+
+    /// Whether nothing of it is still with the client.
+    fn is_read(&self) -> bool {
+        self.body.is_some() || !self.has_body()
+    }
+}
+
+/// Where an attempt goes.
+struct Aim<'a> {
+    backend: Backend<'a>,
+    upstream: &'a Arc<Upstream>,
+    /// Of what the upstream's policy hashes.
+    hash: Option<u64>,
+    /// With the limit of one attempt as the total.
+    timeouts: Timeouts,
+}
+
+/// What the attempts at one request share.
+struct Attempts<'a> {
+    bond: Bond<'a>,
+    retries: Retries<'a>,
+    /// Endpoints of attempts that failed.
+    tried: Vec<SocketAddr>,
+}
+
 impl Proxy {
     pub(super) async fn forward<D: Down>(
         &self,
@@ -54,65 +86,194 @@ impl Proxy {
         answer: &mut ResponseHead,
         summary: &mut Summary,
     ) -> End {
-        let Some(backend) = backends.next() else {
+        let rule = request.rule;
+        let deadline = match rule.timeouts().request_ms {
+            0 => None,
+            millis => Some(Instant::now() + Duration::from_millis(millis.into())),
+        };
+        let _permit = match rule.gate() {
+            None => None,
+            Some((gate, limit)) => match self.permit(down, request.is_read(), gate, *limit).await {
+                Ok(permit) => Some(permit),
+                Err(refused) => return refused.into(),
+            },
+        };
+        let bond = Bond::of(rule, request.head);
+        let (backend, mut bound) = match bond.bound(backends) {
+            Some((backend, picked)) => (Some(backend), Some(picked)),
+            None => (backends.next(), None),
+        };
+        let Some(backend) = backend else {
             return instead(fail::INVALID_BACKEND);
         };
-        let Some(upstream) = backend.upstream else {
-            return instead(fail::INVALID_BACKEND);
+        // The head as it came is needed again only for another backend.
+        let original = backends.has_tiers().then(|| request.head.clone());
+        let mut aim = match self.aim(&mut request, backend) {
+            Ok(aim) => aim,
+            Err(failure) => return instead(failure),
         };
-        if self.address_to(&mut request, &backend, upstream).is_err() {
-            return instead(fail::INTERNAL_ERROR);
-        }
-        let timeouts = timeouts(request.rule, upstream);
-        let mut failed: Option<SocketAddr> = None;
+        let mut attempts = Attempts {
+            bond,
+            retries: Retries::new(self, rule.retry(), &request, deadline),
+            tried: Vec::new(),
+        };
         loop {
-            let Some(picked) = upstream.pick(failed) else {
+            let picked = bound.take();
+            let picked = picked.or_else(|| {
+                let Attempts { bond, tried, .. } = &attempts;
+                bond.pick(aim.upstream, aim.hash, tried)
+            });
+            let Some(picked) = picked else {
                 return instead(fail::NO_HEALTHY_UPSTREAM);
             };
-            summary.attempts += 1;
-            summary.upstream = Some(picked.addr);
-            summary.progress = Progress::default();
-            // After a stale connection the pool most likely holds others of its kind.
-            let fresh = failed == Some(picked.addr);
-            let under_way = picked.endpoint.start();
-            let up = self
-                .connect(down, upstream, &picked, fresh, timeouts.connect)
-                .await;
-            let fault = match up {
-                Err(fault) => Fault::Up(fault),
-                Ok(up) => {
-                    let result =
-                        self.exchange(down, up, &request, &backend, answer, &timeouts, summary);
-                    match result.await {
-                        Ok(end) => {
-                            self.shared.metrics.attempt(Attempt::Ok);
-                            return end;
-                        }
-                        Err((fault, why)) => {
-                            if let Some(why) = why {
-                                return stopped(why, summary);
-                            }
-                            fault
-                        }
-                    }
-                }
+            let attempt = self.attempt(down, &request, &aim, &picked, &attempts, answer, summary);
+            let wait = match attempt.await {
+                ControlFlow::Break(end) => return end,
+                ControlFlow::Continue(wait) => wait,
             };
-            drop(under_way);
-            if summary.progress.answered == Some(101) {
-                // The attempt was good; that a tunnel ends says little about an endpoint.
-                self.shared.metrics.attempt(Attempt::Ok);
-                return faulty(&fault, summary);
+            let read = request.is_read() || summary.progress.request_complete;
+            if !pause(down, read, wait).await {
+                return End::Gone;
             }
-            let Fault::Up(up_fault) = fault else {
-                return faulty(&fault, summary);
-            };
-            picked.endpoint.failed();
-            self.shared.metrics.attempt(outcome(up_fault));
-            if summary.attempts >= ATTEMPTS || !self.may_retry(up_fault, &request, summary) {
-                return faulty(&fault, summary);
+            attempts.tried.push(picked.addr);
+            let next = backends.after(&aim.backend, &attempts.tried);
+            if next.index != aim.backend.index
+                && let Some(original) = &original
+            {
+                request.head.clone_from(original);
+                aim = match self.aim(&mut request, next) {
+                    Ok(aim) => aim,
+                    Err(failure) => return instead(failure),
+                };
             }
-            failed = Some(picked.addr);
         }
+    }
+
+    /// One attempt; how long to wait before another, where there may be one.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the parts of one exchange, each of another owner"
+    )]
+    async fn attempt<D: Down>(
+        &self,
+        down: &mut D,
+        request: &Request<'_>,
+        aim: &Aim<'_>,
+        picked: &Picked,
+        attempts: &Attempts<'_>,
+        answer: &mut ResponseHead,
+        summary: &mut Summary,
+    ) -> ControlFlow<End, Duration> {
+        let (upstream, metrics) = (aim.upstream, &self.shared.metrics);
+        let Attempts {
+            bond,
+            retries,
+            tried,
+        } = attempts;
+        retries.begin();
+        summary.attempts += 1;
+        summary.upstream = Some(picked.addr);
+        summary.progress = Progress::default();
+        let _under_way = picked.endpoint.start();
+        let Some(mut timeouts) = within(aim.timeouts, retries) else {
+            return ControlFlow::Break(instead(fail::UPSTREAM_TIMEOUT));
+        };
+        let read = request.is_read();
+        let permits = self.permits(down, read, &upstream.gates, timeouts.connect);
+        let _permits = match permits.await {
+            Ok(permits) => permits,
+            Err(refused) => {
+                metrics.attempt(Attempt::Saturated);
+                return ControlFlow::Break(refused.into());
+            }
+        };
+        // After a stale connection the pool most likely holds others of its kind.
+        let fresh = tried.contains(&picked.addr);
+        let begun = Instant::now();
+        let up = self.connect(down, upstream, picked, fresh, timeouts.connect);
+        let fault = match up.await {
+            Err(fault) => Fault::Up(fault),
+            Ok(up) => {
+                let took = begun.elapsed();
+                for limit in [&mut timeouts.total, &mut timeouts.head] {
+                    *limit = limit.map(|limit| limit.saturating_sub(took));
+                }
+                let mut tap = Tap::new(
+                    request.rule,
+                    aim.backend,
+                    request.head,
+                    request.client,
+                    retries,
+                    bond.cookie(upstream, picked),
+                );
+                let exchange = self.exchange(
+                    down, up, request, &mut tap, retries, answer, &timeouts, summary,
+                );
+                let result = exchange.await;
+                let good = tap.status().map(|status| status < 500);
+                let fault = match result {
+                    Ok(end) => {
+                        metrics.attempt(Attempt::Ok);
+                        upstream.report(picked, good.unwrap_or(true));
+                        return ControlFlow::Break(end);
+                    }
+                    Err(fault) => fault,
+                };
+                if let (Fault::Aborted | Fault::Down(_), Some(good)) = (fault, good) {
+                    upstream.report(picked, good);
+                }
+                if let Some(wait) = tap.again() {
+                    metrics.attempt(Attempt::Ok);
+                    return ControlFlow::Continue(wait);
+                }
+                if let Some(why) = tap.into_why() {
+                    return ControlFlow::Break(stopped(why, summary));
+                }
+                fault
+            }
+        };
+        if summary.progress.answered == Some(101) {
+            // The attempt was good; that a tunnel ends says little about an endpoint.
+            metrics.attempt(Attempt::Ok);
+            return ControlFlow::Break(faulty(&fault, summary));
+        }
+        let (up_fault, to_blame) = match fault {
+            Fault::Up(fault) => (fault, true),
+            // A client that is slow to send its request is no fault of the endpoint.
+            Fault::Total if summary.progress.answered.is_none() => {
+                (UpFault::Timeout, summary.progress.request_complete)
+            }
+            _ => return ControlFlow::Break(faulty(&fault, summary)),
+        };
+        picked.endpoint.failed();
+        metrics.attempt(outcome(up_fault));
+        if to_blame {
+            upstream.report(picked, false);
+        }
+        let untouched = summary.progress.request_bytes == 0 || request.body.is_some();
+        let again = match summary.progress.answered {
+            None => retries.after_fault(up_fault, untouched),
+            Some(_) => None,
+        };
+        match again {
+            Some(wait) => ControlFlow::Continue(wait),
+            None => ControlFlow::Break(faulty(&fault, summary)),
+        }
+    }
+
+    /// Makes the request one for this backend.
+    fn aim<'a>(&self, request: &mut Request<'_>, backend: Backend<'a>) -> Result<Aim<'a>, Failure> {
+        let upstream = backend.upstream.ok_or(fail::INVALID_BACKEND)?;
+        // What clients send is hashed, not what it is rewritten to.
+        let hash = hash_of(upstream, request.head, request.client.ip());
+        self.address_to(request, &backend, upstream)
+            .map_err(|_| fail::INTERNAL_ERROR)?;
+        Ok(Aim {
+            backend,
+            upstream,
+            hash,
+            timeouts: timeouts(request.rule, upstream),
+        })
     }
 
     /// Rewrites the target and host, and makes the header edits of rule and backend.
@@ -146,35 +307,6 @@ impl Proxy {
         backend.request_headers.apply(&mut head.headers)
     }
 
-    async fn connect<D: Down>(
-        &self,
-        down: &mut D,
-        upstream: &Upstream,
-        picked: &Picked,
-        fresh: bool,
-        limit: Duration,
-    ) -> Result<H1Up<TcpStream>, UpFault> {
-        let key = PoolKey {
-            address: picked.addr,
-            tls: 0,
-        };
-        if !fresh && let Some(up) = self.pool.take(key) {
-            return Ok(up);
-        }
-        let begun = Instant::now();
-        let kept = &upstream.settings.connection;
-        let keep = Keep {
-            connections: usize::try_from(kept.pool_size).unwrap_or(usize::MAX),
-            idle: Duration::from_millis(kept.pool_idle_ms.into()),
-        };
-        let up = self.pool.connect(key, keep, limit, down.timer()).await?;
-        self.shared
-            .metrics
-            .connect_seconds
-            .observe(begun.elapsed().as_secs_f64());
-        Ok(up)
-    }
-
     /// One attempt on an open connection.
     #[allow(
         clippy::too_many_arguments,
@@ -185,29 +317,26 @@ impl Proxy {
         down: &mut D,
         up: H1Up<TcpStream>,
         request: &Request<'_>,
-        backend: &Backend<'_>,
+        tap: &mut Tap<'_>,
+        retries: &Retries<'_>,
         answer: &mut ResponseHead,
         timeouts: &Timeouts,
         summary: &mut Summary,
-    ) -> Result<End, (Fault, Option<Why>)> {
-        let Request {
-            head,
-            body,
-            client,
-            rule,
-            ..
-        } = request;
-        let collect = rule.chain().buffers(Side::Response);
-        let mut tap = Tap::new(rule, *backend, head, *client, collect.is_some());
+    ) -> Result<End, Fault> {
+        let collect = request.rule.chain().buffers(Side::Response);
+        let source = match (&request.body, &retries.replay) {
+            (Some(body), _) => Source::Whole { body, given: false },
+            (None, Some(replay)) => Source::Kept(replay),
+            (None, None) => Source::Client,
+        };
+        let head = &*request.head;
         let progress = &mut summary.progress;
-        if body.is_none() && collect.is_none() {
-            return match relay(down, up, head, answer, &mut tap, timeouts, progress).await {
-                Ok(()) => Ok(End::Done),
-                Err(fault) => Err((fault, tap.why())),
-            };
+        if matches!(source, Source::Client) && collect.is_none() {
+            let result = relay(down, up, head, answer, tap, timeouts, progress).await;
+            return result.map(|()| End::Done);
         }
-        let mut held = Held::new(down, body.as_ref(), collect);
-        let result = relay(&mut held, up, head, answer, &mut tap, timeouts, progress).await;
+        let mut held = Held::new(down, source, collect);
+        let result = relay(&mut held, up, head, answer, tap, timeouts, progress).await;
         let collected = held.into_answer();
         match (result, collected) {
             (Ok(()), None) => Ok(End::Done),
@@ -217,7 +346,7 @@ impl Proxy {
                     // What was collected has not been sent.
                     summary.progress.answered = None;
                 }
-                Err((fault, tap.why()))
+                Err(fault)
             }
         }
     }
@@ -265,33 +394,19 @@ impl Proxy {
             (_, Err(_)) => End::Gone,
         }
     }
-
-    /// Whether the request can be sent again: never once the client has seen an answer or once its body has gone.
-    fn may_retry(&self, fault: UpFault, request: &Request<'_>, summary: &Summary) -> bool {
-        let metrics = &self.shared.metrics;
-        let body_is_here = summary.progress.request_bytes == 0 || request.body.is_some();
-        let (allowed, counter) = if fault.is_before_sending() {
-            (true, &metrics.retries_connect)
-        } else {
-            let stale = fault.is_stale_connection() && request.head.method.is_idempotent();
-            (stale && body_is_here, &metrics.retries_reused)
-        };
-        if !allowed || summary.progress.answered.is_some() {
-            return false;
-        }
-        let second = self.shared.started.elapsed().as_secs();
-        let in_flight = u64::try_from(metrics.in_flight(Kind::Plain).get()).unwrap_or(0);
-        if !self.shared.budget.take(second, in_flight) {
-            metrics.retries_budget.inc();
-            return false;
-        }
-        counter.inc();
-        true
-    }
 }
 
 fn instead(failure: Failure) -> End {
     End::Instead(Why::Failure(failure))
+}
+
+impl From<Refused> for End {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Answer(failure) => instead(failure),
+            Refused::Gone => Self::Gone,
+        }
+    }
 }
 
 /// A plugin or a cap stopped the exchange.
@@ -345,14 +460,32 @@ fn timeouts(rule: &Rule, upstream: &Upstream) -> Timeouts {
         (0, own) => ms(own),
         (rule, _) => ms(rule),
     };
-    let total = [t.request_ms, t.backend_request_ms]
-        .into_iter()
-        .filter(|v| *v > 0)
-        .min();
     Timeouts {
         connect,
         first_byte: ms(t.first_byte_ms),
         stream_idle: ms(t.stream_idle_ms),
-        total: total.map(ms),
+        first_event: ms(t.first_event_ms),
+        head: None,
+        total: (t.backend_request_ms > 0).then(|| ms(t.backend_request_ms)),
     }
+}
+
+/// The timeouts of an attempt that begins now; `None`: there is no time left.
+fn within(timeouts: Timeouts, retries: &Retries<'_>) -> Option<Timeouts> {
+    let left = match retries.deadline {
+        None => None,
+        Some(due) => Some(due.checked_duration_since(Instant::now())?),
+    };
+    let total = [timeouts.total, left].into_iter().flatten().min();
+    let head = retries.per_try();
+    let connect = [Some(timeouts.connect), total, head]
+        .into_iter()
+        .flatten()
+        .min();
+    Some(Timeouts {
+        connect: connect.unwrap_or(timeouts.connect),
+        head,
+        total,
+        ..timeouts
+    })
 }

@@ -1,6 +1,7 @@
 //! Bodies that are held: a request's body that was read before an upstream was chosen, and an answer's body that a
 //! plugin judges as a whole. To the relay this is a client like any other.
 
+use super::replay::Replay;
 use crate::engine::{Down, DownFault, ResponseHead, Timer};
 use crate::h1::encode::LengthMismatch;
 use bytes::{Bytes, BytesMut};
@@ -11,15 +12,20 @@ use std::time::Duration;
 /// A client whose request body is here already, or whose answer is collected, or both.
 pub(super) struct Held<'a, D> {
     down: &'a mut D,
-    /// The request's body; `None`: it streams from the client.
-    request: Option<Replay<'a>>,
+    request: Source<'a>,
     /// The answer as far as it has come; `None`: it streams to the client.
     answer: Option<Collected>,
 }
 
-struct Replay<'a> {
-    body: &'a Bytes,
-    given: bool,
+/// Where the request's body comes from.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// From the client.
+    Client,
+    /// It was read before.
+    Whole { body: &'a Bytes, given: bool },
+    /// From the client, and kept for another attempt.
+    Kept(&'a Replay),
 }
 
 /// An answer that is held back.
@@ -35,10 +41,13 @@ pub(super) struct Collected {
 
 impl<'a, D: Down> Held<'a, D> {
     /// `collect`: bytes of the answer that are held at most; a longer one goes to the client after all.
-    pub(super) fn new(down: &'a mut D, body: Option<&'a Bytes>, collect: Option<u64>) -> Self {
+    pub(super) fn new(down: &'a mut D, request: Source<'a>, collect: Option<u64>) -> Self {
+        if let Source::Kept(replay) = request {
+            replay.rewind();
+        }
         Self {
             down,
-            request: body.map(|body| Replay { body, given: false }),
+            request,
             answer: collect.map(|limit| Collected {
                 limit,
                 ..Collected::default()
@@ -66,17 +75,21 @@ impl<'a, D: Down> Held<'a, D> {
 impl<D: Down> Down for Held<'_, D> {
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, DownFault>> {
         match &mut self.request {
-            None => self.down.poll_body(cx),
-            Some(replay) if replay.given || replay.body.is_empty() => Poll::Ready(Ok(None)),
-            Some(replay) => {
-                replay.given = true;
-                Poll::Ready(Ok(Some(replay.body.clone())))
+            Source::Client => self.down.poll_body(cx),
+            Source::Kept(replay) => replay.poll_body(self.down, cx),
+            Source::Whole { body, given } if *given || body.is_empty() => Poll::Ready(Ok(None)),
+            Source::Whole { body, given } => {
+                *given = true;
+                Poll::Ready(Ok(Some(body.clone())))
             }
         }
     }
 
     fn take_trailers(&mut self) -> Option<Box<Headers>> {
-        self.down.take_trailers()
+        match self.request {
+            Source::Kept(replay) => replay.trailers(),
+            _ => self.down.take_trailers(),
+        }
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<DownFault> {
@@ -86,7 +99,7 @@ impl<D: Down> Down for Held<'_, D> {
     fn send_head(&mut self, head: &ResponseHead) {
         if head.is_switching() {
             // What passes through a tunnel is nobody's body.
-            self.request = None;
+            self.request = Source::Client;
             self.answer = None;
         }
         match &mut self.answer {

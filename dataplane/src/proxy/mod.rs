@@ -1,13 +1,18 @@
 //! A request's journey, top to bottom (features.md section 3). The engine has parsed and sanitised it; here it is
 //! routed, run through its plugins, forwarded or answered, and accounted for.
 
+mod affinity;
 mod budget;
+mod connect;
 mod exchange;
 pub mod fail;
 mod forward;
 mod held;
 mod local;
+mod replay;
+mod retry;
 mod tap;
+mod wait;
 
 use crate::engine::{
     ConnInfo, Down, DownExt, DownFault, Event, Exchange, Framing, Outcome, Pool, RequestHead,

@@ -1,7 +1,9 @@
 //! What a rule does to the bodies and to the answer's head as they pass.
 
+use super::affinity::SetCookie;
 use super::exchange::{ResponseStage, request_view};
 use super::fail::{self, Failure};
+use super::retry::Retries;
 use crate::engine::{Abort, BodyTap, Framing, RequestHead, ResponseHead};
 use crate::table::{Backend, Rule};
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 /// Stands between the two sides of the relay for one attempt.
 pub(super) struct Tap<'a> {
@@ -18,6 +21,13 @@ pub(super) struct Tap<'a> {
     backend: Backend<'a>,
     request: &'a RequestHead,
     client: SocketAddr,
+    retries: &'a Retries<'a>,
+    /// Goes with the answer.
+    cookie: Option<SetCookie>,
+    /// What the endpoint answered.
+    status: Option<u16>,
+    /// The answer is thrown away, and after so long the request is tried again.
+    again: Option<Duration>,
     /// Bytes of the request's body that may still come.
     left: u64,
     request_filters: Option<Filters>,
@@ -46,15 +56,21 @@ impl<'a> Tap<'a> {
         backend: Backend<'a>,
         request: &'a RequestHead,
         client: SocketAddr,
-        collects: bool,
+        retries: &'a Retries<'a>,
+        cookie: Option<SetCookie>,
     ) -> Self {
         let chain = rule.chain();
+        let collects = chain.buffers(Side::Response).is_some();
         let strict = collects && chain.overflow_fails();
         Self {
             rule,
             backend,
             request,
             client,
+            retries,
+            cookie,
+            status: None,
+            again: None,
             left: rule.max_request_body(),
             request_filters: chain.filters(Side::Request),
             response_filters: chain.filters(Side::Response),
@@ -65,8 +81,18 @@ impl<'a> Tap<'a> {
         }
     }
 
+    /// Status of the endpoint's answer, if its head has come.
+    pub(super) fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// After what time the request is to be tried again, if the answer was thrown away for that.
+    pub(super) fn again(&self) -> Option<Duration> {
+        self.again
+    }
+
     /// Why the exchange was aborted, if it was this tap that did so.
-    pub(super) fn why(self) -> Option<Why> {
+    pub(super) fn into_why(self) -> Option<Why> {
         self.why
     }
 
@@ -84,7 +110,11 @@ impl<'a> Tap<'a> {
             .rule
             .response_headers()
             .apply(&mut head.headers)
-            .and_then(|()| self.backend.response_headers.apply(&mut head.headers));
+            .and_then(|()| self.backend.response_headers.apply(&mut head.headers))
+            .and_then(|()| match &self.cookie {
+                None => Ok(()),
+                Some(cookie) => cookie.add_to(head),
+            });
         edited.map_err(|_| Why::Failure(fail::INTERNAL_ERROR))
     }
 }
@@ -114,6 +144,11 @@ impl BodyTap for Tap<'_> {
         head: &mut ResponseHead,
     ) -> Poll<Result<(), Abort>> {
         if self.stages.is_none() {
+            self.status = Some(head.status);
+            self.again = self.retries.after_answer(head);
+            if self.again.is_some() {
+                return Poll::Ready(Err(Abort));
+            }
             if let Err(why) = self.edit(head) {
                 return Poll::Ready(Err(self.stop(why)));
             }

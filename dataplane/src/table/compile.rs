@@ -5,6 +5,8 @@
 //! upstream or plugin are linked anew, hosts that a changed Route names are listed anew, endpoints are replaced in
 //! place. Everything else is shared with the table before.
 
+use super::common::Common;
+use super::gate::Gate;
 use super::hosts::{Entry, HostRules};
 use super::rule::{Links, ReadyPlugin, Rule, RuleSpec};
 use super::stage::{Key, ReadyCertificate, ReadyListener, Rejected, Route, Staged};
@@ -14,7 +16,7 @@ use crate::engine::TlsFront;
 use crate::engine::tls::TlsPolicy;
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
-use model::{EndpointShard, EndpointSource, HostPattern, Listener, StaticEndpoint};
+use model::{Concurrency, EndpointShard, EndpointSource, HostPattern, Listener, StaticEndpoint};
 use plugins::Chain;
 use snapshot::Changes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,9 +103,14 @@ impl Default for Compiler {
 impl Compiler {
     /// With nothing in it: the table is empty.
     pub fn new() -> Self {
+        Self::with(Arc::default())
+    }
+
+    /// As [`Self::new`], for a process that has this in common.
+    pub fn with(common: Arc<Common>) -> Self {
         Self {
             table: Arc::default(),
-            registry: Arc::default(),
+            registry: Arc::new(Registry::new(common)),
             listeners: BTreeMap::new(),
             routes: Map::default(),
             plugins: Map::default(),
@@ -207,8 +214,9 @@ impl Compiler {
                 .as_ref()
                 .is_some_and(|u| u.has_settings_of(&settings))
             {
-                self.registry
-                    .insert(Arc::new(Upstream::new(&key, &settings, before.as_deref())));
+                let common = &self.registry.common;
+                let upstream = Upstream::new(&key, &settings, before.as_deref(), common);
+                self.registry.insert(Arc::new(upstream));
                 dirty.routes.extend(self.by_upstream.get(&key).cloned());
                 dirty.links.insert(Arc::clone(&key));
             }
@@ -491,6 +499,11 @@ impl Links for Compiler {
 
     fn empty_chain(&self) -> Arc<Chain> {
         Arc::clone(&self.empty_chain)
+    }
+
+    fn gate(&self, route: &Arc<str>, rule: u32, bounds: &Concurrency) -> Arc<Gate> {
+        let common = &self.registry.common;
+        common.rule_gate(route, rule, bounds.max, bounds.queue_depth)
     }
 }
 

@@ -1,12 +1,13 @@
 //! What the gateway would do with a request, and why (D5): the answer of the very matcher that serves traffic, with
 //! everything that follows from it. Nothing is drawn or counted: an explanation does not move any turn.
 
+use super::backends::{Backend, WeightedBackends};
 use super::find::{Found, Matched, Query};
 use super::observe::{NearMiss, Trace};
 use super::redirect::Place;
-use super::rule::{Action, Backend, Rule, WeightedBackends};
+use super::rule::{Action, Rule};
 use super::{ListenerTable, Table};
-use model::{HeaderEdits, Stage, Timeouts};
+use model::{BalancePolicy, HeaderEdits, Stage, Timeouts};
 use serde::Serialize;
 use std::fmt;
 
@@ -106,6 +107,12 @@ pub struct BackendExplained {
     /// Key of the upstream, or what the Route asked for in vain.
     pub target: String,
     pub weight: u32,
+    /// Backends of a higher number serve only where none of a lower one can.
+    #[serde(skip_serializing_if = "is_first")]
+    pub priority: u32,
+    /// How one of its endpoints is chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<BalancePolicy>,
     /// Path and query as the upstream gets them.
     pub request_target: String,
     /// Host as the upstream gets it.
@@ -124,6 +131,10 @@ pub struct BackendExplained {
     pub error: Option<ErrorExplained>,
 }
 
+fn is_first(priority: &u32) -> bool {
+    *priority == 0
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ErrorExplained {
     pub status: u16,
@@ -137,6 +148,9 @@ pub struct EndpointExplained {
     pub weight: u32,
     /// `ready`, `terminating` (answers, but is on its way out) or `notReady`.
     pub state: &'static str,
+    /// Set aside: it failed requests or checks.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ejected: bool,
     /// Whether requests go there now.
     pub candidate: bool,
 }
@@ -273,6 +287,8 @@ fn backend(backend: &Backend<'_>, matched: &Matched<'_>, asked: &Asked<'_>) -> B
     let mut explained = BackendExplained {
         target: backend.target.to_owned(),
         weight: backend.weight,
+        priority: backend.priority,
+        policy: backend.upstream.map(|u| u.settings.balance.policy),
         request_target: with_query(q.path, q.query),
         host: q.host.to_owned(),
         request_headers: backend.request_headers.clone(),
@@ -320,6 +336,7 @@ fn backend(backend: &Backend<'_>, matched: &Matched<'_>, asked: &Asked<'_>) -> B
             (false, true) => "terminating",
             (false, false) => "notReady",
         },
+        ejected: !e.state.is_healthy(),
         candidate: set
             .candidates()
             .binary_search_by_key(&e.addr, |c| c.addr)
@@ -404,8 +421,13 @@ impl fmt::Display for Outcome {
                 }
             }
             Self::Forward(backends) => {
-                let total: u64 = backends.iter().map(|b| u64::from(b.weight)).sum();
-                backends.iter().try_for_each(|b| b.write(f, total))
+                let total = |priority: u32| {
+                    let tier = backends.iter().filter(|b| b.priority == priority);
+                    tier.map(|b| u64::from(b.weight)).sum()
+                };
+                backends
+                    .iter()
+                    .try_for_each(|b| b.write(f, total(b.priority)))
             }
         }
     }
@@ -413,7 +435,14 @@ impl fmt::Display for Outcome {
 
 impl BackendExplained {
     fn write(&self, f: &mut fmt::Formatter<'_>, total: u64) -> fmt::Result {
-        writeln!(f, "forwards {} of {total} to {}", self.weight, self.target)?;
+        write!(f, "forwards {} of {total} to {}", self.weight, self.target)?;
+        if self.priority > 0 {
+            write!(f, ", tier {}", self.priority)?;
+        }
+        writeln!(f)?;
+        if let Some(policy) = self.policy {
+            writeln!(f, "  by    {policy:?}")?;
+        }
         if let Some(ErrorExplained { status, code }) = &self.error {
             writeln!(f, "  answers: {status} {code}")?;
         }
@@ -429,9 +458,11 @@ impl BackendExplained {
             address,
             weight,
             state,
+            ejected,
             candidate,
         } in &self.endpoints
         {
+            let state = if *ejected { "ejected" } else { state };
             let out = if *candidate { "" } else { ", takes none" };
             writeln!(f, "  to    {address} {state}, weight {weight}{out}")?;
         }

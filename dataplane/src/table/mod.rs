@@ -7,12 +7,16 @@
 //! for each host that only it has. A lookup allocates nothing unless it meets a regular expression, an escaped query
 //! value, or ends in a 405.
 //!
-//! Reading order: [`find`] (matching), [`rule`] (what a rule does), [`upstream`] and [`pick`] (where it goes),
+//! Reading order: [`find`] (matching), [`rule`] (what a rule does), [`upstream`] and [`pick`] (where it goes), [`gate`] (how much at once),
 //! [`compile`] (how a table comes to be).
 
+mod backends;
+mod common;
 pub mod compile;
+mod endpoints;
 pub mod explain;
 pub mod find;
+pub mod gate;
 pub mod hosts;
 pub mod matcher;
 pub mod observe;
@@ -24,15 +28,18 @@ mod stage;
 pub mod upstream;
 mod weights;
 
+pub use backends::{Backend, WeightedBackends};
+pub use common::{Common, Permits, Reason, Scope};
 pub use compile::Compiler;
 pub use explain::{Explanation, explain};
 pub use find::{Found, Matched, Query};
+pub use gate::{Entry, Gate, Permit};
 pub use observe::{Observer, Silent, Trace};
 pub use pick::{EndpointSet, EndpointState, InFlight};
 pub use redirect::{Place, Redirect};
-pub use rule::{Action, Backend, Rule, WeightedBackends};
+pub use rule::{Action, Rule};
 pub use stage::Rejected;
-pub use upstream::{Picked, Registry, Upstream};
+pub use upstream::{EndpointCounts, Gates, Picked, Registry, Upstream};
 
 use crate::engine::TlsFront;
 use hosts::{HostRules, Lengths, Sharded};

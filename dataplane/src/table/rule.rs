@@ -2,17 +2,19 @@
 //! names ([`Rule`]). The first holds everything that is dear to compile or can fail; when a plugin or an upstream
 //! changes, only the second is made anew.
 
+use super::backends::{BackendSpec, WeightedBackends};
+use super::gate::Gate;
 use super::matcher::Matcher;
 use super::redirect::Redirect;
 use super::rewrite::PathEdit;
 use super::upstream::Upstream;
-use super::weights::Schedule;
 use model::{
-    DirectResponse, FailurePolicy, HeaderEdits, ObjectRef, PluginUse, Stage, Target, Timeouts,
+    Affinity, Concurrency, DirectResponse, FailurePolicy, HeaderEdits, ObjectRef, PluginUse, Retry,
+    Stage, Timeouts,
 };
 use plugins::{Chain, ChainEntry, Plugin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The Route object that a rule comes from.
 #[derive(Debug)]
@@ -39,6 +41,9 @@ pub struct RuleSpec {
     pub max_request_body: u64,
     pub matches: Box<[Arc<Matcher>]>,
     action: ActionSpec,
+    retry: Option<Box<Retry>>,
+    affinity: Option<Box<Affinity>>,
+    concurrency: Option<Concurrency>,
     path: Option<Box<PathEdit>>,
     host: Option<Box<str>>,
     request_headers: Edits,
@@ -47,22 +52,13 @@ pub struct RuleSpec {
 }
 
 /// Most rules edit no headers.
-type Edits = Option<Box<HeaderEdits>>;
+pub(super) type Edits = Option<Box<HeaderEdits>>;
 
 enum ActionSpec {
-    Forward(Box<[BackendSpec]>),
+    Forward(Arc<[BackendSpec]>),
     Redirect(Box<Redirect>),
     Respond(Box<DirectResponse>),
     Closed(Box<str>),
-}
-
-struct BackendSpec {
-    weight: u32,
-    /// Resource key, or what was asked for in vain.
-    target: Arc<str>,
-    resolved: bool,
-    request_headers: Edits,
-    response_headers: Edits,
 }
 
 enum PluginLink {
@@ -129,10 +125,10 @@ impl RuleSpec {
             response_headers,
             timeouts,
             max_request_body,
-            retry: _,
-            affinity: _,
+            retry,
+            affinity,
             mirrors: _,
-            concurrency: _,
+            concurrency,
             grpc_web: _,
             plugins,
         } = rule;
@@ -159,6 +155,9 @@ impl RuleSpec {
             max_request_body,
             matches: (0..).zip(matches).map(matcher).collect::<Result<_, _>>()?,
             action: ActionSpec::new(action),
+            retry: retry.map(Box::new),
+            affinity: affinity.map(Box::new),
+            concurrency,
             path: path.map_err(|e| format!("rewrite.regex: {e}"))?,
             host: rewrite.host.map(Into::into),
             request_headers: boxed(request_headers),
@@ -189,11 +188,11 @@ impl RuleSpec {
     }
 }
 
-fn boxed(edits: HeaderEdits) -> Edits {
+pub(super) fn boxed(edits: HeaderEdits) -> Edits {
     (!edits.is_empty()).then(|| Box::new(edits))
 }
 
-fn edits(boxed: &Edits) -> &HeaderEdits {
+pub(super) fn edits(boxed: &Edits) -> &HeaderEdits {
     static NONE: HeaderEdits = HeaderEdits {
         set: Vec::new(),
         add: Vec::new(),
@@ -217,27 +216,13 @@ impl ActionSpec {
     }
 }
 
-impl BackendSpec {
-    fn new(backend: model::Backend) -> Self {
-        let (target, resolved) = match backend.target {
-            Target::Upstream(key) => (key, true),
-            Target::Unresolved(what) => (what, false),
-        };
-        Self {
-            weight: backend.weight,
-            target: target.into(),
-            resolved,
-            request_headers: boxed(backend.request_headers),
-            response_headers: boxed(backend.response_headers),
-        }
-    }
-}
-
 /// A rule, ready to serve.
 pub struct Rule {
     pub spec: Arc<RuleSpec>,
     chain: Arc<Chain>,
     link: Link,
+    /// `concurrency`, and how long a request may wait.
+    gate: Option<(Arc<Gate>, Duration)>,
 }
 
 enum Link {
@@ -266,6 +251,8 @@ pub(super) trait Links {
     fn plugin(&self, key: &str) -> Option<Arc<ReadyPlugin>>;
     /// The chain of rules without plugins, shared by all of them.
     fn empty_chain(&self) -> Arc<Chain>;
+    /// The gate of this rule of a Route, with these bounds from now on.
+    fn gate(&self, route: &Arc<str>, rule: u32, bounds: &Concurrency) -> Arc<Gate>;
 }
 
 impl Rule {
@@ -275,22 +262,31 @@ impl Rule {
                 spec,
                 chain: links.empty_chain(),
                 link: Link::PluginMissing,
+                gate: None,
             };
         };
         let link = match &spec.action {
-            ActionSpec::Forward(backends) => {
-                Link::Forward(WeightedBackends::new(backends, &spec, links))
-            }
+            ActionSpec::Forward(backends) => Link::Forward(WeightedBackends::new(backends, links)),
             ActionSpec::Closed(_) => {
                 return Self {
                     chain: links.empty_chain(),
                     link: Link::AsSpec,
+                    gate: None,
                     spec,
                 };
             }
             ActionSpec::Redirect(_) | ActionSpec::Respond(_) => Link::AsSpec,
         };
-        Self { spec, chain, link }
+        let gate = spec.concurrency.as_ref().map(|bounds| {
+            let gate = links.gate(&spec.route.key, spec.index, bounds);
+            (gate, Duration::from_millis(bounds.queue_timeout_ms.into()))
+        });
+        Self {
+            spec,
+            chain,
+            link,
+            gate,
+        }
     }
 
     pub fn route(&self) -> &ObjectRef {
@@ -311,6 +307,20 @@ impl Rule {
 
     pub fn timeouts(&self) -> &Timeouts {
         &self.spec.timeouts
+    }
+
+    /// `None`: one more attempt where nothing was sent.
+    pub fn retry(&self) -> Option<&Retry> {
+        self.spec.retry.as_deref()
+    }
+
+    pub fn affinity(&self) -> Option<&Affinity> {
+        self.spec.affinity.as_deref()
+    }
+
+    /// How many requests may be under way at once, and how long one may wait; `None`: without bound.
+    pub fn gate(&self) -> Option<&(Arc<Gate>, Duration)> {
+        self.gate.as_ref()
     }
 
     /// Bytes; more is 413 `request_too_large`.
@@ -397,72 +407,4 @@ fn chain(spec: &RuleSpec, links: &impl Links) -> Option<Arc<Chain>> {
     let entries: Option<Vec<_>> = spec.plugins.iter().map(entry).collect();
     // Each entry has made a chain of its own before, so this does not fail; if it did, the rule would be closed.
     Chain::new(entries?).ok().map(Arc::new)
-}
-
-/// The backends of a rule with whose turn it is.
-pub struct WeightedBackends {
-    spec: Arc<RuleSpec>,
-    upstreams: Box<[Option<Arc<Upstream>>]>,
-    schedule: Schedule,
-    turn: AtomicU64,
-}
-
-/// One backend of a rule.
-#[derive(Clone, Copy)]
-pub struct Backend<'t> {
-    /// `None`: 500 `invalid_backend`.
-    pub upstream: Option<&'t Arc<Upstream>>,
-    /// Key of the upstream, or what the Route asked for in vain.
-    pub target: &'t str,
-    pub weight: u32,
-    pub request_headers: &'t HeaderEdits,
-    pub response_headers: &'t HeaderEdits,
-}
-
-impl WeightedBackends {
-    fn new(backends: &[BackendSpec], spec: &Arc<RuleSpec>, links: &impl Links) -> Self {
-        let upstream = |b: &BackendSpec| {
-            if b.resolved {
-                links.upstream(&b.target)
-            } else {
-                None
-            }
-        };
-        let weights: Vec<u32> = backends.iter().map(|b| b.weight).collect();
-        Self {
-            spec: Arc::clone(spec),
-            upstreams: backends.iter().map(upstream).collect(),
-            schedule: Schedule::new(&weights),
-            turn: AtomicU64::new(0),
-        }
-    }
-
-    /// The backend of the next request; `None` when all weights are zero: 500 `invalid_backend`.
-    pub fn next(&self) -> Option<Backend<'_>> {
-        let turn = if self.schedule.is_constant() {
-            0
-        } else {
-            self.turn.fetch_add(1, Ordering::Relaxed)
-        };
-        self.get(self.schedule.at(turn)?)
-    }
-
-    /// All backends in the order of the Route.
-    pub fn iter(&self) -> impl Iterator<Item = Backend<'_>> {
-        (0..self.upstreams.len()).filter_map(|i| self.get(i))
-    }
-
-    fn get(&self, i: usize) -> Option<Backend<'_>> {
-        let ActionSpec::Forward(backends) = &self.spec.action else {
-            return None;
-        };
-        let backend = backends.get(i)?;
-        Some(Backend {
-            upstream: self.upstreams.get(i)?.as_ref(),
-            target: &backend.target,
-            weight: backend.weight,
-            request_headers: edits(&backend.request_headers),
-            response_headers: edits(&backend.response_headers),
-        })
-    }
 }

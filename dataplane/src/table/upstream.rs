@@ -3,15 +3,17 @@
 //! A table holds an `Arc<Upstream>`; the endpoints behind it change in place. So a pod that comes or goes builds no
 //! table, and a retry within a request sees the endpoints of this moment.
 
-use super::pick::{Endpoint, EndpointSet, EndpointState};
-use arc_swap::ArcSwap;
-use model::{BalancePolicy, EndpointSource, StaticEndpoint};
-use parking_lot::{Mutex, RwLock};
+use super::common::{Common, Permits, Reason, Scope};
+use super::endpoints::{self, Endpoints, Member, NEVER};
+use super::gate::Gate;
+use super::pick::{self, Endpoint, EndpointSet, EndpointState, Moment, Terms};
+use model::{EndpointSource, StaticEndpoint};
+use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Where a rule sends requests. The settings are immutable; the endpoints are those of the moment.
 pub struct Upstream {
@@ -19,7 +21,53 @@ pub struct Upstream {
     pub key: Arc<str>,
     /// Without the source, which only the compiler asks for.
     pub settings: Box<model::Upstream>,
+    /// What the settings allow at once.
+    pub gates: Gates,
     endpoints: Arc<Endpoints>,
+    common: Arc<Common>,
+}
+
+/// Bounds on what is under way to an upstream; `None`: without bound. They survive a change of the settings.
+#[derive(Clone, Debug, Default)]
+pub struct Gates {
+    /// `concurrency`: requests, with its queue and how long one may wait in it.
+    pub concurrency: Option<(Arc<Gate>, Duration)>,
+    /// `circuitBreaker.maxRequests`: without a queue.
+    pub requests: Option<Arc<Gate>>,
+    /// `circuitBreaker.maxConnections`, with `maxPending` as its queue.
+    pub connections: Option<Arc<Gate>>,
+}
+
+impl Gates {
+    fn new(settings: &model::Upstream, before: Option<&Self>, common: &Common) -> Self {
+        let gate = |before: Option<&Arc<Gate>>, bounds: Option<(u32, u32)>| {
+            let (limit, depth) = bounds?;
+            Some(match before {
+                Some(gate) => {
+                    gate.set(limit, depth);
+                    Arc::clone(gate)
+                }
+                None => common.gate(Scope::Upstream, limit, depth),
+            })
+        };
+        let of = |pick: fn(&Self) -> Option<&Arc<Gate>>| before.and_then(pick);
+        let breaker = settings.circuit_breaker;
+        Self {
+            concurrency: settings.concurrency.and_then(|c| {
+                let before = of(|g| g.concurrency.as_ref().map(|(gate, _)| gate));
+                let gate = gate(before, Some((c.max, c.queue_depth)))?;
+                Some((gate, Duration::from_millis(c.queue_timeout_ms.into())))
+            }),
+            requests: gate(
+                of(|g| g.requests.as_ref()),
+                breaker.map(|b| (b.max_requests, 0)),
+            ),
+            connections: gate(
+                of(|g| g.connections.as_ref()),
+                breaker.map(|b| (b.max_connections, b.max_pending)),
+            ),
+        }
+    }
 }
 
 /// An endpoint for one attempt.
@@ -27,6 +75,18 @@ pub struct Upstream {
 pub struct Picked {
     pub addr: SocketAddr,
     pub endpoint: Arc<EndpointState>,
+    /// What affinity cookies call it.
+    pub tag: u64,
+}
+
+impl From<&Endpoint> for Picked {
+    fn from(e: &Endpoint) -> Self {
+        Self {
+            addr: e.addr,
+            endpoint: Arc::clone(&e.state),
+            tag: e.tag,
+        }
+    }
 }
 
 /// A DNS name among the static endpoints, for the resolver.
@@ -36,15 +96,24 @@ pub struct DnsName {
     pub port: u16,
     /// Every address of the name has this weight.
     pub weight: u32,
+    /// And is in this zone.
+    pub zone: Option<Arc<str>>,
 }
 
 impl Upstream {
     /// `before`: the upstream that had this key, whose endpoints go on.
-    pub(crate) fn new(key: &str, settings: &model::Upstream, before: Option<&Self>) -> Self {
+    pub(crate) fn new(
+        key: &str,
+        settings: &model::Upstream,
+        before: Option<&Self>,
+        common: &Arc<Common>,
+    ) -> Self {
         Self {
             key: key.into(),
+            gates: Gates::new(settings, before.map(|u| &u.gates), common),
             settings: Box::new(without_source(settings)),
             endpoints: before.map_or_else(Default::default, |u| Arc::clone(&u.endpoints)),
+            common: Arc::clone(common),
         }
     }
 
@@ -53,36 +122,77 @@ impl Upstream {
         *self.settings == without_source(settings)
     }
 
-    /// The endpoint for the next attempt; `None`: 503 `no_healthy_upstream`. `except` is the address of a failed
-    /// attempt: it is taken again only when there is no other.
-    pub fn pick(&self, except: Option<SocketAddr>) -> Option<Picked> {
-        let set = self.endpoints.set.load();
-        let turn = match set.candidates() {
-            // Nothing to choose: no counter to fight for.
-            [] | [_] => 0,
-            _ => self.endpoints.turn.fetch_add(1, Ordering::Relaxed),
-        };
-        let chosen = set.pick(turn, except)?;
-        Some(Picked {
-            addr: chosen.addr,
-            endpoint: Arc::clone(&chosen.state),
-        })
+    /// The endpoint for the next attempt by the upstream's policy; `None`: 503 `no_healthy_upstream`. `hash`: of what
+    /// the policy hashes of the request. `tried`: the endpoints of failed attempts, which are taken again only when
+    /// there are no others.
+    pub fn pick(&self, hash: Option<u64>, tried: &[SocketAddr]) -> Option<Picked> {
+        self.endpoints.pick(hash, tried, |e| Picked::from(e))
+    }
+
+    /// The endpoint that an affinity cookie names, while it takes requests.
+    pub fn pick_tagged(&self, tag: u64) -> Option<Picked> {
+        self.endpoints.with(|set| set.by_tag(tag).map(Picked::from))
+    }
+
+    /// The endpoint of all requests with this value.
+    pub fn pick_sticky(&self, key: u64, tried: &[SocketAddr]) -> Option<Picked> {
+        self.endpoints
+            .with(|set| set.by_rendezvous(key, tried).map(Picked::from))
+    }
+
+    /// Whether a healthy endpoint that is not among `tried` takes requests.
+    pub fn can_serve(&self, tried: &[SocketAddr]) -> bool {
+        self.endpoints.with(|set| set.has_healthy(tried))
+    }
+
+    /// Whether any endpoint takes requests, healthy or not.
+    pub fn has_candidates(&self) -> bool {
+        self.endpoints.with(|set| !set.candidates().is_empty())
+    }
+
+    /// Says how an attempt went: `good` is an answer below 500. What the client is to blame for is not reported.
+    pub fn report(&self, picked: &Picked, good: bool) {
+        if let Some(passive) = &self.settings.health.passive {
+            let (endpoints, common) = (&self.endpoints, &self.common);
+            let Picked { addr, endpoint, .. } = picked;
+            endpoints::judge(endpoints, passive, common, *addr, endpoint, good, pick::now);
+        }
+    }
+
+    /// Nobody checks any more.
+    pub(crate) fn forget_checks(&self) {
+        for e in self.endpoints().endpoints() {
+            self.checked(e.addr, false);
+        }
+    }
+
+    /// Says what active checks have found about an endpoint.
+    pub(crate) fn checked(&self, addr: SocketAddr, failing: bool) {
+        let news = self.endpoints.checked(addr, failing, pick::now());
+        if news && failing {
+            self.common.ejected(Reason::ActiveCheck);
+        }
+    }
+
+    /// Ends ejections and warms endpoints up, as far as it is time; when to call it again, if ever.
+    pub(crate) fn refresh(&self, now: Moment) -> Option<Moment> {
+        Some(self.endpoints.refresh(now)).filter(|due| *due != NEVER)
     }
 
     /// The endpoints of this moment.
     pub fn endpoints(&self) -> Arc<EndpointSet> {
-        self.endpoints.set.load_full()
+        self.endpoints.set()
     }
 
     /// DNS names whose addresses [`Self::set_resolved`] wants to be told.
     pub fn dns_names(&self) -> Vec<DnsName> {
-        self.endpoints.sources.lock().names.clone()
+        self.endpoints.names()
     }
 
     /// The addresses of a name. Until the first call it contributes nothing; a failed lookup is no call, so that
     /// stale addresses go on serving. Addresses of a name that is not (or no longer) listed are dropped.
     pub fn set_resolved(&self, host: &str, addresses: &[IpAddr]) {
-        self.endpoints.change(|sources| {
+        self.change(|sources| {
             if sources.names.iter().any(|n| *n.host == *host) {
                 sources.resolved.insert(host.into(), addresses.into());
             }
@@ -94,20 +204,25 @@ impl Upstream {
         let mut members = Vec::new();
         let mut names = Vec::new();
         for StaticEndpoint {
-            host, port, weight, ..
+            host,
+            port,
+            weight,
+            zone,
         } in list
         {
+            let zone: Option<Arc<str>> = zone.as_deref().map(Into::into);
             match literal(host) {
-                Some(ip) => members.push(Member::fixed(SocketAddr::new(ip, *port), *weight)),
+                Some(ip) => members.push(Member::fixed(SocketAddr::new(ip, *port), *weight, zone)),
                 None => names.push(DnsName {
                     host: host.as_str().into(),
                     port: *port,
                     weight: *weight,
+                    zone,
                 }),
             }
         }
-        self.endpoints.change(|sources| {
-            sources.policy = self.settings.balance.policy;
+        self.change(|sources| {
+            sources.terms = self.terms();
             sources
                 .resolved
                 .retain(|host, _| names.iter().any(|n| n.host == *host));
@@ -123,13 +238,29 @@ impl Upstream {
             weight: 1,
             ready: e.ready,
             serving: e.serving,
+            zone: e.zone.clone(),
         };
-        self.endpoints.change(|sources| {
-            sources.policy = self.settings.balance.policy;
+        self.change(|sources| {
+            sources.terms = self.terms();
             sources.members = list.map(member).collect();
             sources.names.clear();
             sources.resolved.clear();
         });
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            balance: self.settings.balance.clone(),
+            min_healthy_percent: self.settings.health.min_healthy_percent,
+            own_zone: self.common.own_zone.clone(),
+        }
+    }
+
+    fn change(&self, edit: impl FnOnce(&mut endpoints::Sources)) {
+        self.endpoints.change(pick::now(), edit);
+        if self.endpoints.has_plans() || self.settings.health.active.is_some() {
+            self.common.changed.notify_one();
+        }
     }
 }
 
@@ -151,124 +282,77 @@ fn literal(host: &str) -> Option<IpAddr> {
     bare.unwrap_or(host).parse().ok()
 }
 
-/// What survives a change of the settings.
-struct Endpoints {
-    set: ArcSwap<EndpointSet>,
-    turn: AtomicU64,
-    /// Taken by writers only: the compiler and the resolver.
-    sources: Mutex<Sources>,
-}
-
-impl Default for Endpoints {
-    fn default() -> Self {
-        Self {
-            set: ArcSwap::from_pointee(EndpointSet::new(BalancePolicy::RoundRobin, Vec::new())),
-            turn: AtomicU64::default(),
-            sources: Mutex::new(Sources {
-                policy: BalancePolicy::RoundRobin,
-                members: Vec::new(),
-                names: Vec::new(),
-                resolved: BTreeMap::new(),
-            }),
-        }
-    }
-}
-
-struct Sources {
-    policy: BalancePolicy,
-    members: Vec<Member>,
-    names: Vec<DnsName>,
-    resolved: BTreeMap<Box<str>, Box<[IpAddr]>>,
-}
-
-#[derive(Clone, Copy)]
-struct Member {
-    addr: SocketAddr,
-    weight: u32,
-    ready: bool,
-    serving: bool,
-}
-
-impl Member {
-    fn fixed(addr: SocketAddr, weight: u32) -> Self {
-        Self {
-            addr,
-            weight,
-            ready: true,
-            serving: true,
-        }
-    }
-}
-
-impl Endpoints {
-    fn change(&self, edit: impl FnOnce(&mut Sources)) {
-        let mut sources = self.sources.lock();
-        edit(&mut sources);
-        let before = self.set.load();
-        let set = EndpointSet::new(sources.policy, sources.merge(before.endpoints()));
-        self.set.store(Arc::new(set));
-    }
-}
-
-impl Sources {
-    /// One endpoint an address, in the order of addresses. Named twice (a Pod in two slices while they are
-    /// rebalanced), it is ready if it is so anywhere, and has the greater weight.
-    fn merge(&self, before: &[Endpoint]) -> Vec<Endpoint> {
-        let mut members = self.members.clone();
-        for name in &self.names {
-            let addresses = self.resolved.get(&name.host).map_or(&[][..], |a| a);
-            members.extend(
-                addresses
-                    .iter()
-                    .map(|ip| Member::fixed(SocketAddr::new(*ip, name.port), name.weight)),
-            );
-        }
-        members.sort_by_key(|m| m.addr);
-        members.dedup_by(|next, kept| {
-            let same = next.addr == kept.addr;
-            if same {
-                kept.ready |= next.ready;
-                kept.serving |= next.serving;
-                kept.weight = kept.weight.max(next.weight);
-            }
-            same
-        });
-        let state_of = |addr: SocketAddr| {
-            let at = before.binary_search_by_key(&addr, |e| e.addr).ok();
-            at.and_then(|i| before.get(i))
-                .map_or_else(Default::default, |e| Arc::clone(&e.state))
-        };
-        let endpoint = |m: Member| Endpoint {
-            addr: m.addr,
-            weight: m.weight,
-            ready: m.ready,
-            serving: m.serving,
-            state: state_of(m.addr),
-        };
-        members.into_iter().map(endpoint).collect()
-    }
-}
-
-/// All upstreams by key: for the resolver, the admin pages and metrics. Tables have their own pointers.
+/// All upstreams by key: for the resolver, active checks, the admin pages and metrics. Tables have their own pointers.
 #[derive(Default)]
-pub struct Registry(RwLock<BTreeMap<Arc<str>, Arc<Upstream>>>);
+pub struct Registry {
+    upstreams: RwLock<BTreeMap<Arc<str>, Arc<Upstream>>>,
+    pub common: Arc<Common>,
+}
+
+/// Endpoints by what they do at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndpointCounts {
+    pub healthy: u64,
+    /// Ejected or failing checks.
+    pub ejected: u64,
+    pub warming: u64,
+    /// On their way out: they still answer and get nothing new.
+    pub draining: u64,
+    /// Upstreams that use every endpoint because too few are healthy.
+    pub panicking: u64,
+}
 
 impl Registry {
+    pub(crate) fn new(common: Arc<Common>) -> Self {
+        Self {
+            upstreams: RwLock::default(),
+            common,
+        }
+    }
+
     pub fn get(&self, key: &str) -> Option<Arc<Upstream>> {
-        self.0.read().get(key).cloned()
+        self.upstreams.read().get(key).cloned()
     }
 
     /// Every upstream, in the order of keys.
     pub fn all(&self) -> Vec<Arc<Upstream>> {
-        self.0.read().values().cloned().collect()
+        self.upstreams.read().values().cloned().collect()
     }
 
     pub(crate) fn insert(&self, upstream: Arc<Upstream>) {
-        self.0.write().insert(Arc::clone(&upstream.key), upstream);
+        self.upstreams
+            .write()
+            .insert(Arc::clone(&upstream.key), upstream);
+        // Its checks may be other ones, or none.
+        self.common.changed.notify_one();
     }
 
     pub(crate) fn remove(&self, key: &str) {
-        self.0.write().remove(key);
+        self.upstreams.write().remove(key);
+        self.common.changed.notify_one();
+    }
+
+    /// The endpoints of all upstreams, for the metrics.
+    pub fn counts(&self) -> EndpointCounts {
+        let mut counts = EndpointCounts::default();
+        for upstream in self.all() {
+            let set = upstream.endpoints();
+            counts.panicking += u64::from(set.is_panicking());
+            for e in set.endpoints() {
+                match (e.ready, e.state.is_healthy()) {
+                    (true, false) => counts.ejected += 1,
+                    (true, true) if e.warmth < pick::WARM => counts.warming += 1,
+                    (true, true) => counts.healthy += 1,
+                    (false, _) => counts.draining += u64::from(e.serving),
+                }
+            }
+        }
+        counts
+    }
+
+    /// Permits of a scope.
+    pub fn permits(&self, scope: Scope) -> Permits {
+        self.common.permits(scope)
     }
 }
 

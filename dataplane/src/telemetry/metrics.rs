@@ -4,6 +4,7 @@
 
 use super::connections::Connections;
 use super::routes::Routes;
+use super::upstreams::UpstreamMetrics;
 use crate::proxy::fail::CATALOGUE;
 use prometheus::core::{AtomicU64, GenericCounter};
 use prometheus::{
@@ -37,11 +38,12 @@ pub struct Metrics {
     pub refused_proxy_protocol: Counter,
     pub refused_tls: Counter,
     edge_rejected: IntCounterVec,
-    attempts: [Counter; 6],
+    attempts: [Counter; Attempt::ALL.len()],
     pub routes: Routes,
-    pub retries_connect: Counter,
-    pub retries_reused: Counter,
-    pub retries_budget: Counter,
+    pub upstreams: UpstreamMetrics,
+    retries: [Counter; Retried::ALL.len()],
+    /// How long requests waited for a permit.
+    pub queue_wait_seconds: Histogram,
     pub connect_seconds: Histogram,
     pub upstream_idle: IntGauge,
     pub config_revision: Gauge,
@@ -121,16 +123,19 @@ pub enum Attempt {
     Reset,
     ProtocolError,
     Timeout,
+    /// There was no permit for it.
+    Saturated,
 }
 
 impl Attempt {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Ok,
         Self::ConnectError,
         Self::TlsError,
         Self::Reset,
         Self::ProtocolError,
         Self::Timeout,
+        Self::Saturated,
     ];
 
     const fn label(self) -> &'static str {
@@ -141,6 +146,45 @@ impl Attempt {
             Self::Reset => "reset",
             Self::ProtocolError => "protocol_error",
             Self::Timeout => "timeout",
+            Self::Saturated => "saturated",
+        }
+    }
+}
+
+/// Why a request is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retried {
+    /// There was no connection.
+    Connect,
+    /// Its answer has a status that is to be repeated.
+    Status,
+    Timeout,
+    /// A kept connection turned out to be closed.
+    ReusedConnection,
+    /// The connection was lost, or what came was no answer.
+    Reset,
+    /// It was not: the budget is used up.
+    Budget,
+}
+
+impl Retried {
+    const ALL: [Self; 6] = [
+        Self::Connect,
+        Self::Status,
+        Self::Timeout,
+        Self::ReusedConnection,
+        Self::Reset,
+        Self::Budget,
+    ];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Status => "status",
+            Self::Timeout => "timeout",
+            Self::ReusedConnection => "reused_connection",
+            Self::Reset => "reset",
+            Self::Budget => "budget",
         }
     }
 }
@@ -233,6 +277,13 @@ impl Metrics {
             "Further attempts at an upstream.",
             &["reason"]
         );
+        let queue_wait = HistogramOpts::new(
+            "diolkos_queue_wait_seconds",
+            "Time that requests waited for a permit.",
+        );
+        let queue_wait =
+            HistogramVec::new(queue_wait.buckets(LATENCY.to_vec()), &["band"]).unwrap();
+        registry.register(Box::new(queue_wait.clone())).unwrap();
         let upstream_connections = declare!(
             IntGaugeVec,
             "diolkos_upstream_connections",
@@ -308,9 +359,9 @@ impl Metrics {
             ),
             attempts: Attempt::ALL.map(|a| attempts.with_label_values(&[a.label()])),
             routes: Routes::register(&registry),
-            retries_connect: retries.with_label_values(&["connect"]),
-            retries_reused: retries.with_label_values(&["reused_connection"]),
-            retries_budget: retries.with_label_values(&["budget"]),
+            upstreams: UpstreamMetrics::register(&registry),
+            retries: Retried::ALL.map(|r| retries.with_label_values(&[r.label()])),
+            queue_wait_seconds: queue_wait.with_label_values(&["standard"]),
             connect_seconds: histogram(
                 "diolkos_upstream_connect_seconds",
                 "Time to establish a connection to an upstream.",
@@ -381,6 +432,12 @@ impl Metrics {
 
     pub fn attempt(&self, outcome: Attempt) {
         if let Some(counter) = self.attempts.get(outcome as usize) {
+            counter.inc();
+        }
+    }
+
+    pub fn retried(&self, reason: Retried) {
+        if let Some(counter) = self.retries.get(reason as usize) {
             counter.inc();
         }
     }

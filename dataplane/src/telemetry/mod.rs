@@ -5,6 +5,7 @@ pub mod connections;
 pub mod logs;
 pub mod metrics;
 pub mod routes;
+mod upstreams;
 
 pub use access_log::AccessLog;
 pub use metrics::Metrics;

@@ -28,7 +28,11 @@ impl Gateway {
             http: Some("127.0.0.1:0".parse().unwrap()),
             https: None,
         };
-        let config = Config { threads: 1, binds };
+        let config = Config {
+            threads: 1,
+            binds,
+            zone: Some("here".into()),
+        };
         let (plane, applier) = DataPlane::start(&config, runtime.handle()).unwrap();
         let origin = Origin::start();
         let mut gateway = Self {

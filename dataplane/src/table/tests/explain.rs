@@ -105,6 +105,7 @@ Route n/shop api, match 0
   PreRequest: check
   request header x-via: set to \"shop\"
 forwards 1 of 2 to Upstream/n/web
+  by    RoundRobin
   as    /v1/items?q=1, host shop.com:8080
   name  web.local:80
   to    10.0.0.1:80 ready, weight 1

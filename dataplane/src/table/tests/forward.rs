@@ -75,7 +75,7 @@ fn target_and_host_for_an_upstream() {
         let mut settings = upstream(EndpointSource::Static(Vec::new()));
         settings.path_prefix = prefix.into();
         settings.authority = authority.map(Into::into);
-        Upstream::new("u", &settings, None)
+        Upstream::new("u", &settings, None, &Arc::default())
     };
     let target = |rule: &Rule, path: &str, query, prefix_len, upstream: &Upstream| {
         let mut out = "left over".to_owned();

@@ -90,6 +90,7 @@ fn shard(service: &str, endpoints: &[(&str, bool)]) -> EndpointShard {
             ready: *ready,
             serving: true,
             terminating: !ready,
+            zone: None,
         }
     };
     EndpointShard {

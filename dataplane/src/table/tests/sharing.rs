@@ -34,7 +34,7 @@ fn started() -> (Compiler, Arc<Table>) {
 fn endpoints_build_no_table() {
     let (mut compiler, before) = started();
     let upstream = compiler.registry().get(SERVICE).unwrap();
-    let first = upstream.pick(None).unwrap();
+    let first = upstream.pick(None, &[]).unwrap();
     let guard = first.endpoint.start();
     let shards = put(
         "n/a:80/1",
@@ -74,7 +74,7 @@ fn endpoints_build_no_table() {
         Arc::ptr_eq(&before, &after),
         "where endpoints come from is no matter of the table"
     );
-    assert!(upstream.pick(None).is_none());
+    assert!(upstream.pick(None, &[]).is_none());
     assert!(
         Arc::ptr_eq(&after, &compiler.apply(Changes::default()).unwrap()),
         "nothing is nothing"
@@ -130,7 +130,7 @@ fn a_route_touches_the_shards_of_its_hosts_only() {
 fn an_upstream_with_other_settings_keeps_its_endpoints_and_their_state() {
     let (mut compiler, before) = started();
     let old = compiler.registry().get(SERVICE).unwrap();
-    old.pick(None).unwrap().endpoint.failed();
+    old.pick(None, &[]).unwrap().endpoint.failed();
     let mut settings = super::upstream(EndpointSource::Service("n/a:80".into()));
     settings.path_prefix = "/v1".into();
     let upstreams = put(SERVICE, settings);
@@ -163,7 +163,7 @@ fn an_upstream_that_goes_leaves_its_endpoints_to_requests_under_way() {
             ..Changes::default()
         })
         .unwrap();
-    assert!(old.pick(None).is_some());
+    assert!(old.pick(None, &[]).is_some());
     let headers = Headers::new();
     let q = Query {
         method: "GET",

@@ -3,7 +3,7 @@ use super::*;
 fn upstream() -> Upstream {
     let origin = model::ObjectRef::new("Upstream", "n", "u");
     let settings = model::Upstream::new(origin, EndpointSource::Static(Vec::new()));
-    Upstream::new("Upstream/n/u", &settings, None)
+    Upstream::new("Upstream/n/u", &settings, None, &Arc::default())
 }
 
 fn listed(list: &[(&str, u16)]) -> Vec<StaticEndpoint> {
@@ -73,6 +73,7 @@ fn slices_are_merged_and_one_address_is_one_endpoint() {
         ready,
         serving: true,
         terminating: !ready,
+        zone: None,
     };
     let u = upstream();
     u.set_service([endpoint(2, true), endpoint(1, false), endpoint(1, true)].iter());
@@ -95,16 +96,16 @@ fn slices_are_merged_and_one_address_is_one_endpoint() {
 fn picks_go_round_over_a_change_of_endpoints() {
     let u = upstream();
     u.set_static(&listed(&[("10.0.0.1", 80), ("10.0.0.2", 80)]));
-    let first = u.pick(None).unwrap();
+    let first = u.pick(None, &[]).unwrap();
     first.endpoint.failed();
-    let second = u.pick(None).unwrap();
+    let second = u.pick(None, &[]).unwrap();
     assert_ne!(first.addr, second.addr);
     u.set_static(&listed(&[
         ("10.0.0.1", 80),
         ("10.0.0.2", 80),
         ("10.0.0.3", 80),
     ]));
-    let mut taken: Vec<_> = (0..3).map(|_| u.pick(None).unwrap().addr).collect();
+    let mut taken: Vec<_> = (0..3).map(|_| u.pick(None, &[]).unwrap().addr).collect();
     taken.sort();
     taken.dedup();
     assert_eq!(taken.len(), 3);

@@ -1,0 +1,118 @@
+//! Waiting for something else than the client's or the upstream's bytes: a permit, or the time for another attempt.
+
+use super::Proxy;
+use super::fail::{self, Failure};
+use crate::engine::Down;
+use crate::table::{Entry, Gate, Gates, Permit};
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Why a wait came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Vain {
+    /// It took too long.
+    Elapsed,
+    /// The client is gone.
+    Gone,
+}
+
+/// Waits for at most so long. `watch`: the request has been read to its end, so that the client can be seen to leave.
+pub(super) async fn within<D: Down, F: Future>(
+    down: &mut D,
+    watch: bool,
+    limit: Duration,
+    future: F,
+) -> Result<F::Output, Vain> {
+    let mut future = pin!(future);
+    down.timer().arm(Instant::now() + limit);
+    let result = poll_fn(|cx| {
+        if let std::task::Poll::Ready(value) = future.as_mut().poll(cx) {
+            return std::task::Poll::Ready(Ok(value));
+        }
+        if watch && down.poll_gone(cx).is_ready() {
+            return std::task::Poll::Ready(Err(Vain::Gone));
+        }
+        down.timer().poll(cx).map(|()| Err(Vain::Elapsed))
+    })
+    .await;
+    down.timer().disarm();
+    result
+}
+
+/// Lets time pass; whether the client is still there.
+pub(super) async fn pause<D: Down>(down: &mut D, watch: bool, length: Duration) -> bool {
+    length.is_zero() || within(down, watch, length, pending::<()>()).await != Err(Vain::Gone)
+}
+
+/// Why there is no permit.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refused {
+    Answer(Failure),
+    /// The client is gone.
+    Gone,
+}
+
+/// What an attempt has permits for, until this is dropped.
+pub(super) type Permits = [Option<Permit>; 3];
+
+impl Proxy {
+    /// The permits of an upstream, for one attempt. `patience`: how long it may wait for a connection.
+    pub(super) async fn permits<D: Down>(
+        &self,
+        down: &mut D,
+        watch: bool,
+        gates: &Gates,
+        patience: Duration,
+    ) -> Result<Permits, Refused> {
+        let Gates {
+            concurrency,
+            requests,
+            connections,
+        } = gates;
+        let mut permits = Permits::default();
+        if let Some((gate, limit)) = concurrency {
+            permits[0] = Some(self.permit(down, watch, gate, *limit).await?);
+        }
+        if let Some(gate) = requests {
+            permits[1] = Some(self.permit(down, watch, gate, patience).await?);
+        }
+        if let Some(gate) = connections {
+            // Its queue is part of the breaker: when it is full, there is too much under way.
+            let permit = self.permit(down, watch, gate, patience).await;
+            permits[2] = Some(permit.map_err(|refused| match refused {
+                Refused::Answer(fail::QUEUE_FULL) => {
+                    Refused::Answer(fail::UPSTREAM_CONCURRENCY_EXCEEDED)
+                }
+                other => other,
+            })?);
+        }
+        Ok(permits)
+    }
+
+    /// A permit, now or when it is this request's turn.
+    pub(super) async fn permit<D: Down>(
+        &self,
+        down: &mut D,
+        watch: bool,
+        gate: &Arc<Gate>,
+        limit: Duration,
+    ) -> Result<Permit, Refused> {
+        let waiting = match gate.enter() {
+            Entry::Permitted(permit) => return Ok(permit),
+            Entry::Queued(waiting) => waiting,
+            Entry::Full if gate.has_queue() => return Err(Refused::Answer(fail::QUEUE_FULL)),
+            Entry::Full => return Err(Refused::Answer(fail::UPSTREAM_CONCURRENCY_EXCEEDED)),
+        };
+        let begun = Instant::now();
+        let result = within(down, watch, limit, waiting).await;
+        let waited = begun.elapsed().as_secs_f64();
+        self.shared.metrics.queue_wait_seconds.observe(waited);
+        result.map_err(|vain| match vain {
+            Vain::Elapsed => Refused::Answer(fail::QUEUE_TIMEOUT),
+            Vain::Gone => Refused::Gone,
+        })
+    }
+}

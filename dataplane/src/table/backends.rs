@@ -1,0 +1,198 @@
+//! The backends of a rule, in tiers, and whose turn it is.
+
+use super::rule::{Edits, Links, boxed, edits};
+use super::upstream::Upstream;
+use super::weights::Schedule;
+use model::{HeaderEdits, Target};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a rule says about one backend.
+pub(super) struct BackendSpec {
+    weight: u32,
+    priority: u32,
+    /// Resource key, or what was asked for in vain.
+    pub(super) target: Arc<str>,
+    pub(super) resolved: bool,
+    request_headers: Edits,
+    response_headers: Edits,
+}
+
+impl BackendSpec {
+    pub(super) fn new(backend: model::Backend) -> Self {
+        let (target, resolved) = match backend.target {
+            Target::Upstream(key) => (key, true),
+            Target::Unresolved(what) => (what, false),
+        };
+        Self {
+            weight: backend.weight,
+            priority: backend.priority,
+            target: target.into(),
+            resolved,
+            request_headers: boxed(backend.request_headers),
+            response_headers: boxed(backend.response_headers),
+        }
+    }
+}
+
+/// The backends of a rule with whose turn it is.
+pub struct WeightedBackends {
+    specs: Arc<[BackendSpec]>,
+    upstreams: Box<[Option<Arc<Upstream>>]>,
+    /// In the order of priorities; most rules have one.
+    tiers: Box<[Tier]>,
+}
+
+/// Backends of equal priority.
+struct Tier {
+    /// Positions in the rule.
+    members: Box<[u16]>,
+    schedule: Schedule,
+    turn: AtomicU64,
+}
+
+impl Tier {
+    /// A position in the rule, by weight; `None` when all weights are zero.
+    fn draw(&self) -> Option<usize> {
+        let turn = if self.schedule.is_constant() {
+            0
+        } else {
+            self.turn.fetch_add(1, Ordering::Relaxed)
+        };
+        let member = self.members.get(self.schedule.at(turn)?)?;
+        Some(usize::from(*member))
+    }
+}
+
+/// One backend of a rule.
+#[derive(Clone, Copy)]
+pub struct Backend<'t> {
+    /// Position in the rule.
+    pub index: usize,
+    /// `None`: 500 `invalid_backend`.
+    pub upstream: Option<&'t Arc<Upstream>>,
+    /// Key of the upstream, or what the Route asked for in vain.
+    pub target: &'t str,
+    pub weight: u32,
+    /// Backends of a higher number serve only where none of a lower one can.
+    pub priority: u32,
+    pub request_headers: &'t HeaderEdits,
+    pub response_headers: &'t HeaderEdits,
+}
+
+impl WeightedBackends {
+    pub(super) fn new(specs: &Arc<[BackendSpec]>, links: &impl Links) -> Self {
+        let upstream = |b: &BackendSpec| {
+            if b.resolved {
+                links.upstream(&b.target)
+            } else {
+                None
+            }
+        };
+        let mut priorities: Vec<u32> = specs.iter().map(|b| b.priority).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        let tier = |priority: u32| {
+            let (members, weights): (Vec<u16>, Vec<u32>) = (0_u16..)
+                .zip(specs.iter())
+                .filter(|(_, b)| b.priority == priority)
+                .map(|(i, b)| (i, b.weight))
+                .unzip();
+            Tier {
+                members: members.into(),
+                schedule: Schedule::new(&weights),
+                turn: AtomicU64::new(0),
+            }
+        };
+        Self {
+            upstreams: specs.iter().map(upstream).collect(),
+            tiers: priorities.into_iter().map(tier).collect(),
+            specs: Arc::clone(specs),
+        }
+    }
+
+    /// The backend of the next request; `None` when all weights are zero: 500 `invalid_backend`.
+    ///
+    /// In a rule of one tier the weights decide alone, so that the share of a backend that cannot serve gets its
+    /// error. With more, a request goes to the first tier in which any backend has a healthy endpoint, or else any
+    /// endpoint at all.
+    pub fn next(&self) -> Option<Backend<'_>> {
+        if let [only] = &*self.tiers {
+            return self.get(only.draw()?);
+        }
+        let mut drawn = None;
+        for tier in &self.tiers {
+            let Some(at) = tier.draw() else { continue };
+            drawn = drawn.or(Some(at));
+            let mut order = std::iter::once(at).chain(self.others(tier, at));
+            if let Some(at) = order.find(|at| self.can_serve(*at, &[])) {
+                return self.get(at);
+            }
+        }
+        let all = self
+            .tiers
+            .iter()
+            .flat_map(|tier| self.others(tier, usize::MAX));
+        let any = all
+            .filter_map(|at| self.get(at))
+            .find(|b| b.upstream.is_some_and(|u| u.has_candidates()));
+        any.or_else(|| self.get(drawn?))
+    }
+
+    /// The backend for another attempt at a request: the same as before, unless a rule of several tiers has another
+    /// in the same tier or a later one with a healthy endpoint that was not tried, and this one has none.
+    pub fn after<'t>(&'t self, before: &Backend<'t>, tried: &[SocketAddr]) -> Backend<'t> {
+        if self.tiers.len() <= 1 || self.can_serve(before.index, tried) {
+            return *before;
+        }
+        let later = self.tiers.iter().filter(|tier| {
+            let mut members = tier
+                .members
+                .iter()
+                .filter_map(|m| self.specs.get(usize::from(*m)));
+            members
+                .next()
+                .is_some_and(|b| b.priority >= before.priority)
+        });
+        let mut others = later.flat_map(|tier| self.others(tier, before.index));
+        others
+            .find(|at| self.can_serve(*at, tried))
+            .and_then(|at| self.get(at))
+            .unwrap_or(*before)
+    }
+
+    /// All backends in the order of the Route.
+    pub fn iter(&self) -> impl Iterator<Item = Backend<'_>> {
+        (0..self.upstreams.len()).filter_map(|i| self.get(i))
+    }
+
+    /// Whether backends wait for others to fail.
+    pub fn has_tiers(&self) -> bool {
+        self.tiers.len() > 1
+    }
+
+    /// Those of a tier that have a weight, but for one.
+    fn others(&self, tier: &Tier, but: usize) -> impl Iterator<Item = usize> {
+        let members = tier.members.iter().map(|m| usize::from(*m));
+        members.filter(move |at| *at != but && self.specs.get(*at).is_some_and(|b| b.weight > 0))
+    }
+
+    fn can_serve(&self, at: usize, tried: &[SocketAddr]) -> bool {
+        let upstream = self.upstreams.get(at).and_then(Option::as_ref);
+        upstream.is_some_and(|u| u.can_serve(tried))
+    }
+
+    fn get(&self, index: usize) -> Option<Backend<'_>> {
+        let backend = self.specs.get(index)?;
+        Some(Backend {
+            index,
+            upstream: self.upstreams.get(index)?.as_ref(),
+            target: &backend.target,
+            weight: backend.weight,
+            priority: backend.priority,
+            request_headers: edits(&backend.request_headers),
+            response_headers: edits(&backend.response_headers),
+        })
+    }
+}

@@ -1,0 +1,283 @@
+//! The endpoints behind an upstream, which change in place: where they come from, which of them are set aside, and
+//! the set of the moment.
+
+use super::common::{Common, Reason};
+use super::pick::{Ask, Endpoint, EndpointSet, EndpointState, Moment, Terms, WARM, hash};
+use super::upstream::DnsName;
+use arc_swap::ArcSwap;
+use model::PassiveHealth;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Survives a change of the upstream's settings.
+pub(super) struct Endpoints {
+    set: ArcSwap<EndpointSet>,
+    turn: AtomicU64,
+    /// When [`Self::refresh`] has something to do; [`NEVER`]: nothing.
+    due: AtomicU64,
+    /// Taken to make a new set: by the compiler, the resolver, and whoever finds that an endpoint fails.
+    sources: Mutex<Sources>,
+}
+
+pub(super) const NEVER: Moment = u64::MAX;
+
+#[derive(Default)]
+pub(super) struct Sources {
+    pub(super) terms: Terms,
+    pub(super) members: Vec<Member>,
+    pub(super) names: Vec<DnsName>,
+    pub(super) resolved: BTreeMap<Box<str>, Box<[IpAddr]>>,
+}
+
+#[derive(Clone)]
+pub(super) struct Member {
+    pub(super) addr: SocketAddr,
+    pub(super) weight: u32,
+    pub(super) ready: bool,
+    pub(super) serving: bool,
+    pub(super) zone: Option<Arc<str>>,
+}
+
+impl Member {
+    pub(super) fn fixed(addr: SocketAddr, weight: u32, zone: Option<Arc<str>>) -> Self {
+        Self {
+            addr,
+            weight,
+            ready: true,
+            serving: true,
+            zone,
+        }
+    }
+}
+
+impl Default for Endpoints {
+    fn default() -> Self {
+        Self {
+            set: ArcSwap::from_pointee(EndpointSet::new(&Terms::default(), Vec::new(), None)),
+            turn: AtomicU64::default(),
+            due: AtomicU64::new(NEVER),
+            sources: Mutex::default(),
+        }
+    }
+}
+
+impl Endpoints {
+    /// The set of this moment.
+    pub(super) fn set(&self) -> Arc<EndpointSet> {
+        self.set.load_full()
+    }
+
+    pub(super) fn names(&self) -> Vec<DnsName> {
+        self.sources.lock().names.clone()
+    }
+
+    /// As [`EndpointSet::pick`], on the set of this moment.
+    pub(super) fn pick<T>(
+        &self,
+        hash: Option<u64>,
+        tried: &[SocketAddr],
+        then: impl FnOnce(&Endpoint) -> T,
+    ) -> Option<T> {
+        let turn = &self.turn;
+        let ask = Ask { turn, hash, tried };
+        self.set.load().pick(&ask).map(then)
+    }
+
+    /// Looks into the set of this moment.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&EndpointSet) -> T) -> T {
+        look(&self.set.load())
+    }
+
+    /// Changes the sources and makes a new set of them.
+    pub(super) fn change(&self, now: Moment, edit: impl FnOnce(&mut Sources)) {
+        let mut sources = self.sources.lock();
+        edit(&mut sources);
+        self.rebuild(&sources, now);
+    }
+
+    /// Sets an endpoint aside if the settings allow so many; whether that was done.
+    pub(super) fn eject(&self, addr: SocketAddr, passive: &PassiveHealth, now: Moment) -> bool {
+        let sources = self.sources.lock();
+        let set = self.set.load();
+        let Some(endpoint) = find(set.endpoints(), addr) else {
+            return false;
+        };
+        if endpoint.state.is_ejected() {
+            return false;
+        }
+        let all = set.endpoints().len();
+        let ejected = set
+            .endpoints()
+            .iter()
+            .filter(|e| e.state.is_ejected())
+            .count();
+        let percent = usize::try_from(passive.max_eject_percent).unwrap_or(100);
+        if ejected >= (all * percent / 100).max(1) {
+            return false;
+        }
+        endpoint.state.eject(passive.ejection_ms.into(), now);
+        self.rebuild(&sources, now);
+        true
+    }
+
+    /// Notes what active checks have found; whether it is news.
+    pub(super) fn checked(&self, addr: SocketAddr, failing: bool, now: Moment) -> bool {
+        let sources = self.sources.lock();
+        let set = self.set.load();
+        let news =
+            find(set.endpoints(), addr).is_some_and(|e| e.state.set_failing_checks(failing, now));
+        if news {
+            self.rebuild(&sources, now);
+        }
+        news
+    }
+
+    /// Ends ejections and warms endpoints up, as far as it is time; when there will be something to do again.
+    pub(super) fn refresh(&self, now: Moment) -> Moment {
+        let due = self.due.load(Relaxed);
+        if due > now {
+            return due;
+        }
+        let sources = self.sources.lock();
+        for e in self.set.load().endpoints() {
+            if e.state.ejected_until().is_some_and(|until| until <= now) {
+                e.state.restore(now);
+            }
+        }
+        self.rebuild(&sources, now);
+        self.due.load(Relaxed)
+    }
+
+    fn rebuild(&self, sources: &Sources, now: Moment) {
+        let before = self.set.load();
+        let slow_start = sources.terms.balance.slow_start_ms;
+        let mut due = NEVER;
+        let mut all = sources.merge(before.endpoints(), slow_start, now);
+        for e in &mut all {
+            let (warmth, next) = warmth(e.state.fresh_since(), slow_start, now);
+            e.warmth = warmth;
+            due = due.min(next).min(e.state.ejected_until().unwrap_or(NEVER));
+        }
+        let set = EndpointSet::new(&sources.terms, all, Some(&before));
+        self.set.store(Arc::new(set));
+        self.due.store(due, Relaxed);
+    }
+
+    /// Whether [`Self::refresh`] has to be called some time.
+    pub(super) fn has_plans(&self) -> bool {
+        self.due.load(Relaxed) != NEVER
+    }
+}
+
+/// How warm an endpoint is, and when it will be warmer.
+fn warmth(fresh_since: Moment, slow_start_ms: u32, now: Moment) -> (u8, Moment) {
+    let steps = u64::from(WARM) - 1;
+    let length = u64::from(slow_start_ms);
+    if length == 0 || fresh_since == 0 {
+        return (WARM, NEVER);
+    }
+    let done = now.saturating_sub(fresh_since).saturating_mul(steps) / length;
+    if done >= steps {
+        return (WARM, NEVER);
+    }
+    let next = fresh_since + ((done + 1) * length).div_ceil(steps);
+    (u8::try_from(done + 1).unwrap_or(WARM), next)
+}
+
+fn find(sorted: &[Endpoint], addr: SocketAddr) -> Option<&Endpoint> {
+    let at = sorted.binary_search_by_key(&addr, |e| e.addr).ok()?;
+    sorted.get(at)
+}
+
+impl Sources {
+    /// One endpoint an address, in the order of addresses. Named twice (a Pod in two slices while they are
+    /// rebalanced), it is ready if it is so anywhere, and has the greater weight.
+    fn merge(&self, before: &[Endpoint], slow_start_ms: u32, now: Moment) -> Vec<Endpoint> {
+        let mut members = self.members.clone();
+        for name in &self.names {
+            let addresses = self.resolved.get(&name.host).map_or(&[][..], |a| a);
+            members.extend(addresses.iter().map(|ip| {
+                let addr = SocketAddr::new(*ip, name.port);
+                Member::fixed(addr, name.weight, name.zone.clone())
+            }));
+        }
+        members.sort_by_key(|m| m.addr);
+        members.dedup_by(|next, kept| {
+            let same = next.addr == kept.addr;
+            if same {
+                kept.ready |= next.ready;
+                kept.serving |= next.serving;
+                kept.weight = kept.weight.max(next.weight);
+                kept.zone = kept.zone.take().or_else(|| next.zone.take());
+            }
+            same
+        });
+        let state_of = |addr: SocketAddr| match find(before, addr) {
+            Some(e) => Arc::clone(&e.state),
+            None => {
+                let state = EndpointState::default();
+                if slow_start_ms > 0 {
+                    state.fresh(now);
+                }
+                Arc::new(state)
+            }
+        };
+        let endpoint = |m: Member| Endpoint {
+            addr: m.addr,
+            weight: m.weight,
+            ready: m.ready,
+            serving: m.serving,
+            zone: m.zone,
+            tag: hash::address(m.addr),
+            warmth: WARM,
+            state: state_of(m.addr),
+        };
+        members.into_iter().map(endpoint).collect()
+    }
+}
+
+/// Notes how an attempt went, and sets its endpoint aside where it fails too often.
+pub(super) fn judge(
+    endpoints: &Endpoints,
+    passive: &PassiveHealth,
+    common: &Common,
+    addr: SocketAddr,
+    state: &EndpointState,
+    good: bool,
+    now: impl FnOnce() -> Moment,
+) {
+    let consecutive = if good {
+        state.good();
+        0
+    } else {
+        state.bad()
+    };
+    // Where it may not be ejected, it is asked for again after as many failures, not with each.
+    let too_many = !good && consecutive.is_multiple_of(passive.consecutive_errors.max(1));
+    if state.is_ejected() || (!too_many && passive.error_rate_percent == 0) {
+        return;
+    }
+    let now = now();
+    let mut reason = too_many.then_some(Reason::Consecutive);
+    if passive.error_rate_percent > 0 {
+        let number = now / u64::from(passive.window_ms.max(1));
+        let (requests, failures) = state.count(number, !good);
+        let share = u64::from(passive.error_rate_percent);
+        if !good && requests >= passive.min_requests.into() && failures * 100 >= requests * share {
+            reason = reason.or(Some(Reason::ErrorRate));
+        }
+    }
+    if let Some(reason) = reason
+        && endpoints.eject(addr, passive, now)
+    {
+        common.ejected(reason);
+        common.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/health.rs"]
+mod tests;
