@@ -5,13 +5,17 @@
 
 mod support;
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use diolkos_dataplane::engine::{ClientTimeouts, ConnConfig};
 use h2::client::SendRequest;
+use h2::ext::Protocol;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Request, Response};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -383,6 +387,209 @@ fn a_slow_reader_holds_the_upstream_back() {
             stream.flow_control().release_capacity(data.len()).unwrap();
         }
         assert_eq!(read, SIZE);
+    });
+}
+
+// ------------------------------------------------------------------------------------------------ WebSocket
+
+/// What an upstream answers to the key in this head.
+fn switch(head: &str) -> String {
+    let key = head
+        .lines()
+        .find_map(|l| l.strip_prefix("sec-websocket-key: "));
+    let text = format!("{}258EAFA5-E914-47DA-95CA-C5AB0DC85B11", key.unwrap());
+    let proof = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+    let proof = BASE64_STANDARD.encode(proof);
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {proof}\r\nSec-WebSocket-Protocol: chat\r\n\r\n"
+    )
+}
+
+fn ask_for(protocol: &'static str) -> Request<()> {
+    let mut call = Request::connect("http://t/chat?x=1")
+        .header("sec-websocket-version", "13")
+        .body(())
+        .unwrap();
+    call.extensions_mut()
+        .insert(Protocol::from_static(protocol));
+    call
+}
+
+/// An extended CONNECT, the upstream's answer to it as `answer` makes it of the head, and the head.
+async fn websocket(
+    client: &H2,
+    upstream: &TcpListener,
+    answer: impl FnOnce(&str) -> String,
+) -> (
+    Result<Response<RecvStream>, h2::Error>,
+    h2::SendStream<Bytes>,
+    Client,
+    String,
+) {
+    // Settings have come.
+    while !client.send.is_extended_connect_protocol_enabled() {
+        tokio::task::yield_now().await;
+    }
+    let (got, mut out) = client
+        .ready()
+        .await
+        .send_request(ask_for("websocket"), false)
+        .unwrap();
+    // Waits for the answer at the gateway.
+    out.send_data(Bytes::from_static(b"early"), false).unwrap();
+    let socket = upstream.try_clone().unwrap();
+    let (mut peer, head) = tokio::task::spawn_blocking(move || {
+        let mut peer = Client::on(socket.accept().unwrap().0);
+        let head = peer.head();
+        (peer, head)
+    })
+    .await
+    .unwrap();
+    peer.send(answer(&head));
+    (got.await, out, peer, head)
+}
+
+/// An upstream that the test plays, and a client.
+fn run_before(setup: Setup, test: impl AsyncFnOnce(&Rig, H2, TcpListener)) {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let rig = Rig::before(upstream.local_addr().unwrap(), setup);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let client = connect(rig.address).await;
+        tokio::time::timeout(PATIENCE, test(&rig, client, upstream))
+            .await
+            .expect("in time");
+    });
+}
+
+async fn take(stream: &mut RecvStream, n: usize) -> Vec<u8> {
+    let mut all = Vec::new();
+    while all.len() < n {
+        let data = stream.data().await.expect("more").unwrap();
+        stream.flow_control().release_capacity(data.len()).unwrap();
+        all.extend_from_slice(&data);
+    }
+    all
+}
+
+#[test]
+fn a_websocket_over_http2_is_one_over_http1_for_its_upstream() {
+    run_before(Setup::default(), async |_, client, upstream| {
+        let (got, mut out, mut peer, head) = websocket(&client, &upstream, switch).await;
+        assert!(
+            head.starts_with("GET /chat?x=1 HTTP/1.1\r\nhost: t\r\n"),
+            "{head}"
+        );
+        for line in [
+            "connection: upgrade",
+            "upgrade: websocket",
+            "sec-websocket-version: 13",
+        ] {
+            assert!(head.lines().any(|l| l == line), "{line} in {head}");
+        }
+        assert!(
+            !head.contains("protocol") && !head.contains("content-length"),
+            "{head}"
+        );
+        let got = got.unwrap();
+        assert_eq!(got.status(), 200);
+        let headers = got.headers();
+        assert_eq!(headers["sec-websocket-protocol"], "chat");
+        for gone in [
+            "upgrade",
+            "connection",
+            "sec-websocket-accept",
+            "content-length",
+        ] {
+            assert!(!headers.contains_key(gone), "{gone}");
+        }
+        let mut input = got.into_body();
+        assert_eq!(peer.take(5), b"early");
+        peer.send("hello");
+        assert_eq!(take(&mut input, 5).await, b"hello");
+        out.send_data(Bytes::from_static(b"there"), false).unwrap();
+        let mut peer = tokio::task::spawn_blocking(move || {
+            assert_eq!(peer.take(5), b"there");
+            peer
+        })
+        .await
+        .unwrap();
+        // Either direction ends by itself.
+        out.send_data(Bytes::from_static(b"bye"), true).unwrap();
+        let peer = tokio::task::spawn_blocking(move || {
+            assert_eq!(peer.rest(), b"bye");
+            peer.send(noise(300_000))
+                .stream
+                .shutdown(Shutdown::Write)
+                .unwrap();
+            peer
+        });
+        assert!(take(&mut input, 300_000).await == noise(300_000));
+        assert!(input.data().await.is_none());
+        drop(peer.await.unwrap());
+    });
+}
+
+type Answer = fn(&str) -> String;
+
+#[test]
+fn what_is_no_websocket_does_not_look_like_one() {
+    run_before(Setup::default(), async |rig, client, upstream| {
+        let answers: [(Answer, u16); 4] = [
+            (
+                |_| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".into(),
+                502,
+            ),
+            (
+                |_| "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno".into(),
+                403,
+            ),
+            (|head| switch(head).replace("Accept: ", "Accept: x"), 502),
+            (
+                |head| switch(head).replace("Upgrade: websocket", "Upgrade: other"),
+                502,
+            ),
+        ];
+        for (answer, status) in answers {
+            let (got, _out, _peer, _) = websocket(&client, &upstream, answer).await;
+            assert_eq!(got.unwrap().status(), status);
+        }
+        let other = client
+            .ready()
+            .await
+            .send_request(ask_for("connect-udp"), false);
+        assert_eq!(other.unwrap().0.await.unwrap().status(), 400);
+        let mut long = ask_for("websocket");
+        long.headers_mut()
+            .insert("content-length", "5".parse().unwrap());
+        let long = client.ready().await.send_request(long, false);
+        assert_eq!(long.unwrap().0.await.unwrap().status(), 400);
+        assert_eq!(rig.listen.accepted.load(SeqCst), 1);
+    });
+}
+
+#[test]
+fn a_websocket_that_is_cut_is_reset() {
+    let mut setup = Setup::default();
+    setup.timeouts.stream_idle = Duration::from_millis(300);
+    run_before(setup, async |_, client, upstream| {
+        let (got, _out, mut peer, _) = websocket(&client, &upstream, switch).await;
+        let mut input = got.unwrap().into_body();
+        let error = input.data().await.unwrap().unwrap_err();
+        assert_eq!(error.reason(), Some(Reason::CANCEL), "idle");
+        assert_eq!(peer.rest(), b"early");
+    });
+    run_before(Setup::default(), async |_, client, upstream| {
+        // The client's reset is the upstream's end.
+        let (got, mut out, mut peer, _) = websocket(&client, &upstream, switch).await;
+        assert_eq!(got.unwrap().status(), 200);
+        out.send_reset(Reason::CANCEL);
+        let rest = tokio::task::spawn_blocking(move || peer.rest());
+        assert_eq!(rest.await.unwrap(), b"early");
     });
 }
 

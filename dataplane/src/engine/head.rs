@@ -111,6 +111,8 @@ pub struct RequestHead {
     /// Protocols that the client would rather speak on this connection from here on, in its order of preference: the
     /// value of an `Upgrade` field, checked, without those that are never forwarded. Such a request has no body.
     pub upgrade: Option<Box<str>>,
+    /// The proof that an upstream owes us for switching to WebSocket, where the key is ours.
+    pub websocket_accept: Option<Box<str>>,
 }
 
 impl RequestHead {
@@ -125,6 +127,7 @@ impl RequestHead {
         self.framing = Framing::Empty;
         self.expects_continue = false;
         self.upgrade = None;
+        self.websocket_accept = None;
     }
 
     /// `https` or `http`.

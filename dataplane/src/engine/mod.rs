@@ -26,6 +26,7 @@ pub mod tls;
 pub mod traits;
 mod tunnel;
 mod up;
+mod websocket;
 
 pub use crate::h1::HeadLimits;
 pub use client::ClientSocket;

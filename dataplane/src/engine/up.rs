@@ -5,6 +5,7 @@ use super::head::{Method, RequestHead, ResponseHead};
 use super::io::{Io, Socket};
 use super::pool::{Home, Idle};
 use super::traits::Up;
+use super::websocket;
 use crate::h1::body::{Decoder, Piece};
 use crate::h1::encode::{self, Encoder, LengthMismatch};
 use crate::h1::response::ResponseParser;
@@ -28,6 +29,8 @@ pub struct H1Up<S: Socket> {
     to_head: bool,
     /// Protocols that the request offered.
     offered: Option<Box<str>>,
+    /// The proof that the upstream owes for switching.
+    accept: Option<Box<str>>,
     /// The connection is a tunnel.
     switched: bool,
     informational: u8,
@@ -55,6 +58,7 @@ impl<S: Socket> H1Up<S> {
             parser: ResponseParser::default(),
             to_head: false,
             offered: None,
+            accept: None,
             switched: false,
             informational: 0,
             received: false,
@@ -92,6 +96,7 @@ impl<S: Socket> Up for H1Up<S> {
     fn send_head(&mut self, head: &RequestHead) {
         self.to_head = head.method == Method::Head;
         self.offered.clone_from(&head.upgrade);
+        self.accept.clone_from(&head.websocket_accept);
         self.encoder = encode::request(head, self.io.output.end());
     }
 
@@ -137,6 +142,11 @@ impl<S: Socket> Up for H1Up<S> {
                 if head.is_switching() {
                     upgrade::check(self.offered.as_deref(), head.upgrade.as_deref())
                         .map_err(UpFault::Protocol)?;
+                    if let Some(accept) = &self.accept
+                        && head.headers.get(websocket::ACCEPT) != Some(accept.as_bytes())
+                    {
+                        return Poll::Ready(Err(UpFault::Protocol("wrong proof of WebSocket")));
+                    }
                     self.switched = true;
                     self.encoder = Encoder::UntilClose;
                     self.decoder = Decoder::UntilClose;

@@ -1,6 +1,6 @@
 //! The life of a client's HTTP/2 connection: streams into a service, all within the connection's task.
 
-use super::down::H2Down;
+use super::down::{H2Down, Kind};
 use super::head;
 use super::watch::{Violation, Watch, Watched};
 use crate::engine::buffers::{self, Scratch};
@@ -122,6 +122,7 @@ fn set(options: &mut H2Options, limits: &HeadLimits) {
     options
         .max_header_list_size(list)
         .max_concurrent_streams(STREAMS)
+        .enable_connect_protocol()
         .max_frame_size(16 << 10)
         .initial_connection_window_size(WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
@@ -321,9 +322,9 @@ async fn exchange<V: Service>(
     let mut scratch = buffers::take_scratch();
     let Scratch { request, answer } = &mut *scratch;
     let read = head::read(&parts, body.is_end_stream(), &config.head, request);
-    let to_head = parts.method == http::Method::HEAD;
+    let kind = Kind::of(&parts.method);
     drop(parts);
-    let mut down = H2Down::new(body, respond, to_head, &config.timeouts);
+    let mut down = H2Down::new(body, respond, kind, &config.timeouts);
     let outcome = match read {
         Err(reject) => Outcome::Reject(reject),
         Ok(()) => {

@@ -13,13 +13,15 @@ use crate::h1::encode::LengthMismatch;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Method, Response};
 use model::Headers;
 use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// The answer to a WebSocket that ended otherwise than with one, but well.
+const NO_TUNNEL: u16 = 502;
 /// From here on the queue counts as full.
 const FULL: usize = 16 << 10;
 /// What a client must take of an answer, in bytes a second over the time that it may take nothing: drops keep no
@@ -35,7 +37,7 @@ pub struct H2Down {
     send: Option<SendStream<Bytes>>,
     timer: Timer,
     patience: Duration,
-    to_head: bool,
+    kind: Kind,
     /// The request's body has been taken to its end.
     body_ended: bool,
     trailers: Option<Box<Headers>>,
@@ -49,9 +51,31 @@ pub struct H2Down {
     bodiless: bool,
     /// Bytes of the body that the head announced and that have not been queued.
     left: Option<u64>,
+    /// The stream is a tunnel.
+    switched: bool,
     /// The client has reset the stream, or is gone.
     gone: bool,
     stall: Stall,
+}
+
+/// What the request's method makes of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Plain,
+    /// HEAD: the answer has no body.
+    Head,
+    /// CONNECT: success is a tunnel, and nothing else is.
+    Connect,
+}
+
+impl Kind {
+    pub(super) fn of(method: &Method) -> Self {
+        match *method {
+            Method::HEAD => Self::Head,
+            Method::CONNECT => Self::Connect,
+            _ => Self::Plain,
+        }
+    }
 }
 
 /// How far the end of an answer is.
@@ -77,7 +101,7 @@ impl H2Down {
     pub(super) fn new(
         body: RecvStream,
         respond: SendResponse<Bytes>,
-        to_head: bool,
+        kind: Kind,
         timeouts: &ClientTimeouts,
     ) -> Self {
         Self {
@@ -86,7 +110,7 @@ impl H2Down {
             send: None,
             timer: Timer::default(),
             patience: timeouts.body,
-            to_head,
+            kind,
             body_ended: false,
             trailers: None,
             head: None,
@@ -96,6 +120,7 @@ impl H2Down {
             answered: None,
             bodiless: false,
             left: None,
+            switched: false,
             gone: false,
             stall: Stall::default(),
         }
@@ -111,9 +136,14 @@ impl H2Down {
     /// `h2` crate does that when the stream is dropped.
     pub(super) fn finish(mut self) {
         if !matches!(self.end, End::Sent) {
+            let reason = match self.switched {
+                // As a TCP connection that is reset (RFC 8441 section 5).
+                true => Reason::CANCEL,
+                false => Reason::INTERNAL_ERROR,
+            };
             match &mut self.send {
-                Some(send) => send.send_reset(Reason::INTERNAL_ERROR),
-                None => self.respond.send_reset(Reason::INTERNAL_ERROR),
+                Some(send) => send.send_reset(reason),
+                None => self.respond.send_reset(reason),
             }
         }
     }
@@ -184,6 +214,10 @@ impl H2Down {
 
     /// Waits for the client's window, for as long as it takes a little.
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DownFault>> {
+        if self.switched {
+            // A tunnel has a deadline of its own.
+            return Poll::Pending;
+        }
         let stall = &mut self.stall;
         if stall.taken.is_none() {
             stall.taken = Some(0);
@@ -242,13 +276,30 @@ impl Down for H2Down {
     fn send_head(&mut self, head: &ResponseHead) {
         debug_assert!(self.answered.is_none(), "one final head an exchange");
         if head.is_informational() {
-            // HTTP/2 has no 101; the crate refuses it. A client that is gone shows itself when flushing.
-            if head.status != 101 {
-                let _ = self.respond.send_informational(head::answer(head, false));
-            }
+            // A client that is gone shows itself when flushing.
+            let _ = self.respond.send_informational(head::answer(head, false));
             return;
         }
-        self.bodiless = self.to_head || matches!(head.status, 204 | 304);
+        if self.kind == Kind::Connect {
+            if head.is_switching() {
+                self.switched = true;
+                self.head = Some(head::websocket_open(head));
+                self.answered = Some(head.status);
+                return;
+            }
+            if matches!(head.status, 200..300) {
+                // To this client it would mean that there is a tunnel.
+                let refusal = ResponseHead {
+                    status: NO_TUNNEL,
+                    ..ResponseHead::default()
+                };
+                self.bodiless = true;
+                self.head = Some(head::answer(&refusal, true));
+                self.answered = Some(NO_TUNNEL);
+                return;
+            }
+        }
+        self.bodiless = self.kind == Kind::Head || matches!(head.status, 204 | 304);
         self.left = match head.framing {
             _ if self.bodiless => None,
             Framing::Length(n) => Some(n),

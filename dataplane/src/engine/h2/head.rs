@@ -7,6 +7,7 @@
 use crate::engine::date;
 use crate::engine::head::{Framing, Method, RequestHead, ResponseHead, Version};
 use crate::engine::sanitize::{self, Host};
+use crate::engine::websocket;
 use crate::h1::chunked::{TrailerKind, trailer_kind};
 use crate::h1::fields::{self, Class};
 use crate::h1::head::{push_host, read_expect};
@@ -35,11 +36,16 @@ pub(super) fn read(
     if map.len() > limits.fields {
         return Err(TOO_LARGE);
     }
-    if parts.method == http::Method::CONNECT {
+    let websocket = parts.method == http::Method::CONNECT;
+    if websocket && !asks_for_websocket(parts) {
         return Err(Reject::bad_request("CONNECT is not served"));
     }
-    head.method =
-        Method::parse(parts.method.as_str()).ok_or(Reject::bad_request("method is not valid"))?;
+    head.method = match websocket {
+        // As which it is routed and forwarded (RFC 6455 section 4.1).
+        true => Method::Get,
+        false => Method::parse(parts.method.as_str())
+            .ok_or(Reject::bad_request("method is not valid"))?,
+    };
     for name in map.keys() {
         if name.as_str().bytes().any(|b| matches!(b, b'_' | b'.')) {
             return Err(Reject::bad_request("header name holds _ or ."));
@@ -48,12 +54,22 @@ pub(super) fn read(
     read_target(parts, limits, head)?;
     read_host(parts, head)?;
     push_host(head)?;
-    head.framing = framing(map, ended)?;
+    head.framing = match websocket {
+        false => framing(map, ended)?,
+        // What the stream carries is no body.
+        true if map.contains_key(CONTENT_LENGTH) => {
+            return Err(Reject::bad_request("content-length in CONNECT"));
+        }
+        true => Framing::Empty,
+    };
     for (name, value) in map {
         if fields::class(name.as_str()) != Class::EndToEnd || name == COOKIE {
             continue;
         }
         push(&mut head.headers, name, value.as_bytes())?;
+    }
+    if websocket {
+        offer_websocket(head)?;
     }
     read_cookies(map, head)?;
     let mut expectations = map.get_all(EXPECT).iter();
@@ -66,6 +82,26 @@ pub(super) fn read(
     if head.headers.byte_len() > limits.bytes {
         return Err(TOO_LARGE);
     }
+    Ok(())
+}
+
+/// The one use of CONNECT that is no tunnel past us (RFC 8441 section 4). The crate has seen to scheme and path.
+fn asks_for_websocket(parts: &request::Parts) -> bool {
+    let protocol = parts.extensions.get::<h2::ext::Protocol>();
+    protocol.is_some_and(|p| p.as_str().eq_ignore_ascii_case("websocket"))
+}
+
+/// What the request is over HTTP/1.1.
+fn offer_websocket(head: &mut RequestHead) -> Result<(), Reject> {
+    let key = websocket::key();
+    head.headers.remove(websocket::KEY);
+    push(
+        &mut head.headers,
+        &HeaderName::from_static(websocket::KEY),
+        key.as_bytes(),
+    )?;
+    head.upgrade = Some("websocket".into());
+    head.websocket_accept = Some(websocket::accept(&key));
     Ok(())
 }
 
@@ -186,6 +222,14 @@ pub(super) fn read_trailers(map: &HeaderMap) -> Result<Option<Box<Headers>>, Rej
         return Err(TOO_LARGE);
     }
     Ok((!list.is_empty()).then_some(list))
+}
+
+/// The head that tells a client that its WebSocket is open (RFC 8441 section 5).
+pub(super) fn websocket_open(head: &ResponseHead) -> Response<()> {
+    let mut answer = Response::new(());
+    *answer.headers_mut() = fields(&head.headers);
+    answer.headers_mut().remove(websocket::ACCEPT);
+    answer
 }
 
 /// The head of an answer. `bodiless`: the answer has no body whatever its head says (HEAD, 204, 304).
