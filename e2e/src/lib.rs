@@ -20,5 +20,6 @@ pub mod objects;
 pub mod peers;
 pub mod process;
 pub mod runner;
+pub mod secrets;
 pub mod standalone;
 pub mod websocket;

@@ -2,7 +2,7 @@
 
 use diolkos_e2e::case::{self, Mode};
 use diolkos_e2e::standalone::Standalone;
-use diolkos_e2e::{disruption, peers, runner};
+use diolkos_e2e::{disruption, peers, runner, secrets};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> anyhow::Result<()> {
@@ -21,6 +21,16 @@ fn main() -> anyhow::Result<()> {
     }));
     trials.push(Trial::test("peer_websocket", || {
         peers::websocket(&mut Standalone::new()?).map_err(|e| Failed::from(format!("{e:#}")))
+    }));
+    type Test = fn() -> anyhow::Result<()>;
+    let secrets: [(&str, Test); 2] = [
+        ("certificates_of_secrets", secrets::certificates_of_secrets),
+        ("values_are_never_seen", secrets::values_are_never_seen),
+    ];
+    trials.extend(secrets.map(|(name, run)| {
+        Trial::test(name, move || {
+            run().map_err(|e| Failed::from(format!("{e:#}")))
+        })
     }));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
