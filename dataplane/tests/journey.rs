@@ -492,3 +492,51 @@ fn a_listener_whose_port_is_taken_says_so_and_opens_when_it_becomes_free() {
     let mut client = Client::connect(([127, 0, 0, 1], port).into());
     assert_eq!(client.get("/healthz").status, 200);
 }
+
+#[test]
+fn only_trusted_peers_speak_for_their_clients() {
+    let inside = Match {
+        clients: vec!["192.0.2.0/24".parse().unwrap()],
+        ..Match::any()
+    };
+    let reply = |body: &str| {
+        Action::Respond(DirectResponse {
+            status: 200,
+            content_type: String::new(),
+            body: body.into(),
+            headers: Vec::new(),
+        })
+    };
+    let with_trust = |trusted: &[&str]| {
+        let trusted: Vec<_> = trusted.iter().map(|n| n.parse().unwrap()).collect();
+        let rules = vec![
+            Rule::new(vec![inside.clone()], reply("inside")),
+            Rule::new(vec![Match::any()], reply("outside")),
+        ];
+        move |model: &mut Model, _: SocketAddr| {
+            routes(model, rules);
+            let listener = model.listeners.get_mut("d/gw/http").unwrap();
+            listener.forwarded.trusted = trusted;
+        }
+    };
+    let mut gateway = Gateway::start(with_trust(&[]));
+    // One connection throughout: trust is judged request by request.
+    let mut client = gateway.client();
+    let mut ask = |fields: &str| {
+        client.send(format!("GET / HTTP/1.1\r\nhost: a.test\r\n{fields}\r\n"));
+        let answer = client.answer("GET").unwrap();
+        String::from_utf8(answer.body).unwrap()
+    };
+    let says = "x-forwarded-for: 192.0.2.1\r\n";
+    assert_eq!(ask(says), "outside");
+    gateway.put(with_trust(&["127.0.0.1/32"]));
+    assert_eq!(ask(says), "inside");
+    assert_eq!(ask("forwarded: for=192.0.2.1\r\n"), "inside");
+    assert_eq!(ask(""), "outside");
+    assert_eq!(
+        ask("x-forwarded-for: 192.0.2.1, 198.51.100.1\r\n"),
+        "outside"
+    );
+    gateway.put(with_trust(&["10.0.0.0/8"]));
+    assert_eq!(ask(says), "outside");
+}

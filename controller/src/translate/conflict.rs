@@ -37,12 +37,10 @@ pub(super) fn claims(route: &Route, places: &[usize]) -> Vec<Claim> {
     for (rule, place) in route.rules.iter().zip(places) {
         for (matched, m) in rule.matches.iter().enumerate() {
             // Predicates are a set: their order means nothing.
-            let mut headers: Vec<String> = m.headers.iter().map(|h| format!("{h:?}")).collect();
-            let mut query: Vec<String> = m.query.iter().map(|q| format!("{q:?}")).collect();
-            headers.sort_unstable();
-            query.sort_unstable();
+            let (headers, query) = (set(&m.headers), set(&m.query));
+            let (cookies, clients) = (set(&m.cookies), set(&m.clients));
             let what = format!(
-                "{} {:?} {:?} {headers:?} {query:?}",
+                "{} {:?} {:?} {headers:?} {query:?} {cookies:?} {clients:?}",
                 rule.precedence, m.path, m.methods
             );
             for listener in &route.listeners {
@@ -63,6 +61,10 @@ pub(super) fn claims(route: &Route, places: &[usize]) -> Vec<Claim> {
         }
     }
     claims
+}
+
+fn set(list: &[impl std::fmt::Debug]) -> BTreeSet<String> {
+    list.iter().map(|one| format!("{one:?}")).collect()
 }
 
 /// Who claims what.

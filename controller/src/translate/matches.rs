@@ -4,7 +4,7 @@ use super::lowering::Lowering;
 use super::values;
 use crate::report::Reason;
 use crds::{PathMatchType, RouteMatch, ValueMatchType};
-use model::{HeaderMatch, Match, Method, PathMatch, QueryMatch, ValueMatch};
+use model::{CookieMatch, HeaderMatch, Match, Method, PathMatch, QueryMatch, ValueMatch};
 
 impl Lowering<'_> {
     /// `None` when a part of it cannot be understood; the problems say which.
@@ -56,13 +56,27 @@ impl Lowering<'_> {
                 None => whole = false,
             }
         }
+        let mut cookies = Vec::with_capacity(m.cookies.len());
+        for (i, c) in m.cookies.iter().enumerate() {
+            let at = format!("{field}.cookies[{i}]");
+            match self.value_match(&at, c.type_, c.value.as_deref()) {
+                Some(value) => cookies.push(CookieMatch {
+                    name: c.name.to_string(),
+                    value,
+                }),
+                None => whole = false,
+            }
+        }
+        let clients = self.networks(&format!("{field}.clientCIDRs"), &m.client_cidrs);
+        whole &= clients.len() == m.client_cidrs.len();
         let path = path.filter(|_| whole)?;
         Some(Match {
             path,
             methods,
             headers,
             query,
-            ..Match::any()
+            cookies,
+            clients,
         })
     }
 

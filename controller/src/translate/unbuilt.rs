@@ -30,8 +30,6 @@ const TABLE: &[(ObjectKind, &str, bool)] = &[
     (ObjectKind::GatewayConfig, "stores", false),
     (ObjectKind::GatewayConfig, "dataPlane", false),
     (ObjectKind::Route, "hostnameRegex", true),
-    (ObjectKind::Route, "rules[].matches[].cookies", true),
-    (ObjectKind::Route, "rules[].matches[].clientCIDRs", true),
     (ObjectKind::Route, "rules[].matches[].model", true),
     (ObjectKind::Route, "rules[].limits", true),
     (ObjectKind::Route, "rules[].ai", true),
@@ -146,7 +144,7 @@ mod tests {
             "plugins": [],
             "rules": [
                 {"grpcWeb": false, "ai": {"enabled": false}},
-                {"matches": [{}, {"cookies": [{"name": "a"}]}], "limits": [{"enabled": false}]},
+                {"matches": [{}, {"model": "m"}], "limits": [{"enabled": false}]},
                 {"ai": {}, "mirrors": [{"percent": 1}]},
             ],
         });
@@ -158,7 +156,7 @@ mod tests {
         assert_eq!(
             fields,
             [
-                ("spec.rules[1].matches[1].cookies", true, Some(1)),
+                ("spec.rules[1].matches[1].model", true, Some(1)),
                 ("spec.rules[2].ai", true, Some(2)),
                 ("spec.rules[2].mirrors", false, Some(2)),
             ]

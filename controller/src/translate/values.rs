@@ -2,8 +2,10 @@
 
 use super::lowering::Lowering;
 use crate::report::Reason;
+use ipnet::IpNet;
 use model::headers::{Known, is_token, is_value};
 use model::{HeaderEdits, HostPattern};
+use std::net::IpAddr;
 
 /// Milliseconds of a timeout that `0s` switches off: about 49 days.
 pub(super) const NEVER_MS: u32 = u32::MAX;
@@ -39,6 +41,24 @@ pub(super) fn authority(text: &str) -> Result<(), String> {
         Ok(HostPattern::Exact(_)) => Ok(()),
         _ => Err(invalid()),
     }
+}
+
+/// A network, or the network of one address. What embeds IPv4 in IPv6 is the IPv4 network that clients are compared
+/// with; bits behind the prefix mean nothing.
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = |_| text.parse::<IpAddr>().map(IpNet::from);
+    let network = text.parse::<IpNet>().or_else(address).map_err(|_| {
+        format!("{text:?} is neither a network such as 10.0.0.0/8 nor an IP address")
+    })?;
+    let mapped = match network {
+        IpNet::V6(v6) if v6.prefix_len() >= 96 => v6
+            .addr()
+            .to_ipv4_mapped()
+            .zip(v6.prefix_len().checked_sub(96)),
+        _ => None,
+    };
+    let v4 = mapped.and_then(|(address, len)| IpNet::new(address.into(), len).ok());
+    Ok(v4.unwrap_or(network).trunc())
 }
 
 impl Lowering<'_> {
@@ -87,6 +107,13 @@ impl Lowering<'_> {
             return None;
         }
         Some(number)
+    }
+
+    /// Those that are networks; the problems name the others.
+    pub(super) fn networks(&mut self, field: &str, list: &[crds::text::Cidr]) -> Vec<IpNet> {
+        let all = list.iter().enumerate();
+        all.filter_map(|(i, text)| self.valid(format!("{field}[{i}]"), network(text)))
+            .collect()
     }
 
     pub(super) fn header_edits(
@@ -159,6 +186,23 @@ mod tests {
             message.contains("unclosed group") && !message.contains('\n'),
             "{message}"
         );
+    }
+
+    #[test]
+    fn networks() {
+        for (text, is) in [
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("FD00::1/8", "fd00::/8"),
+            ("fd00::1", "fd00::1/128"),
+            ("::ffff:10.1.0.0/112", "10.1.0.0/16"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+        ] {
+            assert_eq!(network(text).map(|n| n.to_string()).as_deref(), Ok(is));
+        }
+        for bad in ["", "10.0.0.0/33", "10.0.0/8", "host", "fd00::/129"] {
+            assert!(network(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use dataplane::table::explain::Asked;
 use dataplane::table::{Compiler, Query, Table, explain as explain_request};
 use model::Headers;
 use snapshot::Changes;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,9 +27,9 @@ pub(crate) struct Args {
     /// Key of the listener, NAMESPACE/CONFIG/LISTENER [default: by the URL's port, else the first]
     #[arg(long)]
     listener: Option<String>,
-    /// The client's address
+    /// The client's address, behind proxies that are trusted; without it rules with clientCIDRs match nothing
     #[arg(long, value_name = "IP")]
-    client_ip: Option<std::net::IpAddr>,
+    client_ip: Option<IpAddr>,
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -70,8 +71,6 @@ pub(crate) fn explain(args: &Args) -> Result<ExitCode> {
     sanitize::client_headers(&mut headers, false);
     let method =
         Method::parse(&args.method).with_context(|| format!("{:?} is no method", args.method))?;
-    // Matches by client address come with access control; until then the address changes nothing.
-    let _ = args.client_ip;
     let asked = Asked {
         query: Query {
             method: method.as_str(),
@@ -79,6 +78,10 @@ pub(crate) fn explain(args: &Args) -> Result<ExitCode> {
             path: url.target.path(),
             query: url.target.query(),
             headers: &headers,
+            client: args
+                .client_ip
+                .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+                .to_canonical(),
         },
         scheme: "http",
         port: url.host.port(),

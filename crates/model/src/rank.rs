@@ -15,8 +15,11 @@ pub struct Rank {
     pub host: HostRank,
     pub path: PathRank,
     pub method: bool,
+    /// Header and cookie conditions.
     pub headers: usize,
     pub query: usize,
+    /// Whether the client's address is asked for.
+    pub clients: bool,
     /// Seconds since the epoch at which the Route object was created.
     pub created: Reverse<i64>,
     pub route: Reverse<String>,
@@ -76,8 +79,9 @@ impl Rank {
             host: HostRank::of(host),
             path: PathRank::of(&m.path),
             method: !m.methods.is_empty(),
-            headers: m.headers.len(),
+            headers: m.headers.len() + m.cookies.len(),
             query: m.query.len(),
+            clients: !m.clients.is_empty(),
             created: Reverse(created),
             route: Reverse(route.to_owned()),
             rule: Reverse(rule),
@@ -86,7 +90,7 @@ impl Rank {
     }
 }
 
-/// `precedence=0 host=exact path=prefix(4) method=yes headers=1 query=0`
+/// `precedence=0 host=exact path=prefix(4) method=yes headers=1 query=0 clients=no`
 impl fmt::Display for Rank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "precedence={} host=", self.precedence)?;
@@ -100,11 +104,14 @@ impl fmt::Display for Rank {
             PathRank::Prefix(n) => write!(f, " path=prefix({n})")?,
             PathRank::Regex(n) => write!(f, " path=regex({n})")?,
         }
-        let method = if self.method { "yes" } else { "no" };
+        let said = |is: bool| if is { "yes" } else { "no" };
         write!(
             f,
-            " method={method} headers={} query={}",
-            self.headers, self.query
+            " method={} headers={} query={} clients={}",
+            said(self.method),
+            self.headers,
+            self.query,
+            said(self.clients)
         )
     }
 }

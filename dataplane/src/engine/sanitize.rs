@@ -293,13 +293,17 @@ const PATH: [bool; 256] = {
 pub fn client_headers(headers: &mut Headers, trust_forwarded: bool) {
     headers.remove_known(Known::XDiolkos);
     if !trust_forwarded {
-        for known in FORWARDED {
-            headers.remove_known(known);
-        }
+        forwarded_headers(headers);
     }
 }
 
-/// What a proxy in front of us may say about its client.
+/// Removes what a proxy in front of us may say about its client.
+pub fn forwarded_headers(headers: &mut Headers) {
+    for known in FORWARDED {
+        headers.remove_known(known);
+    }
+}
+
 const FORWARDED: [Known; 10] = [
     Known::Forwarded,
     Known::XForwarded,

@@ -71,8 +71,12 @@ impl Reader for ResponseStage<'_> {
 }
 
 /// What became of a request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Summary {
+    /// Behind proxies that are trusted.
+    pub client: SocketAddr,
+    /// `http` or `https`, as the client used it.
+    pub scheme: &'static str,
     pub progress: Progress,
     /// Status of the final head; 0: the client got none.
     pub status: u16,
@@ -83,4 +87,21 @@ pub(super) struct Summary {
     pub local_bytes: u64,
     pub upstream: Option<SocketAddr>,
     pub attempts: u32,
+}
+
+impl Summary {
+    /// Of a request that nothing has happened to.
+    pub(super) fn new(client: SocketAddr, scheme: &'static str) -> Self {
+        Self {
+            client,
+            scheme,
+            progress: Progress::default(),
+            status: 0,
+            failure: None,
+            cut: None,
+            local_bytes: 0,
+            upstream: None,
+            attempts: 0,
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! Answers that the gateway gives itself: failures, a plugin's reply, redirects, direct responses, health.
 
+use super::Proxy;
 use super::exchange::{ResponseStage, Summary, request_view};
 use super::fail::{self, Failure};
 use super::tap::{Why, verdict};
-use super::{Proxy, client_of};
 use crate::engine::{Down, DownExt, Exchange, Outcome};
 use crate::table::{Place, Redirect, Rule};
 use bytes::Bytes;
@@ -91,7 +91,7 @@ impl Proxy {
         summary: &mut Summary,
     ) -> Outcome {
         let from = Place {
-            scheme: x.request.scheme(),
+            scheme: summary.scheme,
             host: x.request.host.name(),
             port: x.request.host.port(),
             path: x.request.path(),
@@ -180,7 +180,7 @@ impl Proxy {
     ) -> Bytes {
         let outcome = {
             let mut stage = ResponseStage {
-                request: request_view(x.request, client_of(x.conn), None),
+                request: request_view(x.request, summary.client, None),
                 answer: x.answer,
                 body: Some(&body),
             };

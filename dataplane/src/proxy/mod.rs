@@ -3,6 +3,7 @@
 
 mod affinity;
 mod budget;
+mod client;
 mod connect;
 mod exchange;
 pub mod fail;
@@ -26,6 +27,7 @@ use crate::telemetry::metrics::{Cut, Kind, ListenerCounters};
 use crate::telemetry::{AccessLog, Metrics};
 use budget::RetryBudget;
 use bytes::{Bytes, BytesMut};
+use client::Origin;
 use exchange::{RequestStage, Summary, request_view};
 use fail::Failure;
 use forward::{End, Request};
@@ -96,7 +98,7 @@ impl Proxy {
         found: &mut Option<Arc<Rule>>,
         summary: &mut Summary,
     ) -> Outcome {
-        let client = client_of(x.conn);
+        let client = summary.client;
         let Some(listener) = listener else {
             return self.fail(x, None, fail::ROUTE_NOT_FOUND, summary).await;
         };
@@ -114,6 +116,7 @@ impl Proxy {
             path: x.request.path(),
             query: x.request.query(),
             headers: &x.request.headers,
+            client: client.ip(),
         };
         let (rule, prefix_len) = match listener.find_silently(&query) {
             Found::Rule(matched) => (Arc::clone(matched.rule), matched.prefix_len),
@@ -130,6 +133,11 @@ impl Proxy {
         };
         match rule.action() {
             Action::Forward(backends) => {
+                if tell(x, listener, summary).is_err() {
+                    return self
+                        .fail(x, Some(rule), fail::INTERNAL_ERROR, summary)
+                        .await;
+                }
                 let request = Request {
                     head: x.request,
                     body,
@@ -243,7 +251,7 @@ impl Proxy {
                 .count(status, duration);
             let chain = rule.chain();
             if !chain.is_empty(Stage::PostResponse) {
-                let request = request_view(x.request, client_of(x.conn), None);
+                let request = request_view(x.request, summary.client, None);
                 chain.finished(
                     &plugins::Exchange {
                         request,
@@ -256,7 +264,7 @@ impl Proxy {
         if let Some(access_log) = self.shared.access_log.as_ref().filter(|_| log) {
             access_log.note(&Record {
                 listener: &x.conn.listener,
-                client: client_of(x.conn),
+                client: summary.client,
                 method: x.request.method.as_str(),
                 host: x.request.host.as_str(),
                 uri: x.request.target.as_str(),
@@ -307,6 +315,12 @@ impl Service for Proxy {
         let begun = Instant::now();
         let table: Arc<Table> = self.shared.current.table.load_full();
         let listener = table.listeners.get(&*x.conn.listener).map(|l| &**l);
+        let peer = client_of(x.conn);
+        let client = match listener {
+            Some(l) => client::identify(&l.listener.forwarded, peer, &mut x.request.headers),
+            None => peer,
+        };
+        let scheme = client::scheme(x.request.scheme(), &x.request.headers);
         let _under_way = UnderWay::new(&self.shared.metrics, x.request);
         let mut journey = Journey {
             proxy: self,
@@ -314,7 +328,7 @@ impl Service for Proxy {
             rule: None,
             log: listener.is_none_or(|l| l.listener.access_log.is_some()),
             begun,
-            summary: Summary::default(),
+            summary: Summary::new(client, scheme),
             is_over: false,
         };
         let Journey {
@@ -334,6 +348,11 @@ impl Service for Proxy {
             Event::OpeningCut => metrics.refused_tls.inc(),
             _ => {}
         }
+    }
+
+    /// Each request is judged by its own table, see [`client::identify`].
+    fn trusts_forwarded(&self, _: &ConnInfo) -> bool {
+        true
     }
 
     fn refuse(&self, conn: &ConnInfo, reject: &Reject, head: &mut ResponseHead) -> Bytes {
@@ -427,7 +446,26 @@ async fn read_whole<D: Down>(
     Ok(whole.freeze())
 }
 
-/// The client's address; one that came over a dual-stack socket is the IPv4 address that it is.
+/// Writes what the upstream is told about the client.
+fn tell<D: Down>(
+    x: &mut Exchange<'_, D>,
+    listener: &ListenerTable,
+    summary: &Summary,
+) -> Result<(), model::headers::InvalidHeader> {
+    let origin = Origin {
+        peer: client_of(x.conn),
+        client: summary.client,
+        scheme: summary.scheme,
+        host: &x.request.host,
+    };
+    client::tell(
+        &listener.listener.forwarded,
+        &origin,
+        &mut x.request.headers,
+    )
+}
+
+/// The other end of the connection; one that came over a dual-stack socket is the IPv4 address that it is.
 fn client_of(conn: &ConnInfo) -> SocketAddr {
     SocketAddr::new(conn.peer.ip().to_canonical(), conn.peer.port())
 }

@@ -197,6 +197,7 @@ fn request(asked: &Asked<'_>) -> Request {
         path,
         query,
         headers: _,
+        client: _,
     } = asked.query;
     let port = asked.port.map(|p| format!(":{p}")).unwrap_or_default();
     Request {

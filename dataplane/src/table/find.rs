@@ -7,6 +7,7 @@ use super::observe::{Observer, Silent};
 use super::rule::Rule;
 use model::{Headers, HostPattern, ObjectRef, Rank};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -21,6 +22,9 @@ pub struct Query<'q> {
     /// Without the question mark.
     pub query: Option<&'q str>,
     pub headers: &'q Headers,
+    /// The client's address, behind proxies that are trusted; an IPv4 address is never in its mapped IPv6 form.
+    /// Unspecified: not known, and in no network.
+    pub client: IpAddr,
 }
 
 /// The answer of the matcher.

@@ -1,9 +1,11 @@
 //! One match of a rule, compiled: predicates that a request passes or is refused by.
 
 use super::Query;
+use ipnet::IpNet;
 use model::pattern::whole;
-use model::{HeaderMatch, Match, Method, PathMatch, QueryMatch, ValueMatch, query};
+use model::{CookieMatch, HeaderMatch, Match, Method, PathMatch, QueryMatch, ValueMatch, query};
 use regex::Regex;
+use std::net::IpAddr;
 
 /// A compiled [`model::Match`].
 #[derive(Debug)]
@@ -16,9 +18,12 @@ pub struct Matcher {
     pub methods: Box<[Method]>,
     pub headers: Box<[Predicate]>,
     pub query: Box<[Predicate]>,
+    pub cookies: Box<[Predicate]>,
+    /// Empty: every client.
+    pub clients: Box<[IpNet]>,
 }
 
-/// A condition on the header lines or the query parameter of one name.
+/// A condition on the header lines, the query parameter or the cookie of one name.
 #[derive(Debug)]
 pub struct Predicate {
     pub name: Box<str>,
@@ -33,6 +38,9 @@ pub enum Refusal<'t> {
     Method,
     Header(&'t Predicate),
     Query(&'t Predicate),
+    Cookie(&'t Predicate),
+    /// The client is in none of the networks.
+    Client(&'t [IpNet]),
 }
 
 impl Matcher {
@@ -47,15 +55,13 @@ impl Matcher {
             cookies,
             clients,
         } = m;
-        if !cookies.is_empty() || !clients.is_empty() {
-            return Err("cookies and clients are not known to this data plane".to_owned());
-        }
         let path_regex = match &path {
             PathMatch::Regex(pattern) => Some(whole(pattern).map_err(|e| format!("path: {e}"))?),
             PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
         };
         let header = |HeaderMatch { name, value }| Predicate::compile("headers", name, value);
         let parameter = |QueryMatch { name, value }| Predicate::compile("query", name, value);
+        let cookie = |CookieMatch { name, value }| Predicate::compile("cookies", name, value);
         Ok(Self {
             index,
             path,
@@ -63,6 +69,8 @@ impl Matcher {
             methods: methods.into(),
             headers: headers.into_iter().map(header).collect::<Result<_, _>>()?,
             query: query.into_iter().map(parameter).collect::<Result<_, _>>()?,
+            cookies: cookies.into_iter().map(cookie).collect::<Result<_, _>>()?,
+            clients: clients.into(),
         })
     }
 
@@ -78,6 +86,14 @@ impl Matcher {
                 return Err(Refusal::Query(predicate));
             }
         }
+        for predicate in &self.cookies {
+            if !predicate.takes_one(q.headers.cookie(&predicate.name)) {
+                return Err(Refusal::Cookie(predicate));
+            }
+        }
+        if !self.clients.is_empty() && !takes_client(&self.clients, q.client) {
+            return Err(Refusal::Client(&self.clients));
+        }
         if !self.methods.is_empty() && !self.methods.iter().any(|m| m.as_str() == q.method) {
             return Err(Refusal::Method);
         }
@@ -91,6 +107,10 @@ impl Matcher {
             PathMatch::Exact(_) | PathMatch::Regex(_) => path.len(),
         }
     }
+}
+
+fn takes_client(networks: &[IpNet], client: IpAddr) -> bool {
+    !client.is_unspecified() && networks.iter().any(|network| network.contains(&client))
 }
 
 impl Predicate {
@@ -122,9 +142,14 @@ impl Predicate {
 
     fn takes_parameter(&self, q: &Query<'_>) -> bool {
         let value = q.query.and_then(|text| query::first(text, &self.name));
+        self.takes_one(value.as_ref().map(|v| v.as_bytes()))
+    }
+
+    /// Where there is one value at most.
+    fn takes_one(&self, value: Option<&[u8]>) -> bool {
         match (&self.wants, value) {
             (ValueMatch::Absent, value) => value.is_none(),
-            (_, Some(value)) => self.takes(value.as_bytes()),
+            (_, Some(value)) => self.takes(value),
             (_, None) => false,
         }
     }

@@ -170,5 +170,18 @@ fn why(q: &Query<'_>, entry: &Entry, refusal: Refusal<'_>) -> String {
             };
             format!("query parameter {name} is {is}, wants {wants}")
         }
+        // Cookies are credentials, their values are not shown.
+        Refusal::Cookie(Predicate { name, .. }) => {
+            format!("cookie {name} is not as the rule wants it")
+        }
+        Refusal::Client(networks) => {
+            let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+            let networks = networks.join(" or ");
+            if q.client.is_unspecified() {
+                format!("the client's address is not given, wants {networks}")
+            } else {
+                format!("client {} is not in {networks}", q.client)
+            }
+        }
     }
 }

@@ -3,12 +3,10 @@
 use super::super::lowering::Lowering;
 use crate::report::Reason;
 use crds::{GatewayConfigSpec, Xff};
-use ipnet::IpNet;
 use model::headers::is_value;
 use model::listener::Caps;
 use model::{ErrorTemplate, Forwarded, ForwardedFor, Listener, limits};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Fewer bytes of a request head or target would refuse nearly every client.
@@ -98,20 +96,15 @@ impl Lowering<'_> {
         let Some(spec) = spec else {
             return Forwarded::default();
         };
-        let mut forwarded = Forwarded {
+        Forwarded {
             xff: match spec.xff {
                 Some(Xff::Append) => ForwardedFor::Append,
                 Some(Xff::Set) => ForwardedFor::Set,
                 Some(Xff::Drop) | None => ForwardedFor::Drop,
             },
-            trusted: Vec::with_capacity(spec.trusted_cidrs.len()),
+            trusted: self.networks("spec.forwarded.trustedCIDRs", &spec.trusted_cidrs),
             standard_headers: spec.standard_headers == Some(true),
-        };
-        for (i, text) in spec.trusted_cidrs.iter().enumerate() {
-            let at = format!("spec.forwarded.trustedCIDRs[{i}]");
-            forwarded.trusted.extend(self.valid(at, network(text)));
         }
-        forwarded
     }
 
     fn error_templates(&mut self, spec: Option<&crds::Errors>) -> Vec<ErrorTemplate> {
@@ -159,14 +152,4 @@ impl Lowering<'_> {
 
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// A network, or a single address as the network that holds it alone.
-fn network(text: &str) -> Result<IpNet, String> {
-    let net = text
-        .parse::<IpNet>()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    // Bits behind the prefix mean nothing: one form for one network.
-    net.map(|net| net.trunc())
-        .map_err(|_| format!("{text:?} is neither a network such as 10.0.0.0/8 nor an IP address"))
 }

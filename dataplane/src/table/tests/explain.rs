@@ -82,6 +82,7 @@ fn explained(method: &str, path: &str) -> Explanation {
         path,
         query: Some("q=1"),
         headers: &headers,
+        client: NOBODY,
     };
     let asked = Asked {
         query,
@@ -101,7 +102,7 @@ GET http://shop.com:8080/api/items?q=1 on listener d/default/http
 Route n/shop api, match 0
   host  shop.com
   path  PathPrefix /api
-  rank  precedence=0 host=exact path=prefix(4) method=no headers=0 query=0
+  rank  precedence=0 host=exact path=prefix(4) method=no headers=0 query=0 clients=no
   PreRequest: check
   request header x-via: set to \"shop\"
 forwards 1 of 2 to Upstream/n/web
@@ -113,13 +114,13 @@ forwards 1 of 2 to Upstream/n/missing
   answers: 500 invalid_backend
 near misses:
   Route n/shop rules[1], host shop.com, PathPrefix /api: header x-env is \"prod\", wants = \"canary\"
-    rank  precedence=0 host=exact path=prefix(4) method=no headers=1 query=0
+    rank  precedence=0 host=exact path=prefix(4) method=no headers=1 query=0 clients=no
   Route n/any rules[0], host *, PathPrefix /api: matches, but ranks lower
-    rank  precedence=0 host=any path=prefix(4) method=no headers=0 query=0
+    rank  precedence=0 host=any path=prefix(4) method=no headers=0 query=0 clients=no
   Route n/shop rules[3], host shop.com, PathPrefix /form: path \"/api/items\" is not covered by PathPrefix /form
-    rank  precedence=0 host=exact path=prefix(5) method=yes headers=0 query=0
+    rank  precedence=0 host=exact path=prefix(5) method=yes headers=0 query=0 clients=no
   Route n/shop rules[2], host shop.com, PathPrefix /old: path \"/api/items\" is not covered by PathPrefix /old
-    rank  precedence=0 host=exact path=prefix(4) method=no headers=0 query=0
+    rank  precedence=0 host=exact path=prefix(4) method=no headers=0 query=0 clients=no
 "
     );
     let json = serde_json::to_value(&e).unwrap();
@@ -157,6 +158,7 @@ fn a_redirect_and_refusals() {
             path: "/",
             query: None,
             headers: &headers,
+            client: NOBODY,
         },
         scheme: "http",
         port: None,
@@ -175,6 +177,7 @@ fn explaining_takes_no_turn() {
             path: "/api",
             query: None,
             headers: &headers,
+            client: NOBODY,
         };
         let asked = Asked {
             query: q,
@@ -224,6 +227,7 @@ fn credentials_are_never_shown() {
             path: "/",
             query: None,
             headers: &headers,
+            client: NOBODY,
         },
         scheme: "http",
         port: None,

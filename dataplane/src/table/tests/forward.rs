@@ -24,6 +24,7 @@ fn the_rule(table: &Table) -> Arc<Rule> {
         path: "/",
         query: None,
         headers: &headers,
+        client: NOBODY,
     };
     let Found::Rule(matched) = only(table).find_silently(&q) else {
         panic!("it matches")

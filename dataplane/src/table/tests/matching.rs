@@ -1,7 +1,7 @@
 //! Hosts, paths, methods, headers and query parameters.
 
 use super::*;
-use model::{HeaderMatch, QueryMatch, ValueMatch};
+use model::{CookieMatch, HeaderMatch, QueryMatch, ValueMatch};
 use proptest::prelude::*;
 
 fn answer(path: &str, body: &str) -> model::Rule {
@@ -217,6 +217,7 @@ fn a_value_that_is_no_text_matches_no_expression() {
         path: "/h",
         query: None,
         headers: &headers,
+        client: NOBODY,
     };
     assert!(matches!(only(&table).find_silently(&q), Found::NotFound));
 }
@@ -252,6 +253,7 @@ fn the_prefix_of_a_match() {
             path,
             query: None,
             headers: &Headers::new(),
+            client: NOBODY,
         };
         let Found::Rule(matched) = only(&table).find_silently(&q) else {
             panic!("{path}")
@@ -274,10 +276,63 @@ proptest! {
             route("a", &["a.b", "*.b"], vec![rule(vec![prefix("/a"), asks, prefix("/é/ü")], respond("a"))]),
             route("b", &[], vec![rule(vec![m(PathMatch::Regex("/.{3}".into())), prefix("/")], respond("b"))]),
         ]));
-        let q = Query { method: &method, host: &host, path: &path, query: query.as_deref(), headers: &Headers::new() };
+        let q = Query { method: &method, host: &host, path: &path, query: query.as_deref(), headers: &Headers::new(), client: NOBODY };
         let found = format!("{:?}", only(&table).find_silently(&q));
         let mut trace = Trace::new(&q);
         prop_assert_eq!(found, format!("{:?}", only(&table).find(&q, &mut trace)));
         prop_assert!(trace.near_misses().len() <= observe::NEAR_MISSES);
+    }
+}
+
+#[test]
+fn cookies_and_clients() {
+    let cookie = |name: &str, value| CookieMatch {
+        name: name.into(),
+        value,
+    };
+    let by_cookie = Match {
+        cookies: vec![cookie("beta", ValueMatch::Exact("1".into()))],
+        ..Match::any()
+    };
+    let inside = Match {
+        clients: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+        ..Match::any()
+    };
+    let table = compile(&model(vec![route(
+        "a",
+        &[],
+        vec![
+            rule(vec![Match::any()], respond("plain")),
+            rule(vec![inside], respond("inside")),
+            rule(vec![by_cookie], respond("beta")),
+        ],
+    )]));
+    for (client, cookies, body) in [
+        ("192.0.2.1", "", "plain"),
+        ("10.9.9.9", "", "inside"),
+        ("fd00::1", "", "inside"),
+        ("0.0.0.0", "", "plain"),
+        ("192.0.2.1", "alpha=1; beta=1", "beta"),
+        // The first of a name counts, and a cookie counts more than a network.
+        ("10.9.9.9", "beta=1; beta=2", "beta"),
+        ("10.9.9.9", "beta=2; beta=1", "inside"),
+    ] {
+        let mut headers = Headers::new();
+        headers.push("cookie", cookies).unwrap();
+        let q = Query {
+            method: "GET",
+            host: "h",
+            path: "/",
+            query: None,
+            headers: &headers,
+            client: client.parse().unwrap(),
+        };
+        let Found::Rule(matched) = only(&table).find_silently(&q) else {
+            panic!("{client} {cookies}");
+        };
+        let Action::Respond(response) = matched.rule.action() else {
+            panic!("{client} {cookies}");
+        };
+        assert_eq!(response.body, body, "{client} {cookies}");
     }
 }

@@ -18,6 +18,9 @@ use snapshot::{Change, Changes};
 
 const LISTENER: &str = "d/default/http";
 
+/// The client's address is not known.
+const NOBODY: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+
 fn listener(hostname: &str) -> Listener {
     Listener {
         hostname: host(hostname),
@@ -151,6 +154,7 @@ fn ask(table: &Table, method: &str, url: &str, lines: &[(&str, &str)]) -> String
         path,
         query,
         headers: &headers,
+        client: NOBODY,
     };
     let found = only(table).find_silently(&q);
     let mut trace = Trace::new(&q);

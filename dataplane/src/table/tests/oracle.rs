@@ -1,10 +1,11 @@
 //! The matcher against the definition: all rules in one list, sorted by rank, tried one after the other.
 
 use super::*;
-use model::{HeaderMatch, QueryMatch, Rank, ValueMatch};
+use model::{CookieMatch, HeaderMatch, QueryMatch, Rank, ValueMatch};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 pub(super) fn value() -> impl Strategy<Value = ValueMatch> {
     prop_oneof![
@@ -24,45 +25,46 @@ fn path() -> impl Strategy<Value = PathMatch> {
     ]
 }
 
+/// A predicate or two on the names `h` and `i`.
+fn named() -> impl Strategy<Value = Vec<(String, ValueMatch)>> {
+    let names = subsequence(vec!["h", "i"], 0..=2);
+    (names, prop::collection::vec(value(), 2)).prop_map(|(names, values)| {
+        let names = names.into_iter().map(str::to_owned);
+        names.zip(values).collect()
+    })
+}
+
 pub(super) fn one_match() -> impl Strategy<Value = Match> {
-    let names = || subsequence(vec!["h", "i"], 0..=2);
-    let values = || prop::collection::vec(value(), 2);
     let sometimes = |list: Vec<&'static str>| prop_oneof![2 => Just(Vec::new()), 1 => subsequence(list.clone(), 1..=list.len())];
     (
         path(),
         sometimes(vec!["GET", "POST", "PUT"]),
-        names(),
-        names(),
-        values(),
-        values(),
+        named(),
+        named(),
+        prop_oneof![2 => Just(Vec::new()), 1 => named()],
+        sometimes(vec!["10.0.0.0/8", "10.1.0.0/16", "fd00::/8", "0.0.0.0/0"]),
         any::<bool>(),
     )
-        .prop_map(
-            |(path, list, headers, query, header_values, query_values, plain)| {
-                if plain {
-                    return Match {
-                        path,
-                        methods: methods(&list),
-                        ..Match::any()
-                    };
-                }
-                let header = |(name, value): (&str, ValueMatch)| HeaderMatch {
-                    name: name.into(),
-                    value,
-                };
-                let parameter = |(name, value): (&str, ValueMatch)| QueryMatch {
-                    name: name.into(),
-                    value,
-                };
-                Match {
+        .prop_map(|(path, list, headers, query, cookies, clients, plain)| {
+            if plain {
+                return Match {
                     path,
                     methods: methods(&list),
-                    headers: headers.into_iter().zip(header_values).map(header).collect(),
-                    query: query.into_iter().zip(query_values).map(parameter).collect(),
                     ..Match::any()
-                }
-            },
-        )
+                };
+            }
+            let header = |(name, value)| HeaderMatch { name, value };
+            let parameter = |(name, value)| QueryMatch { name, value };
+            let cookie = |(name, value)| CookieMatch { name, value };
+            Match {
+                path,
+                methods: methods(&list),
+                headers: headers.into_iter().map(header).collect(),
+                query: query.into_iter().map(parameter).collect(),
+                cookies: cookies.into_iter().map(cookie).collect(),
+                clients: clients.iter().map(|c| c.parse().unwrap()).collect(),
+            }
+        })
 }
 
 pub(super) fn hosts() -> impl Strategy<Value = Vec<HostPattern>> {
@@ -100,6 +102,9 @@ struct Request {
     path: &'static str,
     query: Option<String>,
     headers: Headers,
+    /// Names and values in the order in which they are sent.
+    cookies: Vec<(&'static str, &'static str)>,
+    client: IpAddr,
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -117,15 +122,35 @@ fn request() -> impl Strategy<Value = Request> {
         ]),
         lines(),
         lines(),
+        lines(),
+        select(vec![
+            "10.1.2.3",
+            "10.2.0.1",
+            "192.0.2.1",
+            "fd00::1",
+            "2001:db8::1",
+            "0.0.0.0",
+        ]),
     )
-        .prop_map(|(method, host, path, lines, query)| {
+        .prop_map(|(method, host, path, lines, query, cookies, client)| {
+            let mut headers = headers(&lines);
+            // One line for the first cookie, another for the rest.
+            let (one, others) = cookies.split_at(cookies.len().min(1));
+            for line in [one, others] {
+                let pairs: Vec<String> = line.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                if !pairs.is_empty() {
+                    headers.push("cookie", pairs.join("; ")).unwrap();
+                }
+            }
             let pairs: Vec<String> = query.iter().map(|(k, v)| format!("{k}={v}")).collect();
             Request {
                 method,
                 host,
                 path,
                 query: (!pairs.is_empty()).then(|| pairs.join("&")),
-                headers: headers(&lines),
+                headers,
+                cookies,
+                client: client.parse().unwrap(),
             }
         })
 }
@@ -174,7 +199,13 @@ fn fits(m: &Match, r: &Request) -> bool {
             &p.value,
             &first(&p.name).iter().map(|v| &**v).collect::<Vec<_>>(),
         )
-    })
+    }) && m.cookies.iter().all(|c| {
+        let first = r.cookies.iter().find(|(name, _)| *name == c.name);
+        takes(&c.value, &first.iter().map(|(_, v)| *v).collect::<Vec<_>>())
+    }) && (m.clients.is_empty()
+        || m.clients
+            .iter()
+            .any(|n| n.contains(&r.client) && r.client != NOBODY))
 }
 
 /// What the table has to say, in words.
@@ -243,7 +274,7 @@ proptest! {
         model.routes = (0..).zip(routes).map(|(i, r): (u32, _)| (format!("n/{i}"), r)).collect();
         let table = compile(&model);
         for r in &requests {
-            let q = Query { method: r.method, host: r.host, path: r.path, query: r.query.as_deref(), headers: &r.headers };
+            let q = Query { method: r.method, host: r.host, path: r.path, query: r.query.as_deref(), headers: &r.headers, client: r.client };
             let mut trace = Trace::new(&q);
             let expected = expected(&model, r);
             prop_assert_eq!(found(&only(&table).find_silently(&q)), expected.clone(), "{:?}", r);

@@ -171,6 +171,7 @@ fn an_upstream_that_goes_leaves_its_endpoints_to_requests_under_way() {
         path: "/",
         query: None,
         headers: &headers,
+        client: NOBODY,
     };
     let Found::Rule(matched) = only(&table).find_silently(&q) else {
         panic!("the Route is still there")
