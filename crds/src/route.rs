@@ -82,7 +82,7 @@ pub struct RouteSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub hostnames: Vec<HostPattern>,
-    /// A regular expression on the whole host, instead of hostnames; a named group (?<team>...) is ${team} in rewrites.
+    /// A regular expression on the whole host, instead of hostnames; a named group (?<team>...) is ${team} in rewrites and redirects. It comes after exact and "*." host names and before Routes for any host; a longer expression before a shorter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname_regex: Option<Regex>,
     /// Plugins for all rules, before the rules' own. At most 16.

@@ -6,6 +6,7 @@ use crate::listen::{Workers, WorkersConfig};
 use crate::listeners::{Binds, Listeners};
 use crate::proxy::{LOG_TICK, Proxy, Shared};
 use crate::sync::{Applier, Current};
+use crate::table::Registry;
 use crate::telemetry::{AccessLog, Metrics};
 use model::limits;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -38,6 +39,7 @@ const POOL: PoolConfig = PoolConfig {
 pub struct DataPlane {
     workers: Arc<Workers>,
     current: Arc<Current>,
+    registry: Arc<Registry>,
     access_log: AccessLog,
     pub metrics: Arc<Metrics>,
 }
@@ -79,6 +81,7 @@ impl DataPlane {
         let plane = Self {
             workers,
             current,
+            registry: applier.registry(),
             access_log,
             metrics,
         };
@@ -99,6 +102,7 @@ impl DataPlane {
         let admin = Admin {
             current: Arc::clone(&self.current),
             metrics: Arc::clone(&self.metrics),
+            registry: Arc::clone(&self.registry),
             statuses,
         };
         tokio::spawn(async move {

@@ -7,7 +7,7 @@ use crate::keep::Keep;
 use crate::listeners::Listeners;
 use crate::push::{Apply, Reply};
 use crate::resolve::Resolver;
-use crate::table::{Common, Compiler, Table};
+use crate::table::{Common, Compiler, Registry, Table};
 use crate::telemetry::Metrics;
 use arc_swap::ArcSwap;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
@@ -78,6 +78,11 @@ pub struct Applier {
 }
 
 impl Applier {
+    /// The upstreams of the configuration.
+    pub fn registry(&self) -> Arc<Registry> {
+        self.compiler.registry()
+    }
+
     pub fn new(
         current: Arc<Current>,
         listeners: Listeners,

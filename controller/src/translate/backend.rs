@@ -3,7 +3,7 @@
 use super::lowering::{Dep, Lowering, PortKey, Unit};
 use crate::report::Reason;
 use crate::world::{ObjectId, ObjectKind};
-use model::{Backend, Target};
+use model::{Backend, Mirror, Target};
 
 impl Lowering<'_> {
     /// The backends of a rule. Those of the lowest priority serve; the tiers behind them wait for failover.
@@ -25,6 +25,27 @@ impl Lowering<'_> {
                 request_headers: self.header_edits(&format!("{at}.requestHeaders"), edits),
                 ..Backend::new(target)
             });
+        }
+        out
+    }
+
+    /// Where copies of the requests go.
+    pub(super) fn mirrors(&mut self, field: &str, mirrors: &[crds::Mirror]) -> Vec<Mirror> {
+        let mut out = Vec::with_capacity(mirrors.len());
+        for (i, mirror) in mirrors.iter().enumerate() {
+            let backend = crds::Backend {
+                kind: mirror.kind.clone(),
+                group: mirror.group.clone(),
+                name: mirror.name.clone(),
+                namespace: mirror.namespace.clone(),
+                port: mirror.port,
+                ..crds::Backend::default()
+            };
+            let target = self.target(&format!("{field}[{i}]"), &backend);
+            let percent = u32::from(mirror.percent.unwrap_or(100)).min(100);
+            if percent > 0 {
+                out.push(Mirror { target, percent });
+            }
         }
         out
     }

@@ -4,6 +4,7 @@ use super::lowering::Lowering;
 use super::matches::normal_path;
 use super::values;
 use crate::report::Reason;
+use model::captures::{Piece, pieces, references};
 use model::{DirectResponse, HostPattern, PathRewrite, Redirect, RedirectPath, Rewrite};
 
 /// The type of a fixed answer's body where the Route names none.
@@ -15,6 +16,7 @@ impl Lowering<'_> {
         &mut self,
         field: &str,
         rewrite: Option<&crds::Rewrite>,
+        groups: &[String],
     ) -> Option<Rewrite> {
         let Some(rewrite) = rewrite else {
             return Some(Rewrite::default());
@@ -35,10 +37,16 @@ impl Lowering<'_> {
         let path = if strip {
             Some(PathRewrite::StripPrefix)
         } else if let Some(prefix) = &rewrite.replace_prefix {
-            let prefix = self.valid(format!("{field}.replacePrefix"), normal_path(prefix))?;
+            let prefix = self.valid(
+                format!("{field}.replacePrefix"),
+                path_template(prefix, groups),
+            )?;
             Some(PathRewrite::ReplacePrefix(prefix))
         } else if let Some(path) = &rewrite.replace_full_path {
-            let path = self.valid(format!("{field}.replaceFullPath"), normal_path(path))?;
+            let path = self.valid(
+                format!("{field}.replaceFullPath"),
+                path_template(path, groups),
+            )?;
             Some(PathRewrite::ReplaceFull(path))
         } else if let Some(regex) = &rewrite.regex {
             self.valid(
@@ -59,6 +67,10 @@ impl Lowering<'_> {
                 );
                 return None;
             }
+            self.valid(
+                format!("{field}.regex.replacement"),
+                replacement(&regex.pattern, &regex.replacement, groups),
+            )?;
             Some(PathRewrite::Regex {
                 pattern: regex.pattern.to_string(),
                 replacement: regex.replacement.to_string(),
@@ -69,14 +81,20 @@ impl Lowering<'_> {
         let host = match &rewrite.hostname {
             None => None,
             Some(host) => {
-                self.valid(format!("{field}.hostname"), values::authority(host))?;
-                Some(host.to_ascii_lowercase())
+                let at = format!("{field}.hostname");
+                Some(self.valid(at, host_template(host, groups, values::authority))?)
             }
         };
         Some(Rewrite { path, host })
     }
 
-    pub(super) fn redirect(&mut self, field: &str, redirect: &crds::Redirect) -> Option<Redirect> {
+    /// `groups`: the named groups of hostnameRegex, where the Route has one.
+    pub(super) fn redirect(
+        &mut self,
+        field: &str,
+        redirect: &crds::Redirect,
+        groups: &[String],
+    ) -> Option<Redirect> {
         let status = redirect.status_code.unwrap_or(302);
         if !matches!(status, 301 | 302 | 303 | 307 | 308) {
             let message = "must be 301, 302, 303, 307 or 308";
@@ -87,13 +105,12 @@ impl Lowering<'_> {
             None => None,
             Some(name) => {
                 let at = format!("{field}.hostname");
-                match self.valid(&*at, HostPattern::parse(name))? {
-                    HostPattern::Exact(name) => Some(name),
-                    _ => {
-                        self.error(at, Reason::Invalid, "must be one host, without *");
-                        return None;
-                    }
-                }
+                let one_host = |name: &str| match HostPattern::parse(name) {
+                    Ok(HostPattern::Exact(_)) => Ok(()),
+                    Ok(_) => Err("must be one host, without *".to_owned()),
+                    Err(e) => Err(e.to_string()),
+                };
+                Some(self.valid(at, host_template(name, groups, one_host))?)
             }
         };
         let path = match &redirect.path {
@@ -102,13 +119,13 @@ impl Lowering<'_> {
                 (Some(prefix), None) => {
                     let at = format!("{field}.path.replacePrefix");
                     Some(RedirectPath::ReplacePrefix(
-                        self.valid(at, normal_path(prefix))?,
+                        self.valid(at, path_template(prefix, groups))?,
                     ))
                 }
                 (None, Some(full)) => {
                     let at = format!("{field}.path.replaceFullPath");
                     Some(RedirectPath::ReplaceFull(
-                        self.valid(at, normal_path(full))?,
+                        self.valid(at, path_template(full, groups))?,
                     ))
                 }
                 _ => {
@@ -161,5 +178,114 @@ impl Lowering<'_> {
             body,
             headers: self.header_list(&format!("{field}.headers"), &response.headers),
         })
+    }
+}
+
+/// Checks the names in a text; with something in their places it is what the rest is judged by. `None`: it has none.
+fn filled(text: &str, groups: &[String]) -> Result<Option<String>, String> {
+    let mut filled = String::with_capacity(text.len());
+    let mut any = false;
+    for piece in pieces(text) {
+        match piece {
+            Piece::Text(text) => filled.push_str(text),
+            Piece::Name(name) if groups.iter().any(|g| g == name) => {
+                any = true;
+                filled.push('x');
+            }
+            Piece::Name(name) => return Err(unknown_group(name, groups)),
+        }
+    }
+    Ok(any.then_some(filled))
+}
+
+fn unknown_group(name: &str, groups: &[String]) -> String {
+    if groups.is_empty() {
+        return format!("${{{name}}} stands for a group of hostnameRegex, which has none");
+    }
+    let groups = groups.join(", ");
+    format!("{name:?} is no group of hostnameRegex, which has {groups}")
+}
+
+/// A path in normal form; one with names in it gets that when they are known.
+fn path_template(text: &str, groups: &[String]) -> Result<String, String> {
+    match filled(text, groups)? {
+        None => normal_path(text),
+        Some(filled) => normal_path(&filled).map(|_| text.to_owned()),
+    }
+}
+
+/// A host in lower case, but for the names in it.
+fn host_template(
+    text: &str,
+    groups: &[String],
+    check: impl Fn(&str) -> Result<(), String>,
+) -> Result<String, String> {
+    check(filled(text, groups)?.as_deref().unwrap_or(text))?;
+    let lower = |piece: Piece<'_>| match piece {
+        Piece::Text(text) => text.to_ascii_lowercase(),
+        Piece::Name(name) => format!("${{{name}}}"),
+    };
+    Ok(pieces(text).into_iter().map(lower).collect())
+}
+
+/// The groups that a replacement refers to are there.
+fn replacement(pattern: &str, replacement: &str, groups: &[String]) -> Result<(), String> {
+    let Ok(pattern) = model::pattern::search(pattern) else {
+        return Ok(()); // Said already.
+    };
+    for name in references(replacement) {
+        let known = match name.parse::<usize>() {
+            Ok(number) => number < pattern.captures_len(),
+            Err(_) => {
+                pattern.capture_names().flatten().any(|own| own == name)
+                    || groups.iter().any(|g| g == name)
+            }
+        };
+        if !known {
+            return Err(format!(
+                "{name:?} is no group of the pattern and none of hostnameRegex; ${{1}} separates a group from what follows"
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_must_be_groups() {
+        let groups = ["team".to_owned(), "zone".to_owned()];
+        assert_eq!(
+            path_template("/é/${team}", &groups).as_deref(),
+            Ok("/é/${team}")
+        );
+        assert_eq!(path_template("/é", &groups).as_deref(), Ok("/%C3%A9"));
+        assert!(path_template("${team}", &groups).is_err(), "no slash");
+        for (text, why) in [
+            ("/${tram}", "which has team, zone"),
+            ("/${team}//x", "empty segment"),
+        ] {
+            let message = path_template(text, &groups).unwrap_err();
+            assert!(message.contains(why), "{message}");
+        }
+        let message = path_template("/${team}", &[]).unwrap_err();
+        assert!(message.contains("which has none"), "{message}");
+        let host = |text| host_template(text, &groups, values::authority);
+        assert_eq!(host("${team}.Internal").as_deref(), Ok("${team}.internal"));
+        assert!(host("${team}..x").is_err() && host("${other}.x").is_err());
+        for (text, good) in [
+            ("/$1/${id}/${team}/$$", true),
+            ("/$2", false),
+            ("/$1x", false),
+            ("/${tram}", false),
+        ] {
+            assert_eq!(
+                replacement("(?<id>[0-9])", text, &groups).is_ok(),
+                good,
+                "{text}"
+            );
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::conflict;
 use super::gateway_config::{Allowed, GatewayListener};
 use super::lowering::{Dep, Lowering};
 use super::rule::OfRoute;
-use super::unbuilt;
+use super::{unbuilt, values};
 use crate::report::{ParentReport, Problem, Reason, Severity};
 use crate::world::{Body, ObjectId, ObjectKind};
 use crds::{ParentKind, ParentRef, RouteSpec};
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 impl Lowering<'_> {
     pub(super) fn route(&mut self, spec: &RouteSpec) {
-        let hosts = self.hosts(spec);
+        let (hosts, groups) = self.hosts(spec);
         let (listeners, closed_by_gateway) = self.attach(spec, &hosts);
         if spec.enabled == Some(false) {
             self.out.problems.clear();
@@ -30,6 +30,7 @@ impl Lowering<'_> {
         let whole_closed = unbuilt.iter().any(|f| f.closes && f.rule.is_none());
         let of_route = OfRoute {
             plugins,
+            groups,
             closed: closed_by_gateway || !usable || whole_closed,
         };
         let mut rules = Vec::with_capacity(spec.rules.len());
@@ -65,13 +66,13 @@ impl Lowering<'_> {
         self.put(self.id.path(), route);
     }
 
-    /// Empty when none can be served.
-    fn hosts(&mut self, spec: &RouteSpec) -> Vec<HostPattern> {
-        if spec.hostname_regex.is_some() {
-            return Vec::new(); // The table of what is not built says so.
+    /// Empty when none can be served; and the named groups of hostnameRegex.
+    fn hosts(&mut self, spec: &RouteSpec) -> (Vec<HostPattern>, Vec<String>) {
+        if let Some(pattern) = spec.hostname_regex.as_deref() {
+            return self.host_regex(spec, pattern).unwrap_or_default();
         }
         if spec.hostnames.is_empty() {
-            return vec![HostPattern::Any];
+            return (vec![HostPattern::Any], Vec::new());
         }
         let all = spec.hostnames.iter().enumerate();
         let hosts: BTreeSet<HostPattern> = all
@@ -79,7 +80,24 @@ impl Lowering<'_> {
                 self.valid(format!("spec.hostnames[{i}]"), HostPattern::parse(name))
             })
             .collect();
-        hosts.into_iter().collect()
+        (hosts.into_iter().collect(), Vec::new())
+    }
+
+    fn host_regex(
+        &mut self,
+        spec: &RouteSpec,
+        pattern: &str,
+    ) -> Option<(Vec<HostPattern>, Vec<String>)> {
+        let field = "spec.hostnameRegex";
+        if !spec.hostnames.is_empty() {
+            let message = "stands instead of hostnames: give one of them";
+            self.error(field, Reason::Invalid, message);
+            return None;
+        }
+        let compiled = values::expression(pattern, model::pattern::whole(pattern));
+        let regex = self.valid(field, compiled)?;
+        let groups = regex.capture_names().flatten().map(str::to_owned).collect();
+        Some((vec![HostPattern::Regex(pattern.to_owned())], groups))
     }
 
     /// Keys of the listeners that take the Route, and whether one of them asks for something that is not built, so

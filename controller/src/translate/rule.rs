@@ -15,6 +15,8 @@ const INVALID_BACKEND: &str = "invalid_backend";
 pub(super) struct OfRoute {
     /// Plugins of the Route; they come before those of the rule.
     pub plugins: Vec<PluginUse>,
+    /// Named groups of its hostnameRegex.
+    pub groups: Vec<String>,
     /// Nothing of the Route may be served as it asks.
     pub closed: bool,
 }
@@ -32,8 +34,12 @@ impl Lowering<'_> {
         let matches = self.rule_matches(field, rule);
         let mut plugins = route.plugins.clone();
         let usable = self.plugin_uses(&format!("{field}.plugins"), &rule.plugins, &mut plugins);
-        let action = self.action(field, rule);
-        let rewrite = self.rewrite(&format!("{field}.rewrite"), rule.rewrite.as_ref());
+        let action = self.action(field, rule, &route.groups);
+        let rewrite = self.rewrite(
+            &format!("{field}.rewrite"),
+            rule.rewrite.as_ref(),
+            &route.groups,
+        );
         let request_headers = self.header_edits(
             &format!("{field}.requestHeaders"),
             rule.request_headers.as_ref(),
@@ -54,6 +60,7 @@ impl Lowering<'_> {
             None => Some(limits::REQUEST_BODY),
             Some(size) => self.valid(format!("{field}.maxRequestBody"), size.bytes()),
         };
+        let mirrors = self.mirrors(&format!("{field}.mirrors"), &rule.mirrors);
         let invalid = self
             .out
             .problems
@@ -87,6 +94,7 @@ impl Lowering<'_> {
             affinity,
             concurrency,
             plugins,
+            mirrors,
             ..Rule::new(matches, action)
         })
     }
@@ -101,7 +109,7 @@ impl Lowering<'_> {
     }
 
     /// What ends the request's way; `None` when it cannot be used.
-    fn action(&mut self, field: &str, rule: &RouteRule) -> Option<Action> {
+    fn action(&mut self, field: &str, rule: &RouteRule, groups: &[String]) -> Option<Action> {
         let given = [
             rule.redirect.is_some(),
             rule.direct_response.is_some(),
@@ -113,7 +121,7 @@ impl Lowering<'_> {
             return None;
         }
         if let Some(redirect) = &rule.redirect {
-            let redirect = self.redirect(&format!("{field}.redirect"), redirect);
+            let redirect = self.redirect(&format!("{field}.redirect"), redirect, groups);
             return redirect.map(Action::Redirect);
         }
         if let Some(response) = &rule.direct_response {

@@ -131,6 +131,7 @@ known! {
     Server = "server",
     SetCookie = "set-cookie",
     Te = "te",
+    Traceparent = "traceparent",
     Trailer = "trailer",
     TransferEncoding = "transfer-encoding",
     Upgrade = "upgrade",

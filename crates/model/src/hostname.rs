@@ -1,5 +1,6 @@
 //! Host patterns of Routes and listeners.
 
+use crate::pattern;
 use std::fmt;
 
 /// Longest host name that DNS allows, in bytes (RFC 1035 2.3.4).
@@ -14,6 +15,8 @@ pub enum HostPattern {
     Wildcard(String),
     /// One host, or an IP address literal.
     Exact(String),
+    /// Hosts that an expression matches as a whole (`hostnameRegex`); its named groups are at hand in rewrites.
+    Regex(String),
 }
 
 /// Why a text is not a host pattern.
@@ -49,7 +52,8 @@ impl HostPattern {
         Ok(Self::Exact(lower))
     }
 
-    /// Whether a canonical host (lower case, without port and final dot) is covered.
+    /// Whether a canonical host (lower case, without port and final dot) is covered. An expression is compiled anew
+    /// with each call.
     pub fn covers(&self, host: &str) -> bool {
         match self {
             Self::Any => true,
@@ -58,14 +62,23 @@ impl HostPattern {
                 .strip_suffix(suffix.as_str())
                 .and_then(|rest| rest.strip_suffix('.'))
                 .is_some_and(|label| !label.is_empty()),
+            Self::Regex(pattern) => pattern::whole(pattern).is_ok_and(|regex| regex.is_match(host)),
         }
     }
 
     /// The hosts that both patterns cover, or `None` where they share none (Gateway API: intersection of listener
-    /// and route hostnames).
+    /// and route hostnames). What an expression and a wildcard share is not known; it is the expression then, and the
+    /// listener still looks at each host.
     pub fn intersect(&self, other: &Self) -> Option<Self> {
         match (self, other) {
             (Self::Any, x) | (x, Self::Any) => Some(x.clone()),
+            (Self::Regex(a), Self::Regex(b)) => (a == b).then(|| self.clone()),
+            (regex @ Self::Regex(_), Self::Exact(name))
+            | (Self::Exact(name), regex @ Self::Regex(_)) => {
+                regex.covers(name).then(|| regex.clone())
+            }
+            (regex @ Self::Regex(_), Self::Wildcard(_))
+            | (Self::Wildcard(_), regex @ Self::Regex(_)) => Some(regex.clone()),
             (Self::Exact(name), x) | (x, Self::Exact(name)) => {
                 x.covers(name).then(|| Self::Exact(name.clone()))
             }
@@ -111,6 +124,7 @@ impl fmt::Display for HostPattern {
             Self::Any => f.write_str("*"),
             Self::Wildcard(suffix) => write!(f, "*.{suffix}"),
             Self::Exact(name) => f.write_str(name),
+            Self::Regex(pattern) => write!(f, "~{pattern}"),
         }
     }
 }
@@ -162,5 +176,11 @@ mod tests {
         assert_eq!(HostPattern::Any.intersect(&p("*.b")), Some(p("*.b")));
         assert_eq!(p("x.b").intersect(&p("y.b")), None);
         assert_eq!(p("*.xb").intersect(&p("*.b")), None);
+        let regex = HostPattern::Regex("[xy].b".into());
+        assert_eq!(regex.intersect(&p("x.b")), Some(regex.clone()));
+        assert_eq!(p("z.b").intersect(&regex), None);
+        assert_eq!(p("*.b").intersect(&regex), Some(regex.clone()));
+        assert_eq!(HostPattern::Any.intersect(&regex), Some(regex.clone()));
+        assert!(regex.covers("y.b") && !regex.covers("y.bb"));
     }
 }

@@ -8,6 +8,7 @@
 //! [`Rank`], the order in which matches win.
 
 pub mod balance;
+pub mod captures;
 pub mod duration;
 pub mod endpoint;
 pub mod header_edits;
@@ -15,6 +16,7 @@ pub mod headers;
 pub mod hostname;
 pub mod limits;
 pub mod listener;
+pub mod log_template;
 pub mod matching;
 pub mod origin;
 pub mod path;

@@ -27,10 +27,12 @@ pub struct Rank {
     pub matched: Reverse<u32>,
 }
 
-/// Exact hosts before wildcards, longer wildcards before shorter, any host last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Exact hosts before wildcards, longer wildcards before shorter, then expressions, longer ones before shorter, any
+/// host last. Expressions of one length stand in the order of their text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostRank {
     Any,
+    Regex(usize, Reverse<String>),
     Wildcard(usize),
     Exact,
 }
@@ -39,6 +41,7 @@ impl HostRank {
     pub fn of(host: &HostPattern) -> Self {
         match host {
             HostPattern::Any => Self::Any,
+            HostPattern::Regex(pattern) => Self::Regex(pattern.len(), Reverse(pattern.clone())),
             HostPattern::Wildcard(suffix) => Self::Wildcard(suffix.len()),
             HostPattern::Exact(_) => Self::Exact,
         }
@@ -94,8 +97,9 @@ impl Rank {
 impl fmt::Display for Rank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "precedence={} host=", self.precedence)?;
-        match self.host {
+        match &self.host {
             HostRank::Any => f.write_str("any")?,
+            HostRank::Regex(n, _) => write!(f, "regex({n})")?,
             HostRank::Wildcard(n) => write!(f, "wildcard({n})")?,
             HostRank::Exact => f.write_str("exact")?,
         }

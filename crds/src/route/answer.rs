@@ -7,8 +7,8 @@ use crate::{
     header::{Header, HeaderEdits},
     schema::cel,
     text::{
-        Document, GroupName, HostTemplate, Hostname, KindName, Label, Line, MediaType, ObjectName,
-        Path, Regex,
+        Document, GroupName, HostTemplate, KindName, Label, Line, MediaType, ObjectName, Path,
+        Regex,
     },
 };
 
@@ -23,10 +23,10 @@ pub struct Rewrite {
     /// Cut off the prefix that the rule matched; nothing left becomes "/". Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strip_prefix: Option<bool>,
-    /// Put this in place of the prefix that the rule matched.
+    /// Put this in place of the prefix that the rule matched; ${team} stands for a group of hostnameRegex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace_prefix: Option<Path>,
-    /// Put this in place of the whole path.
+    /// Put this in place of the whole path; ${team} stands for a group of hostnameRegex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace_full_path: Option<Path>,
     /// Search the path for a pattern and replace its first match.
@@ -124,9 +124,9 @@ pub struct Redirect {
     /// Scheme of the new URL: http or https. Default: that of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheme: Option<Scheme>,
-    /// Host of the new URL. Default: that of the request.
+    /// Host of the new URL; ${team} stands for a group of hostnameRegex. Default: that of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hostname: Option<Hostname>,
+    pub hostname: Option<HostTemplate>,
     /// Port of the new URL, 1-65535. Default: with a scheme that scheme's own, else that of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
@@ -156,10 +156,10 @@ pub enum Scheme {
     "give one of replacePrefix and replaceFullPath",
 )])))]
 pub struct RedirectPath {
-    /// Put this in place of the prefix that the rule matched.
+    /// Put this in place of the prefix that the rule matched; ${team} stands for a group of hostnameRegex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace_prefix: Option<Path>,
-    /// Put this in place of the whole path.
+    /// Put this in place of the whole path; ${team} stands for a group of hostnameRegex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace_full_path: Option<Path>,
 }

@@ -1,12 +1,15 @@
 //! What is known about one request while it passes, and what remains of it for metrics and log.
 
+use super::error_page;
 use super::fail::Failure;
 use crate::engine::{Progress, RequestHead, ResponseHead};
 use crate::telemetry::metrics::Cut;
 use bytes::Bytes;
+use model::Listener;
 use model::headers::InvalidHeader;
 use plugins::{Edits, Exchange, Reader, RequestView, ResponseView};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// The request as plugins see it.
 pub(super) fn request_view<'a>(
@@ -77,6 +80,8 @@ pub(super) struct Summary {
     pub client: SocketAddr,
     /// `http` or `https`, as the client used it.
     pub scheme: &'static str,
+    /// The listener, where it has bodies of its own for failures.
+    pub pages: Option<Arc<Listener>>,
     pub progress: Progress,
     /// Status of the final head; 0: the client got none.
     pub status: u16,
@@ -95,6 +100,7 @@ impl Summary {
         Self {
             client,
             scheme,
+            pages: None,
             progress: Progress::default(),
             status: 0,
             failure: None,
@@ -103,5 +109,29 @@ impl Summary {
             upstream: None,
             attempts: 0,
         }
+    }
+}
+
+impl Summary {
+    /// A failure's answer: head and body.
+    pub(super) fn failure(
+        &mut self,
+        failure: Failure,
+        message: Option<&str>,
+        request: &RequestHead,
+        head: &mut ResponseHead,
+    ) -> Bytes {
+        self.failure = Some(failure);
+        let body = failure.answer(message, head);
+        let page = self.pages.as_ref().and_then(|listener| {
+            error_page::body(
+                &listener.errors,
+                failure,
+                message,
+                Some(&request.headers),
+                head,
+            )
+        });
+        page.unwrap_or(body)
     }
 }

@@ -290,12 +290,13 @@ impl Proxy {
             ..
         } = request;
         let mut room = self.scratch.take();
-        if let Some(path) = rule.target(head.target.path(), None, *prefix_len, upstream, &mut room)
-        {
+        let host = head.host.name();
+        let path = head.target.path();
+        if let Some(path) = rule.target(host, path, None, *prefix_len, upstream, &mut room) {
             head.target.set_path(path);
         }
         self.scratch.replace(room);
-        if let Some(host) = rule.host(upstream) {
+        if let Some(host) = rule.host(head.host.name(), upstream) {
             head.headers.set("host", host.as_bytes())?;
         }
         let chain = rule.chain();

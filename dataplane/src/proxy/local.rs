@@ -45,8 +45,7 @@ impl Proxy {
                     status: reply.status,
                     code,
                 };
-                summary.failure = Some(failure);
-                failure.answer(message.as_deref(), x.answer)
+                summary.failure(failure, message.as_deref(), x.request, x.answer)
             }
         };
         for (name, value) in &reply.headers {
@@ -64,8 +63,7 @@ impl Proxy {
         failure: Failure,
         summary: &mut Summary,
     ) -> Outcome {
-        summary.failure = Some(failure);
-        let body = failure.answer(None, x.answer);
+        let body = summary.failure(failure, None, x.request, x.answer);
         self.send(x, rule, body, true, summary).await
     }
 
@@ -75,8 +73,7 @@ impl Proxy {
         allow: &str,
         summary: &mut Summary,
     ) -> Outcome {
-        summary.failure = Some(fail::METHOD_NOT_ALLOWED);
-        let body = fail::METHOD_NOT_ALLOWED.answer(None, x.answer);
+        let body = summary.failure(fail::METHOD_NOT_ALLOWED, None, x.request, x.answer);
         // Methods are tokens, and the list is bounded by the configuration.
         let _ = x.answer.headers.append("allow", allow.as_bytes());
         self.send(x, None, body, true, summary).await
@@ -205,8 +202,7 @@ impl Proxy {
                 }
             },
         };
-        summary.failure = Some(failure);
-        failure.answer(message.as_deref(), x.answer)
+        summary.failure(failure, message.as_deref(), x.request, x.answer)
     }
 }
 

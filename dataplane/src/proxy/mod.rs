@@ -5,6 +5,7 @@ mod affinity;
 mod budget;
 mod client;
 mod connect;
+mod error_page;
 mod exchange;
 pub mod fail;
 mod forward;
@@ -22,7 +23,7 @@ use crate::engine::{
 use crate::h1::Reject;
 use crate::sync::Current;
 use crate::table::{Action, Found, ListenerTable, Query, Rule, Table};
-use crate::telemetry::access_log::Record;
+use crate::telemetry::access_log::{self, Plan, Record};
 use crate::telemetry::metrics::{Cut, Kind, ListenerCounters};
 use crate::telemetry::{AccessLog, Metrics};
 use budget::RetryBudget;
@@ -214,7 +215,7 @@ impl Proxy {
         &self,
         x: &Exchange<'_, D>,
         rule: Option<&Rule>,
-        log: bool,
+        log: Option<&Plan>,
         begun: Instant,
         summary: &Summary,
     ) {
@@ -261,29 +262,39 @@ impl Proxy {
                 );
             }
         }
-        if let Some(access_log) = self.shared.access_log.as_ref().filter(|_| log) {
-            access_log.note(&Record {
-                listener: &x.conn.listener,
-                client: summary.client,
-                method: x.request.method.as_str(),
-                host: x.request.host.as_str(),
-                uri: x.request.target.as_str(),
-                protocol: match x.request.version {
-                    Version::Http10 => "HTTP/1.0",
-                    Version::Http11 => "HTTP/1.1",
-                    Version::Http2 => "HTTP/2.0",
+        let failed = status >= 500 || summary.failure.is_some();
+        if let Some((access_log, plan)) = self.shared.access_log.as_ref().zip(log)
+            && plan.wants(failed)
+        {
+            access_log.note(
+                plan,
+                &Record {
+                    listener: &x.conn.listener,
+                    client: summary.client,
+                    method: x.request.method.as_str(),
+                    host: x.request.host.as_str(),
+                    uri: x.request.target.as_str(),
+                    protocol: match x.request.version {
+                        Version::Http10 => "HTTP/1.0",
+                        Version::Http11 => "HTTP/1.1",
+                        Version::Http2 => "HTTP/2.0",
+                    },
+                    status,
+                    error: summary.failure.map(|f| f.code),
+                    route: rule.map(|r| &*r.spec.route.key),
+                    rule: rule.map(|r| &*r.spec.name),
+                    upstream: summary.upstream,
+                    attempts: summary.attempts,
+                    request_bytes: summary.progress.request_bytes,
+                    response_bytes,
+                    duration,
+                    scheme: summary.scheme,
+                    path: x.request.path(),
+                    query: x.request.query(),
+                    request: &x.request.headers,
+                    response: &x.answer.headers,
                 },
-                status,
-                error: summary.failure.map(|f| f.code),
-                route: rule.map(|r| &*r.spec.route.key),
-                rule: rule.map(|r| &*r.spec.name),
-                upstream: summary.upstream,
-                attempts: summary.attempts,
-                request_bytes: summary.progress.request_bytes,
-                response_bytes,
-                duration,
-                user_agent: x.request.headers.get("user-agent"),
-            });
+            );
         }
     }
 
@@ -326,9 +337,12 @@ impl Service for Proxy {
             proxy: self,
             x,
             rule: None,
-            log: listener.is_none_or(|l| l.listener.access_log.is_some()),
+            log: listener.map_or(Some(&access_log::JSON), |l| l.access_log.as_deref()),
             begun,
-            summary: Summary::new(client, scheme),
+            summary: Summary {
+                pages: listener.and_then(ListenerTable::pages),
+                ..Summary::new(client, scheme)
+            },
             is_over: false,
         };
         let Journey {
@@ -373,7 +387,12 @@ impl Service for Proxy {
             reason = reject.reason,
             "request refused"
         );
-        Failure::from(*reject).answer(None, head)
+        let failure = Failure::from(*reject);
+        let body = failure.answer(None, head);
+        let table = self.shared.current.table.load();
+        let pages = table.listeners.get(&*conn.listener).and_then(|l| l.pages());
+        let page = pages.and_then(|l| error_page::body(&l.errors, failure, None, None, head));
+        page.unwrap_or(body)
     }
 }
 
@@ -382,7 +401,7 @@ struct Journey<'a, D: Down> {
     proxy: &'a Proxy,
     x: Exchange<'a, D>,
     rule: Option<Arc<Rule>>,
-    log: bool,
+    log: Option<&'a Plan>,
     begun: Instant,
     summary: Summary,
     is_over: bool,

@@ -14,6 +14,7 @@ use super::upstream::{Registry, Upstream};
 use super::{ListenerTable, Table};
 use crate::engine::TlsFront;
 use crate::engine::tls::TlsPolicy;
+use crate::telemetry::access_log::Plan;
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 use model::{Concurrency, EndpointShard, EndpointSource, HostPattern, Listener, StaticEndpoint};
@@ -46,6 +47,7 @@ pub struct Compiler {
 struct ListenerState {
     listener: Arc<Listener>,
     tls: Option<TlsPolicy>,
+    access_log: Option<Arc<Plan>>,
     /// Routes by the hosts that they have on this listener.
     claims: Map<HostPattern, Keys>,
 }
@@ -290,8 +292,9 @@ impl Compiler {
                     }
                     state.listener = Arc::new(ready.listener);
                     state.tls = ready.tls;
+                    state.access_log = ready.access_log;
                 }
-                (Some(ReadyListener { listener, tls }), before) => {
+                (Some(ready), before) => {
                     // Other hosts: all of them, before and after.
                     let hosts = dirty.hosts.entry(Arc::clone(&key)).or_default();
                     hosts.extend(
@@ -300,8 +303,9 @@ impl Compiler {
                             .flat_map(|state| state.claims.keys().cloned()),
                     );
                     let mut state = ListenerState {
-                        listener: Arc::new(listener),
-                        tls,
+                        listener: Arc::new(ready.listener),
+                        tls: ready.tls,
+                        access_log: ready.access_log,
                         claims: Map::default(),
                     };
                     for (name, route) in self
@@ -453,6 +457,7 @@ impl Compiler {
             table.listener = Arc::clone(&state.listener);
             if dirty.listeners.contains(key) {
                 table.tls = self.front(state);
+                table.access_log.clone_from(&state.access_log);
             }
             for host in dirty.hosts.get(key).into_iter().flatten() {
                 table.put(host, self.list(state, host));

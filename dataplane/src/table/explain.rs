@@ -309,15 +309,18 @@ fn backend(backend: &Backend<'_>, matched: &Matched<'_>, asked: &Asked<'_>) -> B
         return explained;
     };
     let mut buffer = String::new();
-    if let Some(target) =
-        matched
-            .rule
-            .target(q.path, q.query, matched.prefix_len, upstream, &mut buffer)
-    {
+    if let Some(target) = matched.rule.target(
+        q.host,
+        q.path,
+        q.query,
+        matched.prefix_len,
+        upstream,
+        &mut buffer,
+    ) {
         explained.request_target = target.to_owned();
     }
-    match matched.rule.host(upstream) {
-        Some(host) => explained.host = host.to_owned(),
+    match matched.rule.host(q.host, upstream) {
+        Some(host) => explained.host = host.into_owned(),
         None => explained.host.extend(asked.port.map(|p| format!(":{p}"))),
     }
     explained.names = upstream

@@ -67,8 +67,8 @@ impl<'t> Matched<'t> {
 impl ListenerTable {
     /// Finds the rule of a request.
     ///
-    /// Hosts are tried from the exact one over wildcards, longest first, to the rules of any host; a level where
-    /// nothing matches hands over to the next. `precedence` stands above all that, and costs only where it is used.
+    /// Hosts are tried from the exact one over wildcards and expressions, longest first, to the rules of any host; a
+    /// level where nothing matches hands over to the next. `precedence` stands above all that, and costs only where it is used.
     pub fn find<'t, O: Observer>(&'t self, q: &Query<'_>, observer: &mut O) -> Found<'t> {
         if !self.listener.hostname.covers(q.host) {
             return Found::NotFound;
@@ -135,6 +135,11 @@ impl ListenerTable {
                 continue;
             };
             if let Some(host) = self.wildcard.get(suffix) {
+                visit(host)?;
+            }
+        }
+        for host in &self.regexes {
+            if host.matches(name) {
                 visit(host)?;
             }
         }

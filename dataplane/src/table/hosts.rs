@@ -4,7 +4,9 @@ use super::matcher::Matcher;
 use super::rule::Rule;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use model::pattern::whole;
 use model::{HostPattern, HostRank, PathMatch, PathRank, Rank};
+use regex::Regex;
 use std::cmp::Reverse;
 use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock};
@@ -43,6 +45,8 @@ impl Entry {
 #[derive(Debug)]
 pub struct HostRules {
     pub pattern: HostPattern,
+    /// Of [`HostPattern::Regex`].
+    host_regex: Option<Regex>,
     pub(super) exact: Map<Box<[Entry]>>,
     /// By prefix as in [`PathMatch::Prefix`].
     pub(super) prefix: Map<Box<[Entry]>>,
@@ -81,8 +85,18 @@ impl HostRules {
             prefix: freeze(prefix),
             lengths: lengths.into(),
             regex: regex.into(),
+            host_regex: match &pattern {
+                // It has been compiled before, with the Route.
+                HostPattern::Regex(expression) => whole(expression).ok(),
+                HostPattern::Any | HostPattern::Wildcard(_) | HostPattern::Exact(_) => None,
+            },
             pattern,
         }
+    }
+
+    /// Whether an expression, which is this host's pattern, matches a host.
+    pub(super) fn matches(&self, host: &str) -> bool {
+        self.host_regex.as_ref().is_some_and(|r| r.is_match(host))
     }
 
     /// The entries whose path fits, best path first; within one path best rank first.

@@ -25,6 +25,7 @@ pub mod redirect;
 mod rewrite;
 pub mod rule;
 mod stage;
+mod template;
 pub mod upstream;
 mod weights;
 
@@ -42,8 +43,9 @@ pub use stage::Rejected;
 pub use upstream::{EndpointCounts, Gates, Picked, Registry, Upstream};
 
 use crate::engine::TlsFront;
+use crate::telemetry::access_log::Plan;
 use hosts::{HostRules, Lengths, Sharded};
-use model::{HostPattern, Listener};
+use model::{HostPattern, HostRank, Listener};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -60,10 +62,14 @@ pub struct ListenerTable {
     pub listener: Arc<Listener>,
     /// What new connections get, on an HTTPS listener.
     pub tls: Option<TlsFront>,
+    /// `None`: nothing is logged.
+    pub access_log: Option<Arc<Plan>>,
     exact: Sharded,
     /// By suffix, as in [`HostPattern::Wildcard`].
     wildcard: Sharded,
     wildcard_lengths: Lengths,
+    /// In the order of rank, best first: each of them is tried for hosts that nothing before has taken.
+    regexes: Vec<Arc<HostRules>>,
     any: Option<Arc<HostRules>>,
     /// Hosts with a rule whose precedence is not 0.
     precedence_hosts: usize,
@@ -72,11 +78,13 @@ pub struct ListenerTable {
 impl ListenerTable {
     fn new(listener: Arc<Listener>) -> Self {
         Self {
+            access_log: None,
             listener,
             tls: None,
             exact: Sharded::default(),
             wildcard: Sharded::default(),
             wildcard_lengths: Lengths::default(),
+            regexes: Vec::new(),
             any: None,
             precedence_hosts: 0,
         }
@@ -87,10 +95,18 @@ impl ListenerTable {
         self.precedence_hosts > 0
     }
 
+    /// The listener, where it has bodies of its own for failures.
+    pub fn pages(&self) -> Option<Arc<Listener>> {
+        (!self.listener.errors.is_empty()).then(|| Arc::clone(&self.listener))
+    }
+
     /// Every host that is served, in no particular order.
     pub fn hosts(&self) -> impl Iterator<Item = &HostRules> {
         let named = self.exact.iter().chain(self.wildcard.iter());
-        named.chain(&self.any).map(|host| &**host)
+        named
+            .chain(&self.regexes)
+            .chain(&self.any)
+            .map(|host| &**host)
     }
 
     /// Replaces what one host serves. Only its shard is cloned.
@@ -100,6 +116,7 @@ impl ListenerTable {
         let before = match host {
             HostPattern::Any => std::mem::replace(&mut self.any, rules),
             HostPattern::Exact(name) => self.exact.put(name, rules),
+            HostPattern::Regex(_) => self.put_regex(host, rules),
             HostPattern::Wildcard(suffix) => {
                 let before = self.wildcard.put(suffix, rules);
                 match (before.is_some(), added) {
@@ -111,6 +128,29 @@ impl ListenerTable {
             }
         };
         self.precedence_hosts -= usize::from(before.is_some_and(|r| r.has_precedence));
+    }
+
+    fn put_regex(
+        &mut self,
+        host: &HostPattern,
+        rules: Option<Arc<HostRules>>,
+    ) -> Option<Arc<HostRules>> {
+        let rank = HostRank::of(host);
+        let place = self
+            .regexes
+            .binary_search_by(|one| rank.cmp(&HostRank::of(&one.pattern)));
+        match (place, rules) {
+            (Ok(at), Some(rules)) => self
+                .regexes
+                .get_mut(at)
+                .map(|slot| std::mem::replace(slot, rules)),
+            (Ok(at), None) => Some(self.regexes.remove(at)),
+            (Err(at), Some(rules)) => {
+                self.regexes.insert(at, rules);
+                None
+            }
+            (Err(_), None) => None,
+        }
     }
 }
 

@@ -1,8 +1,12 @@
 //! The `Location` of a redirect (Gateway API, HTTPRequestRedirectFilter).
 
 use super::rewrite::PathEdit;
+use super::template::Text;
 use model::RedirectPath;
+use regex::Regex;
+use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 /// A compiled [`model::Redirect`].
 #[derive(Debug)]
@@ -10,7 +14,7 @@ pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
     scheme: Option<Box<str>>,
-    hostname: Option<Box<str>>,
+    hostname: Option<Text>,
     port: Option<u16>,
     path: Option<PathEdit>,
 }
@@ -29,7 +33,12 @@ pub struct Place<'a> {
 }
 
 impl Redirect {
-    pub(super) fn compile(redirect: model::Redirect) -> Self {
+    /// # Errors
+    /// A name that is no group of the host's expression.
+    pub(super) fn compile(
+        redirect: model::Redirect,
+        hosts: Option<&Arc<Regex>>,
+    ) -> Result<Self, String> {
         let model::Redirect {
             scheme,
             hostname,
@@ -37,16 +46,17 @@ impl Redirect {
             path,
             status,
         } = redirect;
-        Self {
+        let path = path.map(|path| match path {
+            RedirectPath::ReplacePrefix(with) => PathEdit::replace_prefix(&with, hosts),
+            RedirectPath::ReplaceFull(with) => PathEdit::replace_full(&with, hosts),
+        });
+        Ok(Self {
             status,
             scheme: scheme.map(Into::into),
-            hostname: hostname.map(Into::into),
+            hostname: hostname.map(|h| Text::compile(&h, hosts)).transpose()?,
             port,
-            path: path.map(|path| match path {
-                RedirectPath::ReplacePrefix(with) => PathEdit::replace_prefix(&with),
-                RedirectPath::ReplaceFull(with) => PathEdit::replace_full(&with),
-            }),
-        }
+            path: path.transpose()?,
+        })
     }
 
     /// Writes the absolute URL to `out`, which is emptied first.
@@ -56,7 +66,10 @@ impl Redirect {
     pub fn location(&self, from: &Place<'_>, prefix_len: usize, out: &mut String) {
         out.clear();
         let scheme = self.scheme.as_deref().unwrap_or(from.scheme);
-        let host = self.hostname.as_deref().unwrap_or(from.host);
+        let host = match &self.hostname {
+            Some(host) => host.of(from.host),
+            None => Cow::Borrowed(from.host),
+        };
         let port = match (self.port, &self.scheme) {
             (Some(port), _) => Some(port),
             (None, Some(_)) => None,
@@ -64,12 +77,12 @@ impl Redirect {
         };
         out.push_str(scheme);
         out.push_str("://");
-        out.push_str(host);
+        out.push_str(&host);
         if let Some(port) = port.filter(|port| Some(*port) != default_port(scheme)) {
             let _ = write!(out, ":{port}");
         }
         match &self.path {
-            Some(edit) => edit.apply(from.path, prefix_len, out),
+            Some(edit) => edit.apply(from.host, from.path, prefix_len, out),
             // The target of `OPTIONS *` is no path.
             None if from.path.starts_with('/') => out.push_str(from.path),
             None => out.push('/'),

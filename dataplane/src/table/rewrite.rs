@@ -4,53 +4,81 @@
 //! with a slash, bytes that may not stand in a path are escaped, and an expression that joins its pieces to dot
 //! segments or repeated slashes does not climb out of anything.
 
+use super::template::{Text, group};
+use model::captures::{Piece, pieces};
 use model::{PathRewrite, pattern as expression};
 use regex::Regex;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A compiled [`PathRewrite`].
 #[derive(Debug)]
 pub(super) enum PathEdit {
-    ReplacePrefix(Box<str>),
-    ReplaceFull(Box<str>),
+    ReplacePrefix(PathText),
+    ReplaceFull(PathText),
     Regex {
         pattern: Regex,
-        replacement: Box<str>,
+        replacement: Box<[Replacement]>,
     },
 }
 
+/// A path in normal form, or one that is known with the host and made normal then.
+#[derive(Debug)]
+pub(super) enum PathText {
+    Normal(Box<str>),
+    Template(Text),
+}
+
+/// A part of what stands in the place of a match.
+#[derive(Debug)]
+pub(super) enum Replacement {
+    /// With groups of the pattern in it, as the `regex` crate reads them.
+    OfPath(Box<str>),
+    OfHost(Text),
+}
+
 impl PathEdit {
+    /// `hosts`: the expression of the Route's hosts.
+    ///
     /// # Errors
-    /// A regular expression that cannot be used.
-    pub(super) fn compile(rewrite: PathRewrite) -> Result<Self, regex::Error> {
+    /// A regular expression that cannot be used, or a name that is no group.
+    pub(super) fn compile(
+        rewrite: PathRewrite,
+        hosts: Option<&Arc<Regex>>,
+    ) -> Result<Self, String> {
         Ok(match rewrite {
-            PathRewrite::StripPrefix => Self::ReplacePrefix(Box::default()),
-            PathRewrite::ReplacePrefix(with) => Self::replace_prefix(&with),
-            PathRewrite::ReplaceFull(with) => Self::replace_full(&with),
+            PathRewrite::StripPrefix => Self::ReplacePrefix(PathText::Normal(Box::default())),
+            PathRewrite::ReplacePrefix(with) => Self::replace_prefix(&with, hosts)?,
+            PathRewrite::ReplaceFull(with) => Self::replace_full(&with, hosts)?,
             PathRewrite::Regex {
                 pattern,
                 replacement,
-            } => Self::Regex {
-                pattern: expression::search(&pattern)?,
-                replacement: replacement.into(),
-            },
+            } => {
+                let pattern = expression::search(&pattern).map_err(|e| e.to_string())?;
+                Self::Regex {
+                    replacement: parts(&replacement, &pattern, hosts)?,
+                    pattern,
+                }
+            }
         })
     }
 
-    pub(super) fn replace_prefix(with: &str) -> Self {
+    pub(super) fn replace_prefix(with: &str, hosts: Option<&Arc<Regex>>) -> Result<Self, String> {
         if with.is_empty() {
-            return Self::ReplacePrefix(Box::default());
+            return Ok(Self::ReplacePrefix(PathText::Normal(Box::default())));
         }
-        Self::ReplacePrefix(normal(with))
+        PathText::compile(with, hosts).map(Self::ReplacePrefix)
     }
 
-    pub(super) fn replace_full(with: &str) -> Self {
-        Self::ReplaceFull(normal(with))
+    pub(super) fn replace_full(with: &str, hosts: Option<&Arc<Regex>>) -> Result<Self, String> {
+        PathText::compile(with, hosts).map(Self::ReplaceFull)
     }
 
-    /// Appends what becomes of `path`, whose first `prefix_len` bytes the match is about.
-    pub(super) fn apply(&self, path: &str, prefix_len: usize, out: &mut String) {
+    /// Appends what becomes of `path`, whose first `prefix_len` bytes the match is about, in a request to `host`.
+    pub(super) fn apply(&self, host: &str, path: &str, prefix_len: usize, out: &mut String) {
         match self {
             Self::ReplacePrefix(with) => {
+                let with = &*with.of(host);
                 let rest = path.get(prefix_len..).unwrap_or_default();
                 if rest.is_empty() {
                     out.push_str(if with.is_empty() { "/" } else { with });
@@ -60,7 +88,7 @@ impl PathEdit {
                     out.push_str(rest);
                 }
             }
-            Self::ReplaceFull(with) => out.push_str(with),
+            Self::ReplaceFull(with) => out.push_str(&with.of(host)),
             Self::Regex {
                 pattern,
                 replacement,
@@ -71,12 +99,68 @@ impl PathEdit {
                 };
                 let found = groups.get_match();
                 let mut text = path.get(..found.start()).unwrap_or_default().to_owned();
-                groups.expand(replacement, &mut text);
+                for part in replacement {
+                    match part {
+                        Replacement::OfPath(part) => groups.expand(part, &mut text),
+                        Replacement::OfHost(part) => text.push_str(&part.of(host)),
+                    }
+                }
                 text.push_str(path.get(found.end()..).unwrap_or_default());
                 push_normal(&text, out);
             }
         }
     }
+}
+
+impl PathText {
+    fn compile(path: &str, hosts: Option<&Arc<Regex>>) -> Result<Self, String> {
+        Ok(match Text::compile(path, hosts)? {
+            Text::Plain(path) => Self::Normal(normal(&path)),
+            template @ Text::Template(_) => Self::Template(template),
+        })
+    }
+
+    fn of(&self, host: &str) -> Cow<'_, str> {
+        match self {
+            Self::Normal(path) => Cow::Borrowed(path),
+            Self::Template(template) => Cow::Owned(normal(&template.of(host)).into()),
+        }
+    }
+}
+
+/// Parts a replacement: `${name}` is a group of the pattern, where it has one of that name, else one of the host.
+fn parts(
+    replacement: &str,
+    pattern: &Regex,
+    hosts: Option<&Arc<Regex>>,
+) -> Result<Box<[Replacement]>, String> {
+    let of_host = |name: &str| {
+        group(pattern, name).is_none() && hosts.is_some_and(|h| group(h, name).is_some())
+    };
+    let mut parts = Vec::new();
+    let mut of_path = String::new();
+    for piece in pieces(replacement) {
+        match piece {
+            // After another dollar sign it is no reference.
+            Piece::Name(name) if of_host(name) && !of_path.ends_with('$') => {
+                if !of_path.is_empty() {
+                    parts.push(Replacement::OfPath(std::mem::take(&mut of_path).into()));
+                }
+                let text = Text::compile(&format!("${{{name}}}"), hosts)?;
+                parts.push(Replacement::OfHost(text));
+            }
+            Piece::Name(name) => {
+                of_path.push_str("${");
+                of_path.push_str(name);
+                of_path.push('}');
+            }
+            Piece::Text(text) => of_path.push_str(text),
+        }
+    }
+    if !of_path.is_empty() {
+        parts.push(Replacement::OfPath(of_path.into()));
+    }
+    Ok(parts.into())
 }
 
 fn normal(path: &str) -> Box<str> {

@@ -7,12 +7,15 @@ use super::gate::Gate;
 use super::matcher::Matcher;
 use super::redirect::Redirect;
 use super::rewrite::PathEdit;
+use super::template::Text;
 use super::upstream::Upstream;
 use model::{
     Affinity, Concurrency, DirectResponse, FailurePolicy, HeaderEdits, ObjectRef, PluginUse, Retry,
     Stage, Timeouts,
 };
 use plugins::{Chain, ChainEntry, Plugin};
+use regex::Regex;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +48,7 @@ pub struct RuleSpec {
     affinity: Option<Box<Affinity>>,
     concurrency: Option<Concurrency>,
     path: Option<Box<PathEdit>>,
-    host: Option<Box<str>>,
+    host: Option<Box<Text>>,
     request_headers: Edits,
     response_headers: Edits,
     plugins: Box<[PluginLink]>,
@@ -114,6 +117,7 @@ impl RuleSpec {
         route: &Arc<RouteInfo>,
         index: u32,
         rule: model::Rule,
+        hosts: Option<&Arc<Regex>>,
     ) -> Result<Self, String> {
         let model::Rule {
             name,
@@ -144,7 +148,11 @@ impl RuleSpec {
         };
         let path = rewrite
             .path
-            .map(|p| PathEdit::compile(p).map(Box::new))
+            .map(|p| PathEdit::compile(p, hosts).map(Box::new))
+            .transpose();
+        let host = rewrite
+            .host
+            .map(|host| Text::compile(&host, hosts).map(Box::new))
             .transpose();
         Ok(Self {
             route: Arc::clone(route),
@@ -154,12 +162,12 @@ impl RuleSpec {
             timeouts,
             max_request_body,
             matches: (0..).zip(matches).map(matcher).collect::<Result<_, _>>()?,
-            action: ActionSpec::new(action),
+            action: ActionSpec::new(action, hosts).map_err(|e| format!("redirect: {e}"))?,
             retry: retry.map(Box::new),
             affinity: affinity.map(Box::new),
             concurrency,
-            path: path.map_err(|e| format!("rewrite.regex: {e}"))?,
-            host: rewrite.host.map(Into::into),
+            path: path.map_err(|e| format!("rewrite: {e}"))?,
+            host: host.map_err(|e| format!("rewrite.host: {e}"))?,
             request_headers: boxed(request_headers),
             response_headers: boxed(response_headers),
             plugins: plugins
@@ -202,17 +210,17 @@ pub(super) fn edits(boxed: &Edits) -> &HeaderEdits {
 }
 
 impl ActionSpec {
-    fn new(action: model::Action) -> Self {
-        match action {
+    fn new(action: model::Action, hosts: Option<&Arc<Regex>>) -> Result<Self, String> {
+        Ok(match action {
             model::Action::Forward(backends) => {
                 Self::Forward(backends.into_iter().map(BackendSpec::new).collect())
             }
             model::Action::Redirect(redirect) => {
-                Self::Redirect(Box::new(Redirect::compile(redirect)))
+                Self::Redirect(Box::new(Redirect::compile(redirect, hosts)?))
             }
             model::Action::Respond(response) => Self::Respond(Box::new(response)),
             model::Action::Closed { code } => Self::Closed(code.into()),
-        }
+        })
     }
 }
 
@@ -336,10 +344,13 @@ impl Rule {
         edits(&self.spec.response_headers)
     }
 
-    /// Host for the upstream: the rule's, else the upstream's own; `None`: that of the client.
-    pub fn host<'a>(&'a self, upstream: &'a Upstream) -> Option<&'a str> {
-        let settings = &upstream.settings;
-        self.spec.host.as_deref().or(settings.authority.as_deref())
+    /// Host for the upstream of a request to `client_host` (without port): the rule's, else the upstream's own;
+    /// `None`: that of the client.
+    pub fn host<'a>(&'a self, client_host: &str, upstream: &'a Upstream) -> Option<Cow<'a, str>> {
+        match &self.spec.host {
+            Some(host) => Some(host.of(client_host)),
+            None => upstream.settings.authority.as_deref().map(Cow::Borrowed),
+        }
     }
 
     pub fn action(&self) -> Action<'_> {
@@ -364,6 +375,7 @@ impl Rule {
     /// is no path (`OPTIONS *`) stays, too.
     pub fn target<'o>(
         &self,
+        host: &str,
         path: &str,
         query: Option<&str>,
         prefix_len: usize,
@@ -378,7 +390,7 @@ impl Rule {
         out.clear();
         out.push_str(&upstream.settings.path_prefix);
         match &self.spec.path {
-            Some(edit) => edit.apply(path, prefix_len, out),
+            Some(edit) => edit.apply(host, path, prefix_len, out),
             None => out.push_str(path),
         }
         if let Some(query) = query {

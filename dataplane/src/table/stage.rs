@@ -2,7 +2,9 @@
 
 use super::rule::{ReadyPlugin, RouteInfo, Rule, RuleSpec};
 use crate::engine::tls::{ClientAuth, ServerCertificate, TlsPolicy, TlsSettings};
+use crate::telemetry::access_log::Plan;
 use crate::tls;
+use model::pattern::whole;
 use model::{Certificate, EndpointShard, HostPattern, Listener, ListenerProtocol, TlsVersion};
 use rustls::crypto::CryptoProvider;
 use snapshot::{Change, Changes, Kind};
@@ -38,10 +40,11 @@ pub(super) struct Staged {
     pub(super) certificates: BTreeMap<String, Option<ReadyCertificate>>,
 }
 
-/// A listener whose settings for TLS have been checked.
+/// A listener whose settings for TLS and the access log have been checked.
 pub(super) struct ReadyListener {
     pub(super) listener: Listener,
     pub(super) tls: Option<TlsPolicy>,
+    pub(super) access_log: Option<Arc<Plan>>,
 }
 
 /// A certificate in a form in which it can be shown.
@@ -129,7 +132,13 @@ fn compile_listener(
         )?),
         _ => return Err("tls is for HTTPS listeners, which need it".to_owned()),
     };
-    Ok(ReadyListener { listener, tls })
+    let log = listener.access_log.as_ref().map(Plan::compile).transpose();
+    let log = log.map_err(|e| format!("accessLog: {e}"))?;
+    Ok(ReadyListener {
+        listener,
+        tls,
+        access_log: log.map(Arc::new),
+    })
 }
 
 fn compile_route(key: &str, route: model::Route) -> Result<Route<Arc<RuleSpec>>, String> {
@@ -146,8 +155,15 @@ fn compile_route(key: &str, route: model::Route) -> Result<Route<Arc<RuleSpec>>,
         created,
         stats: OnceLock::new(),
     });
+    let host = hosts.iter().find_map(|host| match host {
+        HostPattern::Regex(pattern) => Some(whole(pattern)),
+        HostPattern::Any | HostPattern::Wildcard(_) | HostPattern::Exact(_) => None,
+    });
+    let host = host.transpose().map_err(|e| format!("hosts: {e}"))?;
+    let host = host.map(Arc::new);
     let rule = |(i, rule)| {
-        let spec = RuleSpec::compile(&info, i, rule).map_err(|e| format!("rules[{i}].{e}"))?;
+        let spec = RuleSpec::compile(&info, i, rule, host.as_ref())
+            .map_err(|e| format!("rules[{i}].{e}"))?;
         Ok::<_, String>(Arc::new(spec))
     };
     Ok(Route {

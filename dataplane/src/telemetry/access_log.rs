@@ -1,9 +1,13 @@
-//! One JSON line for each request, on standard output.
+//! One line for each request, on standard output or standard error: JSON, or by a template.
 //!
 //! Threads gather lines in a buffer of their own and hand full ones, or those of the last tick, to one writer thread.
 //! When the writer cannot keep up, buffers are dropped and counted; a request never waits for its log line.
 
-use super::Metrics;
+use super::trace::trace_id;
+use super::{Metrics, log_template};
+use model::headers::Known;
+use model::log_template::{Segment, parse};
+use model::{Headers, LogFormat};
 use std::cell::RefCell;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -38,8 +42,53 @@ pub struct Record<'a> {
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub duration: Duration,
-    pub user_agent: Option<&'a [u8]>,
+    pub scheme: &'static str,
+    pub path: &'a str,
+    pub query: Option<&'a str>,
+    pub request: &'a Headers,
+    /// Of the final head; those of an earlier answer where there was none.
+    pub response: &'a Headers,
 }
+
+/// What a listener logs, and how.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// `None`: JSON.
+    template: Option<Box<[Segment]>>,
+    /// Share that is not logged, in millionths.
+    left_out: u32,
+    to_stderr: bool,
+}
+
+/// Where nothing is said.
+pub static JSON: Plan = Plan {
+    template: None,
+    left_out: 0,
+    to_stderr: false,
+};
+
+impl Plan {
+    /// # Errors
+    /// A placeholder that does not exist.
+    pub fn compile(settings: &model::AccessLog) -> Result<Self, String> {
+        let template = match &settings.format {
+            LogFormat::Json => None,
+            LogFormat::Template(line) => Some(parse(line)?.into()),
+        };
+        Ok(Self {
+            template,
+            left_out: SHARES.saturating_sub(settings.sample_millionths),
+            to_stderr: settings.to_stderr,
+        })
+    }
+
+    /// Whether a request is logged: all that failed, of the others a share.
+    pub fn wants(&self, failed: bool) -> bool {
+        self.left_out == 0 || failed || rand::random_range(0..SHARES) >= self.left_out
+    }
+}
+
+const SHARES: u32 = 1_000_000;
 
 /// The log's sending end; cheap to clone.
 #[derive(Clone)]
@@ -48,46 +97,61 @@ pub struct AccessLog {
     metrics: Arc<Metrics>,
 }
 
+#[derive(Clone, Copy)]
+enum Target {
+    Stdout,
+    Stderr,
+}
+
 enum Message {
-    Lines(Vec<u8>),
+    Lines(Target, Vec<u8>),
     /// Everything before it has been written when the sender is dropped.
     Flush(SyncSender<()>),
 }
 
 thread_local! {
-    static LINES: RefCell<Lines> = const { RefCell::new(Lines { buffer: Vec::new(), second: 0, stamp: String::new() }) };
+    static LINES: RefCell<Lines> = const { RefCell::new(Lines { buffer: Vec::new(), errors: Vec::new(), second: 0, stamp: String::new() }) };
 }
 
-/// A thread's buffer, and the date of the current second.
+/// A thread's buffers, and the date of the current second.
 struct Lines {
     buffer: Vec<u8>,
+    /// For standard error.
+    errors: Vec<u8>,
     second: u64,
     stamp: String,
 }
 
 impl AccessLog {
-    /// Starts the writer on standard output.
+    /// Starts the writer on standard output and standard error.
     ///
     /// # Errors
     /// No thread can be started.
     pub fn start(metrics: Arc<Metrics>) -> std::io::Result<Self> {
-        Self::to(std::io::stdout(), metrics)
+        Self::to(std::io::stdout(), std::io::stderr(), metrics)
     }
 
-    fn to(out: impl Write + Send + 'static, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+    fn to(
+        out: impl Write + Send + 'static,
+        errors: impl Write + Send + 'static,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
         let (queue, receiver) = sync_channel(QUEUE);
         std::thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write(receiver, out))?;
+            .spawn(move || write(receiver, out, errors))?;
         Ok(Self { queue, metrics })
     }
 
     /// Notes one request in this thread's buffer.
-    pub fn note(&self, record: &Record<'_>) {
+    pub fn note(&self, plan: &Plan, record: &Record<'_>) {
         LINES.with_borrow_mut(|lines| {
-            lines.push(record);
+            lines.push(plan, record);
             if lines.buffer.len() >= BUFFER {
-                self.hand_over(lines);
+                self.hand_over(Target::Stdout, &mut lines.buffer);
+            }
+            if lines.errors.len() >= BUFFER {
+                self.hand_over(Target::Stderr, &mut lines.errors);
             }
         });
     }
@@ -96,7 +160,10 @@ impl AccessLog {
     pub fn tick(&self) {
         LINES.with_borrow_mut(|lines| {
             if !lines.buffer.is_empty() {
-                self.hand_over(lines);
+                self.hand_over(Target::Stdout, &mut lines.buffer);
+            }
+            if !lines.errors.is_empty() {
+                self.hand_over(Target::Stderr, &mut lines.errors);
             }
         });
     }
@@ -111,11 +178,11 @@ impl AccessLog {
         }
     }
 
-    fn hand_over(&self, lines: &mut Lines) {
-        let full = std::mem::replace(&mut lines.buffer, Vec::with_capacity(BUFFER + 1024));
+    fn hand_over(&self, target: Target, buffer: &mut Vec<u8>) {
+        let full = std::mem::replace(buffer, Vec::with_capacity(BUFFER + 1024));
         if let Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) =
-            self.queue.try_send(Message::Lines(full))
-            && let Message::Lines(lost) = message
+            self.queue.try_send(Message::Lines(target, full))
+            && let Message::Lines(_, lost) = message
         {
             let count = memchr::memchr_iter(b'\n', &lost).count() as u64;
             self.metrics.log_dropped.inc_by(count);
@@ -123,18 +190,23 @@ impl AccessLog {
     }
 }
 
-fn write(queue: Receiver<Message>, mut out: impl Write) {
+fn write(queue: Receiver<Message>, mut out: impl Write, mut errors: impl Write) {
     while let Ok(message) = queue.recv() {
         match message {
             // Nobody is left to tell when standard output is gone.
-            Message::Lines(lines) => drop(out.write_all(&lines).and_then(|()| out.flush())),
+            Message::Lines(Target::Stdout, lines) => {
+                drop(out.write_all(&lines).and_then(|()| out.flush()));
+            }
+            Message::Lines(Target::Stderr, lines) => {
+                drop(errors.write_all(&lines).and_then(|()| errors.flush()));
+            }
             Message::Flush(done) => drop(done),
         }
     }
 }
 
 impl Lines {
-    fn push(&mut self, r: &Record<'_>) {
+    fn push(&mut self, plan: &Plan, r: &Record<'_>) {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -143,7 +215,16 @@ impl Lines {
             let second = jiff::Timestamp::from_second(now.as_secs() as i64).unwrap_or_default();
             self.stamp = second.strftime("%Y-%m-%dT%H:%M:%S").to_string();
         }
-        let b = &mut self.buffer;
+        let b = match plan.to_stderr {
+            false => &mut self.buffer,
+            true => &mut self.errors,
+        };
+        if let Some(segments) = &plan.template {
+            let when = format!("{}.{:03}Z", self.stamp, now.subsec_millis());
+            log_template::line(b, segments, r, (&when, now.as_secs()));
+            b.push(b'\n');
+            return;
+        }
         b.extend_from_slice(b"{\"time\":\"");
         b.extend_from_slice(self.stamp.as_bytes());
         let millis = now.subsec_millis();
@@ -192,7 +273,11 @@ impl Lines {
             b",\"duration_us\":",
             u64::try_from(r.duration.as_micros()).unwrap_or(u64::MAX),
         );
-        if let Some(agent) = r.user_agent {
+        if let Some(trace) = trace_id(r.request) {
+            b.extend_from_slice(b",\"trace_id\":");
+            string(b, trace);
+        }
+        if let Some(agent) = r.request.get_known(Known::UserAgent) {
             b.extend_from_slice(b",\"user_agent\":");
             match std::str::from_utf8(agent) {
                 Ok(text) => string(b, text),
@@ -224,9 +309,15 @@ fn string(b: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// `"ADDRESS:PORT"`. IPv4 by hand: the formatting machinery takes ten times as long, twice a line.
 fn address(b: &mut Vec<u8>, address: SocketAddr) {
     b.push(b'"');
+    push_address(b, address);
+    b.push(b'"');
+}
+
+/// `ADDRESS:PORT`, without a port that is not known (0). IPv4 by hand: the formatting machinery takes ten times as
+/// long, twice a line.
+pub(super) fn push_address(b: &mut Vec<u8>, address: SocketAddr) {
     match address {
         SocketAddr::V4(v4) => {
             let mut digits = itoa::Buffer::new();
@@ -234,14 +325,45 @@ fn address(b: &mut Vec<u8>, address: SocketAddr) {
                 b.extend_from_slice(digits.format(octet).as_bytes());
                 b.push(*end);
             }
-            b.extend_from_slice(digits.format(v4.port()).as_bytes());
+            match v4.port() {
+                0 => drop(b.pop()),
+                port => b.extend_from_slice(digits.format(port).as_bytes()),
+            }
         }
-        SocketAddr::V6(v6) => {
-            // Writing to a vector cannot fail.
-            let _ = write!(b, "{v6}");
+        // Writing to a vector cannot fail.
+        SocketAddr::V6(v6) if v6.port() == 0 => drop(write!(b, "{}", v6.ip())),
+        SocketAddr::V6(v6) => drop(write!(b, "{v6}")),
+    }
+}
+
+#[cfg(test)]
+impl Record<'static> {
+    /// A request like any other.
+    pub(super) fn example() -> Self {
+        static NONE: Headers = Headers::new();
+        Self {
+            listener: "ns/gw/http",
+            client: ([192, 0, 2, 1], 5).into(),
+            method: "GET",
+            host: "a.test",
+            uri: "/x?q=1",
+            protocol: "HTTP/1.1",
+            status: 200,
+            error: None,
+            route: Some("shop/a"),
+            rule: Some(""),
+            upstream: Some(([10, 0, 0, 1], 80).into()),
+            attempts: 2,
+            request_bytes: 0,
+            response_bytes: 0,
+            duration: Duration::ZERO,
+            scheme: "http",
+            path: "/x",
+            query: Some("q=1"),
+            request: &NONE,
+            response: &NONE,
         }
     }
-    b.push(b'"');
 }
 
 #[cfg(test)]
@@ -265,7 +387,7 @@ mod tests {
             assert_eq!(out, serde_json::to_vec(text).unwrap());
         }
         for text in [
-            "0.0.0.0:0",
+            "0.0.0.0:1",
             "255.10.0.1:65535",
             "[2001:db8::1]:443",
             "[::ffff:1.2.3.4]:1",
@@ -292,26 +414,22 @@ mod tests {
     #[test]
     fn each_record_is_one_line_of_json_whatever_the_client_sends() {
         let out = Shared::default();
-        let log = AccessLog::to(out.clone(), Arc::new(Metrics::new())).unwrap();
+        let log = AccessLog::to(out.clone(), std::io::sink(), Arc::new(Metrics::new())).unwrap();
+        let mut request = Headers::new();
+        request.push("user-agent", b"curl\xff").unwrap();
         for route in [None, Some("shop/a")] {
-            log.note(&Record {
-                listener: "ns/gw/http",
-                client: ([192, 0, 2, 1], 5).into(),
-                method: "GET",
-                host: "a.test",
-                uri: "/x?q=\"\u{e9}\n",
-                protocol: "HTTP/1.1",
-                status: 200,
-                error: None,
-                route,
-                rule: Some(""),
-                upstream: Some(([10, 0, 0, 1], 80).into()),
-                attempts: 2,
-                request_bytes: 3,
-                response_bytes: 4,
-                duration: Duration::from_micros(1500),
-                user_agent: Some(b"curl\xff"),
-            });
+            log.note(
+                &JSON,
+                &Record {
+                    uri: "/x?q=\"\u{e9}\n",
+                    route,
+                    request_bytes: 3,
+                    response_bytes: 4,
+                    duration: Duration::from_micros(1500),
+                    request: &request,
+                    ..Record::example()
+                },
+            );
         }
         log.flush();
         let text = String::from_utf8(out.0.lock().clone()).unwrap();
@@ -332,34 +450,47 @@ mod tests {
     }
 
     #[test]
+    fn templates_samples_and_targets() {
+        let (out, errors) = (Shared::default(), Shared::default());
+        let log = AccessLog::to(out.clone(), errors.clone(), Arc::new(Metrics::new())).unwrap();
+        let mut settings = model::AccessLog {
+            format: LogFormat::Template("{method} {status}".into()),
+            sample_millionths: 0,
+            to_stderr: true,
+        };
+        let plan = Plan::compile(&settings).unwrap();
+        assert!(plan.wants(true) && !plan.wants(false));
+        log.note(&plan, &Record::example());
+        log.note(&JSON, &Record::example());
+        log.flush();
+        assert_eq!(*errors.0.lock(), b"GET 200\n");
+        assert!(out.0.lock().starts_with(b"{"));
+        settings.sample_millionths = 500_000;
+        let plan = Plan::compile(&settings).unwrap();
+        let logged = (0..10_000).filter(|_| plan.wants(false)).count();
+        assert!((4000..6000).contains(&logged), "{logged}");
+        settings.format = LogFormat::Template("{nothing}".into());
+        assert!(Plan::compile(&settings).is_err());
+    }
+
+    #[test]
     fn the_last_lines_of_a_worker_are_written_when_it_ends() {
         use crate::engine::{Pool, PoolConfig};
         use crate::proxy::{Proxy, Shared as SharedByWorkers};
         let (out, metrics) = (Shared::default(), Arc::new(Metrics::new()));
-        let log = AccessLog::to(out.clone(), Arc::clone(&metrics)).unwrap();
+        let log = AccessLog::to(out.clone(), std::io::sink(), Arc::clone(&metrics)).unwrap();
         let of_worker = log.clone();
         let worker = std::thread::spawn(move || {
             let shared = SharedByWorkers::new(Arc::default(), metrics, Some(of_worker.clone()));
             let pool = Pool::new(PoolConfig::default(), Arc::default());
             let proxy = Proxy::new(Arc::new(shared), pool);
-            of_worker.note(&Record {
-                listener: "ns/gw/http",
-                client: ([192, 0, 2, 1], 5).into(),
-                method: "GET",
-                host: "a.test",
-                uri: "/last",
-                protocol: "HTTP/1.1",
-                status: 200,
-                error: None,
-                route: None,
-                rule: None,
-                upstream: None,
-                attempts: 0,
-                request_bytes: 0,
-                response_bytes: 0,
-                duration: Duration::ZERO,
-                user_agent: None,
-            });
+            of_worker.note(
+                &JSON,
+                &Record {
+                    uri: "/last",
+                    ..Record::example()
+                },
+            );
             drop(proxy);
         });
         worker.join().unwrap();

@@ -3,6 +3,7 @@
 use crate::engine::{Event, Protocol, TlsFailure};
 use prometheus::core::{AtomicU64, GenericCounter};
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use std::collections::BTreeMap;
 
 type Counter = GenericCounter<AtomicU64>;
 
@@ -61,6 +62,13 @@ impl Connections {
             handshakes,
             failures: TlsFailure::ALL.map(|f| failures.with_label_values(&[f.name()])),
         }
+    }
+
+    /// Open connections by protocol.
+    pub fn open(&self) -> BTreeMap<&'static str, i64> {
+        let protocols = [Protocol::Http1, Protocol::Http2].map(label);
+        let open = self.open.iter().map(IntGauge::get);
+        protocols.into_iter().zip(open).collect()
     }
 
     /// Counts what happened; what is counted among refusals is not counted here.

@@ -2,9 +2,11 @@
 
 pub mod access_log;
 pub mod connections;
+mod log_template;
 pub mod logs;
 pub mod metrics;
 pub mod routes;
+mod trace;
 mod upstreams;
 
 pub use access_log::AccessLog;

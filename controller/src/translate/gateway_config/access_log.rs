@@ -2,50 +2,9 @@
 
 use super::super::lowering::Lowering;
 use crate::report::Reason;
-use model::headers::is_token;
-use model::{AccessLog, LogFormat};
+use model::{AccessLog, LogFormat, log_template};
 
 const FIELD: &str = "spec.accessLog";
-
-/// Templates that go by a name.
-const PRESETS: &[(&str, &str)] = &[
-    ("tiny", "{method} {uri} {status} {size} {latency}"),
-    (
-        "short",
-        "{remote} {method} {uri} {proto} {status} {size} {latency}",
-    ),
-    (
-        "common",
-        "{remote} - - [{when}] \"{method} {uri} {proto}\" {status} {size}",
-    ),
-    (
-        "combined",
-        "{remote} - - [{when}] \"{method} {uri} {proto}\" {status} {size} \"{referer}\" \"{user_agent}\"",
-    ),
-];
-
-/// What may stand between braces, beside `{~cookie}`, `{>request-header}`, `{<response-header}` and `{:context}`.
-const PLACEHOLDERS: &[&str] = &[
-    "client_ip",
-    "host",
-    "latency",
-    "method",
-    "path",
-    "payload_size",
-    "proto",
-    "query",
-    "referer",
-    "remote",
-    "request_id",
-    "scheme",
-    "size",
-    "status",
-    "uri",
-    "user_agent",
-    "when",
-    "when_unix",
-    "when_utc_iso",
-];
 
 impl Lowering<'_> {
     pub(super) fn access_log(&mut self, spec: &crds::observe::AccessLog) -> AccessLog {
@@ -53,7 +12,11 @@ impl Lowering<'_> {
             to_stderr: spec.to == Some(crds::observe::LogTarget::Stderr),
             ..AccessLog::default()
         };
-        if spec.format == Some(crds::observe::LogFormat::Template) {
+        let as_template = match spec.format {
+            Some(format) => format == crds::observe::LogFormat::Template,
+            None => spec.template.is_some(),
+        };
+        if as_template {
             let at = format!("{FIELD}.template");
             match spec.template.as_deref().filter(|t| !t.is_empty()) {
                 Some(text) => {
@@ -80,29 +43,8 @@ impl Lowering<'_> {
 
 /// The text of a preset, or the template itself when all of its placeholders are known.
 fn template(text: &str) -> Result<String, String> {
-    if let Some((_, preset)) = PRESETS.iter().find(|(name, _)| *name == text) {
-        return Ok((*preset).to_owned());
-    }
-    let mut rest = text;
-    while let Some((_, from)) = rest.split_once('{') {
-        let Some((name, after)) = from.split_once('}') else {
-            return Err(format!("{{{from} is not closed by }}"));
-        };
-        let is_known = match name.strip_prefix(['~', '>', '<', ':']) {
-            Some(name) => is_token(name.as_bytes()),
-            None => PLACEHOLDERS.contains(&name),
-        };
-        if !is_known {
-            let presets: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
-            return Err(format!(
-                "{{{name}}} is no placeholder; there are {}, {{~cookie}}, {{>request-header}}, {{<response-header}} and {{:context}}, and the templates {}",
-                PLACEHOLDERS.join(", "),
-                presets.join(", ")
-            ));
-        }
-        rest = after;
-    }
-    Ok(text.to_owned())
+    let line = log_template::preset(text);
+    log_template::parse(line).map(|_| line.to_owned())
 }
 
 fn millionths(share: f64) -> Option<u32> {
@@ -114,24 +56,6 @@ fn millionths(share: f64) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn presets_are_templates_and_unknown_placeholders_are_named() {
-        for (name, text) in PRESETS {
-            assert_eq!(template(name).as_deref(), Ok(*text));
-            assert_eq!(template(text).as_deref(), Ok(*text));
-        }
-        let all = "{remote} {~sid} {>x-a} {<x-b} {:x} {when_unix} plain }";
-        assert_eq!(template(all).as_deref(), Ok(all));
-        for (text, said) in [
-            ("{remot}", "{remot} is no placeholder"),
-            ("{>}", "{>} is no placeholder"),
-            ("a {status", "{status is not closed"),
-        ] {
-            let message = template(text).unwrap_err();
-            assert!(message.contains(said), "{message}");
-        }
-    }
 
     #[test]
     fn shares() {

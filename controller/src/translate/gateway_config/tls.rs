@@ -91,7 +91,8 @@ impl Lowering<'_> {
         let covers = |pair: &Arc<Pair>| match hostname {
             HostPattern::Exact(name) => pair.covers(name),
             HostPattern::Wildcard(_) => pair.names.contains(&hostname.to_string()),
-            HostPattern::Any => true,
+            // Expressions are for Routes.
+            HostPattern::Any | HostPattern::Regex(_) => true,
         };
         if !pairs.iter().any(covers) {
             let message = format!(

@@ -9,9 +9,9 @@ use super::{
 };
 use crate::pb;
 use model::{
-    Action, Backend, CookieMatch, DirectResponse, HeaderEdits, HeaderMatch, Match, Method,
-    PathMatch, PathRewrite, PluginUse, QueryMatch, Redirect, RedirectPath, Rewrite, Route, Rule,
-    Target, Timeouts, ValueMatch,
+    Action, Backend, CookieMatch, DirectResponse, HeaderEdits, HeaderMatch, HostPattern, Match,
+    Method, PathMatch, PathRewrite, PluginUse, QueryMatch, Redirect, RedirectPath, Rewrite, Route,
+    Rule, Target, Timeouts, ValueMatch,
 };
 
 impl Section for Route {
@@ -36,7 +36,10 @@ impl Section for Route {
     }
 
     fn from_wire(w: pb::Route) -> Result<Self, InvalidResource> {
-        let hosts = w.hosts.iter().map(|h| hostname_from_wire(h, "hosts"));
+        let hosts = w.hosts.iter().map(|h| match h.strip_prefix('~') {
+            Some(pattern) => Ok(HostPattern::Regex(pattern.to_owned())),
+            None => hostname_from_wire(h, "hosts"),
+        });
         Ok(Self {
             origin: origin_from_wire(w.origin)?,
             created: w.created,

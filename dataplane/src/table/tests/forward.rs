@@ -80,7 +80,7 @@ fn target_and_host_for_an_upstream() {
     };
     let target = |rule: &Rule, path: &str, query, prefix_len, upstream: &Upstream| {
         let mut out = "left over".to_owned();
-        rule.target(path, query, prefix_len, upstream, &mut out)
+        rule.target("h", path, query, prefix_len, upstream, &mut out)
             .map(str::to_owned)
     };
     let (plain, external) = (upstream("", None), upstream("/v1", Some("api.com")));
@@ -96,7 +96,10 @@ fn target_and_host_for_an_upstream() {
     );
     assert_eq!(target(&as_is, "*", None, 0, &external), None);
     assert_eq!(
-        (as_is.host(&plain), as_is.host(&external)),
+        (
+            as_is.host("h", &plain).as_deref(),
+            as_is.host("h", &external).as_deref()
+        ),
         (None, Some("api.com"))
     );
     let strip = rewritten(Some(PathRewrite::StripPrefix), Some("in.com"));
@@ -109,7 +112,10 @@ fn target_and_host_for_an_upstream() {
         Some("/v1/")
     );
     assert_eq!(
-        (strip.host(&plain), strip.host(&external)),
+        (
+            strip.host("h", &plain).as_deref(),
+            strip.host("h", &external).as_deref()
+        ),
         (Some("in.com"), Some("in.com"))
     );
     let climb = PathRewrite::Regex {

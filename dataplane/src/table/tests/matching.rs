@@ -1,6 +1,7 @@
 //! Hosts, paths, methods, headers and query parameters.
 
 use super::*;
+use crate::table::explain::{Asked, explain};
 use model::{CookieMatch, HeaderMatch, QueryMatch, ValueMatch};
 use proptest::prelude::*;
 
@@ -335,4 +336,96 @@ fn cookies_and_clients() {
         };
         assert_eq!(response.body, body, "{client} {cookies}");
     }
+}
+
+#[test]
+fn expressions_stand_between_wildcards_and_any_host_and_feed_rewrites() {
+    let regex = r"~(?<team>[a-z]+)\.(?<zone>eu|us)\.example\.com";
+    let to = |with: &str, host: &str| model::Rule {
+        rewrite: model::Rewrite {
+            path: Some(model::PathRewrite::ReplacePrefix(with.into())),
+            host: Some(host.into()),
+        },
+        ..rule(vec![prefix("/api")], forward(&["u"]))
+    };
+    let away = model::Redirect {
+        scheme: None,
+        hostname: Some("${zone}.example.com".into()),
+        port: None,
+        path: Some(model::RedirectPath::ReplaceFull("/${team}/".into())),
+        status: 302,
+    };
+    let swap = model::Rule {
+        rewrite: model::Rewrite {
+            path: Some(model::PathRewrite::Regex {
+                pattern: "^/swap/(?<id>[0-9]+)".into(),
+                replacement: "/${zone}/${id}/${team}/$1".into(),
+            }),
+            host: None,
+        },
+        ..rule(vec![prefix("/swap")], forward(&["u"]))
+    };
+    let mut all = model(vec![
+        route(
+            "a",
+            &[regex],
+            vec![
+                to("/t/${team}", "${team}.${zone}.internal"),
+                rule(vec![prefix("/away")], model::Action::Redirect(away)),
+                swap,
+                rule(vec![prefix("/")], respond("regex")),
+            ],
+        ),
+        route(
+            "b",
+            &["*.us.example.com"],
+            vec![rule(vec![prefix("/w")], respond("wildcard"))],
+        ),
+        route("c", &[], vec![rule(vec![prefix("/")], respond("any"))]),
+    ]);
+    let up = model::Upstream::new(
+        ObjectRef::new("Upstream", "n", "u"),
+        EndpointSource::Static(Vec::new()),
+    );
+    all.upstreams.insert("u".into(), up);
+    let table = compile(&all);
+    for (url, body) in [
+        ("red.eu.example.com/", "regex"),
+        ("red.us.example.com/w", "wildcard"),
+        ("red.us.example.com/v", "regex"),
+        ("red.fr.example.com/v", "any"),
+        ("red.eu.example.com.x/v", "any"),
+    ] {
+        assert_eq!(ask(&table, "GET", url, &[]), body, "{url}");
+    }
+    let headers = Headers::new();
+    let explained = |path| {
+        let query = Query {
+            method: "GET",
+            host: "red.eu.example.com",
+            path,
+            query: Some("q=1"),
+            headers: &headers,
+            client: NOBODY,
+        };
+        let asked = Asked {
+            query,
+            scheme: "http",
+            port: None,
+        };
+        explain(&table, LISTENER, &asked).unwrap().to_string()
+    };
+    let text = explained("/api/x");
+    assert!(
+        text.contains("/t/red/x?q=1, host red.eu.internal"),
+        "{text}"
+    );
+    assert!(text.contains("host=regex("), "{text}");
+    let text = explained("/away/x");
+    assert!(
+        text.contains("302 http://eu.example.com/red/?q=1"),
+        "{text}"
+    );
+    let text = explained("/swap/7/y");
+    assert!(text.contains("/eu/7/red/7/y?q=1"), "{text}");
 }

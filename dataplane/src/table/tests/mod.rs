@@ -34,7 +34,10 @@ fn listener(hostname: &str) -> Listener {
 }
 
 fn host(text: &str) -> HostPattern {
-    HostPattern::parse(text).unwrap()
+    match text.strip_prefix('~') {
+        Some(pattern) => HostPattern::Regex(pattern.to_owned()),
+        None => HostPattern::parse(text).unwrap(),
+    }
 }
 
 fn prefix(path: &str) -> Match {

@@ -68,7 +68,9 @@ pub(super) fn one_match() -> impl Strategy<Value = Match> {
 }
 
 pub(super) fn hosts() -> impl Strategy<Value = Vec<HostPattern>> {
-    let all = vec!["*", "*.a", "*.b.a", "x.a", "y.b.a", "b.a"];
+    let all = vec![
+        "*", "*.a", "*.b.a", "x.a", "y.b.a", "b.a", "~[xyz].*", "~.*[.]a", "~c|",
+    ];
     subsequence(all, 1..=2).prop_map(|list| list.into_iter().map(host).collect())
 }
 

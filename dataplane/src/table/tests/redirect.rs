@@ -2,7 +2,9 @@ use super::*;
 
 fn location(redirect: model::Redirect, from: Place<'_>, prefix_len: usize) -> String {
     let mut out = "left over".to_owned();
-    Redirect::compile(redirect).location(&from, prefix_len, &mut out);
+    Redirect::compile(redirect, None)
+        .unwrap()
+        .location(&from, prefix_len, &mut out);
     out
 }
 

@@ -2,20 +2,23 @@ use super::*;
 use proptest::prelude::*;
 
 fn prefix(with: &str) -> PathEdit {
-    PathEdit::compile(PathRewrite::ReplacePrefix(with.into())).unwrap()
+    PathEdit::compile(PathRewrite::ReplacePrefix(with.into()), None).unwrap()
 }
 
 fn expression(pattern: &str, replacement: &str) -> PathEdit {
-    PathEdit::compile(PathRewrite::Regex {
-        pattern: pattern.into(),
-        replacement: replacement.into(),
-    })
+    PathEdit::compile(
+        PathRewrite::Regex {
+            pattern: pattern.into(),
+            replacement: replacement.into(),
+        },
+        None,
+    )
     .unwrap()
 }
 
 fn apply(edit: &PathEdit, path: &str, prefix_len: usize) -> String {
     let mut out = String::new();
-    edit.apply(path, prefix_len, &mut out);
+    edit.apply("h", path, prefix_len, &mut out);
     out
 }
 
@@ -51,7 +54,7 @@ fn the_prefix_of_everything() {
 
 #[test]
 fn stripping_by_segments() {
-    let strip = PathEdit::compile(PathRewrite::StripPrefix).unwrap();
+    let strip = PathEdit::compile(PathRewrite::StripPrefix, None).unwrap();
     for (path, len, result) in [
         ("/a/b", 2, "/b"),
         ("/a", 2, "/"),
@@ -66,7 +69,7 @@ fn stripping_by_segments() {
 fn whole_paths() {
     let full = |with: &str| {
         apply(
-            &PathEdit::compile(PathRewrite::ReplaceFull(with.into())).unwrap(),
+            &PathEdit::compile(PathRewrite::ReplaceFull(with.into()), None).unwrap(),
             "/x",
             0,
         )
@@ -119,14 +122,14 @@ fn expressions_have_a_bound() {
         pattern: "(a{1000}){1000}".into(),
         replacement: String::new(),
     };
-    assert!(PathEdit::compile(huge).is_err());
+    assert!(PathEdit::compile(huge, None).is_err());
 }
 
 proptest! {
     #[test]
     fn always_a_valid_path_below_the_root(path in "/[ax./%é]{0,12}", replacement in ".{0,6}|[./]{0,4}") {
         let mut out = "/base".to_owned();
-        expression("x", &replacement.replace('$', "$$")).apply(&path, 0, &mut out);
+        expression("x", &replacement.replace('$', "$$")).apply("h", &path, 0, &mut out);
         let made = out.strip_prefix("/base").unwrap();
         if path.contains('x') {
             prop_assert!(made.starts_with('/'));

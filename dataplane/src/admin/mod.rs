@@ -1,0 +1,252 @@
+//! The admin port: health, metrics, and what is in effect (`docs/admin.md`). It listens on loopback unless told
+//! otherwise; the one thing that can be changed, the log level, can be changed over loopback only.
+
+mod inspect;
+mod page;
+
+use crate::sync::Current;
+use crate::table::Registry;
+use crate::telemetry::{Metrics, logs};
+use axum::extract::{ConnectInfo, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router, routing::get};
+use page::Page;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// Gives the statuses of all objects, where a controller runs in the same process.
+pub type Statuses = Arc<dyn Fn() -> Value + Send + Sync>;
+
+#[derive(Clone)]
+pub struct Admin {
+    pub current: Arc<Current>,
+    pub metrics: Arc<Metrics>,
+    pub registry: Arc<Registry>,
+    pub statuses: Option<Statuses>,
+}
+
+impl Admin {
+    /// Serves until the process ends.
+    ///
+    /// # Errors
+    /// The listener failed for good.
+    pub async fn serve(self, listener: TcpListener) -> std::io::Result<()> {
+        let router = self.router();
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        axum::serve(listener, service).await
+    }
+
+    fn router(self) -> Router {
+        Router::new()
+            .route("/healthz", get(|| async { Json(json!({"status": "ok"})) }))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .route("/api/v1/status", get(status))
+            .route("/api/v1/snapshot", get(snapshot))
+            .route("/api/v1/routes", get(routes))
+            .route("/api/v1/upstreams", get(upstreams))
+            .route("/api/v1/health", get(health))
+            .route("/api/v1/connections", get(connections))
+            .route("/api/v1/log", get(log).put(set_log))
+            .with_state(self)
+    }
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    if admin.current.is_ready() {
+        Json(json!({"status": "ready"})).into_response()
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({"status": "not ready"})),
+        )
+            .into_response()
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    if let Some(age) = admin.current.age_seconds() {
+        admin.metrics.config_age.set(age as f64);
+    }
+    let kind = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
+    (kind, admin.metrics.text()).into_response()
+}
+
+async fn status(State(admin): State<Admin>) -> Response {
+    match &admin.statuses {
+        Some(statuses) => Json(json!({"status": statuses()})).into_response(),
+        None => {
+            let why =
+                json!({"error": "not_found", "message": "the statuses are in the API server"});
+            (StatusCode::NOT_FOUND, Json(why)).into_response()
+        }
+    }
+}
+
+async fn snapshot(State(admin): State<Admin>) -> Json<Value> {
+    let table = admin.current.table.load();
+    Json(json!({
+        "revision": format!("{:012x}", admin.current.revision()),
+        "ready": admin.current.is_ready(),
+        "ageSeconds": admin.current.age_seconds(),
+        "listeners": inspect::listeners(&table),
+    }))
+}
+
+async fn routes(State(admin): State<Admin>, Query(page): Query<Page>) -> Json<Value> {
+    Json(inspect::routes(&admin.current.table.load(), &page))
+}
+
+async fn upstreams(State(admin): State<Admin>, Query(page): Query<Page>) -> Json<Value> {
+    Json(inspect::upstreams(&admin.registry, &page))
+}
+
+async fn health(State(admin): State<Admin>, Query(page): Query<Page>) -> Json<Value> {
+    Json(inspect::health(&admin.registry, &page))
+}
+
+async fn connections(State(admin): State<Admin>) -> Json<Value> {
+    Json(json!({
+        "open": admin.metrics.connections.open(),
+        "upstreamIdle": admin.metrics.upstream_idle.get(),
+    }))
+}
+
+async fn log() -> Json<Value> {
+    Json(json!({"filter": logs::filter()}))
+}
+
+/// The body is the new filter, such as `info,diolkos_dataplane=debug`.
+async fn set_log(ConnectInfo(peer): ConnectInfo<SocketAddr>, filter: String) -> Response {
+    let refuse = |status: StatusCode, error: &str, message: String| {
+        (status, Json(json!({"error": error, "message": message}))).into_response()
+    };
+    if !peer.ip().to_canonical().is_loopback() {
+        let message = "the log is changed over loopback only, such as by kubectl port-forward";
+        return refuse(StatusCode::FORBIDDEN, "forbidden", message.to_owned());
+    }
+    match logs::set_filter(filter.trim()) {
+        Ok(()) => log().await.into_response(),
+        Err(message) => refuse(StatusCode::BAD_REQUEST, "invalid_request", message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::HostPattern;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    /// Status and body.
+    fn ask(address: SocketAddr, method: &str, target: &str, body: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    #[test]
+    fn what_is_in_effect_is_shown() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let mut model = model::Model::default();
+        let origin = model::ObjectRef::new("GatewayConfig", "d", "gw");
+        let listener = model::Listener::new(origin, "http", 8080);
+        model.listeners.insert("d/gw/http".into(), listener);
+        let up = model::Upstream::new(
+            model::ObjectRef::new("Upstream", "d", "up"),
+            model::EndpointSource::Static(vec![model::StaticEndpoint {
+                host: "192.0.2.1".into(),
+                port: 80,
+                weight: 1,
+                zone: None,
+            }]),
+        );
+        model.upstreams.insert("Upstream/d/up".into(), up);
+        let to = model::Action::Forward(vec![model::Backend::new(model::Target::Upstream(
+            "Upstream/d/up".into(),
+        ))]);
+        let route = model::Route {
+            origin: model::ObjectRef::new("Route", "d", "r"),
+            created: 0,
+            listeners: vec!["d/gw/http".into()],
+            hosts: vec![HostPattern::parse("a.test").unwrap(), HostPattern::Any],
+            rules: vec![model::Rule::new(vec![model::Match::any()], to)],
+        };
+        model.routes.insert("d/r".into(), route);
+        let mut compiler = crate::table::Compiler::new();
+        let current = Arc::new(Current::default());
+        let changes = snapshot::Changes::of(&model);
+        current.table.store(compiler.apply(changes).unwrap());
+        let admin = Admin {
+            current,
+            metrics: Arc::new(Metrics::new()),
+            registry: compiler.registry(),
+            statuses: None,
+        };
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(admin.serve(listener));
+
+        let (status, snapshot) = ask(address, "GET", "/api/v1/snapshot", "");
+        assert_eq!(
+            (status, &snapshot["listeners"][0]["hosts"]),
+            (200, &json!(2))
+        );
+        let (_, first) = ask(address, "GET", "/api/v1/routes?limit=1", "");
+        let next = first["continue"].as_str().unwrap().replace(' ', "%20");
+        let (_, second) = ask(
+            address,
+            "GET",
+            &format!("/api/v1/routes?continue={next}"),
+            "",
+        );
+        assert_eq!(second["continue"], Value::Null);
+        let hosts = [&first["items"][0]["host"], &second["items"][0]["host"]];
+        assert_eq!(hosts, ["*", "a.test"]);
+        let to = &second["items"][0]["action"]["forward"][0];
+        assert_eq!(
+            to,
+            &json!({"target": "Upstream/d/up", "weight": 1, "resolved": true})
+        );
+        let (_, upstreams) = ask(address, "GET", "/api/v1/upstreams", "");
+        let endpoint = &upstreams["items"][0]["endpoints"][0];
+        assert_eq!(endpoint["address"], "192.0.2.1:80");
+        let (_, health) = ask(address, "GET", "/api/v1/health", "");
+        assert_eq!(health["items"][0]["serves"], true);
+        let (status, connections) = ask(address, "GET", "/api/v1/connections", "");
+        assert_eq!((status, &connections["open"]["h1"]), (200, &json!(0)));
+        assert_eq!(ask(address, "GET", "/api/v1/routes?limit=x", "").0, 400);
+
+        logs::init(logs::LogFormat::Text);
+        let (status, log) = ask(
+            address,
+            "PUT",
+            "/api/v1/log",
+            "warn,diolkos_dataplane=debug\n",
+        );
+        assert_eq!(status, 200, "{log}");
+        let filter = log["filter"].as_str().unwrap();
+        assert!(filter.contains("diolkos_dataplane=debug"), "{filter}");
+        assert_eq!(ask(address, "GET", "/api/v1/log", "").1, log);
+        let (status, refused) = ask(address, "PUT", "/api/v1/log", "a=b=c");
+        assert_eq!(
+            (status, &refused["error"]),
+            (400, &json!("invalid_request"))
+        );
+        assert_eq!(ask(address, "GET", "/api/v1/log", "").1, log);
+    }
+}

@@ -1,0 +1,71 @@
+//! W3C Trace Context: what a request says about the trace that it belongs to.
+
+use model::Headers;
+use model::headers::Known;
+
+/// The trace id of a valid `traceparent` (W3C Trace Context, section 3.2.2), of which there is exactly one.
+pub(super) fn trace_id(headers: &Headers) -> Option<&str> {
+    let value = headers.get_known(Known::Traceparent)?;
+    if headers.get_all(Known::Traceparent.name()).count() > 1 {
+        return None;
+    }
+    let value = std::str::from_utf8(value).ok()?;
+    let mut parts = value.split('-');
+    let version = parts.next().filter(|v| is_hex(v, 2) && *v != "ff")?;
+    let trace = parts
+        .next()
+        .filter(|id| is_hex(id, 32) && is_not_zero(id))?;
+    parts
+        .next()
+        .filter(|id| is_hex(id, 16) && is_not_zero(id))?;
+    parts.next().filter(|flags| is_hex(flags, 2))?;
+    // Later versions may say more.
+    (version != "00" || parts.next().is_none()).then_some(trace)
+}
+
+/// Lower case only.
+fn is_hex(text: &str, len: usize) -> bool {
+    text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_not_zero(id: &str) -> bool {
+    id.bytes().any(|b| b != b'0')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn valid_ones_have_a_trace_id_and_others_none() {
+        const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let given = |values: &[&str]| {
+            let mut headers = Headers::new();
+            for value in values {
+                headers.push("traceparent", value).unwrap();
+            }
+            trace_id(&headers).map(str::to_owned)
+        };
+        let good = format!("00-{ID}-00f067aa0ba902b7-01");
+        assert_eq!(given(&[&good]).as_deref(), Some(ID));
+        assert_eq!(
+            given(&[&format!("cc-{ID}-00f067aa0ba902b7-01-what")]).as_deref(),
+            Some(ID)
+        );
+        assert_eq!(given(&[]), None);
+        assert_eq!(given(&[&good, &good]), None);
+        for bad in [
+            "",
+            "00",
+            &good.to_uppercase(),
+            &format!("{good}-x"),
+            &format!("ff-{ID}-00f067aa0ba902b7-01"),
+            &format!("00-{ID}-0000000000000000-01"),
+            &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+            &format!("00-{ID}-00f067aa0ba902b7-1"),
+            &format!("0-{ID}-00f067aa0ba902b7-01"),
+        ] {
+            assert_eq!(given(&[bad]), None, "{bad}");
+        }
+    }
+}
