@@ -702,3 +702,71 @@ fn where_too_few_are_healthy_all_are_used() {
     assert_eq!(error(&answer), (503, r#"{"error":"no_healthy_upstream"}"#));
     assert!(seen() > before, "checks go on");
 }
+
+/// A server of HTTP/2 by prior knowledge that answers health checks, of gRPC and others, by this number.
+fn h2_server(status: Arc<Mutex<u8>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let serve = async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let status = Arc::clone(&status);
+            tokio::spawn(async move {
+                let Ok(mut connection) = h2::server::handshake(socket).await else {
+                    return;
+                };
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let now = *status.lock().unwrap();
+                    let (head, body) = request.into_parts();
+                    let is_grpc = head.uri.path() == "/grpc.health.v1.Health/Check";
+                    let code = match (is_grpc, now) {
+                        (false, 2) => 503,
+                        _ => 200,
+                    };
+                    drop(body);
+                    let answer = http::Response::builder().status(code).body(()).unwrap();
+                    let mut stream = respond.send_response(answer, false).unwrap();
+                    let message = [0, 0, 0, 0, 2, 0x08, now];
+                    stream.send_data(message.to_vec().into(), false).unwrap();
+                    let mut trailers = http::HeaderMap::new();
+                    trailers.insert("grpc-status", "0".parse().unwrap());
+                    stream.send_trailers(trailers).unwrap();
+                }
+            });
+        }
+    };
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        { runtime }.enable_all().build().unwrap().block_on(serve);
+    });
+    address
+}
+
+#[test]
+fn checks_over_http2() {
+    let deep = Check::Http {
+        path: "/deep".into(),
+        expect: vec![(200, 200)],
+        host: None,
+    };
+    let service = |service: &str| Check::Grpc {
+        service: service.into(),
+    };
+    for check in [deep, service(""), service("shop.Cart")] {
+        let status = Arc::new(Mutex::new(1));
+        let mut up = upstream(&[h2_server(Arc::clone(&status))]);
+        up.protocol = UpstreamProtocol::H2C;
+        up.health.active = checks(check);
+        let gateway = start(&[("up", up)], &[forward()]);
+        let (healthy, ejected) = (
+            r#"diolkos_endpoints{state="healthy"}"#,
+            r#"diolkos_endpoints{state="ejected"}"#,
+        );
+        for (now, line) in [(2, ejected), (1, healthy), (2, ejected)] {
+            *status.lock().unwrap() = now;
+            gateway.metric_becomes(line, 1.0);
+        }
+    }
+}

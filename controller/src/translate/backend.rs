@@ -6,22 +6,16 @@ use crate::world::{ObjectId, ObjectKind};
 use model::{Backend, Mirror, Target};
 
 impl Lowering<'_> {
-    /// The backends of a rule. Those of the lowest priority serve; the tiers behind them wait for failover.
+    /// The backends of a rule.
     pub(super) fn backends(&mut self, field: &str, backends: &[crds::Backend]) -> Vec<Backend> {
-        let tier = |b: &crds::Backend| b.priority.unwrap_or(0);
-        let lowest = backends.iter().map(tier).min().unwrap_or(0);
         let mut out = Vec::with_capacity(backends.len());
         for (i, backend) in backends.iter().enumerate() {
             let at = format!("{field}[{i}]");
             let target = self.target(&at, backend);
-            if tier(backend) > lowest {
-                let message = "is not built yet: this backend gets no requests";
-                self.warn(format!("{at}.priority"), Reason::NotBuilt, message);
-                continue;
-            }
             let edits = backend.request_headers.as_ref();
             out.push(Backend {
                 weight: backend.weight.unwrap_or(1),
+                priority: backend.priority.unwrap_or(0).into(),
                 request_headers: self.header_edits(&format!("{at}.requestHeaders"), edits),
                 ..Backend::new(target)
             });
