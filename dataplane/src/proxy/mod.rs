@@ -25,7 +25,7 @@ use crate::sync::Current;
 use crate::table::{Action, Found, ListenerTable, Query, Rule, Table};
 use crate::telemetry::access_log::{self, Plan, Record};
 use crate::telemetry::metrics::{Cut, Kind, ListenerCounters};
-use crate::telemetry::{AccessLog, Metrics};
+use crate::telemetry::{AccessLog, Metrics, trace};
 use budget::RetryBudget;
 use bytes::{Bytes, BytesMut};
 use client::Origin;
@@ -471,6 +471,7 @@ fn tell<D: Down>(
     listener: &ListenerTable,
     summary: &Summary,
 ) -> Result<(), model::headers::InvalidHeader> {
+    trace::remove_invalid(&mut x.request.headers);
     let origin = Origin {
         peer: client_of(x.conn),
         client: summary.client,

@@ -6,7 +6,7 @@ mod log_template;
 pub mod logs;
 pub mod metrics;
 pub mod routes;
-mod trace;
+pub(crate) mod trace;
 mod upstreams;
 
 pub use access_log::AccessLog;

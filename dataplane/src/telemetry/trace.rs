@@ -1,4 +1,4 @@
-//! W3C Trace Context: what a request says about the trace that it belongs to.
+//! W3C Trace Context: what a request says about the trace that it belongs to. What is valid goes through as it came.
 
 use model::Headers;
 use model::headers::Known;
@@ -21,6 +21,15 @@ pub(super) fn trace_id(headers: &Headers) -> Option<&str> {
     parts.next().filter(|flags| is_hex(flags, 2))?;
     // Later versions may say more.
     (version != "00" || parts.next().is_none()).then_some(trace)
+}
+
+/// Removes what names no trace, so that upstreams and the log agree on which trace a request belongs to: an invalid
+/// `traceparent`, and then also the `tracestate`, which means nothing without it (sections 3.2.2 and 3.3).
+pub(crate) fn remove_invalid(headers: &mut Headers) {
+    if headers.contains_known(Known::Traceparent) && trace_id(headers).is_none() {
+        headers.remove_known(Known::Traceparent);
+        headers.remove("tracestate");
+    }
 }
 
 /// Lower case only.
@@ -66,6 +75,21 @@ mod tests {
             &format!("0-{ID}-00f067aa0ba902b7-01"),
         ] {
             assert_eq!(given(&[bad]), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_trace_is_removed_with_its_state() {
+        for (parent, left) in [
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", 3),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7", 1),
+        ] {
+            let mut headers = Headers::new();
+            headers.push("traceparent", parent).unwrap();
+            headers.push("tracestate", "a=1").unwrap();
+            headers.push("accept", "*/*").unwrap();
+            remove_invalid(&mut headers);
+            assert_eq!(headers.len(), left, "{parent}");
         }
     }
 }
