@@ -33,6 +33,10 @@ pub struct Metrics {
     data_planes: IntGaugeVec,
     pub objects: IntGaugeVec,
     pub objects_quarantined: IntGaugeVec,
+    /// When the first of all certificates in use expires, in seconds since the epoch; 0 while none is in use.
+    pub cert_not_after: IntGauge,
+    /// Within 30d, 14d, 7d, 3d, 1d.
+    pub certs_expiring: IntGaugeVec,
     /// Modes incremental, full.
     pub translate: HistogramVec,
     pub watch_up: IntGaugeVec,
@@ -96,6 +100,15 @@ impl Metrics {
                 "diolkos_objects_quarantined",
                 "Objects whose last accepted version serves in place of the present one",
                 &["kind"],
+            )?,
+            cert_not_after: made.gauge(
+                "diolkos_cert_not_after_seconds",
+                "When the first of all certificates in use expires",
+            )?,
+            certs_expiring: made.gauges(
+                "diolkos_certs_expiring",
+                "Certificates in use that expire within this time or have expired",
+                &["within"],
             )?,
             translate: made.times(
                 "diolkos_translate_seconds",

@@ -27,6 +27,11 @@ pub(super) enum Material {
 }
 
 impl LastGood {
+    /// When the certificates in use expire, in seconds since the epoch.
+    pub(super) fn expiries(&self) -> impl Iterator<Item = i64> {
+        self.pairs.values().map(|pair| pair.not_after)
+    }
+
     /// What a unit uses from now on, if anything.
     pub(super) fn note(&mut self, unit: &Unit, used: Option<Material>) {
         match (unit, used) {

@@ -1,7 +1,8 @@
 //! From the world to the model: pure, total and deterministic.
 //!
 //! Whatever an object holds, translation ends with a model and a report; what cannot be honoured becomes a
-//! [`Problem`](crate::report::Problem) that names the field. No clocks and no randomness: equal worlds give equal bytes on every replica.
+//! [`Problem`](crate::report::Problem) that names the field. No clocks and no randomness: equal worlds give equal bytes on every replica (the
+//! world's time only decides whether a certificate is said to have expired).
 //!
 //! The work is cut into units: one for each object, one for all GatewayConfigs together (ports and the default are
 //! theirs in common), and one for each Service port that something refers to. A unit is lowered by a pure function

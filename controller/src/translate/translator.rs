@@ -98,6 +98,11 @@ impl Translator {
         &self.report
     }
 
+    /// When the certificates in use expire, in seconds since the epoch.
+    pub fn expiries(&self) -> impl Iterator<Item = i64> {
+        self.last_good.expiries()
+    }
+
     pub(super) fn into_translation(self) -> Translation {
         Translation {
             model: self.model,

@@ -3,6 +3,9 @@
 //! A [`kind`] task follows one kind, turns each object into the world's compact record and drops the object. The
 //! [`task`] owns world and translator on a thread of its own: it waits until everything is listed ([`gate`]), collects
 //! what changes together ([`pacer`]), translates it and hands it to the publisher.
+//!
+//! Of Secrets and ConfigMaps the watches bring metadata alone. Translation says which of them something refers to
+//! ([`held`]); the values of those are read by name ([`reader`]), and wiped when nothing refers to them any more.
 
 pub mod gate;
 pub mod held;

@@ -415,6 +415,22 @@ impl Owner {
         }
     }
 
+    fn count_certificates(&self) {
+        const DAY: i64 = 86_400;
+        let metrics = &self.with.metrics;
+        let first = self.translator.expiries().min();
+        metrics.cert_not_after.set(first.unwrap_or(0));
+        let now = unix_seconds();
+        for (within, days) in [("30d", 30), ("14d", 14), ("7d", 7), ("3d", 3), ("1d", 1)] {
+            let soon = |at: &i64| *at < now.saturating_add(days * DAY);
+            let count = self.translator.expiries().filter(soon).count();
+            metrics
+                .certs_expiring
+                .with_label_values(&[within])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Whoever asked may have gone meanwhile.
     fn answer(&self, ask: Ask) {
         let report = self.translator.report();
@@ -441,6 +457,7 @@ impl Owner {
             }
             Ask::Count(reply) => {
                 self.count_quarantined();
+                self.count_certificates();
                 let _ = reply.send(());
             }
             Ask::All(reply) => drop(reply.send(report.statuses(programmed))),

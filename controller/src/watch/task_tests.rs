@@ -12,6 +12,7 @@ struct Running {
     world: WorldHandle,
     publisher: Arc<Publisher>,
     queue: Arc<Queue>,
+    metrics: Arc<Metrics>,
     wishes: Arc<Wishes>,
     end: oneshot::Receiver<()>,
 }
@@ -25,7 +26,7 @@ fn start(sync_timeout: Duration) -> Running {
         publisher: Arc::clone(&publisher),
         queue: Arc::clone(&queue),
         written: Arc::default(),
-        metrics,
+        metrics: Arc::clone(&metrics),
         wishes: Arc::clone(&wishes),
         sync_timeout,
     };
@@ -36,6 +37,7 @@ fn start(sync_timeout: Duration) -> Running {
         world,
         publisher,
         queue,
+        metrics,
         wishes,
         end,
     }
@@ -306,4 +308,36 @@ async fn values_that_cannot_be_read_hold_nothing_up() {
         .await;
     running.published(0).await;
     running.condition("ResolvedRefs", "RefNotReadable").await;
+}
+
+#[tokio::test]
+async fn certificates_in_use_are_counted_by_their_expiry() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["a.example.com".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let chain = params.self_signed(&key).unwrap().pem();
+    let values = json!({"tls.crt": chain, "tls.key": key.serialize_pem()});
+    let objects = [
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "a", "name": "used"}, "stringData": values}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "a", "name": "unused"}, "stringData": values}),
+        json!({"apiVersion": "diolkos.io/v1alpha1", "kind": "GatewayConfig", "metadata": {"namespace": "a", "name": "g"},
+            "spec": {"listeners": [{"name": "l", "port": 8443, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "used"}]}}]}}),
+    ];
+    let objects = objects.map(|value| Object::from_json(&value).unwrap().unwrap());
+    let running = start(FOREVER);
+    for object in &objects {
+        running.send(apply(object.clone())).await;
+    }
+    for kind in ObjectKind::ALL {
+        let ids = objects.iter().filter(|o| o.id.kind == *kind);
+        let ids = ids.map(|o| o.id.clone()).collect();
+        running.send(Event::Listed { kind: *kind, ids }).await;
+    }
+    running.published(0).await;
+    running.world.count().await;
+    assert_eq!(running.metrics.cert_not_after.get(), 1_577_836_800);
+    for within in ["30d", "1d"] {
+        let count = running.metrics.certs_expiring.with_label_values(&[within]);
+        assert_eq!(count.get(), 1, "{within}");
+    }
 }
