@@ -8,6 +8,7 @@
 //! | `/chunked` | three chunks |
 //! | `/trailers` | chunks, then the trailer `x-trailer: end` |
 //! | `/sse` | three server-sent events |
+//! | `/sse/MS` | the same, MS milliseconds apart |
 //! | `/close` | the connection closes without an answer |
 //!
 //! A request for an upgrade to `websocket` that asks for nothing of the above gets it, and every message back.
@@ -27,6 +28,9 @@ use crate::websocket;
 const ECHO_LIMIT: usize = 4096;
 /// Longest delay that a path may ask for.
 const MAX_DELAY: Duration = Duration::from_secs(60);
+
+/// What `/sse` sends.
+const EVENTS: &[&str] = &["data: 1\n\n", "data: 2\n\n", "data: 3\n\n"];
 
 /// A bound server that has not begun to answer.
 pub struct Server {
@@ -71,7 +75,7 @@ enum Behaviour {
     Bytes(usize),
     Chunked,
     Trailers,
-    Events,
+    Events(Duration),
     Close,
 }
 
@@ -90,7 +94,10 @@ impl Behaviour {
                 }
                 ("chunked", _) => return Self::Chunked,
                 ("trailers", _) => return Self::Trailers,
-                ("sse", _) => return Self::Events,
+                ("sse", n) => {
+                    let pause = Duration::from_millis(n.unwrap_or(0));
+                    return Self::Events(pause.min(MAX_DELAY));
+                }
                 ("close", _) => return Self::Close,
                 _ => {}
             }
@@ -146,12 +153,7 @@ fn serve(name: &str, stream: TcpStream) -> io::Result<()> {
                 &["with ", "trailers"],
                 "x-trailer: end\r\n",
             ),
-            Behaviour::Events => chunks(
-                &mut head,
-                "text/event-stream",
-                &["data: 1\n\n", "data: 2\n\n", "data: 3\n\n"],
-                "",
-            ),
+            Behaviour::Events(_) => chunks(&mut head, "text/event-stream", EVENTS, ""),
             Behaviour::Bytes(n) => whole(&mut head, "text/plain", vec![b'x'; n]),
             _ if status == 204 || status == 304 => {
                 head.push_str("\r\n");
@@ -166,13 +168,32 @@ fn serve(name: &str, stream: TcpStream) -> io::Result<()> {
             ),
         };
         let mut bytes = head.into_bytes();
+        let begin = bytes.len();
         if method != "HEAD" {
             bytes.extend_from_slice(&payload);
         }
-        writer.write_all(&bytes)?;
+        match behaviour {
+            Behaviour::Events(pause) if !pause.is_zero() && bytes.len() > begin => {
+                one_by_one(&mut writer, &bytes, begin, pause)?;
+            }
+            _ => writer.write_all(&bytes)?,
+        }
         if close {
             return Ok(());
         }
+    }
+    Ok(())
+}
+
+/// Write the head, and each event after a pause of its own.
+fn one_by_one(out: &mut impl Write, bytes: &[u8], begin: usize, pause: Duration) -> io::Result<()> {
+    let (head, body) = bytes.split_at(begin);
+    out.write_all(head)?;
+    // All chunks are of one length; the last piece is the end of the body.
+    let each = body.len().saturating_sub("0\r\n\r\n".len()) / EVENTS.len();
+    for piece in body.chunks(each.max(1)) {
+        std::thread::sleep(pause);
+        out.write_all(piece)?;
     }
     Ok(())
 }
