@@ -5,31 +5,30 @@
 
 use bytes::Bytes;
 use diolkos_dataplane::engine::{
-    Down, DownExt, Exchange, Keep, Outcome, Pool, PoolConfig, PoolCounters, PoolKey, Progress,
-    Service, Timeouts, relay,
+    Connections, Down, DownExt, Exchange, Outcome, PoolConfig, PoolCounters, Progress, Service,
+    Timeouts, Want, relay,
 };
 use diolkos_dataplane::listen::{ListenerConfig, Workers, WorkersConfig};
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 struct Bare {
-    upstream: PoolKey,
-    pool: Rc<Pool<TcpStream>>,
+    upstream: SocketAddr,
+    connections: Connections,
     timeouts: Timeouts,
 }
 
 impl Service for Bare {
     async fn serve<D: Down>(&self, x: Exchange<'_, D>) -> Outcome {
-        let up = match self.pool.take(self.upstream) {
+        let want = Want::http1(self.upstream);
+        let up = match self.connections.idle_h1(&want) {
             Some(up) => Ok(up),
             None => {
-                let (keep, limit) = (Keep::default(), self.timeouts.connect);
-                let timer = x.down.timer();
-                self.pool.connect(self.upstream, keep, limit, timer).await
+                let (limit, timer) = (self.timeouts.connect, x.down.timer());
+                let opened = self.connections.connect(&want, limit, timer).await;
+                opened.map(|c| c.up)
             }
         };
         let Ok(up) = up else {
@@ -71,8 +70,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         connections: 10_000,
     };
     let workers = Workers::start(config, move |_| Bare {
-        upstream: PoolKey { address, tls: 0 },
-        pool: Pool::new(PoolConfig::default(), Arc::new(PoolCounters::default())),
+        upstream: address,
+        connections: Connections::new(PoolConfig::default(), Arc::new(PoolCounters::default())),
         timeouts: Timeouts {
             connect: Duration::from_secs(1),
             ..Timeouts::default()

@@ -1,7 +1,7 @@
 //! The data plane as a whole, for `diolkos-dataplane` and for `diolkos run`.
 
 use crate::admin::{Admin, Statuses};
-use crate::engine::{Pool, PoolConfig, PoolCounters};
+use crate::engine::{Connections, PoolConfig, PoolCounters};
 use crate::listen::{Workers, WorkersConfig};
 use crate::listeners::{Binds, Listeners};
 use crate::proxy::{LOG_TICK, Proxy, Shared};
@@ -61,12 +61,12 @@ impl DataPlane {
         let pools = Arc::new(PoolCounters::default());
         let of_pools = Arc::clone(&pools);
         let workers = Workers::start(workers_config(config.threads), move |_| {
-            let pool = Pool::new(POOL, Arc::clone(&of_pools));
-            pool.start_sweeper();
+            let connections = Connections::new(POOL, Arc::clone(&of_pools));
+            connections.start_sweeper();
             if let Some(log) = shared.access_log.clone() {
                 tokio::task::spawn_local(tick(log));
             }
-            Proxy::new(Arc::clone(&shared), pool)
+            Proxy::new(Arc::clone(&shared), connections)
         })?;
         let workers = Arc::new(workers);
         runtime.spawn(gauge(Arc::clone(&metrics), workers.counters(), pools));
@@ -184,7 +184,11 @@ async fn gauge(
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     loop {
         ticks.tick().await;
-        metrics.upstream_idle.set(signed(pools.idle.load(Relaxed)));
+        let (open, idle) = (pools.open.load(Relaxed), pools.idle.load(Relaxed));
+        metrics.upstream_idle.set(signed(idle));
+        metrics
+            .upstream_active
+            .set(signed(open.saturating_sub(idle)));
         let catch_up = |counter: &prometheus::core::GenericCounter<prometheus::core::AtomicU64>,
                         total: u64| {
             counter.inc_by(total.saturating_sub(counter.get()));

@@ -38,11 +38,11 @@ impl Socket for ClientSocket {
         }
     }
 
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&mut self) -> bool {
         match self {
             Self::Plain(tcp) => tcp.is_quiet(),
             Self::Tls(tls) => {
-                let (tcp, session) = tls.get_ref();
+                let (tcp, session) = tls.get_mut();
                 session.wants_read() && tcp.is_quiet()
             }
         }

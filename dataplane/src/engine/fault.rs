@@ -61,6 +61,9 @@ pub enum UpFault {
         /// At least one byte of an answer had arrived.
         received: bool,
     },
+    /// The upstream has said that it has not looked at the request: its connection is closing, or it is busy.
+    #[error("refused unprocessed")]
+    Unprocessed,
     /// What came is not an answer; the reason is for the log.
     #[error("{0}")]
     Protocol(&'static str),
@@ -73,6 +76,12 @@ impl UpFault {
     /// The request cannot have reached a server: sending it again is safe whatever its method.
     pub fn is_before_sending(self) -> bool {
         matches!(self, Self::Connect(_) | Self::ConnectTimeout | Self::Tls)
+    }
+
+    /// The upstream vouches that nothing was done: sending the request again is safe whatever its method, as long as
+    /// its body is still there.
+    pub fn is_unprocessed(self) -> bool {
+        matches!(self, Self::Unprocessed)
     }
 
     /// A pooled connection broke before the first byte of an answer. The server may still have seen the request:

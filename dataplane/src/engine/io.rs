@@ -22,7 +22,7 @@ pub trait Socket: AsyncRead + AsyncWrite + Unpin + 'static {
 
     /// Whether nothing has arrived and the other side has not closed, as far as is known without waiting. An idle
     /// upstream connection on which something arrived is out of step and must not be used.
-    fn is_quiet(&self) -> bool;
+    fn is_quiet(&mut self) -> bool;
 }
 
 impl Socket for TcpStream {
@@ -36,7 +36,7 @@ impl Socket for TcpStream {
         self.poll_read_ready(cx).map(drop)
     }
 
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&mut self) -> bool {
         // No system call as long as the reactor has seen no event.
         matches!(self.try_read(&mut [0u8; 1]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }

@@ -4,18 +4,15 @@
 //! so many a key, so many altogether (the oldest of all makes room), so long idle, so many exchanges each. A
 //! connection is looked at when it is taken, without a system call while nothing has happened on it.
 
-use super::deadline::Timer;
-use super::fault::UpFault;
 use super::io::Socket;
 use super::up::H1Up;
 use hashbrown::HashMap;
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// What two exchanges must have in common to share a connection.
@@ -68,6 +65,8 @@ pub struct PoolCounters {
     pub dead: AtomicU64,
     /// Idle connections at the moment.
     pub idle: AtomicU64,
+    /// Connections at the moment, the idle ones included.
+    pub open: AtomicU64,
 }
 
 /// What an upstream asks of its idle connections, within the bounds of the pool.
@@ -238,8 +237,8 @@ impl<S> Inner<S> {
         Some(entry)
     }
 
-    fn entry(&self, at: usize) -> Option<&Entry<S>> {
-        self.slots.get(at)?.entry.as_ref()
+    fn entry_mut(&mut self, at: usize) -> Option<&mut Entry<S>> {
+        self.slots.get_mut(at)?.entry.as_mut()
     }
 }
 
@@ -255,7 +254,7 @@ impl<S: Socket> Pool<S> {
     /// The newest idle connection to `key` that is still good.
     pub fn take(self: &Rc<Self>, key: PoolKey) -> Option<H1Up<S>> {
         loop {
-            let entry = {
+            let mut entry = {
                 let mut inner = self.inner.borrow_mut();
                 let at = inner.keys.get(&key)?.newest?;
                 inner.remove(at)?
@@ -274,7 +273,6 @@ impl<S: Socket> Pool<S> {
 
     /// An exchange on a connection that has just been opened; it comes back to this pool.
     pub fn adopt_new(self: &Rc<Self>, key: PoolKey, socket: S, keep: Keep) -> H1Up<S> {
-        self.counters.opened.fetch_add(1, Relaxed);
         self.adopt(key, socket, Idle { uses: 0, keep })
     }
 
@@ -324,7 +322,9 @@ impl<S: Socket> Pool<S> {
         let mut next = inner.all.oldest;
         while let Some(at) = next {
             next = inner.slots.get(at).and_then(|s| s.in_all.newer);
-            let Some(entry) = inner.entry(at) else { break };
+            let Some(entry) = inner.entry_mut(at) else {
+                break;
+            };
             let counter =
                 if now.duration_since(entry.since) > self.config.idle.min(entry.idle.keep.idle) {
                     &self.counters.expired
@@ -357,45 +357,6 @@ impl<S: Socket> Pool<S> {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Sweeps from time to time as long as the pool lives. To be called within the thread's runtime.
-    pub fn start_sweeper(self: &Rc<Self>) {
-        const PERIOD: Duration = Duration::from_secs(5);
-        let pool: Weak<Self> = Rc::downgrade(self);
-        tokio::task::spawn_local(async move {
-            loop {
-                tokio::time::sleep(PERIOD).await;
-                let Some(pool) = pool.upgrade() else { return };
-                pool.sweep();
-            }
-        });
-    }
-}
-
-impl Pool<TcpStream> {
-    /// Opens a plain connection.
-    ///
-    /// # Errors
-    /// [`UpFault::Connect`] or [`UpFault::ConnectTimeout`].
-    pub async fn connect(
-        self: &Rc<Self>,
-        key: PoolKey,
-        keep: Keep,
-        limit: Duration,
-        timer: &mut Timer,
-    ) -> Result<H1Up<TcpStream>, UpFault> {
-        let fault = match timer.within(limit, TcpStream::connect(key.address)).await {
-            Ok(Ok(socket)) => {
-                // Without it answers are only slower.
-                let _ = socket.set_nodelay(true);
-                return Ok(self.adopt_new(key, socket, keep));
-            }
-            Ok(Err(e)) => UpFault::Connect(e.kind()),
-            Err(_) => UpFault::ConnectTimeout,
-        };
-        self.counters.failed.fetch_add(1, Relaxed);
-        Err(fault)
     }
 }
 

@@ -34,7 +34,7 @@ impl AsyncWrite for Fake {
     }
 }
 impl Socket for Fake {
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&mut self) -> bool {
         self.quiet.get()
     }
 }

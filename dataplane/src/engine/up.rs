@@ -15,7 +15,7 @@ use model::Headers;
 use std::task::{Context, Poll, ready};
 
 /// Informational heads before one final head; more is an upstream that has lost its way.
-const MAX_INFORMATIONAL: u8 = 16;
+pub(super) const MAX_INFORMATIONAL: u8 = 16;
 
 /// One exchange on an HTTP/1 connection to an upstream.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! The connection for one attempt at an upstream.
 
 use super::Proxy;
-use crate::engine::{Down, H1Up, Keep, PoolKey, UpFault};
+use super::forward::Request;
+use crate::engine::{AnyUp, Connected, Down, UpFault, proxy_header};
 use crate::table::{Picked, Upstream};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 impl Proxy {
@@ -14,27 +14,25 @@ impl Proxy {
         down: &mut D,
         upstream: &Upstream,
         picked: &Picked,
+        request: &Request<'_>,
         fresh: bool,
         limit: Duration,
-    ) -> Result<H1Up<TcpStream>, UpFault> {
-        let key = PoolKey {
-            address: picked.addr,
-            tls: 0,
+    ) -> Result<AnyUp, UpFault> {
+        let wire = &upstream.wire;
+        let preface = match wire.proxy {
+            None => Vec::new(),
+            Some(version) => proxy_header::write(version, request.client, request.local),
         };
-        if !fresh && let Some(up) = self.pool.take(key) {
+        let want = wire.want(picked.addr, &preface, request.head.upgrade.is_some(), fresh)?;
+        if let Some(up) = self.connections.idle_h1(&want) {
             return Ok(up);
         }
         let begun = Instant::now();
-        let kept = &upstream.settings.connection;
-        let keep = Keep {
-            connections: usize::try_from(kept.pool_size).unwrap_or(usize::MAX),
-            idle: Duration::from_millis(kept.pool_idle_ms.into()),
-        };
-        let up = self.pool.connect(key, keep, limit, down.timer()).await?;
-        self.shared
-            .metrics
-            .connect_seconds
-            .observe(begun.elapsed().as_secs_f64());
+        let Connected { up, opened } = self.connections.connect(&want, limit, down.timer()).await?;
+        if opened {
+            let took = begun.elapsed().as_secs_f64();
+            self.shared.metrics.connect_seconds.observe(took);
+        }
         Ok(up)
     }
 }

@@ -64,7 +64,7 @@ impl Failure {
             Fault::Down(DownFault::Reject(r)) => Self::from(*r),
             Fault::Up(UpFault::Connect(_)) => UPSTREAM_CONNECT_ERROR,
             Fault::Up(UpFault::Tls) => UPSTREAM_TLS_ERROR,
-            Fault::Up(UpFault::Reset { .. }) => UPSTREAM_RESET,
+            Fault::Up(UpFault::Reset { .. } | UpFault::Unprocessed) => UPSTREAM_RESET,
             Fault::Up(UpFault::Protocol(_)) => UPSTREAM_PROTOCOL_ERROR,
             Fault::Up(UpFault::ConnectTimeout | UpFault::Timeout) | Fault::Total | Fault::Idle => {
                 UPSTREAM_TIMEOUT

@@ -4,12 +4,13 @@ use super::Proxy;
 use super::affinity::{Bond, hash_of};
 use super::exchange::{ResponseStage, Summary, request_view};
 use super::fail::{self, Failure};
+use super::grpc;
 use super::held::{Collected, Held, Source};
 use super::retry::Retries;
 use super::tap::{Tap, Why, verdict};
 use super::wait::{Refused, pause};
 use crate::engine::{
-    Down, DownExt, DownFault, Fault, Framing, H1Up, Method, Progress, RequestHead, ResponseHead,
+    AnyUp, Down, DownExt, DownFault, Fault, Framing, Method, Progress, RequestHead, ResponseHead,
     Timeouts, UpFault, relay,
 };
 use crate::table::{Backend, Picked, Rule, Upstream, WeightedBackends};
@@ -21,7 +22,6 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// How an exchange with an upstream ended.
@@ -42,6 +42,8 @@ pub(super) struct Request<'a> {
     /// The whole body, where it had to be read before.
     pub body: Option<Bytes>,
     pub client: SocketAddr,
+    /// Where the client connected to.
+    pub local: SocketAddr,
     pub rule: &'a Rule,
     /// Bytes of the path that the rule's prefix matched.
     pub prefix_len: usize,
@@ -87,10 +89,16 @@ impl Proxy {
         summary: &mut Summary,
     ) -> End {
         let rule = request.rule;
-        let deadline = match rule.timeouts().request_ms {
+        let limit = match rule.timeouts().request_ms {
             0 => None,
-            millis => Some(Instant::now() + Duration::from_millis(millis.into())),
+            millis => Some(Duration::from_millis(millis.into())),
         };
+        // A client of gRPC says itself how long it waits.
+        let limit = [limit, grpc::timeout(request.head)]
+            .into_iter()
+            .flatten()
+            .min();
+        let deadline = limit.map(|limit| Instant::now() + limit);
         let _permit = match rule.gate() {
             None => None,
             Some((gate, limit)) => match self.permit(down, request.is_read(), gate, *limit).await {
@@ -190,7 +198,7 @@ impl Proxy {
         // After a stale connection the pool most likely holds others of its kind.
         let fresh = tried.contains(&picked.addr);
         let begun = Instant::now();
-        let up = self.connect(down, upstream, picked, fresh, timeouts.connect);
+        let up = self.connect(down, upstream, picked, request, fresh, timeouts.connect);
         let fault = match up.await {
             Err(fault) => Fault::Up(fault),
             Ok(up) => {
@@ -210,6 +218,10 @@ impl Proxy {
                     down, up, request, &mut tap, retries, answer, &timeouts, summary,
                 );
                 let result = exchange.await;
+                if let Some(came) = summary.progress.first_byte {
+                    let took = came.duration_since(begun).as_secs_f64();
+                    metrics.first_byte_seconds.observe(took);
+                }
                 let good = tap.status().map(|status| status < 500);
                 let fault = match result {
                     Ok(end) => {
@@ -305,7 +317,12 @@ impl Proxy {
             head.headers.remove("accept-encoding");
         }
         rule.request_headers().apply(&mut head.headers)?;
-        backend.request_headers.apply(&mut head.headers)
+        backend.request_headers.apply(&mut head.headers)?;
+        for credential in &upstream.settings.credentials {
+            head.headers
+                .set(&credential.name, credential.value.reveal())?;
+        }
+        Ok(())
     }
 
     /// One attempt on an open connection.
@@ -316,7 +333,7 @@ impl Proxy {
     async fn exchange<D: Down>(
         &self,
         down: &mut D,
-        up: H1Up<TcpStream>,
+        up: AnyUp,
         request: &Request<'_>,
         tap: &mut Tap<'_>,
         retries: &Retries<'_>,
@@ -446,7 +463,7 @@ fn outcome(fault: UpFault) -> Attempt {
     match fault {
         UpFault::Connect(_) => Attempt::ConnectError,
         UpFault::Tls => Attempt::TlsError,
-        UpFault::Reset { .. } => Attempt::Reset,
+        UpFault::Reset { .. } | UpFault::Unprocessed => Attempt::Reset,
         UpFault::Protocol(_) => Attempt::ProtocolError,
         UpFault::ConnectTimeout | UpFault::Timeout => Attempt::Timeout,
     }

@@ -3,6 +3,7 @@
 use super::Proxy;
 use super::exchange::{ResponseStage, Summary, request_view};
 use super::fail::{self, Failure};
+use super::grpc;
 use super::tap::{Why, verdict};
 use crate::engine::{Down, DownExt, Exchange, Outcome};
 use crate::table::{Place, Redirect, Rule};
@@ -157,6 +158,12 @@ impl Proxy {
             if !rule.chain().is_empty(Stage::PreResponse) {
                 body = self.local_stages(x, rule, body, local, summary).await;
             }
+        }
+        if let Some(failure) = summary.failure
+            && grpc::is_request(x.request)
+            && grpc::tell(failure, x.answer).is_ok()
+        {
+            body = Bytes::new();
         }
         summary.status = x.answer.status;
         summary.local_bytes = body.len() as u64;

@@ -9,6 +9,7 @@ mod error_page;
 mod exchange;
 pub mod fail;
 mod forward;
+mod grpc;
 mod held;
 mod local;
 mod replay;
@@ -17,8 +18,8 @@ mod tap;
 mod wait;
 
 use crate::engine::{
-    ConnInfo, Down, DownExt, DownFault, Event, Exchange, Framing, Outcome, Pool, RequestHead,
-    ResponseHead, Service, Version,
+    ConnInfo, Connections, Down, DownExt, DownFault, Event, Exchange, Framing, Outcome,
+    RequestHead, ResponseHead, Service, Version,
 };
 use crate::h1::Reject;
 use crate::sync::Current;
@@ -36,11 +37,9 @@ use model::Stage;
 use plugins::Side;
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tap::{Why, verdict};
-use tokio::net::TcpStream;
 
 /// What all worker threads share.
 pub struct Shared {
@@ -71,7 +70,7 @@ impl Shared {
 /// The service of one worker thread.
 pub struct Proxy {
     shared: Arc<Shared>,
-    pool: Rc<Pool<TcpStream>>,
+    connections: Connections,
     /// Counters of the listeners that this thread has met, by key.
     listeners: RefCell<Vec<(Arc<str>, ListenerCounters)>>,
     /// Room for a rewritten target.
@@ -82,10 +81,10 @@ pub struct Proxy {
 const REMEMBERED: usize = 32;
 
 impl Proxy {
-    pub fn new(shared: Arc<Shared>, pool: Rc<Pool<TcpStream>>) -> Self {
+    pub fn new(shared: Arc<Shared>, connections: Connections) -> Self {
         Self {
             shared,
-            pool,
+            connections,
             listeners: RefCell::default(),
             scratch: RefCell::default(),
         }
@@ -143,6 +142,7 @@ impl Proxy {
                     head: x.request,
                     body,
                     client,
+                    local: x.conn.local,
                     rule,
                     prefix_len,
                 };

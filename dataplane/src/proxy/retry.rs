@@ -62,23 +62,27 @@ impl<'a> Retries<'a> {
     pub(super) fn after_fault(&self, fault: UpFault, untouched: bool) -> Option<Duration> {
         let harmless = fault.is_before_sending();
         let stale = fault.is_stale_connection();
+        let unprocessed = fault.is_unprocessed();
         let wanted = match self.settings {
-            None => harmless || stale,
+            None => harmless || stale || unprocessed,
             Some(Retry { on, .. }) => match fault {
                 UpFault::ConnectTimeout => on.connect_failure || self.repeats_timeouts(),
                 _ if harmless => on.connect_failure,
-                _ if stale => on.reused_connection || on.reset,
+                _ if stale || unprocessed => on.reused_connection || on.reset,
                 UpFault::Timeout => self.repeats_timeouts(),
                 _ => on.reset,
             },
         };
-        if !wanted || !(harmless || self.may_repeat()) || !(untouched || self.has_body()) {
+        if !wanted
+            || !(harmless || unprocessed || self.may_repeat())
+            || !(untouched || self.has_body())
+        {
             return None;
         }
         let reason = match fault {
             UpFault::Timeout | UpFault::ConnectTimeout => Retried::Timeout,
             _ if harmless => Retried::Connect,
-            _ if stale => Retried::ReusedConnection,
+            _ if stale || unprocessed => Retried::ReusedConnection,
             _ => Retried::Reset,
         };
         self.allow(None, reason)

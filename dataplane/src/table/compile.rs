@@ -11,6 +11,7 @@ use super::hosts::{Entry, HostRules};
 use super::rule::{Links, ReadyPlugin, Rule, RuleSpec};
 use super::stage::{Key, ReadyCertificate, ReadyListener, Rejected, Route, Staged};
 use super::upstream::{Registry, Upstream};
+use super::wire::Wire;
 use super::{ListenerTable, Table};
 use crate::engine::TlsFront;
 use crate::engine::tls::TlsPolicy;
@@ -19,7 +20,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 use model::{Concurrency, EndpointShard, EndpointSource, HostPattern, Listener, StaticEndpoint};
 use plugins::Chain;
-use snapshot::Changes;
+use snapshot::{Changes, Kind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -147,9 +148,11 @@ impl Compiler {
         if staged.full {
             self.remove_all_but(&mut staged);
         }
+        let wires = self.wires(&staged)?;
         let mut dirty = Dirty::default();
+        self.rewire(&wires, &staged.upstreams, &mut dirty);
         self.put_plugins(staged.plugins, &mut dirty);
-        self.put_upstreams(staged.upstreams, &mut dirty);
+        self.put_upstreams(staged.upstreams, wires, &mut dirty);
         self.put_shards(staged.shards, &mut dirty);
         self.put_certificates(staged.certificates, &mut dirty);
         self.put_listeners(staged.listeners, &mut dirty);
@@ -178,6 +181,68 @@ impl Compiler {
         add(&mut staged.certificates, self.certificates.keys());
     }
 
+    /// How the upstreams that are staged, or whose certificate is, will be spoken to.
+    fn wires(&self, staged: &Staged) -> Result<BTreeMap<String, Wire>, Vec<Rejected>> {
+        let certificate = |key: &str| match staged.certificates.get(key) {
+            Some(staged) => staged.as_ref(),
+            None => self.certificates.get(key),
+        };
+        let certificate = |key: &str| certificate(key).map(|ready| &*ready.pem);
+        let (mut wires, mut rejected) = (BTreeMap::new(), Vec::new());
+        let mut wire =
+            |key: &str, settings: &model::Upstream| match Wire::compile(settings, certificate) {
+                Ok(wire) => drop(wires.insert(key.to_owned(), wire)),
+                Err(reason) => rejected.push(Rejected {
+                    kind: Kind::Upstream,
+                    key: key.to_owned(),
+                    reason: format!("tls: {reason}"),
+                }),
+            };
+        for (key, settings) in &staged.upstreams {
+            if let Some(settings) = settings {
+                wire(key, settings);
+            }
+        }
+        if !staged.certificates.is_empty() {
+            for upstream in self.registry.all() {
+                let shows = upstream.settings.tls.as_ref();
+                let shows = shows.and_then(|tls| tls.client_certificate.as_deref());
+                if shows.is_some_and(|key| staged.certificates.contains_key(key))
+                    && !staged.upstreams.contains_key(&*upstream.key)
+                {
+                    wire(&upstream.key, &upstream.settings);
+                }
+            }
+        }
+        if rejected.is_empty() {
+            Ok(wires)
+        } else {
+            Err(rejected)
+        }
+    }
+
+    /// Upstreams of which nothing but the certificate has changed.
+    fn rewire(
+        &self,
+        wires: &BTreeMap<String, Wire>,
+        staged: &BTreeMap<String, Option<model::Upstream>>,
+        dirty: &mut Dirty,
+    ) {
+        for (key, wire) in wires {
+            let Some(before) = self.registry.get(key) else {
+                continue;
+            };
+            if staged.contains_key(key) || before.wire.has_identity_of(wire) {
+                continue;
+            }
+            let common = &self.registry.common;
+            let after = Upstream::new(key, &before.settings, wire.clone(), Some(&before), common);
+            dirty.routes.extend(self.by_upstream.get(key).cloned());
+            dirty.links.insert(Arc::clone(&after.key));
+            self.registry.insert(Arc::new(after));
+        }
+    }
+
     fn put_plugins(
         &mut self,
         plugins: BTreeMap<String, Option<Arc<ReadyPlugin>>>,
@@ -197,27 +262,26 @@ impl Compiler {
     fn put_upstreams(
         &mut self,
         upstreams: BTreeMap<String, Option<model::Upstream>>,
+        mut wires: BTreeMap<String, Wire>,
         dirty: &mut Dirty,
     ) {
         for (key, upstream) in upstreams {
+            let wire = wires.remove(&key);
             let key = Key::from(key);
             if let Some(EndpointSource::Service(service)) = self.sources.remove(&key) {
                 self.upstreams_of.remove(&service, &key);
             }
             let before = self.registry.get(&key);
-            let Some(settings) = upstream else {
+            let (Some(settings), Some(wire)) = (upstream, wire) else {
                 // Its endpoints stay as they are, for requests that still see the table before.
                 self.registry.remove(&key);
                 dirty.routes.extend(self.by_upstream.get(&key).cloned());
                 dirty.links.insert(key);
                 continue;
             };
-            if !before
-                .as_ref()
-                .is_some_and(|u| u.has_settings_of(&settings))
-            {
+            if !before.as_ref().is_some_and(|u| u.is_as(&settings, &wire)) {
                 let common = &self.registry.common;
-                let upstream = Upstream::new(&key, &settings, before.as_deref(), common);
+                let upstream = Upstream::new(&key, &settings, wire, before.as_deref(), common);
                 self.registry.insert(Arc::new(upstream));
                 dirty.routes.extend(self.by_upstream.get(&key).cloned());
                 dirty.links.insert(Arc::clone(&key));

@@ -28,6 +28,7 @@ mod stage;
 mod template;
 pub mod upstream;
 mod weights;
+mod wire;
 
 pub use backends::{Backend, WeightedBackends};
 pub use common::{Common, Permits, Reason, Scope};
@@ -41,6 +42,7 @@ pub use redirect::{Place, Redirect};
 pub use rule::{Action, Rule};
 pub use stage::Rejected;
 pub use upstream::{EndpointCounts, Gates, Picked, Registry, Upstream};
+pub use wire::Wire;
 
 use crate::engine::TlsFront;
 use crate::telemetry::access_log::Plan;

@@ -51,6 +51,8 @@ pub(super) struct ReadyListener {
 #[derive(Clone)]
 pub(super) struct ReadyCertificate {
     pub(super) server: Arc<ServerCertificate>,
+    /// As it came, for upstreams that are shown it.
+    pub(super) pem: Arc<Certificate>,
 }
 
 impl Staged {
@@ -73,6 +75,7 @@ impl Staged {
                     ServerCertificate::parse(c.chain.as_bytes(), c.key.reveal(), &provider)?;
                 Ok(ReadyCertificate {
                     server: Arc::new(server),
+                    pem: Arc::new(c),
                 })
             },
         );

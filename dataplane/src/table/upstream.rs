@@ -7,6 +7,7 @@ use super::common::{Common, Permits, Reason, Scope};
 use super::endpoints::{self, Endpoints, Member, NEVER};
 use super::gate::Gate;
 use super::pick::{self, Endpoint, EndpointSet, EndpointState, Moment, Terms};
+use super::wire::Wire;
 use model::{EndpointSource, StaticEndpoint};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub struct Upstream {
     pub settings: Box<model::Upstream>,
     /// What the settings allow at once.
     pub gates: Gates,
+    pub wire: Wire,
     endpoints: Arc<Endpoints>,
     common: Arc<Common>,
 }
@@ -105,6 +107,7 @@ impl Upstream {
     pub(crate) fn new(
         key: &str,
         settings: &model::Upstream,
+        wire: Wire,
         before: Option<&Self>,
         common: &Arc<Common>,
     ) -> Self {
@@ -112,14 +115,15 @@ impl Upstream {
             key: key.into(),
             gates: Gates::new(settings, before.map(|u| &u.gates), common),
             settings: Box::new(without_source(settings)),
+            wire,
             endpoints: before.map_or_else(Default::default, |u| Arc::clone(&u.endpoints)),
             common: Arc::clone(common),
         }
     }
 
     /// Whether nothing but endpoints would differ.
-    pub(crate) fn has_settings_of(&self, settings: &model::Upstream) -> bool {
-        *self.settings == without_source(settings)
+    pub(crate) fn is_as(&self, settings: &model::Upstream, wire: &Wire) -> bool {
+        *self.settings == without_source(settings) && self.wire.has_identity_of(wire)
     }
 
     /// The endpoint for the next attempt by the upstream's policy; `None`: 503 `no_healthy_upstream`. `hash`: of what

@@ -475,15 +475,15 @@ mod tests {
 
     #[test]
     fn the_last_lines_of_a_worker_are_written_when_it_ends() {
-        use crate::engine::{Pool, PoolConfig};
+        use crate::engine::{Connections, PoolConfig};
         use crate::proxy::{Proxy, Shared as SharedByWorkers};
         let (out, metrics) = (Shared::default(), Arc::new(Metrics::new()));
         let log = AccessLog::to(out.clone(), std::io::sink(), Arc::clone(&metrics)).unwrap();
         let of_worker = log.clone();
         let worker = std::thread::spawn(move || {
             let shared = SharedByWorkers::new(Arc::default(), metrics, Some(of_worker.clone()));
-            let pool = Pool::new(PoolConfig::default(), Arc::default());
-            let proxy = Proxy::new(Arc::new(shared), pool);
+            let connections = Connections::new(PoolConfig::default(), Arc::default());
+            let proxy = Proxy::new(Arc::new(shared), connections);
             of_worker.note(
                 &JSON,
                 &Record {

@@ -45,7 +45,9 @@ pub struct Metrics {
     /// How long requests waited for a permit.
     pub queue_wait_seconds: Histogram,
     pub connect_seconds: Histogram,
+    pub first_byte_seconds: Histogram,
     pub upstream_idle: IntGauge,
+    pub upstream_active: IntGauge,
     pub config_revision: Gauge,
     pub config_age: Gauge,
     pub transactions_ack: Counter,
@@ -366,6 +368,11 @@ impl Metrics {
                 "diolkos_upstream_connect_seconds",
                 "Time to establish a connection to an upstream.",
             ),
+            first_byte_seconds: histogram(
+                "diolkos_upstream_first_byte_seconds",
+                "From the beginning of an attempt to the answer's head.",
+            ),
+            upstream_active: upstream_connections.with_label_values(&["active"]),
             upstream_idle: upstream_connections.with_label_values(&["idle"]),
             config_revision: declare!(
                 Gauge,

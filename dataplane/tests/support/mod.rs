@@ -8,12 +8,14 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 pub mod gateway;
+pub mod pki;
+pub mod plane;
 
 use bytes::Bytes;
 use diolkos_dataplane::engine::open::Opening;
 use diolkos_dataplane::engine::{
-    Abort, BodyTap, ClientTimeouts, ConnConfig, Down, DownExt, DownFault, Exchange, Fault, Keep,
-    Outcome, Pool, PoolConfig, PoolCounters, PoolKey, Progress, ResponseHead, Service, Timeouts,
+    Abort, BodyTap, ClientTimeouts, ConnConfig, Connections, Down, DownExt, DownFault, Exchange,
+    Fault, Outcome, PoolConfig, PoolCounters, Progress, ResponseHead, Service, Timeouts, Want,
     relay,
 };
 use diolkos_dataplane::h1::Reject;
@@ -21,7 +23,6 @@ use diolkos_dataplane::listen::{ListenCounters, ListenerConfig, Workers, Workers
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -317,8 +318,8 @@ fn read_chunked(input: &mut impl BufRead, seen: &mut Seen) -> std::io::Result<bo
 
 /// Forwards everything to one origin, except paths under `/local/`, which it answers with the status they name.
 pub struct Forward {
-    origin: PoolKey,
-    pool: Rc<Pool<tokio::net::TcpStream>>,
+    origin: SocketAddr,
+    connections: Connections,
     timeouts: Timeouts,
     tapped: Arc<Tapped>,
 }
@@ -377,11 +378,12 @@ impl Service for Forward {
         for attempt in 0.. {
             let timer = down.timer();
             let connect = self.timeouts.connect;
-            let up = match self.pool.take(self.origin) {
+            let want = Want::http1(self.origin);
+            let up = match self.connections.idle_h1(&want) {
                 Some(up) => Ok(up),
                 None => {
-                    let keep = Keep::default();
-                    self.pool.connect(self.origin, keep, connect, timer).await
+                    let opened = self.connections.connect(&want, connect, timer).await;
+                    opened.map(|c| c.up)
                 }
             };
             let Ok(up) = up else {
@@ -497,11 +499,7 @@ impl Rig {
         Self::forwarding(Origin::start(), upstream, setup)
     }
 
-    fn forwarding(origin: Origin, upstream: SocketAddr, setup: Setup) -> Self {
-        let key = PoolKey {
-            address: upstream,
-            tls: 0,
-        };
+    fn forwarding(origin: Origin, key: SocketAddr, setup: Setup) -> Self {
         let (tapped, pool) = (
             Arc::new(Tapped::default()),
             Arc::new(PoolCounters::default()),
@@ -520,7 +518,7 @@ impl Rig {
         };
         let workers = Workers::start(config, move |_| Forward {
             origin: key,
-            pool: Pool::new(PoolConfig::default(), pool2.clone()),
+            connections: Connections::new(PoolConfig::default(), pool2.clone()),
             timeouts,
             tapped: tapped2.clone(),
         })

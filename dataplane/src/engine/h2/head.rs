@@ -200,11 +200,11 @@ fn push(headers: &mut Headers, name: &HeaderName, value: &[u8]) -> Result<(), Re
     })
 }
 
-/// Reads a request's trailers: what may not be one is dropped, or refuses the message.
+/// Reads trailers, a request's or an answer's: what may not be one is dropped, or refuses the message.
 ///
 /// # Errors
 /// Too many, too large, or fields that would change the framing.
-pub(super) fn read_trailers(map: &HeaderMap) -> Result<Option<Box<Headers>>, Reject> {
+pub(in crate::engine) fn read_trailers(map: &HeaderMap) -> Result<Option<Box<Headers>>, Reject> {
     if map.len() > MAX_TRAILER_FIELDS {
         return Err(TOO_LARGE);
     }
@@ -262,7 +262,7 @@ pub(super) fn answer(head: &ResponseHead, bodiless: bool) -> Response<()> {
 }
 
 /// The end-to-end fields of a list. It holds valid fields only, and far fewer than the map takes.
-pub(super) fn fields(headers: &Headers) -> HeaderMap {
+pub(in crate::engine) fn fields(headers: &Headers) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(headers.len() + 2);
     for (name, value) in headers.iter_end_to_end() {
         if let (Ok(name), Ok(value)) = (

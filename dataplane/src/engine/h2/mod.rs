@@ -5,7 +5,7 @@
 
 pub(super) mod conn;
 mod down;
-mod head;
+pub(super) mod head;
 mod watch;
 
 pub use down::H2Down;

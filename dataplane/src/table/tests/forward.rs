@@ -76,7 +76,8 @@ fn target_and_host_for_an_upstream() {
         let mut settings = upstream(EndpointSource::Static(Vec::new()));
         settings.path_prefix = prefix.into();
         settings.authority = authority.map(Into::into);
-        Upstream::new("u", &settings, None, &Arc::default())
+        let wire = Wire::compile(&settings, |_| None).unwrap();
+        Upstream::new("u", &settings, wire, None, &Arc::default())
     };
     let target = |rule: &Rule, path: &str, query, prefix_len, upstream: &Upstream| {
         let mut out = "left over".to_owned();

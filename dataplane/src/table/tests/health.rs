@@ -1,4 +1,5 @@
 use super::super::upstream::Upstream;
+use super::super::wire::Wire;
 use super::*;
 use model::{Balance, BalancePolicy, EndpointSource, Health, ObjectRef, StaticEndpoint};
 use std::sync::Arc;
@@ -207,7 +208,8 @@ fn what_is_known_of_an_endpoint_survives_other_settings() {
         weight: 1,
         zone: None,
     });
-    let before = Upstream::new("u", &settings, None, &common);
+    let wire = Wire::compile(&settings, |_| None).unwrap();
+    let before = Upstream::new("u", &settings, wire.clone(), None, &common);
     before.set_static(&listed);
     let picked = before.pick(None, &[]).unwrap();
     let _under_way = picked.endpoint.start();
@@ -217,7 +219,7 @@ fn what_is_known_of_an_endpoint_survives_other_settings() {
     settings.concurrency = settings
         .concurrency
         .map(|c| model::Concurrency { max: 5, ..c });
-    let after = Upstream::new("u", &settings, Some(&before), &common);
+    let after = Upstream::new("u", &settings, wire, Some(&before), &common);
     after.set_static(&listed);
     let gate = after.gates.concurrency.as_ref().unwrap();
     assert_eq!((gate.0.used(), gate.0.limit()), (1, 5));

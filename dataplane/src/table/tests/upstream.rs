@@ -3,7 +3,8 @@ use super::*;
 fn upstream() -> Upstream {
     let origin = model::ObjectRef::new("Upstream", "n", "u");
     let settings = model::Upstream::new(origin, EndpointSource::Static(Vec::new()));
-    Upstream::new("Upstream/n/u", &settings, None, &Arc::default())
+    let wire = Wire::compile(&settings, |_| None).unwrap();
+    Upstream::new("Upstream/n/u", &settings, wire, None, &Arc::default())
 }
 
 fn listed(list: &[(&str, u16)]) -> Vec<StaticEndpoint> {

@@ -1,0 +1,170 @@
+//! How an upstream is spoken to: protocol, TLS identity and the settings of its connections.
+
+use crate::engine::{Alpn, Keep, SubjectName, TlsClient, TlsError, TlsSettings, UpFault, Want};
+use model::{Certificate, ProxyProtocol, TlsVersion, UpstreamProtocol, UpstreamTls};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Compiled from an upstream's settings, and from the certificate that they name.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    tls: Tls,
+    h2c: bool,
+    max_streams: usize,
+    keepalive: Option<Duration>,
+    keep: Keep,
+    /// Every connection begins with a PROXY header and serves one exchange.
+    pub proxy: Option<ProxyProtocol>,
+}
+
+#[derive(Clone, Debug)]
+enum Tls {
+    Clear,
+    Client {
+        usual: Arc<TlsClient>,
+        /// For requests that HTTP/2 cannot carry, where `usual` might choose it.
+        http1: Arc<TlsClient>,
+    },
+    /// The client certificate is not there: without it nothing is to be sent.
+    Missing,
+}
+
+impl PartialEq for Tls {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Client { usual: a, .. }, Self::Client { usual: b, .. }) => a.id() == b.id(),
+            (Self::Clear, Self::Clear) | (Self::Missing, Self::Missing) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Wire {
+    /// `certificate` finds certificate resources.
+    pub(super) fn compile<'a>(
+        settings: &model::Upstream,
+        certificate: impl Fn(&str) -> Option<&'a Certificate>,
+    ) -> Result<Self, TlsError> {
+        let h2 = matches!(
+            settings.protocol,
+            UpstreamProtocol::H2 | UpstreamProtocol::H2C
+        );
+        let tls = match &settings.tls {
+            None => Tls::Clear,
+            Some(tls) => {
+                let alpn = match settings.protocol {
+                    UpstreamProtocol::H1 => Alpn::H1,
+                    _ if h2 => Alpn::H2,
+                    _ => Alpn::Either,
+                };
+                let shown = tls.client_certificate.as_deref().map(certificate);
+                match shown {
+                    Some(None) => Tls::Missing,
+                    _ => {
+                        let usual = client(tls, shown.flatten(), alpn)?;
+                        let http1 = match alpn {
+                            Alpn::Either => client(tls, shown.flatten(), Alpn::H1)?,
+                            Alpn::H1 | Alpn::H2 => Arc::clone(&usual),
+                        };
+                        Tls::Client { usual, http1 }
+                    }
+                }
+            }
+        };
+        let model::Connection {
+            pool_size,
+            pool_idle_ms,
+            max_streams,
+            tcp_keepalive_ms,
+            proxy_protocol,
+        } = settings.connection;
+        let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        let ms = |ms: u32| Duration::from_millis(ms.into());
+        Ok(Self {
+            h2c: h2 && tls == Tls::Clear,
+            tls,
+            max_streams: count(max_streams).max(1),
+            keepalive: (tcp_keepalive_ms > 0).then(|| ms(tcp_keepalive_ms)),
+            keep: Keep {
+                connections: count(pool_size),
+                idle: ms(pool_idle_ms),
+            },
+            proxy: proxy_protocol,
+        })
+    }
+
+    /// What an exchange with this address asks of its connection. `upgrade`: one that may become a tunnel.
+    ///
+    /// # Errors
+    /// [`UpFault::Tls`] when the client certificate is missing.
+    pub fn want<'a>(
+        &'a self,
+        address: SocketAddr,
+        preface: &'a [u8],
+        upgrade: bool,
+        fresh: bool,
+    ) -> Result<Want<'a>, UpFault> {
+        Ok(Want {
+            address,
+            tls: match &self.tls {
+                Tls::Clear => None,
+                Tls::Client { http1, .. } if upgrade => Some(http1),
+                Tls::Client { usual, .. } => Some(usual),
+                Tls::Missing => return Err(UpFault::Tls),
+            },
+            h2c: self.h2c,
+            max_streams: self.max_streams,
+            keepalive: self.keepalive,
+            preface,
+            keep: self.keep,
+            fresh,
+        })
+    }
+
+    /// Whether requests to this upstream are made over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls != Tls::Clear
+    }
+
+    /// Whether nothing differs that settings alone do not show.
+    pub(super) fn has_identity_of(&self, other: &Self) -> bool {
+        self.tls == other.tls
+    }
+}
+
+fn client(
+    tls: &UpstreamTls,
+    shown: Option<&Certificate>,
+    alpn: Alpn,
+) -> Result<Arc<TlsClient>, TlsError> {
+    let UpstreamTls {
+        sni,
+        authorities,
+        client_certificate: _,
+        subject_alt_names,
+        insecure,
+        min_version,
+    } = tls;
+    let names: Vec<_> = subject_alt_names
+        .iter()
+        .map(|name| match name.contains("://") {
+            true => SubjectName::Uri(name),
+            false => SubjectName::Host(name),
+        })
+        .collect();
+    // Where the name is not what is verified, it need not be one: an IP address is not sent.
+    let unnamed = *insecure || !names.is_empty();
+    let server_name = sni
+        .as_deref()
+        .unwrap_or(if unnamed { "0.0.0.0" } else { "" });
+    TlsClient::of(&TlsSettings {
+        server_name,
+        roots: authorities.as_deref().map(str::as_bytes),
+        client: shown.map(|c| (c.chain.as_bytes(), c.key.reveal())),
+        names: &names,
+        verify: !insecure,
+        only_13: *min_version == TlsVersion::V1_3,
+        alpn,
+    })
+}
