@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::gateway::{Gateway, error, forward, routes, upstream};
+use support::pki::{Ca, Https, server};
 use support::{Client, Origin, PATIENCE, chunked, noise};
 
 /// With these upstreams, and one Route of these rules.
@@ -769,4 +770,30 @@ fn checks_over_http2() {
             gateway.metric_becomes(line, 1.0);
         }
     }
+}
+
+#[test]
+fn checks_speak_tls_as_requests_do() {
+    let (ca, other) = (Ca::new("one"), Ca::new("two"));
+    let version = [&rustls::version::TLS13];
+    let origin = Https::start(server(&ca.issue(&["a.example"]), None, &version, &[]));
+    let trusting = |ca: &Ca| {
+        let mut up = upstream(&[origin.address]);
+        up.tls = Some(UpstreamTls {
+            sni: Some("a.example".into()),
+            authorities: Some(ca.pem()),
+            ..UpstreamTls::default()
+        });
+        up.health.active = checks(Check::Http {
+            path: "/".into(),
+            expect: vec![(200, 200)],
+            host: None,
+        });
+        up
+    };
+    let mut gateway = start(&[("up", trusting(&other))], &[forward()]);
+    gateway.metric_becomes(r#"diolkos_endpoints{state="ejected"}"#, 1.0);
+    put(&mut gateway, &[("up", trusting(&ca))], &[forward()]);
+    gateway.metric_becomes(r#"diolkos_endpoints{state="healthy"}"#, 1.0);
+    assert_eq!(gateway.get("/").status, 200);
 }

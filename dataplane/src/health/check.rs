@@ -1,6 +1,6 @@
 //! One active check of one endpoint, on a connection of its own.
 
-use crate::engine::ResponseHead;
+use crate::engine::{Dial, ResponseHead, UpSocket, proxy_header};
 use crate::h1::response::ResponseParser;
 use crate::table::Upstream;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -8,6 +8,7 @@ use http::{Method, Request, Uri};
 use model::{Check, UpstreamProtocol};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -23,9 +24,8 @@ const SERVING: u64 = 1;
 /// # Errors
 /// Why the endpoint does not work.
 pub(super) async fn check(how: &Check, upstream: &Upstream, addr: SocketAddr) -> io::Result<()> {
-    let stream = TcpStream::connect(addr).await?;
     match how {
-        Check::Tcp => Ok(()),
+        Check::Tcp => TcpStream::connect(addr).await.map(drop),
         Check::Http { path, expect, host } => {
             let address;
             let host = match host {
@@ -35,9 +35,11 @@ pub(super) async fn check(how: &Check, upstream: &Upstream, addr: SocketAddr) ->
                     &address
                 }
             };
-            let status = match upstream.settings.protocol {
-                UpstreamProtocol::H2 | UpstreamProtocol::H2C => h2(stream, host, path).await?,
-                _ => h1(stream, host, path).await?,
+            let socket = open(upstream, addr).await?;
+            let in_clear = upstream.settings.protocol == UpstreamProtocol::H2C;
+            let status = match socket.alpn() == Some(b"h2") || (in_clear && !socket.is_tls()) {
+                true => h2(socket, host, path).await?,
+                false => h1(socket, host, path).await?,
             };
             let mut ranges = expect.iter();
             if ranges.any(|(first, last)| (*first..=*last).contains(&status)) {
@@ -45,8 +47,27 @@ pub(super) async fn check(how: &Check, upstream: &Upstream, addr: SocketAddr) ->
             }
             Err(io::Error::other("unexpected status"))
         }
-        Check::Grpc { service } => grpc(stream, addr, service).await,
+        Check::Grpc { service } => grpc(open(upstream, addr).await?, addr, service).await,
     }
+}
+
+/// A connection as requests get one: with the upstream's TLS and its PROXY header, which names no client but the
+/// endpoint itself.
+async fn open(upstream: &Upstream, addr: SocketAddr) -> io::Result<UpSocket> {
+    let wire = &upstream.wire;
+    let preface = match wire.proxy {
+        None => Vec::new(),
+        Some(version) => proxy_header::write(version, addr, addr),
+    };
+    let want = wire.want(addr, &preface, false, true);
+    let want = want.map_err(io::Error::other)?;
+    let dial = Dial {
+        address: addr,
+        tls: want.tls,
+        keepalive: None,
+        preface: &preface,
+    };
+    dial.open(&Arc::default()).await.map_err(io::Error::other)
 }
 
 /// The status of a GET over HTTP/1.

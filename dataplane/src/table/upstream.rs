@@ -8,7 +8,7 @@ use super::endpoints::{self, Endpoints, Member, NEVER};
 use super::gate::Gate;
 use super::pick::{self, Endpoint, EndpointSet, EndpointState, Moment, Terms};
 use super::wire::Wire;
-use model::{EndpointSource, StaticEndpoint};
+use model::{EndpointSource, StaticEndpoint, UpstreamProtocol};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -54,6 +54,11 @@ impl Gates {
         };
         let of = |pick: fn(&Self) -> Option<&Arc<Gate>>| before.and_then(pick);
         let breaker = settings.circuit_breaker;
+        // Over HTTP/2 exchanges share connections.
+        let one_each = !matches!(
+            settings.protocol,
+            UpstreamProtocol::H2 | UpstreamProtocol::H2C
+        );
         Self {
             concurrency: settings.concurrency.and_then(|c| {
                 let before = of(|g| g.concurrency.as_ref().map(|(gate, _)| gate));
@@ -66,7 +71,9 @@ impl Gates {
             ),
             connections: gate(
                 of(|g| g.connections.as_ref()),
-                breaker.map(|b| (b.max_connections, b.max_pending)),
+                breaker
+                    .filter(|_| one_each)
+                    .map(|b| (b.max_connections, b.max_pending)),
             ),
         }
     }

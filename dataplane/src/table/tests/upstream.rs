@@ -112,3 +112,22 @@ fn picks_go_round_over_a_change_of_endpoints() {
     assert_eq!(taken.len(), 3);
     assert_eq!(u.endpoints().endpoints()[0].state.failures(), 1);
 }
+
+#[test]
+fn connections_are_bounded_only_where_each_exchange_has_its_own() {
+    use model::UpstreamProtocol::{Auto, H1, H2, H2C};
+    for (protocol, bounded) in [(Auto, true), (H1, true), (H2, false), (H2C, false)] {
+        let origin = model::ObjectRef::new("Upstream", "n", "u");
+        let mut settings = model::Upstream::new(origin, EndpointSource::Static(Vec::new()));
+        settings.protocol = protocol;
+        settings.circuit_breaker = Some(model::CircuitBreaker {
+            max_connections: 1,
+            max_requests: 1,
+            max_pending: 0,
+        });
+        let wire = Wire::compile(&settings, |_| None).unwrap();
+        let gates = Upstream::new("u", &settings, wire, None, &Arc::default()).gates;
+        assert_eq!(gates.connections.is_some(), bounded, "{protocol:?}");
+        assert!(gates.requests.is_some());
+    }
+}
