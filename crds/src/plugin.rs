@@ -194,8 +194,12 @@ plugin_types! {
     ContentValidation => content_validation, "contentValidation";
     /// Settings of type Mock: answers instead of a backend.
     Mock => mock, "mock";
+    /// Settings of type AcceptEncoding: says which codings upstreams may use.
+    AcceptEncoding => accept_encoding, "acceptEncoding";
     /// Settings of type ResponseHeaders: edits what goes out.
     ResponseHeaders => response_headers, "responseHeaders";
+    /// Settings of type Compression: compresses answers.
+    Compression => compression, "compression";
 }
 
 /// When a plugin runs.

@@ -155,6 +155,8 @@ pub struct RequestSpec {
     /// Body text.
     #[serde(default)]
     pub body: String,
+    /// Content coding in which the body is sent: `gzip`, `br` or `zstd`.
+    pub encoding: Option<String>,
     /// How many times it is sent.
     #[serde(default = "one")]
     pub repeat: usize,
@@ -196,10 +198,12 @@ pub struct Expect {
     /// Header fields that must not be there.
     #[serde(default)]
     pub absent_headers: Vec<String>,
-    /// The whole body.
+    /// The whole body, this and the following without its content coding.
     pub body: Option<String>,
     /// Part of the body.
     pub body_contains: Option<String>,
+    /// Bytes of the body.
+    pub body_length: Option<usize>,
     /// A subset of the JSON body: objects by their members, everything else whole.
     pub json: Option<Value>,
     /// JSON pointers to what must not be in the body.

@@ -1,14 +1,21 @@
 //! Comparing answers and conditions with what a case expects. A mismatch is a sentence.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use crate::case::{Condition, Expect, Persistence};
 use crate::client::Answer;
+use crate::coding;
 
 /// What does not fit in an answer; empty when everything does.
 pub fn answer(expect: &Expect, got: &Answer) -> Vec<String> {
     let mut wrong = Vec::new();
-    let body = String::from_utf8_lossy(&got.body);
+    let bytes = match plain(got) {
+        Ok(bytes) => bytes,
+        Err(e) => return vec![format!("body cannot be decoded: {e}")],
+    };
+    let body = String::from_utf8_lossy(&bytes);
     if let Some(status) = expect.status
         && status != got.status
     {
@@ -47,8 +54,16 @@ pub fn answer(expect: &Expect, got: &Answer) -> Vec<String> {
     {
         wrong.push(format!("body {} does not contain {part:?}", short(&body)));
     }
+    if let Some(length) = expect.body_length
+        && length != bytes.len()
+    {
+        wrong.push(format!(
+            "body has {} bytes instead of {length}",
+            bytes.len()
+        ));
+    }
     if expect.json.is_some() || !expect.absent_json.is_empty() {
-        match serde_json::from_slice::<Value>(&got.body) {
+        match serde_json::from_slice::<Value>(&bytes) {
             Err(_) => wrong.push(format!("body is not JSON: {}", short(&body))),
             Ok(value) => {
                 if let Some(wanted) = &expect.json {
@@ -71,6 +86,14 @@ pub fn answer(expect: &Expect, got: &Answer) -> Vec<String> {
         ));
     }
     wrong
+}
+
+/// The body without its content coding.
+fn plain(got: &Answer) -> anyhow::Result<Cow<'_, [u8]>> {
+    Ok(match got.headers.get("content-encoding") {
+        Some(encoding) if !got.body.is_empty() => Cow::Owned(coding::decode(encoding, &got.body)?),
+        _ => Cow::Borrowed(&got.body),
+    })
 }
 
 /// Whether `wanted` is contained in `got`: objects by their members, everything else whole.

@@ -11,6 +11,7 @@ pub mod case;
 pub mod check;
 pub mod client;
 pub mod cluster;
+pub mod coding;
 pub mod disruption;
 pub mod echo;
 pub mod gateway;

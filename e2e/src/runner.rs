@@ -14,6 +14,7 @@ use crate::backend::Backend;
 use crate::case::{Case, Persistence, RequestSpec, Step};
 use crate::check;
 use crate::client::{Answer, Connection, Request};
+use crate::coding;
 use crate::gateway::{Gateway, eventually};
 use crate::objects::{Key, Object};
 use crate::websocket;
@@ -226,6 +227,17 @@ fn to_request(spec: &RequestSpec) -> Result<Request> {
         ("sec-websocket-key", websocket::KEY),
     ];
     let asked = spec.websocket.iter().flat_map(|_| of_websocket);
+    let mut headers: Vec<(String, String)> = spec
+        .headers
+        .iter()
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .chain(asked.map(|(n, v)| (n.to_owned(), v.to_owned())))
+        .collect();
+    let mut body = spec.body.clone().into_bytes();
+    if let Some(encoding) = &spec.encoding {
+        body = coding::encode(encoding, &body)?;
+        headers.push(("content-encoding".into(), encoding.clone()));
+    }
     Ok(Request {
         method: method.into(),
         host: host.into(),
@@ -234,12 +246,7 @@ fn to_request(spec: &RequestSpec) -> Result<Request> {
         } else {
             path.into()
         },
-        headers: spec
-            .headers
-            .iter()
-            .map(|(n, v)| (n.clone(), v.clone()))
-            .chain(asked.map(|(n, v)| (n.to_owned(), v.to_owned())))
-            .collect(),
-        body: spec.body.clone().into_bytes(),
+        headers,
+        body,
     })
 }

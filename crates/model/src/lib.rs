@@ -9,6 +9,7 @@
 
 pub mod balance;
 pub mod captures;
+pub mod coding;
 pub mod duration;
 pub mod endpoint;
 pub mod header_edits;
@@ -36,6 +37,7 @@ pub use balance::{
     ActiveHealth, Balance, BalancePolicy, Check, CircuitBreaker, Concurrency, ConsistentHash,
     HashSource, HashTable, Health, PassiveHealth,
 };
+pub use coding::{AcceptedCodings, Coding};
 pub use endpoint::{Endpoint, EndpointShard};
 pub use header_edits::HeaderEdits;
 pub use headers::Headers;

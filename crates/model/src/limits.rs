@@ -16,6 +16,10 @@ pub const REQUESTS_PER_CONNECTION: u32 = 10_000;
 pub const REQUEST_BODY: u64 = 10 * 1024 * 1024;
 /// Bytes that a body may have where a plugin needs it whole.
 pub const BUFFERED_BODY: u64 = 32 * 1024 * 1024;
+/// Bodies that one process compresses at the same time; one more goes out as it is. Each takes up to about 2 MiB.
+pub const ENCODERS: usize = 1024;
+/// Decoded bytes for each encoded byte of a compressed body, beyond the first 64 KiB. Text reaches about 20.
+pub const DECODED_RATIO: u64 = 200;
 /// Bytes of one encoded resource of a snapshot.
 pub const RESOURCE_BYTES: usize = 448 * 1024;
 /// Bytes of one chunk of a transaction.

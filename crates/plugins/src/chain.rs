@@ -41,6 +41,14 @@ pub trait Reader {
     /// # Errors
     /// [`InvalidHeader`] when an edit is not allowed on the wire.
     fn apply(&mut self, edits: &Edits) -> Result<(), InvalidHeader>;
+
+    /// The answer's body is to pass this filter ([`Edits::filter_answer`]).
+    ///
+    /// # Errors
+    /// [`Failure`] in a stage that has no answer.
+    fn filter_answer(&mut self, _: Box<dyn BodyFilter>) -> Result<(), Failure> {
+        Err(Failure("there is no answer to filter in this stage".into()))
+    }
 }
 
 /// What a stage came to.
@@ -65,6 +73,7 @@ pub struct Chain {
     stages: [Box<[Group]>; 4],
     request: BodyNeed,
     response: BodyNeed,
+    codings: bool,
 }
 
 #[derive(Default)]
@@ -97,6 +106,7 @@ impl Chain {
                 let name = entry.name.clone();
                 return Err(ChainError::Stage { name, stage });
             }
+            chain.codings |= needs.codings;
             if entry.runs_in(Stage::PreRequest) {
                 chain.request.add(needs.request_body, entry, Side::Request);
             }
@@ -135,6 +145,11 @@ impl Chain {
     /// The size up to which a body has to be held before the stage that judges it; `None`: it streams.
     pub fn buffers(&self, side: Side) -> Option<u64> {
         self.need(side).buffer
+    }
+
+    /// Whether some plugin asks which content codings the client accepts.
+    pub fn asks_codings(&self) -> bool {
+        self.codings
     }
 
     /// Whether some plugin wants this body chunk by chunk.
@@ -267,7 +282,7 @@ async fn run_sequential(
                 result
             }
         };
-        let result = result.and_then(|flow| apply(reader, &edits).map(|()| flow));
+        let result = result.and_then(|flow| apply(reader, edits).map(|()| flow));
         let outcome = member.judge(result);
         if !matches!(outcome, Outcome::Continue) {
             return outcome;
@@ -333,7 +348,7 @@ async fn run_parallel(
         let Some((edits, result)) = result else {
             continue;
         };
-        let result = result.and_then(|flow| apply(reader, &edits).map(|()| flow));
+        let result = result.and_then(|flow| apply(reader, edits).map(|()| flow));
         let outcome = member.judge(result);
         if !matches!(outcome, Outcome::Continue) {
             return outcome;
@@ -350,19 +365,45 @@ fn stops(member: &ChainEntry, result: &Result<Flow, Failure>) -> bool {
     }
 }
 
-fn apply(reader: &mut impl Reader, edits: &Edits) -> Result<(), Failure> {
+fn apply(reader: &mut impl Reader, mut edits: Edits) -> Result<(), Failure> {
     if edits.is_empty() {
         return Ok(());
     }
     reader
-        .apply(edits)
-        .map_err(|e| Failure(format!("header edit refused: {e}").into()))
+        .apply(&edits)
+        .map_err(|e| Failure(format!("header edit refused: {e}").into()))?;
+    let mut filters = edits.take_filters().into_iter();
+    filters.try_for_each(|filter| reader.filter_answer(filter))
 }
 
 /// The body filters of one exchange, run one after the other.
+#[derive(Default)]
 pub struct Filters(Vec<(Box<dyn BodyFilter>, FailurePolicy)>);
 
 impl Filters {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Puts a filter behind the others. Its failure aborts the exchange.
+    pub fn push(&mut self, filter: Box<dyn BodyFilter>) {
+        self.0.push((filter, FailurePolicy::Fail));
+    }
+
+    /// Puts these behind the others.
+    pub fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+
+    /// A whole body.
+    ///
+    /// # Errors
+    /// As [`Filters::chunk`].
+    pub fn whole(&mut self, data: Bytes) -> Result<Bytes, Failure> {
+        let head = self.chunk(data)?;
+        Ok(join(head, self.end()?))
+    }
+
     /// # Errors
     /// The [`Failure`] of a filter under `failurePolicy: Fail`; the exchange is aborted.
     pub fn chunk(&mut self, mut data: Bytes) -> Result<Bytes, Failure> {
@@ -382,6 +423,21 @@ impl Filters {
     /// # Errors
     /// As [`Filters::chunk`].
     pub fn end(&mut self) -> Result<Bytes, Failure> {
+        self.drain(|filter| filter.end())
+    }
+
+    /// What the filters hold back and can give at a pause, each passed through the filters behind it.
+    ///
+    /// # Errors
+    /// As [`Filters::chunk`].
+    pub fn flush(&mut self) -> Result<Bytes, Failure> {
+        self.drain(|filter| filter.flush())
+    }
+
+    fn drain(
+        &mut self,
+        give: impl Fn(&mut dyn BodyFilter) -> Result<Bytes, Failure>,
+    ) -> Result<Bytes, Failure> {
         let mut tail = Bytes::new();
         for (filter, policy) in &mut self.0 {
             let passed = if tail.is_empty() {
@@ -389,7 +445,7 @@ impl Filters {
             } else {
                 filter.chunk(tail.clone())
             };
-            let both = passed.and_then(|a| filter.end().map(|b| join(a, b)));
+            let both = passed.and_then(|a| give(&mut **filter).map(|b| join(a, b)));
             tail = match both {
                 Ok(data) => data,
                 Err(_) if *policy == FailurePolicy::Ignore => tail,

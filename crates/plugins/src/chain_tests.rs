@@ -22,6 +22,7 @@ impl Plugin for Note {
             stages: Stages::of(&[Stage::PreRequest, Stage::PreResponse]),
             request_body: self.body,
             response_body: self.body,
+            ..Needs::default()
         }
     }
 

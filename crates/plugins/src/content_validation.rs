@@ -8,11 +8,12 @@
 //!   deny: [{pattern: "(?i)password=", message: no credentials in bodies}]
 //! ```
 
+use crate::decode::plain;
 use crate::{
     BodyMode, Compile, Edits, Exchange, Failure, InvalidSettings, LocalReply, Needs, Plugin,
     Stages, Verdict,
 };
-use model::{Headers, Stage, limits, pattern};
+use model::{Stage, limits, pattern};
 use regex::{Regex, bytes};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
@@ -27,8 +28,9 @@ pub struct ContentValidation {
     /// tool reads YAML 1.1 (kubectl does), which takes a bare `on` for a truth value: `"on": Both`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on: Option<On>,
-    /// Largest body that is judged, such as `1Mi`, at most 32Mi. A larger request is refused with 413, a larger
-    /// response follows `failurePolicy`. Default: 1Mi.
+    /// Largest body that is judged, such as `1Mi`, at most 32Mi; a compressed one (gzip, br, zstd) is judged in its
+    /// plain form, to which the size applies too. A larger request is refused with 413, a larger response follows
+    /// `failurePolicy`. Default: 1Mi.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 32),
@@ -95,18 +97,6 @@ pub(crate) fn whole(pattern: &str, field: &str) -> Result<Regex, InvalidSettings
     pattern::whole(pattern).map_err(|e| InvalidSettings::new(field, e.to_string()))
 }
 
-/// A compressed body hides its content; nothing is decided about it here.
-pub(crate) fn is_encoded(headers: &Headers) -> bool {
-    let mut codings = headers.get_all("content-encoding");
-    codings.any(|c| !c.trim_ascii().eq_ignore_ascii_case(b"identity"))
-}
-
-/// What a client gets whose body cannot be judged.
-pub(crate) fn encoded_reply() -> LocalReply {
-    let message = "the body has a content-encoding and cannot be judged".to_owned();
-    LocalReply::error(400, "invalid_request", Some(message))
-}
-
 pub struct Ready {
     on: On,
     max: u64,
@@ -146,7 +136,7 @@ impl Compile for ContentValidation {
 }
 
 impl Ready {
-    fn judge(&self, body: &[u8], misfit: LocalReply) -> Verdict<'_> {
+    fn judge<'a>(&'a self, body: &[u8], misfit: LocalReply) -> Verdict<'a> {
         for (pattern, message) in &self.deny {
             if pattern.is_match(body) {
                 let reply = LocalReply::error(403, "content_filter", message.clone());
@@ -179,39 +169,43 @@ impl Plugin for Ready {
             stages,
             request_body,
             response_body,
+            ..Needs::default()
         }
     }
 
     fn pre_request<'a>(&'a self, x: &Exchange<'a>, _: &mut Edits) -> Verdict<'a> {
-        if is_encoded(x.request.headers) {
-            return Verdict::respond(encoded_reply());
-        }
+        let body = x.request.body.unwrap_or_default();
+        let plain = match plain(x.request.headers, body, self.max) {
+            Ok(plain) => plain,
+            Err(e) => return Verdict::respond(e.reply()),
+        };
         let message = Some("the body does not fit the schema".to_owned());
         let misfit = LocalReply::error(400, "invalid_request", message);
-        self.judge(x.request.body.unwrap_or_default(), misfit)
+        self.judge(&plain, misfit)
     }
 
     fn pre_response<'a>(&'a self, x: &Exchange<'a>, _: &mut Edits) -> Verdict<'a> {
         let Some(response) = x.response else {
             return Verdict::CONTINUE;
         };
-        if is_encoded(response.headers) {
-            let failure = Failure("the answer has a content-encoding and cannot be judged".into());
-            return Verdict::Ready(Err(failure));
-        }
         // Over the size, and told to let such answers pass.
         let Some(body) = response.body else {
             return Verdict::CONTINUE;
         };
-        self.judge(body, LocalReply::error(403, "content_filter", None))
+        match plain(response.headers, body, self.max) {
+            Ok(plain) => self.judge(&plain, LocalReply::error(403, "content_filter", None)),
+            Err(e) => Verdict::Ready(Err(Failure(e.to_string().into()))),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encode::Encoder;
     use crate::exchange::tests::request;
-    use crate::{Flow, ResponseView};
+    use crate::{BodyFilter, Flow, ResponseView};
+    use model::{Coding, Headers};
 
     fn status(settings: &str, body: &[u8], response: bool) -> Option<u16> {
         let ready = serde_json::from_str::<ContentValidation>(settings)
@@ -224,6 +218,7 @@ mod tests {
             x.response = Some(ResponseView {
                 status: 200,
                 headers: &headers,
+                length: None,
                 body: Some(body),
             });
             ready.pre_response(&x, &mut Edits::default())
@@ -255,24 +250,47 @@ mod tests {
     }
 
     #[test]
-    fn a_compressed_body_does_not_slip_through() {
-        let s = r#"{"on":"Both","deny":[{"pattern":"secret"}]}"#;
+    fn a_compressed_body_is_judged_in_its_plain_form_and_no_other_slips_through() {
+        let s = r#"{"on":"Both","maxSize":"1Ki","deny":[{"pattern":"secret"}]}"#;
         let ready = serde_json::from_str::<ContentValidation>(s)
             .unwrap()
             .compile()
             .unwrap();
-        let mut headers = Headers::default();
-        headers.append("content-encoding", b"gzip").unwrap();
-        let mut x = request("POST", "/", &headers);
-        let verdict = ready.pre_request(&x, &mut Edits::default());
-        assert!(matches!(verdict, Verdict::Ready(Ok(Flow::Respond(r))) if r.status == 400));
-        x.response = Some(ResponseView {
-            status: 200,
-            headers: &headers,
-            body: Some(b""),
-        });
-        let verdict = ready.pre_response(&x, &mut Edits::default());
-        assert!(matches!(verdict, Verdict::Ready(Err(_))));
+        let gzip = |plain: &[u8]| {
+            let mut encoder = Encoder::open(Coding::Gzip, 9).unwrap();
+            let mut body = encoder.chunk(plain.to_vec().into()).unwrap().to_vec();
+            body.extend_from_slice(&encoder.end().unwrap());
+            body
+        };
+        let judge = |coding: &str, body: &[u8]| {
+            let mut headers = Headers::default();
+            headers.append("content-encoding", coding).unwrap();
+            let mut x = request("POST", "/", &headers);
+            x.request.body = Some(body);
+            let up = match ready.pre_request(&x, &mut Edits::default()) {
+                Verdict::Ready(Ok(Flow::Continue)) => 200,
+                Verdict::Ready(Ok(Flow::Respond(r))) => r.status,
+                _ => panic!("no verdict"),
+            };
+            x.response = Some(ResponseView {
+                status: 200,
+                headers: &headers,
+                length: None,
+                body: Some(body),
+            });
+            let down = match ready.pre_response(&x, &mut Edits::default()) {
+                Verdict::Ready(Ok(Flow::Continue)) => 200,
+                Verdict::Ready(Ok(Flow::Respond(r))) => r.status,
+                Verdict::Ready(Err(_)) => 500,
+                Verdict::Pending(_) => panic!("no verdict"),
+            };
+            (up, down)
+        };
+        assert_eq!(judge("gzip", &gzip(b"a secret")), (403, 403));
+        assert_eq!(judge("gzip", &gzip(b"nothing")), (200, 200));
+        assert_eq!(judge("gzip", &gzip(&[b'x'; 1025])), (413, 500));
+        assert_eq!(judge("gzip", b"nothing"), (400, 500));
+        assert_eq!(judge("deflate", b"nothing"), (400, 500));
     }
 
     #[test]

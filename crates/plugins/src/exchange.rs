@@ -1,6 +1,6 @@
 //! One request and its response as plugins see them: read-only.
 
-use model::Headers;
+use model::{AcceptedCodings, Headers};
 use std::net::SocketAddr;
 
 /// What a plugin may look at. `response` is there from `post_request` on.
@@ -24,6 +24,9 @@ pub struct RequestView<'a> {
     pub headers: &'a Headers,
     /// The client's address.
     pub client: SocketAddr,
+    /// Content codings that the client accepts, whatever the upstream is told; the default unless a plugin of this
+    /// chain asked by [`crate::Needs::codings`].
+    pub accepts: AcceptedCodings,
     /// The whole body, where a plugin of this chain asked for it by [`crate::BodyMode::Buffer`].
     pub body: Option<&'a [u8]>,
 }
@@ -32,6 +35,8 @@ pub struct RequestView<'a> {
 pub struct ResponseView<'a> {
     pub status: u16,
     pub headers: &'a Headers,
+    /// Bytes of the body, where they are known in advance.
+    pub length: Option<u64>,
     /// The whole body, where a plugin of this chain asked for it by [`crate::BodyMode::Buffer`].
     pub body: Option<&'a [u8]>,
 }
@@ -55,6 +60,7 @@ pub(crate) mod tests {
                 query: None,
                 headers,
                 client: ([192, 0, 2, 1], 1000).into(),
+                accepts: AcceptedCodings::of(headers),
                 body: None,
             },
             response: None,

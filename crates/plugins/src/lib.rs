@@ -7,9 +7,13 @@
 //! A new plugin is one file and one line in [`plugins!`] below: the line gives the type its name in YAML, its block in
 //! the CRD, its place in the reference and its compiler.
 
+mod accept_encoding;
 mod chain;
+mod compression;
 mod content_validation;
+mod decode;
 mod edits;
+mod encode;
 mod exchange;
 mod mock;
 mod plugin;
@@ -17,9 +21,12 @@ mod request_validation;
 mod response_headers;
 mod schema;
 
+pub use accept_encoding::AcceptEncoding;
 pub use chain::{Chain, ChainEntry, ChainError, Filters, Outcome, Reader};
+pub use compression::Compression;
 pub use content_validation::ContentValidation;
 pub use edits::Edits;
+pub use encode::open_encoders;
 pub use exchange::{Exchange, RequestView, ResponseView};
 pub use mock::Mock;
 pub use plugin::{
@@ -67,8 +74,12 @@ plugins! {
     ContentValidation, "contentValidation";
     /// Answers instead of an upstream.
     Mock, "mock";
-    /// Last: it edits what goes out.
+    /// Says what upstreams may send; what clients accept is known before.
+    AcceptEncoding, "acceptEncoding";
+    /// Last but one: it edits what goes out.
     ResponseHeaders, "responseHeaders";
+    /// Last: bodies are compressed as they leave.
+    Compression, "compression";
 }
 
 #[cfg(test)]

@@ -52,6 +52,14 @@ pub trait BodyFilter: Send {
     /// A [`Failure`] aborts the exchange.
     fn chunk(&mut self, data: Bytes) -> Result<Bytes, Failure>;
 
+    /// The sender pauses: gives what is held back and can be sent now, so that a slow stream arrives as it is made.
+    ///
+    /// # Errors
+    /// A [`Failure`] aborts the exchange.
+    fn flush(&mut self) -> Result<Bytes, Failure> {
+        Ok(Bytes::new())
+    }
+
     /// After the last chunk; what it gives is appended.
     ///
     /// # Errors
@@ -100,6 +108,8 @@ pub struct Needs {
     pub stages: Stages,
     pub request_body: BodyMode,
     pub response_body: BodyMode,
+    /// Asks for [`crate::RequestView::accepts`].
+    pub codings: bool,
 }
 
 /// What a plugin decided.

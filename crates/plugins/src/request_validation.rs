@@ -8,9 +8,8 @@
 //!   body: {jsonSchema: {type: object, required: [id]}, maxSize: 1Mi}
 //! ```
 
-use crate::content_validation::{
-    JsonSchemaSettings, compile_schema, encoded_reply, is_encoded, whole,
-};
+use crate::content_validation::{JsonSchemaSettings, compile_schema, whole};
+use crate::decode::plain;
 use crate::schema::check_name;
 use crate::{
     BodyMode, Compile, Edits, Exchange, InvalidSettings, LocalReply, Needs, Plugin, Stages, Verdict,
@@ -53,10 +52,11 @@ pub struct QueryParameter {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BodyRule {
-    /// JSON Schema (draft 2020-12) of the body. References to other documents are not followed.
+    /// JSON Schema (draft 2020-12) of the body, in its plain form where it is compressed by gzip, br or zstd. References
+    /// to other documents are not followed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub json_schema: Option<JsonSchemaSettings>,
-    /// Largest body, such as `1Mi`; more is 413. Default: 1Mi.
+    /// Largest body, and largest plain form of one that is judged, such as `1Mi`; more is 413. Default: 1Mi.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 32),
@@ -69,6 +69,8 @@ pub struct Ready {
     headers: Vec<String>,
     query: Vec<(String, Option<Regex>)>,
     schema: Option<jsonschema::Validator>,
+    /// Bytes of the body, and of its plain form.
+    max_body: u64,
     body: BodyMode,
 }
 
@@ -90,17 +92,18 @@ impl Compile for RequestValidation {
             query.push((q.name, pattern));
         }
         let mut body = BodyMode::None;
+        let mut max_body = 0;
         let mut schema = None;
         if let Some(rule) = self.body {
-            let max = match &rule.max_size {
+            max_body = match &rule.max_size {
                 None => 1 << 20,
                 Some(text) => model::quantity::parse_bytes(text)
                     .map_err(|e| InvalidSettings::new("body.maxSize", e.to_string()))?,
             };
-            if max > limits::BUFFERED_BODY {
+            if max_body > limits::BUFFERED_BODY {
                 return Err(InvalidSettings::new("body.maxSize", "must be at most 32Mi"));
             }
-            body = BodyMode::Buffer(max);
+            body = BodyMode::Buffer(max_body);
             if let Some(s) = &rule.json_schema {
                 schema = Some(compile_schema(s, "body.jsonSchema")?);
             }
@@ -109,6 +112,7 @@ impl Compile for RequestValidation {
             headers,
             query,
             schema,
+            max_body,
             body,
         })
     }
@@ -142,10 +146,12 @@ impl Plugin for Ready {
             }
         }
         if let Some(schema) = &self.schema {
-            if is_encoded(x.request.headers) {
-                return Verdict::respond(encoded_reply());
-            }
-            let Ok(json) = serde_json::from_slice(x.request.body.unwrap_or_default()) else {
+            let body = x.request.body.unwrap_or_default();
+            let body = match plain(x.request.headers, body, self.max_body) {
+                Ok(plain) => plain,
+                Err(e) => return Verdict::respond(e.reply()),
+            };
+            let Ok(json) = serde_json::from_slice(&body) else {
                 return invalid("the body is not JSON".to_owned());
             };
             if let Err(e) = schema.validate(&json) {

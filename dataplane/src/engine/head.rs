@@ -4,7 +4,7 @@
 //! like never stand in `headers`: the codec reads them into `framing`, `upgrade` and its own state and writes them anew.
 
 use super::sanitize::Host;
-use model::Headers;
+use model::{AcceptedCodings, Headers};
 
 /// A request method (RFC 9110 section 9.1): a case-sensitive token of at most [`Method::MAX`] bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -113,6 +113,9 @@ pub struct RequestHead {
     pub upgrade: Option<Box<str>>,
     /// The proof that an upstream owes us for switching to WebSocket, where the key is ours.
     pub websocket_accept: Option<Box<str>>,
+    /// Content codings that the client accepts, where the rule asks for them: kept apart from `headers`, which say
+    /// what the upstream is told.
+    pub accepts: AcceptedCodings,
 }
 
 impl RequestHead {
@@ -128,6 +131,7 @@ impl RequestHead {
         self.expects_continue = false;
         self.upgrade = None;
         self.websocket_accept = None;
+        self.accepts = AcceptedCodings::default();
     }
 
     /// `https` or `http`.

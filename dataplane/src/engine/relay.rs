@@ -232,6 +232,11 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
                 continue;
             }
             let Poll::Ready(piece) = up.poll_body(cx).map_err(Fault::Up)? else {
+                let held = self.tap.response_pause().map_err(|_| Fault::Aborted)?;
+                if !held.is_empty() {
+                    self.down.send_body(held).map_err(length)?;
+                    moved = true;
+                }
                 return Ok(moved);
             };
             moved = true;

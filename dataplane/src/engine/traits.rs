@@ -230,6 +230,14 @@ pub trait BodyTap {
         Ok(data)
     }
 
+    /// No more of the answer's body is here for now; what is returned goes out with what came before.
+    ///
+    /// # Errors
+    /// [`Abort`] ends the exchange.
+    fn response_pause(&mut self) -> Result<Bytes, Abort> {
+        Ok(Bytes::new())
+    }
+
     /// The answer's body has come to its end; what is returned is appended to it.
     ///
     /// # Errors

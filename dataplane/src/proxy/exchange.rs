@@ -2,12 +2,12 @@
 
 use super::error_page;
 use super::fail::Failure;
-use crate::engine::{Progress, RequestHead, ResponseHead};
+use crate::engine::{Framing, Progress, RequestHead, ResponseHead};
 use crate::telemetry::metrics::Cut;
 use bytes::Bytes;
 use model::Listener;
 use model::headers::InvalidHeader;
-use plugins::{Edits, Exchange, Reader, RequestView, ResponseView};
+use plugins::{BodyFilter, Edits, Exchange, Filters, Reader, RequestView, ResponseView};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -25,6 +25,7 @@ pub(super) fn request_view<'a>(
         query: request.query(),
         headers: &request.headers,
         client,
+        accepts: request.accepts,
         body,
     }
 }
@@ -54,6 +55,8 @@ pub(super) struct ResponseStage<'a> {
     pub request: RequestView<'a>,
     pub answer: &'a mut ResponseHead,
     pub body: Option<&'a [u8]>,
+    /// What plugins put in the body's way.
+    pub filters: Filters,
 }
 
 impl Reader for ResponseStage<'_> {
@@ -63,6 +66,11 @@ impl Reader for ResponseStage<'_> {
             response: Some(ResponseView {
                 status: self.answer.status,
                 headers: &self.answer.headers,
+                length: match (self.body, self.answer.framing) {
+                    (Some(body), _) => Some(body.len() as u64),
+                    (None, Framing::Length(length)) => Some(length),
+                    (None, _) => None,
+                },
                 body: self.body,
             }),
         }
@@ -70,6 +78,11 @@ impl Reader for ResponseStage<'_> {
 
     fn apply(&mut self, edits: &Edits) -> Result<(), InvalidHeader> {
         edits.apply(&mut self.answer.headers)
+    }
+
+    fn filter_answer(&mut self, filter: Box<dyn BodyFilter>) -> Result<(), plugins::Failure> {
+        self.filters.push(filter);
+        Ok(())
     }
 }
 

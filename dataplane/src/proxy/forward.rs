@@ -17,7 +17,7 @@ use crate::table::{Backend, Picked, Rule, Upstream, WeightedBackends};
 use crate::telemetry::metrics::{Attempt, Cut};
 use bytes::Bytes;
 use model::{Stage, limits};
-use plugins::Side;
+use plugins::{Filters, Side};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -385,18 +385,26 @@ impl Proxy {
         else {
             return instead(fail::INTERNAL_ERROR);
         };
-        let body = body.freeze();
-        let outcome = {
+        let mut body = body.freeze();
+        let (outcome, mut filters) = {
             let mut reader = ResponseStage {
                 request: request_view(request.head, request.client, None),
                 answer: &mut head,
                 body: Some(&body),
+                filters: Filters::default(),
             };
             let chain = request.rule.chain();
-            chain.run(Stage::PreResponse, &mut reader, false).await
+            let outcome = chain.run(Stage::PreResponse, &mut reader, false).await;
+            (outcome, reader.filters)
         };
         if let Err(why) = verdict(outcome) {
             return End::Instead(why);
+        }
+        if !filters.is_empty() {
+            match filters.whole(body) {
+                Ok(filtered) => body = filtered,
+                Err(_) => return instead(fail::PLUGIN_ERROR),
+            }
         }
         let bodiless = request.head.method == Method::Head || matches!(head.status, 204 | 304);
         if !bodiless && trailers.is_none() {

@@ -9,7 +9,7 @@ use crate::engine::{Down, DownExt, Exchange, Outcome};
 use crate::table::{Place, Redirect, Rule};
 use bytes::Bytes;
 use model::{DirectResponse, Stage};
-use plugins::LocalReply;
+use plugins::{Filters, LocalReply};
 
 impl Proxy {
     pub(super) async fn instead<D: Down>(
@@ -182,18 +182,23 @@ impl Proxy {
         local: bool,
         summary: &mut Summary,
     ) -> Bytes {
-        let outcome = {
+        let (outcome, mut filters) = {
             let mut stage = ResponseStage {
                 request: request_view(x.request, summary.client, None),
                 answer: x.answer,
                 body: Some(&body),
+                filters: Filters::default(),
             };
-            rule.chain()
-                .run(Stage::PreResponse, &mut stage, local)
-                .await
+            let chain = rule.chain();
+            let outcome = chain.run(Stage::PreResponse, &mut stage, local).await;
+            (outcome, stage.filters)
         };
         let (failure, message) = match verdict(outcome) {
-            Ok(()) => return body,
+            Ok(()) if filters.is_empty() => return body,
+            Ok(()) => match filters.whole(body) {
+                Ok(body) => return body,
+                Err(_) => (fail::PLUGIN_ERROR, None),
+            },
             Err(Why::Failure(failure)) => (failure, None),
             Err(Why::Reply(reply)) => match reply.error {
                 Some((code, message)) => (

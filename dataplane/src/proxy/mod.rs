@@ -33,7 +33,7 @@ use client::Origin;
 use exchange::{RequestStage, Summary, request_view};
 use fail::Failure;
 use forward::{End, Request};
-use model::Stage;
+use model::{AcceptedCodings, Stage};
 use plugins::Side;
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -191,6 +191,9 @@ impl Proxy {
             return Err(fail::REQUEST_TOO_LARGE.into());
         }
         let chain = rule.chain();
+        if chain.asks_codings() {
+            x.request.accepts = AcceptedCodings::of(&x.request.headers);
+        }
         let mut body = None;
         if let Some(max) = chain.buffers(Side::Request) {
             let max = max.min(rule.max_request_body());

@@ -41,7 +41,7 @@ pub(super) struct Tap<'a> {
 }
 
 /// The response stages at work on the head, which they own meanwhile.
-type Stages<'a> = Pin<Box<dyn Future<Output = (ResponseHead, Result<(), Why>)> + 'a>>;
+type Stages<'a> = Pin<Box<dyn Future<Output = (ResponseHead, Result<Filters, Why>)> + 'a>>;
 
 /// Why the tap stopped the exchange.
 #[derive(Debug)]
@@ -171,7 +171,16 @@ impl BodyTap for Tap<'_> {
         let (edited, result) = ready!(stages.as_mut().poll(cx));
         self.stages = None;
         *head = edited;
-        Poll::Ready(result.map_err(|why| self.stop(why)))
+        let filters = result.map_err(|why| self.stop(why))?;
+        if !filters.is_empty() {
+            if head.framing != Framing::Empty {
+                head.framing = Framing::Chunked;
+            }
+            self.response_filters
+                .get_or_insert_default()
+                .append(filters);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn response_chunk(&mut self, data: Bytes) -> Result<Bytes, Abort> {
@@ -186,6 +195,13 @@ impl BodyTap for Tap<'_> {
             }
         }
         Ok(data)
+    }
+
+    fn response_pause(&mut self) -> Result<Bytes, Abort> {
+        match &mut self.response_filters {
+            None => Ok(Bytes::new()),
+            Some(filters) => filters.flush().map_err(|_| self.plugin_failed()),
+        }
     }
 
     fn response_end(&mut self) -> Result<Bytes, Abort> {
@@ -203,7 +219,8 @@ async fn run_stages<'a>(
     client: SocketAddr,
     mut head: ResponseHead,
     collects: bool,
-) -> (ResponseHead, Result<(), Why>) {
+) -> (ResponseHead, Result<Filters, Why>) {
+    let mut filters = Filters::default();
     let stages = [Stage::PostRequest, Stage::PreResponse];
     let count = if collects { 1 } else { 2 };
     for stage in stages.into_iter().take(count) {
@@ -211,13 +228,15 @@ async fn run_stages<'a>(
             request: request_view(request, client, None),
             answer: &mut head,
             body: None,
+            filters: std::mem::take(&mut filters),
         };
         let outcome = rule.chain().run(stage, &mut reader, false).await;
+        filters = reader.filters;
         if let Err(why) = verdict(outcome) {
             return (head, Err(why));
         }
     }
-    (head, Ok(()))
+    (head, Ok(filters))
 }
 
 /// What a stage came to, as far as it stops the exchange.
