@@ -96,7 +96,7 @@ impl Applier {
         metrics.upstreams.follow(compiler.registry());
         Self {
             replica: Replica::default(),
-            resolver: Resolver::start(runtime, compiler.registry()),
+            resolver: Resolver::start(runtime, compiler.registry(), metrics.dns_names.clone()),
             compiler,
             current,
             listeners,

@@ -70,7 +70,8 @@ pub struct Dns {
     /// Port of the endpoints, 1-65535.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// How often the name is looked up, when ttlPolicy is Ignore, and at least. Default: 30s.
+    /// How often the name is looked up when ttlPolicy is Ignore, and how often at least otherwise; never more often than
+    /// each second. Default: 30s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_interval: Option<Duration>,
     /// Whether the time to live of the answer decides when to look again: Respect or Ignore. Default: Respect.

@@ -18,7 +18,7 @@ use crate::engine::tls::TlsPolicy;
 use crate::telemetry::access_log::Plan;
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
-use model::{Concurrency, EndpointShard, EndpointSource, HostPattern, Listener, StaticEndpoint};
+use model::{Concurrency, EndpointShard, EndpointSource, HostPattern, Listener};
 use plugins::Chain;
 use snapshot::{Changes, Kind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -493,12 +493,7 @@ impl Compiler {
                         .filter_map(|shard| self.shards.get(shard));
                     upstream.set_service(shards.flat_map(|shard| &shard.endpoints));
                 }
-                Some(EndpointSource::Dns(dns)) => upstream.set_static(&[StaticEndpoint {
-                    host: dns.hostname.clone(),
-                    port: dns.port,
-                    weight: 1,
-                    zone: None,
-                }]),
+                Some(EndpointSource::Dns(dns)) => upstream.set_dns(dns),
                 None => {}
             }
         }

@@ -74,6 +74,15 @@ impl Endpoints {
         self.sources.lock().names.clone()
     }
 
+    /// Whether these are the addresses of the name already.
+    pub(super) fn is_resolved(&self, host: &str, addresses: &[IpAddr]) -> bool {
+        let sources = self.sources.lock();
+        sources
+            .resolved
+            .get(host)
+            .is_some_and(|a| **a == *addresses)
+    }
+
     /// As [`EndpointSet::pick`], on the set of this moment.
     pub(super) fn pick<T>(
         &self,

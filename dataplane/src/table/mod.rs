@@ -41,7 +41,7 @@ pub use pick::{EndpointSet, EndpointState, InFlight};
 pub use redirect::{Place, Redirect};
 pub use rule::{Action, Rule};
 pub use stage::Rejected;
-pub use upstream::{EndpointCounts, Gates, Picked, Registry, Upstream};
+pub use upstream::{DnsName, EndpointCounts, Gates, Picked, Refresh, Registry, Upstream};
 pub use wire::Wire;
 
 use crate::engine::TlsFront;

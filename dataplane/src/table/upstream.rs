@@ -8,7 +8,7 @@ use super::endpoints::{self, Endpoints, Member, NEVER};
 use super::gate::Gate;
 use super::pick::{self, Endpoint, EndpointSet, EndpointState, Moment, Terms};
 use super::wire::Wire;
-use model::{EndpointSource, StaticEndpoint, UpstreamProtocol};
+use model::{DnsSource, EndpointSource, StaticEndpoint, UpstreamProtocol};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -98,7 +98,25 @@ impl From<&Endpoint> for Picked {
     }
 }
 
-/// A DNS name among the static endpoints, for the resolver.
+/// How often a name is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refresh {
+    /// Longest time between two lookups; without `respect_ttl` the only one.
+    pub interval: Duration,
+    /// Sooner, where the answer's time to live says so.
+    pub respect_ttl: bool,
+}
+
+impl Default for Refresh {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(30),
+            respect_ttl: true,
+        }
+    }
+}
+
+/// A DNS name among the endpoints, for the resolver.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DnsName {
     pub host: Box<str>,
@@ -107,6 +125,7 @@ pub struct DnsName {
     pub weight: u32,
     /// And is in this zone.
     pub zone: Option<Arc<str>>,
+    pub refresh: Refresh,
 }
 
 impl Upstream {
@@ -203,6 +222,9 @@ impl Upstream {
     /// The addresses of a name. Until the first call it contributes nothing; a failed lookup is no call, so that
     /// stale addresses go on serving. Addresses of a name that is not (or no longer) listed are dropped.
     pub fn set_resolved(&self, host: &str, addresses: &[IpAddr]) {
+        if self.endpoints.is_resolved(host, addresses) {
+            return;
+        }
         self.change(|sources| {
             if sources.names.iter().any(|n| *n.host == *host) {
                 sources.resolved.insert(host.into(), addresses.into());
@@ -229,6 +251,7 @@ impl Upstream {
                     port: *port,
                     weight: *weight,
                     zone,
+                    refresh: Refresh::default(),
                 }),
             }
         }
@@ -239,6 +262,26 @@ impl Upstream {
                 .retain(|host, _| names.iter().any(|n| n.host == *host));
             sources.members = members;
             sources.names = names;
+        });
+    }
+
+    /// The addresses of one host name.
+    pub(crate) fn set_dns(&self, source: &DnsSource) {
+        let name = DnsName {
+            host: source.hostname.as_str().into(),
+            port: source.port,
+            weight: 1,
+            zone: None,
+            refresh: Refresh {
+                interval: Duration::from_millis(source.refresh_ms.into()),
+                respect_ttl: source.respect_ttl,
+            },
+        };
+        self.change(|sources| {
+            sources.terms = self.terms();
+            sources.resolved.retain(|host, _| *host == name.host);
+            sources.members.clear();
+            sources.names = vec![name];
         });
     }
 

@@ -42,7 +42,7 @@ impl PartialEq for Tls {
 
 impl Wire {
     /// `certificate` finds certificate resources.
-    pub(super) fn compile<'a>(
+    pub(crate) fn compile<'a>(
         settings: &model::Upstream,
         certificate: impl Fn(&str) -> Option<&'a Certificate>,
     ) -> Result<Self, TlsError> {

@@ -48,6 +48,8 @@ pub struct Metrics {
     pub first_byte_seconds: Histogram,
     pub upstream_idle: IntGauge,
     pub upstream_active: IntGauge,
+    pub dns_names: IntGauge,
+    encoders: IntGauge,
     pub config_revision: Gauge,
     pub config_age: Gauge,
     pub transactions_ack: Counter,
@@ -292,6 +294,12 @@ impl Metrics {
             "Connections to upstreams.",
             &["state"]
         );
+        let tables = declare!(
+            IntGaugeVec,
+            "diolkos_table_entries",
+            "Entries of bounded tables.",
+            &["table"]
+        );
         let transactions = declare!(
             IntCounterVec,
             "diolkos_config_transactions_total",
@@ -374,6 +382,8 @@ impl Metrics {
             ),
             upstream_active: upstream_connections.with_label_values(&["active"]),
             upstream_idle: upstream_connections.with_label_values(&["idle"]),
+            dns_names: tables.with_label_values(&["dns_names"]),
+            encoders: tables.with_label_values(&["encoders"]),
             config_revision: declare!(
                 Gauge,
                 "diolkos_config_revision",
@@ -451,6 +461,8 @@ impl Metrics {
 
     /// Prometheus text.
     pub fn text(&self) -> String {
+        self.encoders
+            .set(i64::try_from(plugins::open_encoders()).unwrap_or(i64::MAX));
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .unwrap_or_default()
