@@ -71,7 +71,7 @@ macro_rules! plugin_types {
             /// What the plugin does. The block of the same name, in camelCase, holds its settings.
             #[serde(rename = "type")]
             pub type_: PluginType,
-            $($(#[$doc])* #[serde(skip_serializing_if = "Option::is_none")] pub $field: Option<plugins::$type>,)*
+            $($(#[$doc])* #[serde(rename = $block, skip_serializing_if = "Option::is_none")] pub $field: Option<plugins::$type>,)*
             /// When it runs: PreRequest, PostRequest, PreResponse or PostResponse. Default: depends on the type.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub stage: Option<Stage>,
@@ -113,7 +113,7 @@ macro_rules! plugin_types {
             /// What an inline plugin does; see Plugin for all its fields.
             #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
             pub type_: Option<PluginType>,
-            $($(#[$doc])* #[serde(skip_serializing_if = "Option::is_none")] pub $field: Option<plugins::$type>,)*
+            $($(#[$doc])* #[serde(rename = $block, skip_serializing_if = "Option::is_none")] pub $field: Option<plugins::$type>,)*
             /// When it runs; see Plugin.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub stage: Option<Stage>,
@@ -188,10 +188,24 @@ macro_rules! plugin_types {
 }
 
 plugin_types! {
+    /// Settings of type IPAccess: lets clients in by their address.
+    IPAccess => ip_access, "ipAccess";
+    /// Settings of type UARestriction: lets clients in by their User-Agent.
+    UARestriction => ua_restriction, "uaRestriction";
+    /// Settings of type RefererRestriction: lets requests in by the site that they come from.
+    RefererRestriction => referer_restriction, "refererRestriction";
+    /// Settings of type CORS: tells browsers which other sites may read answers.
+    CORS => cors, "cors";
+    /// Settings of type RequestID: gives each request an identifier.
+    RequestID => request_id, "requestID";
     /// Settings of type RequestValidation: refuses incomplete requests.
     RequestValidation => request_validation, "requestValidation";
     /// Settings of type ContentValidation: judges bodies.
     ContentValidation => content_validation, "contentValidation";
+    /// Settings of type Redirect: sends clients elsewhere.
+    Redirect => redirect, "redirect";
+    /// Settings of type Ping: answers a health path.
+    Ping => ping, "ping";
     /// Settings of type Mock: answers instead of a backend.
     Mock => mock, "mock";
     /// Settings of type AcceptEncoding: says which codings upstreams may use.

@@ -202,6 +202,8 @@ pub struct Expect {
     pub body: Option<String>,
     /// Part of the body.
     pub body_contains: Option<String>,
+    /// What must not be in the body.
+    pub body_lacks: Option<String>,
     /// Bytes of the body.
     pub body_length: Option<usize>,
     /// A subset of the JSON body: objects by their members, everything else whole.

@@ -54,6 +54,11 @@ pub fn answer(expect: &Expect, got: &Answer) -> Vec<String> {
     {
         wrong.push(format!("body {} does not contain {part:?}", short(&body)));
     }
+    if let Some(part) = &expect.body_lacks
+        && body.contains(part)
+    {
+        wrong.push(format!("body {} contains {part:?}", short(&body)));
+    }
     if let Some(length) = expect.body_length
         && length != bytes.len()
     {

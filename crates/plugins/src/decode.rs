@@ -142,7 +142,7 @@ mod tests {
             let got = plain(&headers(&[coding.name()]), &body, 5);
             assert_eq!(got.unwrap().as_ref(), b"hello", "{coding:?}");
         }
-        for codings in [&[][..], &["identity"], &["Identity, "]] {
+        for codings in [&[][..], &["identity"], &["Identity,"]] {
             let got = plain(&headers(codings), b"hello", 5);
             assert!(matches!(got, Ok(Cow::Borrowed(b"hello"))), "{codings:?}");
         }

@@ -18,7 +18,11 @@ pub struct RequestView<'a> {
     pub scheme: &'a str,
     /// Canonical host without port; empty where the client named none.
     pub host: &'a str,
+    /// As the client wrote it behind the host; `None`: the default of the scheme.
+    pub port: Option<u16>,
     pub path: &'a str,
+    /// Bytes of the path that the rule's match covers.
+    pub prefix_len: usize,
     /// Without the question mark.
     pub query: Option<&'a str>,
     pub headers: &'a Headers,
@@ -56,7 +60,9 @@ pub(crate) mod tests {
                 method,
                 scheme: "http",
                 host: "test",
+                port: None,
                 path,
+                prefix_len: 0,
                 query: None,
                 headers,
                 client: ([192, 0, 2, 1], 1000).into(),

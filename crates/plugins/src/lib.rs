@@ -11,30 +11,44 @@ mod accept_encoding;
 mod chain;
 mod compression;
 mod content_validation;
+mod cors;
 mod decode;
 mod edits;
 mod encode;
 mod exchange;
+mod ip_access;
 mod mock;
+mod ping;
 mod plugin;
+mod redirect;
+mod referer_restriction;
+mod request_id;
 mod request_validation;
 mod response_headers;
 mod schema;
+mod ua_restriction;
 
 pub use accept_encoding::AcceptEncoding;
 pub use chain::{Chain, ChainEntry, ChainError, Filters, Outcome, Reader};
 pub use compression::Compression;
 pub use content_validation::ContentValidation;
+pub use cors::CORS;
 pub use edits::Edits;
 pub use encode::open_encoders;
 pub use exchange::{Exchange, RequestView, ResponseView};
+pub use ip_access::IPAccess;
 pub use mock::Mock;
+pub use ping::Ping;
 pub use plugin::{
     BodyFilter, BodyMode, Compile, Failure, Flow, InvalidSettings, Later, LocalReply, Needs,
     Plugin, Side, Stages, Verdict,
 };
+pub use redirect::Redirect;
+pub use referer_restriction::RefererRestriction;
+pub use request_id::RequestID;
 pub use request_validation::RequestValidation;
 pub use response_headers::ResponseHeaders;
+pub use ua_restriction::UARestriction;
 
 use std::sync::Arc;
 
@@ -68,11 +82,20 @@ macro_rules! plugins {
 }
 
 plugins! {
+    /// By the address, before anything that a client may write is read.
+    IPAccess, "ipAccess";
+    UARestriction, "uaRestriction";
+    RefererRestriction, "refererRestriction";
+    /// Answers preflight requests, which carry no credentials.
+    CORS, "cors";
+    RequestID, "requestID";
     /// Refuses before any work is done.
     RequestValidation, "requestValidation";
     /// Judges bodies, so it comes after the checks that need none.
     ContentValidation, "contentValidation";
-    /// Answers instead of an upstream.
+    /// These three answer instead of an upstream.
+    Redirect, "redirect";
+    Ping, "ping";
     Mock, "mock";
     /// Says what upstreams may send; what clients accept is known before.
     AcceptEncoding, "acceptEncoding";
@@ -95,7 +118,12 @@ mod tests {
         for kind in TYPES {
             let block = block_of(kind).unwrap();
             assert!(block.chars().next().unwrap().is_ascii_lowercase());
-            assert!(compile(kind, "{}").is_ok(), "{kind}");
+            // A redirect has to lead somewhere.
+            let smallest = match *kind {
+                "Redirect" => r#"{"scheme": "https"}"#,
+                _ => "{}",
+            };
+            assert!(compile(kind, smallest).is_ok(), "{kind}");
         }
         assert!(
             compile("Nope", "{}")

@@ -116,6 +116,8 @@ pub struct RequestHead {
     /// Content codings that the client accepts, where the rule asks for them: kept apart from `headers`, which say
     /// what the upstream is told.
     pub accepts: AcceptedCodings,
+    /// Bytes of the path that the rule's match covers, once there is a rule.
+    pub prefix_len: usize,
 }
 
 impl RequestHead {
@@ -132,6 +134,7 @@ impl RequestHead {
         self.upgrade = None;
         self.websocket_accept = None;
         self.accepts = AcceptedCodings::default();
+        self.prefix_len = 0;
     }
 
     /// `https` or `http`.

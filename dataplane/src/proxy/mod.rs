@@ -125,6 +125,7 @@ impl Proxy {
             }
             Found::MethodNotAllowed { allow } => return self.not_allowed(x, &allow, summary).await,
         };
+        x.request.prefix_len = prefix_len;
         let rule = &**found.insert(rule);
         let body = match self.before(x, rule, client).await {
             Ok(body) => body,
