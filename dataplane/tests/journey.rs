@@ -540,3 +540,77 @@ fn only_trusted_peers_speak_for_their_clients() {
     gateway.put(with_trust(&["10.0.0.0/8"]));
     assert_eq!(ask(says), "outside");
 }
+
+/// Waits for the other side of what nobody waits for.
+fn becomes(what: &str, is: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < support::PATIENCE, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn copies_go_their_own_way() {
+    let (shadow, never) = (support::Origin::start(), support::Origin::start());
+    let (to_shadow, to_never) = (shadow.address, never.address);
+    let gateway = Gateway::start(move |model, _| {
+        let mirror = |key: &str, percent| Mirror {
+            target: Target::Upstream(key.into()),
+            percent,
+        };
+        let copied = Rule {
+            mirrors: vec![
+                mirror("gone", 100),
+                mirror("shadow", 100),
+                mirror("never", 0),
+            ],
+            ..forward()
+        };
+        model
+            .upstreams
+            .insert("shadow".into(), upstream(&[to_shadow]));
+        model
+            .upstreams
+            .insert("never".into(), upstream(&[to_never]));
+        model.upstreams.insert("gone".into(), upstream(&[]));
+        routes(model, vec![copied]);
+    });
+    let mut client = gateway.client();
+    assert_eq!(client.get("/a?b=1").status, 200);
+    becomes("a copy without a body", || shadow.count() == 1);
+    assert!(shadow.last().line.starts_with("GET /a?b=1 "));
+    for (n, fields, body) in [
+        (2, "content-length: 5", b"hello".to_vec()),
+        (
+            3,
+            "transfer-encoding: chunked",
+            chunked(&noise(20_000), 999),
+        ),
+    ] {
+        client.send(format!(
+            "POST /b HTTP/1.1\r\nhost: a.test\r\n{fields}\r\n\r\n"
+        ));
+        client.send(&body);
+        assert_eq!(client.answer("POST").unwrap().status, 200);
+        becomes("a copy with a body", || shadow.count() == n);
+        assert_eq!(shadow.last().body, gateway.origin.last().body);
+    }
+    // One that is too long to keep: known at once, and known on the way.
+    let long = noise(100_000);
+    for (fields, body) in [
+        ("content-length: 100000", long.clone()),
+        ("transfer-encoding: chunked", chunked(&long, 9999)),
+    ] {
+        client.send(format!(
+            "POST /c HTTP/1.1\r\nhost: a.test\r\n{fields}\r\n\r\n"
+        ));
+        client.send(&body);
+        assert_eq!(client.answer("POST").unwrap().status, 200);
+        assert_eq!(gateway.origin.last().body, long);
+    }
+    // Two mirrors were drawn for each of the two.
+    gateway.metric_becomes("diolkos_table_evictions_total{table=\"mirrors\"}", 4.0);
+    gateway.metric_becomes("diolkos_table_entries{table=\"mirrors\"}", 0.0);
+    assert_eq!((shadow.count(), never.count()), (3, 0));
+}

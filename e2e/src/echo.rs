@@ -10,13 +10,16 @@
 //! | `/sse` | three server-sent events |
 //! | `/sse/MS` | the same, MS milliseconds apart |
 //! | `/close` | the connection closes without an answer |
+//! | `/noted/NAME` | the echo of the last request with the field `x-note: NAME`, 404 before it has come |
 //!
 //! A request for an upgrade to `websocket` that asks for nothing of the above gets it, and every message back.
 //! A query parameter `response-header=NAME:VALUE` adds a field to any answer. Everything else is echoed:
 //! `{"backend", "method", "path", "query", "headers", "bodyLength", "body"}`, header names in lower case, a repeated header as a list.
 
+use std::collections::VecDeque;
 use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -31,6 +34,12 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// What `/sse` sends.
 const EVENTS: &[&str] = &["data: 1\n\n", "data: 2\n\n", "data: 3\n\n"];
+
+/// Requests that are noted; the oldest go first.
+const NOTES: usize = 64;
+
+/// Names and echoes of requests that asked to be noted.
+type Notes = Arc<Mutex<VecDeque<(String, Value)>>>;
 
 /// A bound server that has not begun to answer.
 pub struct Server {
@@ -54,13 +63,14 @@ impl Server {
 
     /// Answer until the process ends; one thread a connection.
     pub fn run(self) {
+        let notes = Notes::default();
         for stream in self.listener.incoming() {
             // A failed accept (out of descriptors, say) concerns one client, not the server.
             let Ok(stream) = stream else { continue };
-            let name = self.name.clone();
+            let (name, notes) = (self.name.clone(), Arc::clone(&notes));
             std::thread::spawn(move || {
                 // An error here is the peer's way of ending the connection.
-                let _ = serve(&name, stream);
+                let _ = serve(&name, &notes, stream);
             });
         }
     }
@@ -77,6 +87,7 @@ enum Behaviour {
     Trailers,
     Events(Duration),
     Close,
+    Noted(String),
 }
 
 impl Behaviour {
@@ -99,6 +110,10 @@ impl Behaviour {
                     return Self::Events(pause.min(MAX_DELAY));
                 }
                 ("close", _) => return Self::Close,
+                ("noted", _) => {
+                    let name = segments.get(i + 1).copied().unwrap_or_default();
+                    return Self::Noted(name.to_owned());
+                }
                 _ => {}
             }
         }
@@ -106,7 +121,7 @@ impl Behaviour {
     }
 }
 
-fn serve(name: &str, stream: TcpStream) -> io::Result<()> {
+fn serve(name: &str, notes: &Notes, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut writer = stream;
@@ -122,11 +137,24 @@ fn serve(name: &str, stream: TcpStream) -> io::Result<()> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let close = headers.lists("connection", "close") || start.ends_with("HTTP/1.0");
         let mut status = 200;
+        if let Some(note) = headers.get("x-note") {
+            let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+            notes.truncate(NOTES - 1);
+            let seen = echo(name, method, path, query, &headers, &body);
+            notes.push_front((note.to_owned(), seen));
+        }
         let behaviour = Behaviour::of(path);
-        match behaviour {
+        let mut noted = None;
+        match &behaviour {
             Behaviour::Close => return Ok(()),
-            Behaviour::Delay(time) => std::thread::sleep(time),
-            Behaviour::Status(code) => status = code,
+            Behaviour::Delay(time) => std::thread::sleep(*time),
+            Behaviour::Status(code) => status = *code,
+            Behaviour::Noted(asked) => {
+                let notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+                let found = notes.iter().find(|(note, _)| note == asked);
+                noted = found.map(|(_, seen)| seen.clone());
+                status = if noted.is_some() { 200 } else { 404 };
+            }
             _ => {}
         }
         let mut head = format!(
@@ -162,7 +190,8 @@ fn serve(name: &str, stream: TcpStream) -> io::Result<()> {
             _ => whole(
                 &mut head,
                 "application/json",
-                echo(name, method, path, query, &headers, &body)
+                noted
+                    .unwrap_or_else(|| echo(name, method, path, query, &headers, &body))
                     .to_string()
                     .into_bytes(),
             ),
@@ -346,5 +375,18 @@ mod tests {
             Some("text/event-stream")
         );
         assert!(get(address, "h", "/close").is_err());
+        assert_eq!(get(address, "h", "/noted/a").unwrap().status, 404);
+        let mut connection = Connection::open(address).unwrap();
+        let request = Request {
+            method: "GET".into(),
+            host: "h".into(),
+            target: "/x".into(),
+            headers: vec![("x-note".into(), "a".into())],
+            body: Vec::new(),
+        };
+        connection.send(&request).unwrap();
+        let noted = get(address, "h", "/noted/a").unwrap();
+        let seen: Value = serde_json::from_slice(&noted.body).unwrap();
+        assert_eq!((noted.status, &seen["path"]), (200, &json!("/x")));
     }
 }

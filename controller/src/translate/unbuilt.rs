@@ -34,7 +34,6 @@ const TABLE: &[(ObjectKind, &str, bool)] = &[
     (ObjectKind::Route, "rules[].ai", true),
     (ObjectKind::Route, "rules[].plugins[].when", true),
     (ObjectKind::Route, "plugins[].when", true),
-    (ObjectKind::Route, "rules[].mirrors", false),
     (ObjectKind::Route, "rules[].grpcWeb", false),
     (ObjectKind::Upstream, "selector", true),
     (ObjectKind::Upstream, "discovery", true),
@@ -144,7 +143,7 @@ mod tests {
             "rules": [
                 {"grpcWeb": false, "ai": {"enabled": false}},
                 {"matches": [{}, {"model": "m"}], "limits": [{"enabled": false}]},
-                {"ai": {}, "mirrors": [{"percent": 1}]},
+                {"ai": {}, "grpcWeb": true},
             ],
         });
         let found = find(ObjectKind::Route, &spec);
@@ -157,7 +156,7 @@ mod tests {
             [
                 ("spec.rules[1].matches[1].model", true, Some(1)),
                 ("spec.rules[2].ai", true, Some(2)),
-                ("spec.rules[2].mirrors", false, Some(2)),
+                ("spec.rules[2].grpcWeb", false, Some(2)),
             ]
         );
     }

@@ -6,6 +6,7 @@ use super::exchange::{ResponseStage, Summary, request_view};
 use super::fail::{self, Failure};
 use super::grpc;
 use super::held::{Collected, Held, Source};
+use super::mirror::Copies;
 use super::retry::Retries;
 use super::tap::{Tap, Why, verdict};
 use super::wait::{Refused, pause};
@@ -18,6 +19,7 @@ use crate::telemetry::metrics::{Attempt, Cut};
 use bytes::Bytes;
 use model::{Stage, limits};
 use plugins::{Filters, Side};
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -47,6 +49,8 @@ pub(super) struct Request<'a> {
     pub rule: &'a Rule,
     /// Bytes of the path that the rule's prefix matched.
     pub prefix_len: usize,
+    /// Copies that wait for the body.
+    pub copies: Option<RefCell<Copies>>,
 }
 
 impl Request<'_> {
@@ -214,6 +218,7 @@ impl Proxy {
                     retries,
                     bond.cookie(upstream, picked),
                 );
+                tap.copy_to(request.copies.as_ref());
                 let exchange = self.exchange(
                     down, up, request, &mut tap, retries, answer, &timeouts, summary,
                 );

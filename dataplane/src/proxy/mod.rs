@@ -12,6 +12,7 @@ mod forward;
 mod grpc;
 mod held;
 mod local;
+mod mirror;
 mod replay;
 mod retry;
 mod tap;
@@ -33,10 +34,12 @@ use client::Origin;
 use exchange::{RequestStage, Summary, request_view};
 use fail::Failure;
 use forward::{End, Request};
+use mirror::{Ends, Mirrors};
 use model::{AcceptedCodings, Stage};
 use plugins::Side;
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tap::{Why, verdict};
@@ -70,7 +73,8 @@ impl Shared {
 /// The service of one worker thread.
 pub struct Proxy {
     shared: Arc<Shared>,
-    connections: Connections,
+    connections: Rc<Connections>,
+    mirrors: Rc<Mirrors>,
     /// Counters of the listeners that this thread has met, by key.
     listeners: RefCell<Vec<(Arc<str>, ListenerCounters)>>,
     /// Room for a rewritten target.
@@ -82,7 +86,10 @@ const REMEMBERED: usize = 32;
 
 impl Proxy {
     pub fn new(shared: Arc<Shared>, connections: Connections) -> Self {
+        let connections = Rc::new(connections);
+        let metrics = Arc::clone(&shared.metrics);
         Self {
+            mirrors: Mirrors::new(Rc::clone(&connections), metrics),
             shared,
             connections,
             listeners: RefCell::default(),
@@ -139,7 +146,13 @@ impl Proxy {
                         .fail(x, Some(rule), fail::INTERNAL_ERROR, summary)
                         .await;
                 }
+                let ends = Ends {
+                    client,
+                    local: x.conn.local,
+                };
+                let copies = self.mirror(x, rule, prefix_len, body.as_ref(), ends);
                 let request = Request {
+                    copies,
                     head: x.request,
                     body,
                     client,

@@ -3,12 +3,14 @@
 use super::affinity::SetCookie;
 use super::exchange::{ResponseStage, request_view};
 use super::fail::{self, Failure};
+use super::mirror::Copies;
 use super::retry::Retries;
 use crate::engine::{Abort, BodyTap, Framing, RequestHead, ResponseHead};
 use crate::table::{Backend, Rule};
 use bytes::Bytes;
 use model::Stage;
 use plugins::{Filters, LocalReply, Outcome, Side};
+use std::cell::RefCell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -37,6 +39,8 @@ pub(super) struct Tap<'a> {
     /// Bytes of the answer that may still be collected; `None`: as many as come.
     collect_left: Option<u64>,
     stages: Option<Stages<'a>>,
+    /// Copies of the request that wait for its body.
+    copies: Option<&'a RefCell<Copies>>,
     why: Option<Why>,
 }
 
@@ -77,8 +81,17 @@ impl<'a> Tap<'a> {
             collects,
             collect_left: chain.buffers(Side::Response).filter(|_| strict),
             stages: None,
+            copies: None,
             why: None,
         }
+    }
+
+    /// The body goes to these copies, too, from its beginning.
+    pub(super) fn copy_to(&mut self, copies: Option<&'a RefCell<Copies>>) {
+        if let Some(copies) = copies {
+            copies.borrow_mut().restart();
+        }
+        self.copies = copies;
     }
 
     /// Status of the endpoint's answer, if its head has come.
@@ -125,17 +138,27 @@ impl BodyTap for Tap<'_> {
             Some(left) => self.left = left,
             None => return Err(self.stop(Why::Failure(fail::REQUEST_TOO_LARGE))),
         }
-        match &mut self.request_filters {
-            None => Ok(data),
-            Some(filters) => filters.chunk(data).map_err(|_| self.plugin_failed()),
+        let data = match &mut self.request_filters {
+            None => data,
+            Some(filters) => filters.chunk(data).map_err(|_| self.plugin_failed())?,
+        };
+        if let Some(copies) = self.copies {
+            copies.borrow_mut().push(&data);
         }
+        Ok(data)
     }
 
     fn request_end(&mut self) -> Result<Bytes, Abort> {
-        match &mut self.request_filters {
-            None => Ok(Bytes::new()),
-            Some(filters) => filters.end().map_err(|_| self.plugin_failed()),
+        let tail = match &mut self.request_filters {
+            None => Bytes::new(),
+            Some(filters) => filters.end().map_err(|_| self.plugin_failed())?,
+        };
+        if let Some(copies) = self.copies {
+            let mut copies = copies.borrow_mut();
+            copies.push(&tail);
+            copies.send();
         }
+        Ok(tail)
     }
 
     fn poll_response_head(

@@ -66,6 +66,18 @@ pub struct RuleExplained {
     pub timeouts: Timeouts,
     /// Bytes.
     pub max_request_body: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<MirrorExplained>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MirrorExplained {
+    /// Key of the upstream, or what the Route asked for in vain.
+    pub target: String,
+    /// Of the requests.
+    pub percent: u32,
+    /// Whether the target was found.
+    pub resolved: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -240,6 +252,15 @@ fn rule(matched: &Matched<'_>) -> RuleExplained {
         response_headers: rule.response_headers().clone(),
         timeouts: *rule.timeouts(),
         max_request_body: rule.max_request_body(),
+        mirrors: rule.mirrors().iter().map(mirror).collect(),
+    }
+}
+
+fn mirror(mirror: &super::Mirror) -> MirrorExplained {
+    MirrorExplained {
+        target: mirror.target.to_string(),
+        percent: mirror.percent,
+        resolved: mirror.upstream.is_some(),
     }
 }
 
@@ -400,6 +421,19 @@ impl fmt::Display for RuleExplained {
         writeln!(f, "  rank  {}", self.rank)?;
         for stage in &self.plugins {
             writeln!(f, "  {:?}: {}", stage.stage, stage.plugins.join(", "))?;
+        }
+        for MirrorExplained {
+            target,
+            percent,
+            resolved,
+        } in &self.mirrors
+        {
+            let none = if *resolved {
+                ""
+            } else {
+                ", which is not found"
+            };
+            writeln!(f, "  copies {percent}% to {target}{none}")?;
         }
         write_edits(f, "  ", "request", &self.request_headers)?;
         write_edits(f, "  ", "response", &self.response_headers)

@@ -39,7 +39,7 @@ pub use gate::{Entry, Gate, Permit};
 pub use observe::{Observer, Silent, Trace};
 pub use pick::{EndpointSet, EndpointState, InFlight};
 pub use redirect::{Place, Redirect};
-pub use rule::{Action, Rule};
+pub use rule::{Action, Mirror, Rule};
 pub use stage::Rejected;
 pub use upstream::{DnsName, EndpointCounts, Gates, Picked, Refresh, Registry, Upstream};
 pub use wire::Wire;

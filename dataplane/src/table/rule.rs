@@ -11,7 +11,7 @@ use super::template::Text;
 use super::upstream::Upstream;
 use model::{
     Affinity, Concurrency, DirectResponse, FailurePolicy, HeaderEdits, ObjectRef, PluginUse, Retry,
-    Stage, Timeouts,
+    Stage, Target, Timeouts,
 };
 use plugins::{Chain, ChainEntry, Plugin};
 use regex::Regex;
@@ -52,6 +52,14 @@ pub struct RuleSpec {
     request_headers: Edits,
     response_headers: Edits,
     plugins: Box<[PluginLink]>,
+    mirrors: Box<[MirrorSpec]>,
+}
+
+struct MirrorSpec {
+    /// Resource key, or what was asked for in vain.
+    target: Arc<str>,
+    resolved: bool,
+    percent: u32,
 }
 
 /// Most rules edit no headers.
@@ -131,7 +139,7 @@ impl RuleSpec {
             max_request_body,
             retry,
             affinity,
-            mirrors: _,
+            mirrors,
             concurrency,
             grpc_web: _,
             plugins,
@@ -170,6 +178,7 @@ impl RuleSpec {
             host: host.map_err(|e| format!("rewrite.host: {e}"))?,
             request_headers: boxed(request_headers),
             response_headers: boxed(response_headers),
+            mirrors: mirrors.into_iter().map(MirrorSpec::new).collect(),
             plugins: plugins
                 .into_iter()
                 .enumerate()
@@ -184,7 +193,11 @@ impl RuleSpec {
             ActionSpec::Forward(backends) => &**backends,
             _ => &[],
         };
-        backends.iter().filter(|b| b.resolved).map(|b| &b.target)
+        let mirrors = self.mirrors.iter().filter(|m| m.resolved);
+        let backends = backends.iter().filter(|b| b.resolved);
+        backends
+            .map(|b| &b.target)
+            .chain(mirrors.map(|m| &m.target))
     }
 
     /// Keys of the plugin resources that it names.
@@ -224,9 +237,34 @@ impl ActionSpec {
     }
 }
 
+impl MirrorSpec {
+    fn new(mirror: model::Mirror) -> Self {
+        let (target, resolved) = match mirror.target {
+            Target::Upstream(key) => (key, true),
+            Target::Unresolved(what) => (what, false),
+        };
+        Self {
+            target: target.into(),
+            resolved,
+            percent: mirror.percent,
+        }
+    }
+}
+
+/// Where copies of a rule's requests go.
+pub struct Mirror {
+    /// `None`: there are no copies.
+    pub upstream: Option<Arc<Upstream>>,
+    /// Key of the upstream, or what the Route asked for in vain.
+    pub target: Arc<str>,
+    /// Of the requests.
+    pub percent: u32,
+}
+
 /// A rule, ready to serve.
 pub struct Rule {
     pub spec: Arc<RuleSpec>,
+    mirrors: Box<[Mirror]>,
     chain: Arc<Chain>,
     link: Link,
     /// `concurrency`, and how long a request may wait.
@@ -267,6 +305,7 @@ impl Rule {
     pub(super) fn link(spec: Arc<RuleSpec>, links: &impl Links) -> Self {
         let Some(chain) = chain(&spec, links) else {
             return Self {
+                mirrors: Box::default(),
                 spec,
                 chain: links.empty_chain(),
                 link: Link::PluginMissing,
@@ -277,6 +316,7 @@ impl Rule {
             ActionSpec::Forward(backends) => Link::Forward(WeightedBackends::new(backends, links)),
             ActionSpec::Closed(_) => {
                 return Self {
+                    mirrors: Box::default(),
                     chain: links.empty_chain(),
                     link: Link::AsSpec,
                     gate: None,
@@ -289,7 +329,13 @@ impl Rule {
             let gate = links.gate(&spec.route.key, spec.index, bounds);
             (gate, Duration::from_millis(bounds.queue_timeout_ms.into()))
         });
+        let mirror = |m: &MirrorSpec| Mirror {
+            upstream: m.resolved.then(|| links.upstream(&m.target)).flatten(),
+            target: Arc::clone(&m.target),
+            percent: m.percent,
+        };
         Self {
+            mirrors: spec.mirrors.iter().map(mirror).collect(),
             spec,
             chain,
             link,
@@ -311,6 +357,10 @@ impl Rule {
 
     pub fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    pub fn mirrors(&self) -> &[Mirror] {
+        &self.mirrors
     }
 
     pub fn timeouts(&self) -> &Timeouts {

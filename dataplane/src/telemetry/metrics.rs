@@ -58,6 +58,9 @@ pub struct Metrics {
     pub last_good_failures: IntCounter,
     pub panics_request: Counter,
     pub log_dropped: Counter,
+    /// Copies of requests that are under way, and those that were not made because a bound was reached.
+    pub mirrors: IntGauge,
+    pub mirrors_dropped: Counter,
 }
 
 /// What sort of request it is.
@@ -318,6 +321,12 @@ impl Metrics {
             "Log records that their sink could not take in time.",
             &["sink"]
         );
+        let evictions = declare!(
+            IntCounterVec,
+            "diolkos_table_evictions_total",
+            "What they gave up or refused because they were full.",
+            &["table"]
+        );
         let build: GaugeVec = declare!(
             GaugeVec,
             "diolkos_build_info",
@@ -404,6 +413,8 @@ impl Metrics {
             ),
             panics_request: panics.with_label_values(&["request"]),
             log_dropped: log_dropped.with_label_values(&["access"]),
+            mirrors: tables.with_label_values(&["mirrors"]),
+            mirrors_dropped: evictions.with_label_values(&["mirrors"]),
             registry,
         }
     }
