@@ -89,7 +89,7 @@ fn follow(path: &Path, inside: &Path, compiled: &mut BTreeSet<PathBuf>) {
     for module in modules(&text) {
         match module {
             Module::At(file) => {
-                let file = own.join(file);
+                let file = beside(own, &file);
                 let inside = file.parent().unwrap_or(own).to_path_buf();
                 follow(&file, &inside, compiled);
             }
@@ -107,6 +107,15 @@ fn follow(path: &Path, inside: &Path, compiled: &mut BTreeSet<PathBuf>) {
             }
         }
     }
+}
+
+/// A path as it stands in a file of this folder, without the steps up that it may begin with.
+fn beside(folder: &Path, file: &str) -> PathBuf {
+    let (mut folder, mut file) = (folder, file);
+    while let (Some(rest), Some(parent)) = (file.strip_prefix("../"), folder.parent()) {
+        (folder, file) = (parent, rest);
+    }
+    folder.join(file)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -187,6 +196,16 @@ mod tests {
         follow(&folder.join("main.rs"), &folder, &mut compiled);
         collect(&folder, &mut present).unwrap();
         assert_eq!(compiled, present);
+    }
+
+    #[test]
+    fn a_path_may_climb() {
+        let folder = Path::new("/src/table/pick");
+        assert_eq!(beside(folder, "x.rs"), folder.join("x.rs"));
+        assert_eq!(
+            beside(folder, "../../tests/pick.rs"),
+            Path::new("/src/tests/pick.rs")
+        );
     }
 
     #[test]
