@@ -47,6 +47,9 @@ spec:
   - name: all
     matches:
     - path: {value: /}
+    # The body is read before the answer: a case expects what is wrong with a body to be seen, not an early answer.
+    plugins:
+    - {name: whole, type: RequestValidation, requestValidation: {body: {maxSize: 1Mi}}}
     directResponse: {status: 200, contentType: text/plain, body: "an answer that is longer than some windows"}
 ---
 apiVersion: v1
