@@ -1,0 +1,43 @@
+//! Request heads: what is accepted is written such that it is read as the same again, and it makes no difference in which
+//! pieces it came.
+#![no_main]
+
+use dataplane::engine::RequestHead;
+use dataplane::h1::head::RequestParser;
+use dataplane::h1::{HeadLimits, encode};
+use libfuzzer_sys::fuzz_target;
+
+fn parse(text: &[u8]) -> Option<(usize, RequestHead)> {
+    let mut head = RequestHead::default();
+    let parsed = RequestParser::new(HeadLimits::default()).parse(text, &mut head);
+    parsed.ok().flatten().map(|p| (p.len, head))
+}
+
+fuzz_target!(|text: &[u8]| {
+    let whole = parse(text);
+    let mut grown = RequestParser::new(HeadLimits::default());
+    let mut head = RequestHead::default();
+    // The first decision stands: about a longer beginning of the same text the parser says the same.
+    let decision = (1..=text.len()).find_map(|n| grown.parse(&text[..n], &mut head).transpose());
+    match (&whole, decision) {
+        (Some((len, read)), Some(Ok(parsed))) => {
+            assert_eq!(parsed.len, *len);
+            assert_eq!(format!("{read:?}"), format!("{head:?}"));
+        }
+        (None, Some(Err(_)) | None) => {}
+        (whole, decision) => panic!("whole: {whole:?}, grown: {decision:?}"),
+    }
+    let Some((_, first)) = whole else { return };
+    if first.host.as_str().is_empty() {
+        // HTTP/1.0 may name none; it goes on with the empty Host field that RFC 9112 asks of a proxy and we refuse of a client.
+        return;
+    }
+    let mut text = Vec::new();
+    encode::request(&first, &mut text);
+    let (len, second) = parse(&text).expect("what we write is what we would accept");
+    assert_eq!(len, text.len());
+    assert_eq!(first.method, second.method);
+    assert_eq!(first.target.as_str(), second.target.as_str());
+    assert_eq!(first.framing, second.framing);
+    assert_eq!(first.upgrade, second.upgrade);
+});
