@@ -7,7 +7,7 @@ use controller::standalone::check;
 use dataplane::engine::{Host, Method, Target, sanitize};
 use dataplane::table::explain::Asked;
 use dataplane::table::{Compiler, Query, Table, explain as explain_request};
-use model::Headers;
+use model::{Headers, ListenerProtocol};
 use snapshot::Changes;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// A request header; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// Key of the listener, NAMESPACE/CONFIG/LISTENER [default: by the URL's port, else the first]
+    /// Key of the listener, NAMESPACE/CONFIG/LISTENER [default: by the URL's scheme and port]
     #[arg(long)]
     listener: Option<String>,
     /// The client's address, behind proxies that are trusted; without it rules with clientCIDRs match nothing
@@ -83,12 +83,12 @@ pub(crate) fn explain(args: &Args) -> Result<ExitCode> {
                 .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
                 .to_canonical(),
         },
-        scheme: "http",
+        scheme: url.scheme,
         port: url.host.port(),
     };
     let listener = match &args.listener {
         Some(key) => key.clone(),
-        None => listener_for(&table, url.host.port())?,
+        None => listener_for(&table, &url)?,
     };
     let explanation = explain_request(&table, &listener, &asked)
         .with_context(|| format!("there is no listener {listener}"))?;
@@ -98,29 +98,42 @@ pub(crate) fn explain(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// The listener on that port, else the first in its GatewayConfig.
-fn listener_for(table: &Table, port: Option<u16>) -> Result<String> {
-    let mut listeners: Vec<_> = table.listeners.iter().collect();
-    listeners.sort_by_key(|(key, l)| (port != Some(l.listener.port), l.listener.order, *key));
-    let (key, _) = listeners
-        .first()
-        .context("the manifests have no usable listener")?;
+/// The listener of that scheme on that port, else the first of that scheme in its GatewayConfig.
+fn listener_for(table: &Table, url: &Url) -> Result<String> {
+    let wanted = match url.scheme {
+        "https" => ListenerProtocol::Https,
+        _ => ListenerProtocol::Http,
+    };
+    let found = table
+        .listeners
+        .iter()
+        .filter(|(_, l)| l.listener.protocol == wanted)
+        .min_by_key(|(key, l)| {
+            (
+                url.host.port() != Some(l.listener.port),
+                l.listener.order,
+                *key,
+            )
+        });
+    let (key, _) =
+        found.with_context(|| format!("the manifests have no usable {} listener", url.scheme))?;
     Ok(key.to_string())
 }
 
 /// The parts of a URL in the form that the edge gate gives them.
 struct Url {
+    scheme: &'static str,
     host: Host,
     target: Target,
 }
 
 impl Url {
     fn parse(text: &str) -> Result<Self> {
-        let rest = match text.split_once("://") {
-            None => text,
-            Some(("http", rest)) => rest,
-            Some(("https", _)) => bail!("{text}: this release serves http only"),
-            Some((scheme, _)) => bail!("{text}: the scheme is http, not {scheme}"),
+        let (scheme, rest) = match text.split_once("://") {
+            None => ("http", text),
+            Some(("http", rest)) => ("http", rest),
+            Some(("https", rest)) => ("https", rest),
+            Some((scheme, _)) => bail!("{text}: the scheme is http or https, not {scheme}"),
         };
         let (authority, target) = match rest.find(['/', '?']) {
             Some(at) => rest.split_at(at),
@@ -132,6 +145,7 @@ impl Url {
             target.to_owned()
         };
         let mut url = Self {
+            scheme,
             host: Host::default(),
             target: Target::default(),
         };
@@ -168,6 +182,8 @@ mod tests {
         assert_eq!(url.host.port(), Some(8080));
         assert_eq!(url.target.path(), "/b/c");
         assert_eq!(url.target.query(), Some("x=%41"));
+        assert_eq!(url.scheme, "http");
+        assert_eq!(Url::parse("https://shop.test/").unwrap().scheme, "https");
         assert_eq!(
             Url::parse("/only/path").unwrap().target.path(),
             "/only/path"
