@@ -611,6 +611,11 @@ fn heads() -> Vec<(&'static str, Vec<u8>, Want)> {
             get("GET http:///x HTTP/1.1", host),
             BAD,
         ),
+        (
+            "ABSOLUTE-URI-WITHOUT-HOST-FIELD",
+            b"GET http://t/x HTTP/1.1\r\nX: y\r\n\r\n".to_vec(),
+            BAD,
+        ),
         ("AUTHORITY-FORM", get("GET t:80 HTTP/1.1", host), BAD),
         ("CONNECT", get("CONNECT t:80 HTTP/1.1", host), BAD),
         ("ASTERISK-GET", get("GET * HTTP/1.1", host), BAD),

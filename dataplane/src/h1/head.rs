@@ -100,7 +100,8 @@ fn parse_whole(text: &[u8], head: &mut RequestHead, limits: &HeadLimits) -> Resu
         (false, None) => Framing::Empty,
     };
     read_target(target.as_bytes(), control.host, head)?;
-    if head.host.name().is_empty() && !is_http10 {
+    // Also where the target names a host (RFC 9112 section 3.2).
+    if control.host.is_none() && !is_http10 {
         return Err(Reject::bad_request("host is missing"));
     }
     push_host(head)?;
