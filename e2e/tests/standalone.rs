@@ -1,4 +1,4 @@
-//! Every case of `cases/` that runs in standalone mode, by name: `cargo test -p diolkos-e2e --test standalone -- NAME`.
+//! Every case of `cases/` that runs in standalone mode, by name: `make cases CASE=NAME`.
 
 use diolkos_e2e::case::{self, Mode};
 use diolkos_e2e::standalone::Standalone;
