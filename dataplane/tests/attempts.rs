@@ -10,9 +10,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use support::gateway::{Gateway, error, forward, routes, upstream};
+use support::config::{forward, routes, upstream};
+use support::gateway::{Gateway, error};
 use support::pki::{Ca, Https, server};
-use support::{Client, Origin, PATIENCE, chunked, noise};
+use support::{Client, Origin, PATIENCE, becomes, chunked, noise};
 
 /// With these upstreams, and one Route of these rules.
 fn start(upstreams: &[(&str, Upstream)], rules: &[Rule]) -> Gateway {
@@ -644,11 +645,9 @@ fn an_endpoint_that_fails_its_checks_gets_nothing_until_it_passes_them_again() {
         r#"diolkos_endpoints{state="ejected"}"#,
     );
     let is_check = |s: &Seen| s.line == "GET /health?deep HTTP/1.1\r\n" && s.host == "checked.test";
-    let begun = Instant::now();
-    while !one.seen.lock().unwrap().iter().any(is_check) {
-        assert!(begun.elapsed() < PATIENCE, "nobody asks");
-        std::thread::yield_now();
-    }
+    becomes("asked", true, || {
+        one.seen.lock().unwrap().iter().any(is_check)
+    });
     assert_eq!(gateway.metric(healthy), 2.0);
     one.does(Does::Status(503));
     gateway.metric_becomes(ejected, 1.0);

@@ -5,13 +5,10 @@
 
 mod support;
 
-use diolkos_dataplane::app::{Config, DataPlane};
 use diolkos_dataplane::engine::TlsFront;
 use diolkos_dataplane::engine::open::Opening;
 use diolkos_dataplane::engine::tls::{ServerCertificate, TlsPolicy, TlsSettings};
-use diolkos_dataplane::listeners::Binds;
-use diolkos_dataplane::push::{Apply, Reply};
-use diolkos_dataplane::sync::Applier;
+use diolkos_dataplane::push::Reply;
 use diolkos_dataplane::tls::provider;
 use model::*;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -20,99 +17,41 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
     AlertDescription, ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned,
 };
-use snapshot::sections::bodies;
-use snapshot::{Cursor, Store};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
+use std::ops::Deref;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
+use support::config::{through, upstream};
+use support::plane::Plane;
 use support::{Client, Origin, PATIENCE, Rig, Setup, noise};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::runtime::Runtime;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 // ------------------------------------------------------------------------------------------------ gateway
 
 struct Gateway {
-    runtime: Runtime,
-    plane: DataPlane,
-    applier: Applier,
-    store: Store,
-    held: Option<Cursor>,
+    plane: Plane,
     origin: Origin,
     authority: Authority,
-    address: SocketAddr,
 }
 
 impl Gateway {
     fn start(edit: impl FnOnce(&mut Model, &Authority)) -> Self {
-        let runtime = Runtime::new().unwrap();
-        let local = Some("127.0.0.1:0".parse().unwrap());
-        let binds = Binds {
-            http: local,
-            https: local,
-        };
-        let config = Config {
-            threads: 1,
-            binds,
-            zone: None,
-        };
-        let (plane, applier) = DataPlane::start(&config, runtime.handle()).unwrap();
-        let origin = Origin::start();
-        let mut gateway = Self {
-            address: origin.address,
-            runtime,
-            plane,
-            applier,
-            store: Store::default(),
-            held: None,
+        let (origin, authority) = (Origin::start(), Authority::new());
+        let model = configuration(&origin, &authority, edit);
+        Self {
+            plane: Plane::start(&model),
             origin,
-            authority: Authority::new(),
-        };
-        let replies = gateway.put(edit);
-        assert!(matches!(replies.last(), Some(Reply::Ack(_))), "{replies:?}");
-        gateway.address = gateway.applier.listeners()[0].address.parse().unwrap();
-        gateway
+            authority,
+        }
     }
 
-    fn put(&mut self, edit: impl FnOnce(&mut Model, &Authority)) -> Vec<Reply> {
-        let mut model = Model::default();
-        let endpoint = StaticEndpoint {
-            host: self.origin.address.ip().to_string(),
-            port: self.origin.address.port(),
-            weight: 1,
-            zone: None,
-        };
-        let upstream = Upstream::new(
-            ObjectRef::new("Upstream", "d", "up"),
-            EndpointSource::Static(vec![endpoint]),
-        );
-        model.upstreams.insert("up".into(), upstream);
-        let forward = Action::Forward(vec![Backend::new(Target::Upstream("up".into()))]);
-        let route = Route {
-            origin: ObjectRef::new("Route", "d", "r"),
-            created: 0,
-            listeners: vec!["d/gw/front".into()],
-            hosts: vec![HostPattern::Any],
-            rules: vec![Rule::new(vec![Match::any()], forward)],
-        };
-        model.routes.insert("d/r".into(), route);
-        edit(&mut model, &self.authority);
-        self.store
-            .replace(bodies(&model).map(|(kind, key, body)| (kind, key.to_owned(), body.unwrap())));
-        let transaction = self.store.since(self.held).unwrap();
-        let result = transaction.result;
-        let chunks = transaction.into_chunks(1, 0);
-        let replies: Vec<Reply> = chunks
-            .into_iter()
-            .map(|c| self.applier.receive(c))
-            .collect();
-        if matches!(replies.last(), Some(Reply::Ack(_))) {
-            self.held = Some(result);
-        }
-        replies
+    fn put(&mut self, edit: impl FnOnce(&mut Model, &Authority)) -> Result<(), Reply> {
+        let model = configuration(&self.origin, &self.authority, edit);
+        self.plane.put(&model)
     }
 
     /// A handshake that asks for this host.
@@ -151,21 +90,6 @@ impl Gateway {
         self.authority.client(None)
     }
 
-    fn becomes(&self, line: &str, value: f64) {
-        let read = || {
-            let text = self.plane.metrics.text();
-            let found = text
-                .lines()
-                .find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
-            found.unwrap_or(0.0)
-        };
-        let begun = std::time::Instant::now();
-        while read() != value {
-            assert!(begun.elapsed() < PATIENCE, "{line} is {}", read());
-            std::thread::yield_now();
-        }
-    }
-
     fn run<T>(&self, test: impl AsyncFnOnce() -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -177,6 +101,28 @@ impl Gateway {
                 .expect("in time")
         })
     }
+}
+
+impl Deref for Gateway {
+    type Target = Plane;
+
+    fn deref(&self) -> &Plane {
+        &self.plane
+    }
+}
+
+/// Everything goes to the origin, from a listener `d/gw/front` that `edit` adds.
+fn configuration(
+    origin: &Origin,
+    authority: &Authority,
+    edit: impl FnOnce(&mut Model, &Authority),
+) -> Model {
+    let mut model = through(&upstream(&[origin.address]));
+    model.listeners.clear();
+    let route = model.routes.get_mut("d/r").unwrap();
+    route.listeners = vec!["d/gw/front".into()];
+    edit(&mut model, authority);
+    model
 }
 
 /// A connection of a client that blocks.
@@ -338,11 +284,11 @@ fn http1_and_http2_over_tls_by_alpn() {
             Some(AlertDescription::NoApplicationProtocol)
         );
     });
-    gateway.becomes("diolkos_tls_handshake_seconds_count", 3.0);
-    gateway.becomes("diolkos_tls_failures_total{reason=\"protocol\"}", 1.0);
-    gateway.becomes("diolkos_connections_total{protocol=\"h1\"}", 2.0);
-    gateway.becomes("diolkos_connections_total{protocol=\"h2\"}", 1.0);
-    gateway.becomes("diolkos_connections{protocol=\"h2\"}", 0.0);
+    gateway.metric_becomes("diolkos_tls_handshake_seconds_count", 3.0);
+    gateway.metric_becomes("diolkos_tls_failures_total{reason=\"protocol\"}", 1.0);
+    gateway.metric_becomes("diolkos_connections_total{protocol=\"h1\"}", 2.0);
+    gateway.metric_becomes("diolkos_connections_total{protocol=\"h2\"}", 1.0);
+    gateway.metric_becomes("diolkos_connections{protocol=\"h2\"}", 0.0);
 }
 
 #[test]
@@ -414,19 +360,19 @@ fn the_certificate_fits_the_name_and_renewals_are_served_at_once() {
             "{unknown}"
         );
     }
-    gateway.becomes("diolkos_tls_failures_total{reason=\"no_certificate\"}", 3.0);
+    gateway.metric_becomes("diolkos_tls_failures_total{reason=\"no_certificate\"}", 3.0);
 
     // A connection that is open across a renewal stays.
     let mut kept = gateway.open("a.test");
     assert!(kept.get("/").contains("hello"));
-    let replies = gateway.put(|model, ca| {
+    let renewed = gateway.put(|model, ca| {
         https(
             model,
             &[("a", ca.sign(&["a.test"])), ("b", ca.sign(&["b.test"]))],
             true,
         );
     });
-    assert!(matches!(replies.last(), Some(Reply::Ack(_))), "{replies:?}");
+    renewed.unwrap();
     assert_ne!(shown(&gateway, "a.test").unwrap(), before);
     assert!(kept.get("/").contains("hello"));
     assert!(shown(&gateway, "b.test").is_ok());
@@ -439,13 +385,13 @@ fn the_certificate_fits_the_name_and_renewals_are_served_at_once() {
 fn a_certificate_that_cannot_be_used_is_refused_by_its_name() {
     let mut gateway =
         Gateway::start(|model, ca| https(model, &[("a", ca.sign(&["a.test"]))], false));
-    let replies = gateway.put(|model, ca| {
+    let reply = gateway.put(|model, ca| {
         let mut broken = ca.sign(&["b.test"]);
         broken.key = ca.sign(&["b.test"]).key;
         https(model, &[("a", ca.sign(&["a.test"])), ("b", broken)], false);
     });
-    let Some(Reply::Nack(nack)) = replies.last() else {
-        panic!("{replies:?}");
+    let Err(Reply::Nack(nack)) = reply else {
+        panic!("{reply:?}");
     };
     assert_eq!(nack.rejected.len(), 1);
     assert_eq!(nack.rejected[0].key, "d/b");
@@ -492,7 +438,7 @@ fn clients_are_asked_for_certificates() {
         // An authority that nobody knows: this client trusts ours and shows theirs.
         assert!(status(&gateway, gateway.authority.client(Some(&bad))).is_err());
         let failed = if required { 2.0 } else { 1.0 };
-        gateway.becomes(
+        gateway.metric_becomes(
             "diolkos_tls_failures_total{reason=\"client_certificate\"}",
             failed,
         );
@@ -515,8 +461,7 @@ fn a_certificate_that_is_required_later_is_asked_for_again() {
     let config = gateway.trusting();
     let mut kept = gateway.open_with("a.test", config.clone());
     assert!(kept.get("/").starts_with("HTTP/1.1 200 "));
-    let replies = gateway.put(with(Some(true)));
-    assert!(matches!(replies.last(), Some(Reply::Ack(_))), "{replies:?}");
+    gateway.put(with(Some(true))).unwrap();
     // The connection stays, but is not one for these requests.
     assert!(kept.get("/").starts_with("HTTP/1.1 421 "));
     // Nor is its session of use: what it would resume was opened without a certificate.
@@ -587,7 +532,7 @@ fn a_handshake_has_a_deadline() {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(&[22, 3, 1]).unwrap();
     assert_eq!(stream.read(&mut [0; 16]).unwrap_or(0), 0);
-    gateway.becomes("diolkos_tls_failures_total{reason=\"timeout\"}", 1.0);
+    gateway.metric_becomes("diolkos_tls_failures_total{reason=\"timeout\"}", 1.0);
     // Plain text is not TLS.
     let mut stream = TcpStream::connect(gateway.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -597,7 +542,7 @@ fn a_handshake_has_a_deadline() {
     let mut said = Vec::new();
     let _ = stream.read_to_end(&mut said);
     assert!(!said.starts_with(b"HTTP"));
-    gateway.becomes("diolkos_tls_failures_total{reason=\"protocol\"}", 1.0);
+    gateway.metric_becomes("diolkos_tls_failures_total{reason=\"protocol\"}", 1.0);
 }
 
 #[test]
@@ -757,20 +702,19 @@ fn the_proxy_protocol_names_the_client() {
     }
     assert!(request(b"").is_err());
     assert!(request(b"PROXY TCP4 192.0.2.7\r\n").is_err());
-    gateway.becomes(
+    gateway.metric_becomes(
         "diolkos_connections_refused_total{reason=\"proxy_protocol\"}",
         2.0,
     );
     // None comes: closed at the deadline.
     let mut silent = Client::connect(gateway.address);
     assert!(silent.rest().is_empty());
-    gateway.becomes(
+    gateway.metric_becomes(
         "diolkos_connections_refused_total{reason=\"proxy_protocol\"}",
         3.0,
     );
-    gateway
-        .runtime
-        .block_on(gateway.plane.stop(Duration::ZERO, Some(Duration::ZERO)));
+    let stop = gateway.data.stop(Duration::ZERO, Some(Duration::ZERO));
+    gateway.runtime.block_on(stop);
 }
 
 #[test]
@@ -800,7 +744,7 @@ fn the_proxy_protocol_is_believed_from_trusted_networks_alone() {
     assert!(ask(&with("127.0.0.0/8")).starts_with("HTTP/1.1 200 "));
     let gateway = with("192.0.2.0/24");
     assert_eq!(ask(&gateway), "");
-    gateway.becomes(
+    gateway.metric_becomes(
         "diolkos_connections_refused_total{reason=\"proxy_protocol\"}",
         1.0,
     );

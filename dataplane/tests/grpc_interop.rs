@@ -10,8 +10,9 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use support::config::{through, upstream};
 use support::pki::Ca;
-use support::plane::{Plane, upstream};
+use support::plane::Plane;
 
 const CASES: &[&str] = &[
     "empty_unary",
@@ -100,10 +101,10 @@ fn the_cases_pass_through_in_clear() {
         return;
     };
     let server = Server::start(&program, &[]);
-    let plane = Plane::start(&Upstream {
+    let plane = Plane::start(&through(&Upstream {
         protocol: UpstreamProtocol::H2C,
-        ..upstream(server.address)
-    });
+        ..upstream(&[server.address])
+    }));
     run_cases(&program, &plane);
 }
 
@@ -120,14 +121,14 @@ fn the_cases_pass_through_over_tls() {
     std::fs::write(&key, leaf.key).unwrap();
     let server = Server::start(&program, &[&chain, &key]);
     // ALPN decides: the server offers nothing but h2.
-    let plane = Plane::start(&Upstream {
+    let plane = Plane::start(&through(&Upstream {
         tls: Some(UpstreamTls {
             sni: Some("grpc.example".into()),
             authorities: Some(ca.pem()),
             ..UpstreamTls::default()
         }),
-        ..upstream(server.address)
-    });
+        ..upstream(&[server.address])
+    }));
     run_cases(&program, &plane);
 }
 
@@ -141,10 +142,10 @@ fn failures_of_ours_are_statuses_to_the_client() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = nobody.local_addr().unwrap();
     drop(nobody);
-    let plane = Plane::start(&Upstream {
+    let plane = Plane::start(&through(&Upstream {
         protocol: UpstreamProtocol::H2C,
-        ..upstream(address)
-    });
+        ..upstream(&[address])
+    }));
     let ran = Command::new(&program)
         .args(["status", &plane.address.to_string()])
         .output()

@@ -9,8 +9,10 @@ use diolkos_dataplane::push::Apply;
 use model::*;
 use std::net::SocketAddr;
 use std::time::Duration;
+use support::config::*;
 use support::gateway::*;
-use support::{Client, chunked, noise};
+use support::plane::Plane;
+use support::{Client, becomes, chunked, noise};
 
 #[test]
 fn forwards_rewrites_and_edits() {
@@ -386,15 +388,10 @@ fn a_stop_lets_the_exchange_under_way_finish() {
         .arrived
         .recv_timeout(support::PATIENCE)
         .unwrap();
-    let Gateway {
-        runtime,
-        plane,
-        origin,
-        ..
-    } = gateway;
+    let Gateway { plane, origin } = gateway;
+    let Plane { runtime, data, .. } = plane;
     let stop = runtime.spawn(async move {
-        plane
-            .stop(Duration::ZERO, Some(Duration::from_secs(20)))
+        data.stop(Duration::ZERO, Some(Duration::from_secs(20)))
             .await;
     });
     origin.gate.send(()).unwrap();
@@ -541,15 +538,6 @@ fn only_trusted_peers_speak_for_their_clients() {
     assert_eq!(ask(says), "outside");
 }
 
-/// Waits for the other side of what nobody waits for.
-fn becomes(what: &str, is: impl Fn() -> bool) {
-    let begun = std::time::Instant::now();
-    while !is() {
-        assert!(begun.elapsed() < support::PATIENCE, "{what}");
-        std::thread::yield_now();
-    }
-}
-
 #[test]
 fn copies_go_their_own_way() {
     let (shadow, never) = (support::Origin::start(), support::Origin::start());
@@ -578,7 +566,7 @@ fn copies_go_their_own_way() {
     });
     let mut client = gateway.client();
     assert_eq!(client.get("/a?b=1").status, 200);
-    becomes("a copy without a body", || shadow.count() == 1);
+    becomes("copies without a body", 1, || shadow.count());
     assert!(shadow.last().line.starts_with("GET /a?b=1 "));
     for (n, fields, body) in [
         (2, "content-length: 5", b"hello".to_vec()),
@@ -593,7 +581,7 @@ fn copies_go_their_own_way() {
         ));
         client.send(&body);
         assert_eq!(client.answer("POST").unwrap().status, 200);
-        becomes("a copy with a body", || shadow.count() == n);
+        becomes("copies with a body", n, || shadow.count());
         assert_eq!(shadow.last().body, gateway.origin.last().body);
     }
     // One that is too long to keep: known at once, and known on the way.

@@ -7,7 +7,9 @@ mod support;
 use model::*;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
+use support::config::*;
 use support::gateway::*;
+use support::plane::Plane;
 use support::{Client, noise};
 
 const ASK: &str =
@@ -149,16 +151,16 @@ fn a_drain_waits_for_tunnels_until_its_deadline() {
     let stage = Stage::new(forward());
     let (mut kept, mut upstream) = stage.tunnel();
     let (client, upstream_of_other) = stage.tunnel();
-    let Gateway {
-        plane,
+    let Plane {
+        data,
         runtime,
         address,
         ..
-    } = &stage.gateway;
+    } = &stage.gateway.plane;
     std::thread::scope(|scope| {
         let limit = Duration::from_secs(1);
         let stop = scope.spawn(move || {
-            let stop = plane.stop(Duration::ZERO, Some(limit));
+            let stop = data.stop(Duration::ZERO, Some(limit));
             runtime.block_on(stop);
         });
         // While it drains both go on.

@@ -14,9 +14,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
+use support::config::{through, upstream};
 use support::pki::{Ca, server};
-use support::plane::{Plane, upstream};
-use support::{Client, PATIENCE, chunked, noise};
+use support::plane::Plane;
+use support::{Client, PATIENCE, becomes, chunked, noise};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -102,11 +103,7 @@ impl Peer {
     }
 
     fn becomes(&self, what: &AtomicUsize, value: usize) {
-        let begun = Instant::now();
-        while what.load(SeqCst) != value {
-            assert!(begun.elapsed() < PATIENCE, "is {}", what.load(SeqCst));
-            std::thread::yield_now();
-        }
+        becomes("the peer's count", value, || what.load(SeqCst));
     }
 }
 
@@ -291,7 +288,7 @@ async fn exchange(
 fn h2c(address: SocketAddr) -> Upstream {
     Upstream {
         protocol: UpstreamProtocol::H2C,
-        ..upstream(address)
+        ..upstream(&[address])
     }
 }
 
@@ -304,7 +301,7 @@ fn outcomes(plane: &Plane, outcome: &str, count: f64) {
 #[test]
 fn heads_bodies_and_trailers_both_ways() {
     let peer = Peer::start();
-    let plane = Plane::start(&h2c(peer.address));
+    let plane = Plane::start(&through(&h2c(peer.address)));
     let mut client = plane.client();
     let answer = client.get("/hello");
     assert_eq!((answer.status, &answer.body[..]), (200, &b"hello"[..]));
@@ -359,7 +356,7 @@ fn heads_bodies_and_trailers_both_ways() {
 #[test]
 fn informational_heads_are_relayed() {
     let peer = Peer::start();
-    let plane = Plane::start(&h2c(peer.address));
+    let plane = Plane::start(&through(&h2c(peer.address)));
     let mut client = plane.client();
     let hints = client.get("/hints");
     assert_eq!((hints.status, hints.header("link")), (103, Some("</a>")));
@@ -393,7 +390,7 @@ fn let_go(peer: &Peer, clients: Vec<Client>) {
 fn exchanges_share_a_connection_up_to_the_upstreams_limit() {
     let peer = Peer::start();
     let mut up = h2c(peer.address);
-    let plane = Plane::start(&up);
+    let plane = Plane::start(&through(&up));
     // A burst before there is a connection: one is opened.
     let clients = hold(&plane, &peer, 20);
     assert_eq!(peer.connections(), 1);
@@ -406,7 +403,7 @@ fn exchanges_share_a_connection_up_to_the_upstreams_limit() {
     let peer = Peer::start();
     up = h2c(peer.address);
     up.connection.max_streams = 8;
-    let plane = Plane::start(&up);
+    let plane = Plane::start(&through(&up));
     let clients = hold(&plane, &peer, 20);
     assert_eq!(peer.connections(), 3, "8, 8 and 4");
     let_go(&peer, clients);
@@ -415,7 +412,7 @@ fn exchanges_share_a_connection_up_to_the_upstreams_limit() {
 #[test]
 fn the_peers_own_limit_opens_further_connections() {
     let peer = Peer::with(Settings { streams: 2 }, None);
-    let plane = Plane::start(&h2c(peer.address));
+    let plane = Plane::start(&through(&h2c(peer.address)));
     assert_eq!(plane.get("/hello").status, 200);
     let clients = hold(&plane, &peer, 6);
     assert_eq!(peer.connections(), 3);
@@ -462,13 +459,13 @@ const FORBIDDEN: &[u8] = b"\0\0\x13\x01\x05\0\0\0\x01\x88\0\x0aconnection\x05clo
 fn what_the_upstream_has_not_processed_is_sent_again() {
     // A POST may only be sent again because the upstream vouches that nothing was done.
     let peer = Peer::start();
-    let plane = Plane::start(&h2c(peer.address));
+    let plane = Plane::start(&through(&h2c(peer.address)));
     let answer = plane.client().request("POST", "/refused", "", "");
     assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]));
     assert_eq!(peer.state.streams.load(SeqCst), 2);
     outcomes(&plane, "reset", 1.0);
 
-    let plane = Plane::start(&h2c(frames(&[GOAWAY, OK])));
+    let plane = Plane::start(&through(&h2c(frames(&[GOAWAY, OK]))));
     let answer = plane.client().request("POST", "/", "", "");
     assert_eq!((answer.status, &answer.body[..]), (200, &b""[..]));
     outcomes(&plane, "reset", 1.0);
@@ -476,7 +473,7 @@ fn what_the_upstream_has_not_processed_is_sent_again() {
 
 #[test]
 fn fields_of_a_connection_are_a_protocol_error() {
-    let plane = Plane::start(&h2c(frames(&[FORBIDDEN])));
+    let plane = Plane::start(&through(&h2c(frames(&[FORBIDDEN]))));
     let answer = plane.get("/");
     assert_eq!(answer.body, br#"{"error":"upstream_protocol_error"}"#);
 }
@@ -484,7 +481,7 @@ fn fields_of_a_connection_are_a_protocol_error() {
 #[test]
 fn a_connection_that_goes_away_gets_nothing_more() {
     let peer = Peer::start();
-    let plane = Plane::start(&h2c(peer.address));
+    let plane = Plane::start(&through(&h2c(peer.address)));
     let held = hold(&plane, &peer, 1);
     assert_eq!(
         plane.get("/last").status,
@@ -501,7 +498,7 @@ fn a_connection_that_goes_away_gets_nothing_more() {
 #[test]
 fn resets_and_false_lengths_never_look_like_an_answer() {
     let peer = Peer::start();
-    let plane = Plane::start(&h2c(peer.address));
+    let plane = Plane::start(&through(&h2c(peer.address)));
     let answer = plane.get("/reset");
     assert_eq!(
         (answer.status, &answer.body[..]),
@@ -526,7 +523,7 @@ fn resets_and_false_lengths_never_look_like_an_answer() {
 #[test]
 fn an_early_answer_wins_over_the_body() {
     let peer = Peer::start();
-    let plane = Plane::start(&h2c(peer.address));
+    let plane = Plane::start(&through(&h2c(peer.address)));
     let mut client = plane.client();
     client
         .send("POST /early HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000\r\n\r\n")
@@ -540,9 +537,10 @@ fn an_early_answer_wins_over_the_body() {
 #[test]
 fn a_closed_window_stops_the_client() {
     let peer = Peer::start();
-    let plane = Plane::with(&h2c(peer.address), Vec::new(), |rule| {
-        rule.timeouts.stream_idle_ms = 1000;
-    });
+    let mut model = through(&h2c(peer.address));
+    let route = model.routes.get_mut("d/r").unwrap();
+    route.rules[0].timeouts.stream_idle_ms = 1000;
+    let plane = Plane::start(&model);
     let mut client = plane.client();
     client.send("POST /stall HTTP/1.1\r\nHost: t\r\nContent-Length: 60000000\r\n\r\n");
     let body = vec![b'x'; 60_000_000];
@@ -573,7 +571,7 @@ fn a_closed_window_stops_the_client() {
 #[test]
 fn slow_clients_do_not_hold_up_their_neighbours() {
     let peer = Peer::start();
-    let plane = Plane::start(&h2c(peer.address));
+    let plane = Plane::start(&through(&h2c(peer.address)));
     let mut slow: Vec<_> = (0..20).map(|_| plane.client()).collect();
     for client in &mut slow {
         // Answers of 4 MiB that nobody reads.
@@ -594,15 +592,15 @@ fn alpn_chooses_h2() {
     for protocol in [UpstreamProtocol::Auto, UpstreamProtocol::H2] {
         let config = server(&leaf, None, &[&TLS13], &["h2", "http/1.1"]);
         let peer = Peer::with(Settings { streams: 100 }, Some(config));
-        let plane = Plane::start(&Upstream {
+        let plane = Plane::start(&through(&Upstream {
             protocol,
             tls: Some(UpstreamTls {
                 sni: Some("a.example".into()),
                 authorities: Some(ca.pem()),
                 ..UpstreamTls::default()
             }),
-            ..upstream(peer.address)
-        });
+            ..upstream(&[peer.address])
+        }));
         let clients = hold(&plane, &peer, 5);
         let_go(&peer, clients);
         let answer = plane.get("/hello");
@@ -617,15 +615,11 @@ fn alpn_chooses_h2() {
 #[test]
 fn a_dead_connection_is_found_and_left() {
     let peer = Peer::start();
-    let plane = Plane::start(&h2c(peer.address));
+    let plane = Plane::start(&through(&h2c(peer.address)));
     assert_eq!(plane.get("/hello").status, 200);
     let mut stuck = plane.client();
     stuck.send("GET /freeze HTTP/1.1\r\nHost: t\r\n\r\n");
-    let begun = Instant::now();
-    while !peer.state.frozen.load(SeqCst) {
-        assert!(begun.elapsed() < PATIENCE);
-        std::thread::yield_now();
-    }
+    becomes("frozen", true, || peer.state.frozen.load(SeqCst));
     // While the silence is short, the connection is as good as any.
     let mut client = plane.client();
     client.send("GET /hello HTTP/1.1\r\nHost: t\r\n\r\n");
@@ -649,7 +643,7 @@ fn a_dead_connection_is_found_and_left() {
 #[test]
 fn an_upstream_that_speaks_http1_is_a_protocol_error() {
     let origin = support::Origin::start();
-    let plane = Plane::start(&h2c(origin.address));
+    let plane = Plane::start(&through(&h2c(origin.address)));
     let answer = plane.get("/");
     assert_eq!(answer.status, 502);
     assert_eq!(answer.body, br#"{"error":"upstream_protocol_error"}"#);

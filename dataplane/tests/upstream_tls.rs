@@ -5,14 +5,16 @@
 mod support;
 
 use model::{
-    CredentialHeader, ProxyProtocol, Secret, TlsVersion, Upstream, UpstreamProtocol, UpstreamTls,
+    Certificate, CredentialHeader, ObjectRef, ProxyProtocol, Secret, TlsVersion, Upstream,
+    UpstreamProtocol, UpstreamTls,
 };
 use rustls::version::{TLS12, TLS13};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use support::Answer;
-use support::pki::{Ca, Https, server};
-use support::plane::{Plane, upstream};
+use support::config::{through, upstream};
+use support::pki::{Ca, Https, Leaf, server};
+use support::plane::Plane;
 
 const BOTH: &[&rustls::SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
@@ -23,7 +25,7 @@ fn trusting(address: SocketAddr, ca: &Ca, sni: &str) -> Upstream {
             authorities: Some(ca.pem()),
             ..UpstreamTls::default()
         }),
-        ..upstream(address)
+        ..upstream(&[address])
     }
 }
 
@@ -41,7 +43,7 @@ fn connections_are_kept_by_identity() {
     let (ca, other) = (Ca::new("one"), Ca::new("two"));
     let origin = Https::start(server(&ca.issue(&["a.example"]), None, BOTH, &[]));
     let right = trusting(origin.address, &ca, "a.example");
-    let mut plane = Plane::start(&right);
+    let mut plane = Plane::start(&through(&right));
     for _ in 0..3 {
         let answer = plane.get("/");
         assert_eq!(
@@ -53,7 +55,7 @@ fn connections_are_kept_by_identity() {
     assert_eq!(origin.connections(), 1, "one connection for three requests");
     // Another CA at the same address: the connection that is there was not verified by it.
     plane
-        .put(&trusting(origin.address, &other, "a.example"))
+        .put(&through(&trusting(origin.address, &other, "a.example")))
         .unwrap();
     refused(&plane.get("/"));
     plane.metric_becomes(
@@ -62,15 +64,15 @@ fn connections_are_kept_by_identity() {
     );
     // Another name: a connection of its own.
     plane
-        .put(&trusting(origin.address, &ca, "b.example"))
+        .put(&through(&trusting(origin.address, &ca, "b.example")))
         .unwrap();
     refused(&plane.get("/"));
     assert_eq!(origin.connections(), 1);
     // In clear: nothing of the pool, and no HTTP from a TLS server.
-    plane.put(&upstream(origin.address)).unwrap();
+    plane.put(&through(&upstream(&[origin.address]))).unwrap();
     assert_eq!(plane.get("/").status, 502);
     // The first identity again. It may find its old connection, or, as its table is gone, need a new one.
-    plane.put(&right).unwrap();
+    plane.put(&through(&right)).unwrap();
     assert_eq!(plane.get("/").status, 200);
     assert!(origin.connections() <= 2);
 }
@@ -81,7 +83,7 @@ fn subject_alt_names_are_verified_instead_of_the_name_sent() {
     let leaf = ca.issue(&["*.inner.example", "spiffe://cluster/ns/shop"]);
     let origin = Https::start(server(&leaf, None, BOTH, &[]));
     let mut up = trusting(origin.address, &ca, "outer.example");
-    let mut plane = Plane::start(&up);
+    let mut plane = Plane::start(&through(&up));
     refused(&plane.get("/"));
     for (names, good) in [
         (&["shop.inner.example"][..], true),
@@ -91,7 +93,7 @@ fn subject_alt_names_are_verified_instead_of_the_name_sent() {
         (&["inner.example"], false),
     ] {
         tls(&mut up).subject_alt_names = names.iter().map(|n| (*n).to_owned()).collect();
-        plane.put(&up).unwrap();
+        plane.put(&through(&up)).unwrap();
         let answer = plane.get("/");
         if good {
             assert_eq!(answer.header("x-sni"), Some("outer.example"), "{names:?}");
@@ -102,7 +104,7 @@ fn subject_alt_names_are_verified_instead_of_the_name_sent() {
     // A good name does not make up for an unknown CA.
     let mut up = trusting(origin.address, &Ca::new("other"), "outer.example");
     tls(&mut up).subject_alt_names = vec!["shop.inner.example".into()];
-    plane.put(&up).unwrap();
+    plane.put(&through(&up)).unwrap();
     refused(&plane.get("/"));
 }
 
@@ -112,27 +114,32 @@ fn client_certificates_are_shown_and_followed_when_renewed() {
     let config = server(&ca.issue(&["a.example"]), Some(&clients), BOTH, &[]);
     let origin = Https::start(config);
     let mut up = trusting(origin.address, &ca, "a.example");
-    let mut plane = Plane::start(&up);
+    let mut plane = Plane::start(&through(&up));
     // TLS 1.3: the refusal comes after our side of the handshake is complete.
     assert_eq!(plane.get("/").status, 502);
     tls(&mut up).client_certificate = Some("d/client".into());
-    plane.put(&up).unwrap();
+    plane.put(&through(&up)).unwrap();
     refused(&plane.get("/"));
-    let stranger = ca.issue(&["client"]);
-    plane.certificates = vec![("d/client".into(), stranger.chain, stranger.key)];
-    plane.put(&up).unwrap();
+    let with = |leaf: Leaf| {
+        let mut model = through(&up);
+        let certificate = Certificate {
+            origin: ObjectRef::new("Secret", "d", "client"),
+            chain: leaf.chain,
+            key: Secret::new(leaf.key),
+        };
+        model.certificates.insert("d/client".into(), certificate);
+        model
+    };
+    plane.put(&with(ca.issue(&["client"]))).unwrap();
     assert_eq!(plane.get("/").status, 502, "signed by another");
-    let good = clients.issue(&["client"]);
-    plane.certificates = vec![("d/client".into(), good.chain, good.key)];
-    plane.put(&up).unwrap();
+    plane.put(&with(clients.issue(&["client"]))).unwrap();
     let answer = plane.get("/");
     assert_eq!(
         (answer.status, answer.header("x-client-certs")),
         (200, Some("1"))
     );
     // Gone: nothing is sent without it, not even on the connection that is there.
-    plane.certificates.clear();
-    plane.put(&up).unwrap();
+    plane.put(&through(&up)).unwrap();
     refused(&plane.get("/"));
 }
 
@@ -141,17 +148,17 @@ fn versions_and_insecure() {
     let ca = Ca::new("ca");
     let old = Https::start(server(&ca.issue(&["a.example"]), None, &[&TLS12], &[]));
     let mut up = trusting(old.address, &ca, "a.example");
-    let mut plane = Plane::start(&up);
+    let mut plane = Plane::start(&through(&up));
     assert_eq!(plane.get("/").header("x-version"), Some("TLSv1_2"));
     tls(&mut up).min_version = TlsVersion::V1_3;
-    plane.put(&up).unwrap();
+    plane.put(&through(&up)).unwrap();
     refused(&plane.get("/"));
-    let mut up = upstream(old.address);
+    let mut up = upstream(&[old.address]);
     up.tls = Some(UpstreamTls {
         insecure: true,
         ..UpstreamTls::default()
     });
-    plane.put(&up).unwrap();
+    plane.put(&through(&up)).unwrap();
     let answer = plane.get("/");
     assert_eq!((answer.status, answer.header("x-sni")), (200, Some("-")));
 }
@@ -161,7 +168,7 @@ fn sessions_are_resumed_and_alpn_is_offered() {
     let ca = Ca::new("ca");
     let config = server(&ca.issue(&["a.example"]), None, BOTH, &["http/1.1"]);
     let origin = Https::start(config);
-    let plane = Plane::start(&trusting(origin.address, &ca, "a.example"));
+    let plane = Plane::start(&through(&trusting(origin.address, &ca, "a.example")));
     let first = plane.get("/close");
     assert_eq!(first.header("x-alpn"), Some("http/1.1"));
     assert_ne!(first.header("x-handshake"), Some("Resumed"));
@@ -175,7 +182,7 @@ fn an_upstream_without_h2_is_refused_where_h2_is_asked_for() {
     let origin = Https::start(server(&ca.issue(&["a.example"]), None, BOTH, &[]));
     let mut up = trusting(origin.address, &ca, "a.example");
     up.protocol = UpstreamProtocol::H2;
-    let plane = Plane::start(&up);
+    let plane = Plane::start(&through(&up));
     let answer = plane.get("/");
     assert_eq!(answer.body, br#"{"error":"upstream_protocol_error"}"#);
 }
@@ -184,11 +191,11 @@ fn an_upstream_without_h2_is_refused_where_h2_is_asked_for() {
 fn settings_that_make_no_identity_are_refused() {
     let ca = Ca::new("ca");
     let good = trusting("127.0.0.1:1".parse().unwrap(), &ca, "a.example");
-    let mut plane = Plane::start(&good);
+    let mut plane = Plane::start(&through(&good));
     let mut refuse = |edit: fn(&mut UpstreamTls), why: &str| {
         let mut up = good.clone();
         edit(tls(&mut up));
-        let said = plane.put(&up).unwrap_err();
+        let said = format!("{:?}", plane.put(&through(&up)).unwrap_err());
         assert!(said.contains(why), "{said}");
     };
     refuse(
@@ -218,7 +225,7 @@ fn credentials_replace_the_clients_own() {
         name: "authorization".into(),
         value: Secret::new("Bearer ours"),
     }];
-    let plane = Plane::start(&up);
+    let plane = Plane::start(&through(&up));
     let fields = "Authorization: Bearer theirs\r\nAuthorization: Basic x\r\n";
     let answer = plane.client().request("GET", "/", fields, "");
     let seen = String::from_utf8(answer.body).unwrap();
@@ -246,9 +253,9 @@ fn proxy_headers_come_first_and_belong_to_one_client() {
             });
         }
     });
-    let mut up = upstream(address);
+    let mut up = upstream(&[address]);
     up.connection.proxy_protocol = Some(ProxyProtocol::V1);
-    let mut plane = Plane::start(&up);
+    let mut plane = Plane::start(&through(&up));
     let mut client = plane.client();
     let (from, to) = (client.stream.local_addr().unwrap(), plane.address);
     let line = format!(
@@ -266,7 +273,7 @@ fn proxy_headers_come_first_and_belong_to_one_client() {
         );
     }
     up.connection.proxy_protocol = Some(ProxyProtocol::V2);
-    plane.put(&up).unwrap();
+    plane.put(&through(&up)).unwrap();
     assert_eq!(plane.get("/").status, 200);
     let got = seen.recv_timeout(support::PATIENCE).unwrap();
     assert!(got.starts_with(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\x01\x7f\0\0\x01"));

@@ -7,6 +7,7 @@
 )]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+pub mod config;
 pub mod gateway;
 pub mod pki;
 pub mod plane;
@@ -21,13 +22,14 @@ use diolkos_dataplane::engine::{
 use diolkos_dataplane::h1::Reject;
 use diolkos_dataplane::listen::{ListenCounters, ListenerConfig, Workers, WorkersConfig};
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// No test waits longer than this for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -700,6 +702,19 @@ impl Client {
                 Err(_) => return all,
             }
         }
+    }
+}
+
+/// Waits until what is read is this.
+pub fn becomes<T: PartialEq + Debug>(what: &str, value: T, read: impl Fn() -> T) {
+    let begun = Instant::now();
+    loop {
+        let is = read();
+        if is == value {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what}: {is:?}, not {value:?}");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

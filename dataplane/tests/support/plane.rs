@@ -1,112 +1,74 @@
-//! A data plane with one upstream behind every path, configured by the bytes of a snapshot.
+//! A whole data plane, driven by a test as its controller: configured by the bytes of snapshots, read by its metrics.
 
-use super::{Answer, Client, PATIENCE};
+use super::{Answer, Client, becomes};
 use diolkos_dataplane::app::{Config, DataPlane};
 use diolkos_dataplane::listeners::Binds;
 use diolkos_dataplane::push::{Apply, Reply};
 use diolkos_dataplane::sync::Applier;
-use model::{
-    Action, Backend, Certificate, EndpointSource, HostPattern, Listener, Match, Model, ObjectRef,
-    Route, Rule, Secret, StaticEndpoint, Target, Upstream,
-};
+use model::Model;
 use snapshot::sections::bodies;
 use snapshot::{Cursor, Store};
 use std::net::SocketAddr;
-use std::time::Instant;
 use tokio::runtime::Runtime;
 
 pub struct Plane {
-    _runtime: Runtime,
-    pub plane: DataPlane,
-    applier: Applier,
+    pub runtime: Runtime,
+    pub data: DataPlane,
+    pub applier: Applier,
     store: Store,
     held: Option<Cursor>,
+    /// Of the first listener.
     pub address: SocketAddr,
-    /// Certificate resources by key: chain and key in PEM.
-    pub certificates: Vec<(String, String, String)>,
-    pub edit_rule: fn(&mut Rule),
 }
 
 impl Plane {
-    pub fn start(upstream: &Upstream) -> Self {
-        Self::with(upstream, Vec::new(), |_| {})
+    /// With one worker, in the zone `here`.
+    pub fn start(model: &Model) -> Self {
+        Self::with_workers(1, model)
     }
 
-    pub fn with(
-        upstream: &Upstream,
-        certificates: Vec<(String, String, String)>,
-        edit_rule: fn(&mut Rule),
-    ) -> Self {
+    pub fn with_workers(threads: usize, model: &Model) -> Self {
         let runtime = Runtime::new().unwrap();
+        let local = Some("127.0.0.1:0".parse().unwrap());
         let binds = Binds {
-            http: Some("127.0.0.1:0".parse().unwrap()),
-            https: None,
+            http: local,
+            https: local,
         };
         let config = Config {
-            threads: 1,
+            threads,
             binds,
-            zone: None,
+            zone: Some("here".into()),
         };
-        let (plane, applier) = DataPlane::start(&config, runtime.handle()).unwrap();
+        let (data, applier) = DataPlane::start(&config, runtime.handle()).unwrap();
         let mut this = Self {
-            _runtime: runtime,
-            plane,
+            runtime,
+            data,
             applier,
             store: Store::default(),
             held: None,
-            address: "127.0.0.1:1".parse().unwrap(),
-            certificates,
-            edit_rule,
+            address: ([127, 0, 0, 1], 1).into(),
         };
-        this.put(upstream).unwrap();
+        this.put(model).unwrap();
         this.address = this.applier.listeners()[0].address.parse().unwrap();
         this
     }
 
-    /// Makes this the upstream.
+    /// Makes this the configuration; what has changed is sent.
     ///
     /// # Errors
-    /// What the data plane says against it.
-    pub fn put(&mut self, upstream: &Upstream) -> Result<(), String> {
-        let mut model = Model::default();
-        let origin = ObjectRef::new("GatewayConfig", "d", "gw");
-        model
-            .listeners
-            .insert("d/gw/http".into(), Listener::new(origin, "http", 8080));
-        model.upstreams.insert("up".into(), upstream.clone());
-        for (key, chain, secret) in &self.certificates {
-            let certificate = Certificate {
-                origin: ObjectRef::new("Secret", "d", key),
-                chain: chain.clone(),
-                key: Secret::new(secret.as_bytes()),
-            };
-            model.certificates.insert(key.clone(), certificate);
-        }
-        let action = Action::Forward(vec![Backend::new(Target::Upstream("up".into()))]);
-        let mut rule = Rule {
-            max_request_body: 64 << 20,
-            ..Rule::new(vec![Match::any()], action)
-        };
-        (self.edit_rule)(&mut rule);
-        let route = Route {
-            origin: ObjectRef::new("Route", "d", "r"),
-            created: 0,
-            listeners: vec!["d/gw/http".into()],
-            hosts: vec![HostPattern::Any],
-            rules: vec![rule],
-        };
-        model.routes.insert("d/r".into(), route);
+    /// What the data plane says against it. It holds what it held before.
+    pub fn put(&mut self, model: &Model) -> Result<(), Reply> {
         self.store
-            .replace(bodies(&model).map(|(kind, key, body)| (kind, key.to_owned(), body.unwrap())));
+            .replace(bodies(model).map(|(kind, key, body)| (kind, key.to_owned(), body.unwrap())));
         let transaction = self.store.since(self.held).unwrap();
-        let held = transaction.result;
+        let result = transaction.result;
         for chunk in transaction.into_chunks(1, 0) {
             match self.applier.receive(chunk) {
-                Reply::More | Reply::Ack(_) => {}
-                other => return Err(format!("{other:?}")),
+                Reply::More => {}
+                Reply::Ack(_) => self.held = Some(result),
+                other => return Err(other),
             }
         }
-        self.held = Some(held);
         Ok(())
     }
 
@@ -118,37 +80,17 @@ impl Plane {
         self.client().get(path)
     }
 
+    /// The value on the line of the metrics page that begins so; 0 where there is none.
     pub fn metric(&self, line: &str) -> f64 {
-        let text = self.plane.metrics.text();
+        let text = self.data.metrics.text();
         let found = text
             .lines()
             .find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
         found.unwrap_or(0.0)
     }
 
-    /// Waits until a metric has a value: it is counted after the last byte has left.
+    /// A request is accounted for after its last byte has left, so a client may look too early.
     pub fn metric_becomes(&self, line: &str, value: f64) {
-        let begun = Instant::now();
-        while self.metric(line) != value {
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "{line} is {}",
-                self.metric(line)
-            );
-            std::thread::yield_now();
-        }
+        becomes(line, value, || self.metric(line));
     }
-}
-
-pub fn upstream(address: SocketAddr) -> Upstream {
-    let endpoint = StaticEndpoint {
-        host: address.ip().to_string(),
-        port: address.port(),
-        weight: 1,
-        zone: None,
-    };
-    Upstream::new(
-        ObjectRef::new("Upstream", "d", "up"),
-        EndpointSource::Static(vec![endpoint]),
-    )
 }
