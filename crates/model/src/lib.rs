@@ -17,6 +17,7 @@ pub mod headers;
 pub mod hostname;
 pub mod limits;
 pub mod listener;
+pub mod location;
 pub mod log_template;
 pub mod matching;
 pub mod origin;
@@ -45,6 +46,7 @@ pub use hostname::HostPattern;
 pub use listener::{
     AccessLog, ErrorTemplate, Forwarded, ForwardedFor, Listener, ListenerProtocol, LogFormat,
 };
+pub use location::{Elsewhere, Place};
 pub use matching::{CookieMatch, HeaderMatch, Match, Method, QueryMatch, ValueMatch};
 pub use origin::ObjectRef;
 pub use path::PathMatch;

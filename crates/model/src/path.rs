@@ -33,6 +33,21 @@ impl PathMatch {
     }
 }
 
+/// Appends `path` with `with` in the place of its first `prefix_len` bytes, which end at a segment.
+pub fn replace_prefix(path: &str, prefix_len: usize, with: &str, out: &mut String) {
+    let rest = path.get(prefix_len..).unwrap_or_default();
+    if rest.is_empty() {
+        out.push_str(if with.is_empty() { "/" } else { with });
+        return;
+    }
+    out.push_str(with.trim_end_matches('/'));
+    // All but the target of `OPTIONS *` has one.
+    if !rest.starts_with('/') {
+        out.push('/');
+    }
+    out.push_str(rest);
+}
+
 impl fmt::Display for PathMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -69,6 +84,24 @@ mod tests {
                 yes,
                 "{prefix} {path}"
             );
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_replaced_by_segments() {
+        for (path, prefix_len, with, result) in [
+            ("/old/a", 4, "/new", "/new/a"),
+            ("/old/a", 4, "/new/", "/new/a"),
+            ("/old/a", 4, "/", "/a"),
+            ("/old/a", 4, "", "/a"),
+            ("/old", 4, "/new", "/new"),
+            ("/old", 4, "", "/"),
+            ("/old/a", 0, "/new", "/new/old/a"),
+            ("*", 0, "/new", "/new/*"),
+        ] {
+            let mut out = String::new();
+            replace_prefix(path, prefix_len, with, &mut out);
+            assert_eq!(out, result, "{path} {prefix_len} {with}");
         }
     }
 

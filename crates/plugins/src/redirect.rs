@@ -7,13 +7,12 @@
 //! ```
 
 use crate::{
-    Compile, Edits, Exchange, InvalidSettings, LocalReply, Needs, Plugin, RequestView, Stages,
-    Verdict,
+    Compile, Edits, Exchange, InvalidSettings, LocalReply, Needs, Plugin, Stages, Verdict,
 };
-use model::{HostPattern, Stage};
+use model::path::replace_prefix;
+use model::{Elsewhere, HostPattern, Place, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fmt::Write as _;
 
 /// Answers with a redirect. What is not given stays as the client sent it; a request that is there already goes on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -136,54 +135,20 @@ fn normal(path: String, field: &str) -> Result<String, InvalidSettings> {
 }
 
 impl Ready {
-    fn location(&self, from: &RequestView<'_>) -> String {
-        let scheme = self.scheme.unwrap_or(from.scheme);
-        let host = self.host.as_deref().unwrap_or(from.host);
-        let port = match (self.port, self.scheme) {
-            (Some(port), _) => Some(port),
-            (None, Some(_)) => None,
-            (None, None) => from.port,
+    fn location(&self, from: &Place<'_>, prefix_len: usize) -> String {
+        let to = Elsewhere {
+            scheme: self.scheme,
+            host: self.host.as_deref(),
+            port: self.port,
         };
-        let mut url = format!("{scheme}://{host}");
-        let own = if scheme == "https" { 443 } else { 80 };
-        if let Some(port) = port.filter(|port| *port != own) {
-            // Writing to a String cannot fail.
-            let _ = write!(url, ":{port}");
-        }
-        match &self.path {
-            Path::Full(path) => url.push_str(path),
-            Path::Prefix(with) => {
-                let rest = from.path.get(from.prefix_len..).unwrap_or_default();
-                if rest.starts_with('/') {
-                    url.push_str(with.trim_end_matches('/'));
-                } else {
-                    url.push_str(with);
-                    if !rest.is_empty() && !with.ends_with('/') {
-                        url.push('/');
-                    }
-                }
-                url.push_str(rest);
-            }
-            Path::Same if from.path.starts_with('/') => url.push_str(from.path),
-            Path::Same => url.push('/'),
-        }
-        if let Some(query) = from.query {
-            url.push('?');
-            url.push_str(query);
-        }
+        let path = |out: &mut String| match &self.path {
+            Path::Full(path) => out.push_str(path),
+            Path::Prefix(with) => replace_prefix(from.path, prefix_len, with, out),
+            Path::Same => from.same_path(out),
+        };
+        let mut url = String::new();
+        from.go(to, path, &mut url);
         url
-    }
-
-    /// Where the client believes itself to be.
-    fn here(from: &RequestView<'_>) -> String {
-        let same = Self {
-            status: 302,
-            scheme: None,
-            host: None,
-            port: None,
-            path: Path::Same,
-        };
-        same.location(from)
     }
 }
 
@@ -196,8 +161,17 @@ impl Plugin for Ready {
     }
 
     fn pre_request<'a>(&'a self, x: &Exchange<'a>, _: &mut Edits) -> Verdict<'a> {
-        let location = self.location(&x.request);
-        if location == Self::here(&x.request) {
+        let from = Place {
+            scheme: x.request.scheme,
+            host: x.request.host,
+            port: x.request.port,
+            path: x.request.path,
+            query: x.request.query,
+        };
+        let location = self.location(&from, x.request.prefix_len);
+        let mut here = String::new();
+        from.go(Elsewhere::default(), |out| from.same_path(out), &mut here);
+        if location == here {
             return Verdict::CONTINUE;
         }
         let mut reply = LocalReply::new(self.status, "");
@@ -209,8 +183,8 @@ impl Plugin for Ready {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Flow;
     use crate::exchange::tests::request;
+    use crate::{Flow, RequestView};
     use model::Headers;
 
     /// Status and location for `http://test:8080/old/a?q=1`, of which the rule matched `/old`.

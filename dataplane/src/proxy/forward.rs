@@ -1,42 +1,29 @@
 //! Steps 12 to 18 of the pipeline: choose an upstream and an endpoint, connect, relay; again where that is allowed.
 
 use super::Proxy;
-use super::affinity::{Bond, hash_of};
-use super::exchange::{ResponseStage, Summary, request_view};
-use super::fail::{self, Failure};
+use super::affinity::Bond;
+use super::aim::{self, Aim};
+use super::end::{End, faulty, instead, outcome, stopped};
+use super::exchange::Summary;
+use super::fail;
 use super::grpc;
-use super::held::{Collected, Held, Source};
+use super::held::{Held, Source};
 use super::mirror::Copies;
 use super::retry::Retries;
-use super::tap::{Tap, Why, verdict};
-use super::wait::{Refused, pause};
+use super::tap::Tap;
+use super::wait::pause;
 use crate::engine::{
-    AnyUp, Down, DownExt, DownFault, Fault, Framing, Method, Progress, RequestHead, ResponseHead,
-    Timeouts, UpFault, relay,
+    AnyUp, Down, Fault, Framing, Progress, RequestHead, ResponseHead, Timeouts, UpFault, relay,
 };
-use crate::table::{Backend, Picked, Rule, Upstream, WeightedBackends};
-use crate::telemetry::metrics::{Attempt, Cut};
+use crate::table::{Picked, Rule, WeightedBackends};
+use crate::telemetry::metrics::Attempt;
 use bytes::Bytes;
-use model::{Stage, limits};
-use plugins::{Filters, Side};
+use plugins::Side;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// How an exchange with an upstream ended.
-pub(super) enum End {
-    /// The answer has left.
-    Done,
-    /// The client has seen nothing of an answer: it gets this one.
-    Instead(Why),
-    /// The answer had begun and cannot be completed: the connection is cut.
-    Cut(Failure),
-    /// The client is gone.
-    Gone,
-}
 
 /// What is forwarded, and for whom.
 pub(super) struct Request<'a> {
@@ -63,16 +50,6 @@ impl Request<'_> {
     fn is_read(&self) -> bool {
         self.body.is_some() || !self.has_body()
     }
-}
-
-/// Where an attempt goes.
-struct Aim<'a> {
-    backend: Backend<'a>,
-    upstream: &'a Arc<Upstream>,
-    /// Of what the upstream's policy hashes.
-    hash: Option<u64>,
-    /// With the limit of one attempt as the total.
-    timeouts: Timeouts,
 }
 
 /// What the attempts at one request share.
@@ -187,7 +164,7 @@ impl Proxy {
         summary.upstream = Some(picked.addr);
         summary.progress = Progress::default();
         let _under_way = picked.endpoint.start();
-        let Some(mut timeouts) = within(aim.timeouts, retries) else {
+        let Some(mut timeouts) = aim::within(aim.timeouts, retries) else {
             return ControlFlow::Break(instead(fail::UPSTREAM_TIMEOUT));
         };
         let read = request.is_read();
@@ -278,58 +255,6 @@ impl Proxy {
         }
     }
 
-    /// Makes the request one for this backend.
-    fn aim<'a>(&self, request: &mut Request<'_>, backend: Backend<'a>) -> Result<Aim<'a>, Failure> {
-        let upstream = backend.upstream.ok_or(fail::INVALID_BACKEND)?;
-        // What clients send is hashed, not what it is rewritten to.
-        let hash = hash_of(upstream, request.head, request.client.ip());
-        self.address_to(request, &backend, upstream)
-            .map_err(|_| fail::INTERNAL_ERROR)?;
-        Ok(Aim {
-            backend,
-            upstream,
-            hash,
-            timeouts: timeouts(request.rule, upstream),
-        })
-    }
-
-    /// Rewrites the target and host, and makes the header edits of rule and backend.
-    fn address_to(
-        &self,
-        request: &mut Request<'_>,
-        backend: &Backend<'_>,
-        upstream: &Upstream,
-    ) -> Result<(), model::headers::InvalidHeader> {
-        let Request {
-            head,
-            rule,
-            prefix_len,
-            ..
-        } = request;
-        let mut room = self.scratch.take();
-        let host = head.host.name();
-        let path = head.target.path();
-        if let Some(path) = rule.target(host, path, None, *prefix_len, upstream, &mut room) {
-            head.target.set_path(path);
-        }
-        self.scratch.replace(room);
-        if let Some(host) = rule.host(head.host.name(), upstream) {
-            head.headers.set("host", host.as_bytes())?;
-        }
-        let chain = rule.chain();
-        if chain.buffers(Side::Response).is_some() || chain.streams(Side::Response) {
-            // A body that a plugin reads must come as it is.
-            head.headers.remove("accept-encoding");
-        }
-        rule.request_headers().apply(&mut head.headers)?;
-        backend.request_headers.apply(&mut head.headers)?;
-        for credential in &upstream.settings.credentials {
-            head.headers
-                .set(&credential.name, credential.value.reveal())?;
-        }
-        Ok(())
-    }
-
     /// One attempt on an open connection.
     #[allow(
         clippy::too_many_arguments,
@@ -373,150 +298,4 @@ impl Proxy {
             }
         }
     }
-
-    /// `pre_response` on a whole answer, which is sent if it passes.
-    async fn judge<D: Down>(
-        &self,
-        down: &mut D,
-        request: &Request<'_>,
-        collected: Collected,
-    ) -> End {
-        let Collected {
-            head: Some(mut head),
-            body,
-            trailers,
-            ..
-        } = collected
-        else {
-            return instead(fail::INTERNAL_ERROR);
-        };
-        let mut body = body.freeze();
-        let (outcome, mut filters) = {
-            let mut reader = ResponseStage {
-                request: request_view(request.head, request.client, None),
-                answer: &mut head,
-                body: Some(&body),
-                filters: Filters::default(),
-            };
-            let chain = request.rule.chain();
-            let outcome = chain.run(Stage::PreResponse, &mut reader, false).await;
-            (outcome, reader.filters)
-        };
-        if let Err(why) = verdict(outcome) {
-            return End::Instead(why);
-        }
-        if !filters.is_empty() {
-            match filters.whole(body) {
-                Ok(filtered) => body = filtered,
-                Err(_) => return instead(fail::PLUGIN_ERROR),
-            }
-        }
-        let bodiless = request.head.method == Method::Head || matches!(head.status, 204 | 304);
-        if !bodiless && trailers.is_none() {
-            head.framing = Framing::Length(body.len() as u64);
-        }
-        down.send_head(&head);
-        let sent = down
-            .send_body(body)
-            .and_then(|()| down.send_end(trailers.as_ref()));
-        match (sent, down.flush().await) {
-            (Ok(()), Ok(())) => End::Done,
-            (Err(_), _) => End::Cut(fail::INTERNAL_ERROR),
-            (_, Err(_)) => End::Gone,
-        }
-    }
-}
-
-fn instead(failure: Failure) -> End {
-    End::Instead(Why::Failure(failure))
-}
-
-impl From<Refused> for End {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Answer(failure) => instead(failure),
-            Refused::Gone => Self::Gone,
-        }
-    }
-}
-
-/// A plugin or a cap stopped the exchange.
-fn stopped(why: Why, summary: &Summary) -> End {
-    match (summary.progress.answered, why) {
-        (None, why) => End::Instead(why),
-        (Some(_), Why::Failure(failure)) => End::Cut(failure),
-        (Some(_), Why::Reply(_)) => End::Cut(fail::PLUGIN_ERROR),
-    }
-}
-
-fn faulty(fault: &Fault, summary: &mut Summary) -> End {
-    if summary.progress.answered.is_some() {
-        summary.cut = cut(fault);
-    }
-    match (Failure::of(fault), summary.progress.answered) {
-        (None, _) => End::Gone,
-        (Some(failure), None) => instead(failure),
-        (Some(failure), Some(_)) => End::Cut(failure),
-    }
-}
-
-/// Why an answer that had begun came to no end; `None`: a fault of ours or of a plugin.
-fn cut(fault: &Fault) -> Option<Cut> {
-    Some(match fault {
-        Fault::Down(DownFault::Closed | DownFault::Reject(_)) => Cut::Client,
-        Fault::Down(DownFault::Timeout) => Cut::SlowReader,
-        Fault::Up(UpFault::Timeout) | Fault::Idle => Cut::Idle,
-        Fault::Up(_) => Cut::Upstream,
-        Fault::Total => Cut::Deadline,
-        Fault::Aborted | Fault::Length => return None,
-    })
-}
-
-fn outcome(fault: UpFault) -> Attempt {
-    match fault {
-        UpFault::Connect(_) => Attempt::ConnectError,
-        UpFault::Tls => Attempt::TlsError,
-        UpFault::Reset { .. } | UpFault::Unprocessed => Attempt::Reset,
-        UpFault::Protocol(_) => Attempt::ProtocolError,
-        UpFault::ConnectTimeout | UpFault::Timeout => Attempt::Timeout,
-    }
-}
-
-/// The rule's timeouts; its connect timeout gives way to the upstream's, and that to the default.
-fn timeouts(rule: &Rule, upstream: &Upstream) -> Timeouts {
-    let t = rule.timeouts();
-    let ms = |ms: u32| Duration::from_millis(ms.into());
-    let connect = match (t.connect_ms, upstream.settings.connect_ms) {
-        (0, 0) => limits::CONNECT,
-        (0, own) => ms(own),
-        (rule, _) => ms(rule),
-    };
-    Timeouts {
-        connect,
-        first_byte: ms(t.first_byte_ms),
-        stream_idle: ms(t.stream_idle_ms),
-        first_event: ms(t.first_event_ms),
-        head: None,
-        total: (t.backend_request_ms > 0).then(|| ms(t.backend_request_ms)),
-    }
-}
-
-/// The timeouts of an attempt that begins now; `None`: there is no time left.
-fn within(timeouts: Timeouts, retries: &Retries<'_>) -> Option<Timeouts> {
-    let left = match retries.deadline {
-        None => None,
-        Some(due) => Some(due.checked_duration_since(Instant::now())?),
-    };
-    let total = [timeouts.total, left].into_iter().flatten().min();
-    let head = retries.per_try();
-    let connect = [Some(timeouts.connect), total, head]
-        .into_iter()
-        .flatten()
-        .min();
-    Some(Timeouts {
-        connect: connect.unwrap_or(timeouts.connect),
-        head,
-        total,
-        ..timeouts
-    })
 }

@@ -6,9 +6,9 @@ use super::fail::{self, Failure};
 use super::grpc;
 use super::tap::{Why, verdict};
 use crate::engine::{Down, DownExt, Exchange, Outcome};
-use crate::table::{Place, Redirect, Rule};
+use crate::table::{Redirect, Rule};
 use bytes::Bytes;
-use model::{DirectResponse, Stage};
+use model::{DirectResponse, Place, Stage};
 use plugins::{Filters, LocalReply};
 
 impl Proxy {

@@ -4,10 +4,9 @@
 use super::backends::{Backend, WeightedBackends};
 use super::find::{Found, Matched, Query};
 use super::observe::{NearMiss, Trace};
-use super::redirect::Place;
 use super::rule::{Action, Rule};
 use super::{ListenerTable, Table};
-use model::{BalancePolicy, HeaderEdits, Stage, Timeouts};
+use model::{BalancePolicy, HeaderEdits, Place, Stage, Timeouts};
 use serde::Serialize;
 use std::fmt;
 

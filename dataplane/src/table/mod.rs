@@ -38,7 +38,7 @@ pub use find::{Found, Matched, Query};
 pub use gate::{Entry, Gate, Permit};
 pub use observe::{Observer, Silent, Trace};
 pub use pick::{EndpointSet, EndpointState, InFlight};
-pub use redirect::{Place, Redirect};
+pub use redirect::Redirect;
 pub use rule::{Action, Mirror, Rule};
 pub use stage::Rejected;
 pub use upstream::{DnsName, EndpointCounts, Gates, Picked, Refresh, Registry, Upstream};

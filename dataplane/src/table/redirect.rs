@@ -2,10 +2,8 @@
 
 use super::rewrite::PathEdit;
 use super::template::Text;
-use model::RedirectPath;
+use model::{Elsewhere, Place, RedirectPath};
 use regex::Regex;
-use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// A compiled [`model::Redirect`].
@@ -17,19 +15,6 @@ pub struct Redirect {
     hostname: Option<Text>,
     port: Option<u16>,
     path: Option<PathEdit>,
-}
-
-/// Where the client believes itself to be.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// `http` or `https`.
-    pub scheme: &'a str,
-    /// Canonical, without port; an IPv6 address stands in brackets.
-    pub host: &'a str,
-    /// As the client wrote it behind the host; `None`: the default of the scheme.
-    pub port: Option<u16>,
-    pub path: &'a str,
-    pub query: Option<&'a str>,
 }
 
 impl Redirect {
@@ -60,45 +45,19 @@ impl Redirect {
     }
 
     /// Writes the absolute URL to `out`, which is emptied first.
-    ///
-    /// Parts that the rule leaves open are the request's. A rule that names a scheme and no port means the default
-    /// port of that scheme; default ports are not written. The query is kept.
     pub fn location(&self, from: &Place<'_>, prefix_len: usize, out: &mut String) {
         out.clear();
-        let scheme = self.scheme.as_deref().unwrap_or(from.scheme);
-        let host = match &self.hostname {
-            Some(host) => host.of(from.host),
-            None => Cow::Borrowed(from.host),
+        let host = self.hostname.as_ref().map(|host| host.of(from.host));
+        let to = Elsewhere {
+            scheme: self.scheme.as_deref(),
+            host: host.as_deref(),
+            port: self.port,
         };
-        let port = match (self.port, &self.scheme) {
-            (Some(port), _) => Some(port),
-            (None, Some(_)) => None,
-            (None, None) => from.port,
-        };
-        out.push_str(scheme);
-        out.push_str("://");
-        out.push_str(&host);
-        if let Some(port) = port.filter(|port| Some(*port) != default_port(scheme)) {
-            let _ = write!(out, ":{port}");
-        }
-        match &self.path {
+        let path = |out: &mut String| match &self.path {
             Some(edit) => edit.apply(from.host, from.path, prefix_len, out),
-            // The target of `OPTIONS *` is no path.
-            None if from.path.starts_with('/') => out.push_str(from.path),
-            None => out.push('/'),
-        }
-        if let Some(query) = from.query {
-            out.push('?');
-            out.push_str(query);
-        }
-    }
-}
-
-fn default_port(scheme: &str) -> Option<u16> {
-    match scheme {
-        "http" => Some(80),
-        "https" => Some(443),
-        _ => None,
+            None => from.same_path(out),
+        };
+        from.go(to, path, out);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::template::{Text, group};
 use model::captures::{Piece, pieces};
+use model::path::replace_prefix;
 use model::{PathRewrite, pattern as expression};
 use regex::Regex;
 use std::borrow::Cow;
@@ -78,15 +79,7 @@ impl PathEdit {
     pub(super) fn apply(&self, host: &str, path: &str, prefix_len: usize, out: &mut String) {
         match self {
             Self::ReplacePrefix(with) => {
-                let with = &*with.of(host);
-                let rest = path.get(prefix_len..).unwrap_or_default();
-                if rest.is_empty() {
-                    out.push_str(if with.is_empty() { "/" } else { with });
-                } else {
-                    // What is left begins with a slash.
-                    out.push_str(with.strip_suffix('/').unwrap_or(with));
-                    out.push_str(rest);
-                }
+                replace_prefix(path, prefix_len, &with.of(host), out);
             }
             Self::ReplaceFull(with) => out.push_str(&with.of(host)),
             Self::Regex {

@@ -1,0 +1,263 @@
+//! From changes to tables.
+//!
+//! Everything that can fail (expressions, plugin settings) happens first and by itself; only when all of it has
+//! worked does anything change. What follows works on the keys that the changes touch: rules that name a changed
+//! upstream or plugin are linked anew, hosts that a changed Route names are listed anew, endpoints are replaced in
+//! place. Everything else is shared with the table before.
+
+mod index;
+mod listener;
+mod put;
+mod wires;
+
+use super::common::Common;
+use super::gate::Gate;
+use super::hosts::{Entry, HostRules};
+use super::rule::{Links, ReadyPlugin, Rule};
+use super::stage::{Key, ReadyCertificate, Rejected, Route, Staged};
+use super::upstream::{Registry, Upstream};
+use super::{ListenerTable, Table};
+use crate::engine::TlsFront;
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
+use index::Index;
+use listener::ListenerState;
+use model::{Concurrency, EndpointShard, EndpointSource, HostPattern};
+use plugins::Chain;
+use snapshot::Changes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+type Map<K, V> = hashbrown::HashMap<K, V, FixedState>;
+type Keys = HashSet<Key, FixedState>;
+
+/// Owns what was received and builds tables from it. One task has it.
+pub struct Compiler {
+    table: Arc<Table>,
+    registry: Arc<Registry>,
+    listeners: BTreeMap<Key, ListenerState>,
+    routes: Map<Key, Route>,
+    plugins: Map<Key, Arc<ReadyPlugin>>,
+    certificates: Map<Key, ReadyCertificate>,
+    sources: Map<Key, EndpointSource>,
+    shards: Map<Key, EndpointShard>,
+    /// Routes by the upstreams and plugins that they name, shards and upstreams by their Service.
+    by_upstream: Index,
+    by_plugin: Index,
+    shards_of: Index,
+    upstreams_of: Index,
+    empty_chain: Arc<Chain>,
+}
+
+/// What has to be done again.
+#[derive(Default)]
+struct Dirty {
+    /// Upstreams and plugins whose pointers in rules are out of date.
+    links: Keys,
+    /// Routes that have such pointers.
+    routes: Keys,
+    /// Upstreams with other endpoints.
+    endpoints: Keys,
+    listeners: Keys,
+    hosts: BTreeMap<Key, BTreeSet<HostPattern>>,
+}
+
+impl Default for Compiler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Compiler {
+    /// With nothing in it: the table is empty.
+    pub fn new() -> Self {
+        Self::with(Arc::default())
+    }
+
+    /// As [`Self::new`], for a process that has this in common.
+    pub fn with(common: Arc<Common>) -> Self {
+        Self {
+            table: Arc::default(),
+            registry: Arc::new(Registry::new(common)),
+            listeners: BTreeMap::new(),
+            routes: Map::default(),
+            plugins: Map::default(),
+            certificates: Map::default(),
+            sources: Map::default(),
+            shards: Map::default(),
+            by_upstream: Index::default(),
+            by_plugin: Index::default(),
+            shards_of: Index::default(),
+            upstreams_of: Index::default(),
+            empty_chain: Arc::default(),
+        }
+    }
+
+    /// The table of all changes so far.
+    pub fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table)
+    }
+
+    /// The upstreams of all changes so far.
+    pub fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
+    }
+
+    /// Takes changes and gives the table that has them. It is the same table (by pointer) when only endpoints
+    /// changed; these are in use at once.
+    ///
+    /// # Errors
+    /// Every resource that cannot be compiled. Nothing has changed then, endpoints included.
+    pub fn apply(&mut self, changes: Changes) -> Result<Arc<Table>, Vec<Rejected>> {
+        let mut staged = Staged::compile(changes)?;
+        if staged.full {
+            self.remove_all_but(&mut staged);
+        }
+        let wires = self.wires(&staged)?;
+        let mut dirty = Dirty::default();
+        self.rewire(&wires, &staged.upstreams, &mut dirty);
+        self.put_plugins(staged.plugins, &mut dirty);
+        self.put_upstreams(staged.upstreams, wires, &mut dirty);
+        self.put_shards(staged.shards, &mut dirty);
+        self.put_certificates(staged.certificates, &mut dirty);
+        self.put_listeners(staged.listeners, &mut dirty);
+        self.put_routes(staged.routes, &mut dirty);
+        self.link_again(&mut dirty);
+        self.set_endpoints(&dirty.endpoints);
+        self.build(&dirty);
+        Ok(self.table())
+    }
+
+    /// What a full transaction does not name is gone.
+    fn remove_all_but(&self, staged: &mut Staged) {
+        fn add<'a, T>(
+            staged: &mut BTreeMap<String, Option<T>>,
+            present: impl Iterator<Item = &'a Key>,
+        ) {
+            for key in present {
+                staged.entry(key.to_string()).or_insert(None);
+            }
+        }
+        add(&mut staged.listeners, self.listeners.keys());
+        add(&mut staged.routes, self.routes.keys());
+        add(&mut staged.upstreams, self.sources.keys());
+        add(&mut staged.shards, self.shards.keys());
+        add(&mut staged.plugins, self.plugins.keys());
+        add(&mut staged.certificates, self.certificates.keys());
+    }
+
+    /// Rules that point to something that is another one now. Their expressions are not compiled again.
+    fn link_again(&mut self, dirty: &mut Dirty) {
+        for key in std::mem::take(&mut dirty.routes) {
+            let Some(mut route) = self.routes.remove(&key) else {
+                continue;
+            };
+            for rule in &mut route.rules {
+                let mut links = rule.spec.upstreams().chain(rule.spec.plugins());
+                let stale = links.any(|to| dirty.links.contains(to));
+                drop(links);
+                if stale {
+                    *rule = Arc::new(Rule::link(Arc::clone(&rule.spec), self));
+                }
+            }
+            for name in &route.listeners {
+                if let Some(state) = self.listeners.get(name) {
+                    let hosts = dirty.hosts.entry(Arc::clone(name)).or_default();
+                    hosts.extend(state.effective(&route.hosts));
+                }
+            }
+            self.routes.insert(key, route);
+        }
+    }
+
+    fn set_endpoints(&self, keys: &Keys) {
+        for key in keys {
+            let Some(upstream) = self.registry.get(key) else {
+                continue;
+            };
+            match self.sources.get(key) {
+                Some(EndpointSource::Static(list)) => upstream.set_static(list),
+                Some(EndpointSource::Service(service)) => {
+                    let shards = self
+                        .shards_of
+                        .get(service)
+                        .filter_map(|shard| self.shards.get(shard));
+                    upstream.set_service(shards.flat_map(|shard| &shard.endpoints));
+                }
+                Some(EndpointSource::Dns(dns)) => upstream.set_dns(dns),
+                None => {}
+            }
+        }
+    }
+
+    fn build(&mut self, dirty: &Dirty) {
+        if dirty.listeners.is_empty() && dirty.hosts.values().all(BTreeSet::is_empty) {
+            return;
+        }
+        let mut listeners = self.table.listeners.clone();
+        listeners.retain(|key, _| self.listeners.contains_key(key));
+        for key in dirty.listeners.iter().chain(dirty.hosts.keys()) {
+            let Some(state) = self.listeners.get(key) else {
+                continue;
+            };
+            let mut table = match listeners.get(key) {
+                Some(before) => ListenerTable::clone(before),
+                None => ListenerTable::new(Arc::clone(&state.listener)),
+            };
+            table.listener = Arc::clone(&state.listener);
+            if dirty.listeners.contains(key) {
+                table.tls = self.front(state);
+                table.access_log.clone_from(&state.access_log);
+            }
+            for host in dirty.hosts.get(key).into_iter().flatten() {
+                table.put(host, self.list(state, host));
+            }
+            listeners.insert(Arc::clone(key), Arc::new(table));
+        }
+        self.table = Arc::new(Table { listeners });
+    }
+
+    /// What new connections of an HTTPS listener get. A certificate that is not there is one that its names do without.
+    fn front(&self, state: &ListenerState) -> Option<TlsFront> {
+        let (policy, tls) = (state.tls.as_ref()?, state.listener.tls.as_ref()?);
+        let get = |key: &String| self.certificates.get(&**key).map(|c| &*c.server);
+        let certificates = tls.certificates.iter().filter_map(get);
+        let default = tls.default_certificate.as_ref().and_then(get);
+        Some(TlsFront::new(policy, certificates, default))
+    }
+
+    /// What the Routes that claim a host serve there.
+    fn list(&self, state: &ListenerState, host: &HostPattern) -> Option<Arc<HostRules>> {
+        let routes = state
+            .claims
+            .get(host)?
+            .iter()
+            .filter_map(|key| self.routes.get(key));
+        let entries = routes.flat_map(|route| &route.rules).flat_map(|rule| {
+            rule.spec.matches.iter().map(|matcher| Entry {
+                rule: Arc::clone(rule),
+                matcher: Arc::clone(matcher),
+            })
+        });
+        Some(Arc::new(HostRules::new(host.clone(), entries)))
+    }
+}
+
+impl Links for Compiler {
+    fn upstream(&self, key: &str) -> Option<Arc<Upstream>> {
+        self.registry.get(key)
+    }
+
+    fn plugin(&self, key: &str) -> Option<Arc<ReadyPlugin>> {
+        self.plugins.get(key).cloned()
+    }
+
+    fn empty_chain(&self) -> Arc<Chain> {
+        Arc::clone(&self.empty_chain)
+    }
+
+    fn gate(&self, route: &Arc<str>, rule: u32, bounds: &Concurrency) -> Arc<Gate> {
+        let common = &self.registry.common;
+        common.rule_gate(route, rule, bounds.max, bounds.queue_depth)
+    }
+}
