@@ -54,6 +54,12 @@ pub struct CaseSpec {
     /// so that one can replace another and be broken.
     #[serde(default)]
     pub verbatim: bool,
+    /// Sent at a steady rate from the end of the first step to the end of the last; some of them between every two steps.
+    #[serde(default)]
+    pub load: Vec<LoadSpec>,
+    /// Each step brings another revision of the configuration, which every data plane shows.
+    #[serde(default)]
+    pub revisions: bool,
     /// Access log lines (JSON) that must have been written at the end; each entry is a subset of one line.
     #[serde(default)]
     pub access_log: Vec<Value>,
@@ -176,6 +182,16 @@ pub struct RequestSpec {
     pub distribution: BTreeMap<String, [usize; 2]>,
 }
 
+/// A GET that is sent again and again while the steps change things. Every answer must have status 200.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LoadSpec {
+    /// `GET http://host/path?query`.
+    pub send: String,
+    /// A header field that the answer has with the value with which the backend got the request, as it echoes it.
+    pub same_both_ways: Option<String>,
+}
+
 /// Text messages on a WebSocket, which the client closes at the end.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -214,6 +230,8 @@ pub struct Expect {
     /// Trailer fields with their exact value.
     #[serde(default)]
     pub trailers: BTreeMap<String, String>,
+    /// Milliseconds that the answer takes at least and at most.
+    pub took_ms: Option<[u64; 2]>,
     /// Whether the connection stays open or is closed by the gateway.
     pub connection: Option<Persistence>,
 }

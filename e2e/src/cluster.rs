@@ -11,13 +11,16 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, revision_at};
 use crate::objects::{Key, Object};
 
 /// Address of the rig's node: Pods reach what listens there.
 const NODE: &str = "10.250.0.1";
 /// Where Diolkos is installed.
 pub(crate) const SYSTEM: &str = "diolkos-system";
+
+/// The admin port of a data plane's Pod.
+const ADMIN: u16 = 9090;
 
 /// One case's objects in the cluster; they and their namespaces are removed when it is dropped.
 pub struct Cluster {
@@ -193,6 +196,26 @@ impl Gateway for Cluster {
         );
         self.address = Some(address);
         Ok(address)
+    }
+
+    fn revisions(&self) -> Result<Vec<String>> {
+        let addresses = self.kubectl(
+            &[
+                "get",
+                "pods",
+                "--namespace",
+                SYSTEM,
+                "--selector",
+                DATA_PLANES,
+                "--output",
+                "jsonpath={.items[*].status.podIP}",
+            ],
+            "",
+        )?;
+        addresses
+            .split_whitespace()
+            .map(|ip| revision_at(SocketAddr::new(ip.parse()?, ADMIN)))
+            .collect()
     }
 
     fn access_log(&self) -> Result<Vec<String>> {

@@ -101,9 +101,9 @@ pub fn scale_under_load(cluster: &mut Cluster) -> Result<()> {
     let address = cluster.address()?;
     answers(address, "scaled.example.com")?;
     let load = Load::start(address, "scaled.example.com", "/");
-    pass(&load)?;
+    load.pass(BETWEEN)?;
     scale(cluster, 5)?;
-    pass(&load)?;
+    load.pass(BETWEEN)?;
     scale(cluster, 2)?;
     // Until the removed Pods are gone for good.
     eventually(|| {
@@ -118,7 +118,7 @@ pub fn scale_under_load(cluster: &mut Cluster) -> Result<()> {
         );
         Ok(())
     })?;
-    pass(&load)?;
+    load.pass(BETWEEN)?;
     load.finish().map(drop)
 }
 
@@ -129,7 +129,7 @@ pub fn controller_killed_under_load(cluster: &mut Cluster) -> Result<()> {
     let address = cluster.address()?;
     answers(address, "killed.example.com")?;
     let load = Load::start(address, "killed.example.com", "/");
-    pass(&load)?;
+    load.pass(BETWEEN)?;
     cluster.kubectl(
         &[
             "delete",
@@ -156,7 +156,7 @@ pub fn controller_killed_under_load(cluster: &mut Cluster) -> Result<()> {
     )?;
     cluster.apply(&[direct_route(NAMESPACE, "after.example.com")?])?;
     answers(address, "after.example.com")?;
-    pass(&load)?;
+    load.pass(BETWEEN)?;
     load.finish().map(drop)
 }
 
@@ -279,15 +279,6 @@ fn answers(address: SocketAddr, host: &str) -> Result<()> {
     eventually(|| {
         let answer = client::get(address, host, "/")?;
         ensure!(answer.status == 200, "{host}: status {}", answer.status);
-        Ok(())
-    })
-}
-
-/// Let some load pass.
-fn pass(load: &Load) -> Result<()> {
-    let from = load.sent();
-    eventually(|| {
-        ensure!(load.sent() >= from + BETWEEN, "the load stands still");
         Ok(())
     })
 }

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use crate::client;
 use crate::objects::{Key, Object};
 
 /// How long a change may take to show before the case fails. Generous: it bounds a hang, it measures nothing.
@@ -36,11 +37,27 @@ pub trait Gateway {
     /// Where requests go; starts the gateway when it has not been started.
     fn address(&mut self) -> Result<SocketAddr>;
 
+    /// The revision of the configuration in effect, of each data plane.
+    fn revisions(&self) -> Result<Vec<String>>;
+
     /// Lines of the access log so far.
     fn access_log(&self) -> Result<Vec<String>>;
 
     /// What the gateway itself has to say, for the report of a failure.
     fn log_tail(&self) -> String;
+}
+
+/// The revision that the admin port of a data plane shows.
+pub(crate) fn revision_at(admin: SocketAddr) -> Result<String> {
+    let answer = client::get(admin, "localhost", "/api/v1/snapshot")?;
+    ensure!(
+        answer.status == 200,
+        "/api/v1/snapshot is {}",
+        answer.status
+    );
+    let document: Value = serde_json::from_slice(&answer.body)?;
+    let revision = document["revision"].as_str();
+    Ok(revision.context("no revision")?.to_owned())
 }
 
 /// Look until it is there or [`PATIENCE`] ends; then the last complaint is the error.

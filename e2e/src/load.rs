@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use crate::client::{Answer, Connection, Request};
+use crate::gateway::eventually;
 
 /// Connections, each with its own thread.
 const CONNECTIONS: u32 = 4;
@@ -26,6 +27,9 @@ pub struct Load {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// What is wrong with an answer.
+type Check = dyn Fn(&Answer) -> Option<String> + Send + Sync;
+
 #[derive(Default)]
 struct Outcome {
     sent: usize,
@@ -37,8 +41,19 @@ impl Load {
     /// Send GETs for `http://host/target`; every answer must have status 200. Requests are due at fixed times: one that is late
     /// because its predecessor was slow is sent at once, never left out.
     pub fn start(address: SocketAddr, host: &str, target: &str) -> Self {
+        Self::checked(address, host, target, |_| None)
+    }
+
+    /// The same with a further check, which says what is wrong with an answer of status 200.
+    pub fn checked(
+        address: SocketAddr,
+        host: &str,
+        target: &str,
+        check: impl Fn(&Answer) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let outcome = Arc::new(Mutex::new(Outcome::default()));
+        let check: Arc<Check> = Arc::new(check);
         let request = Request {
             method: "GET".into(),
             host: host.into(),
@@ -49,7 +64,8 @@ impl Load {
             .map(|_| {
                 let (stop, outcome, request) =
                     (Arc::clone(&stop), Arc::clone(&outcome), request.clone());
-                std::thread::spawn(move || drive(address, &request, &stop, &outcome))
+                let check = Arc::clone(&check);
+                std::thread::spawn(move || drive(address, &request, &*check, &stop, &outcome))
             })
             .collect();
         Self {
@@ -62,6 +78,15 @@ impl Load {
     /// Requests answered or failed so far.
     pub fn sent(&self) -> usize {
         lock(&self.outcome).sent
+    }
+
+    /// Wait until so many further requests have been answered or failed.
+    pub fn pass(&self, requests: usize) -> Result<()> {
+        let from = self.sent();
+        eventually(|| {
+            ensure!(self.sent() >= from + requests, "the load stands still");
+            Ok(())
+        })
     }
 
     /// End the load. An error when a single request failed.
@@ -89,7 +114,13 @@ fn lock(outcome: &Mutex<Outcome>) -> std::sync::MutexGuard<'_, Outcome> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn drive(address: SocketAddr, request: &Request, stop: &AtomicBool, outcome: &Mutex<Outcome>) {
+fn drive(
+    address: SocketAddr,
+    request: &Request,
+    check: &Check,
+    stop: &AtomicBool,
+    outcome: &Mutex<Outcome>,
+) {
     let interval = Duration::from_secs(1) * CONNECTIONS / RATE;
     let mut due = Instant::now();
     let mut connection: Option<(Connection, usize)> = None;
@@ -100,7 +131,7 @@ fn drive(address: SocketAddr, request: &Request, stop: &AtomicBool, outcome: &Mu
         let mut outcome = lock(outcome);
         outcome.sent += 1;
         if let Some(failure) = match result {
-            Ok(answer) if answer.status == 200 => None,
+            Ok(answer) if answer.status == 200 => check(&answer),
             Ok(answer) => Some(format!(
                 "status {} {}",
                 answer.status,

@@ -6,18 +6,23 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::backend::Backend;
-use crate::case::{Case, Persistence, RequestSpec, Step};
+use crate::case::{Case, LoadSpec, Persistence, RequestSpec, Step};
 use crate::check;
 use crate::client::{Answer, Connection, Request};
 use crate::coding;
 use crate::gateway::{Gateway, eventually};
+use crate::load::Load;
 use crate::objects::{Key, Object};
 use crate::websocket;
+
+/// Requests of each load that pass between two steps.
+const UNDER_LOAD: usize = 20;
 
 /// Play a whole case. On failure the error says step, request and what was different, and ends with the gateway's log.
 pub fn run(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
@@ -42,8 +47,14 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
     gateway.apply(&objects)?;
     let placeholders: Vec<(String, String)> =
         backends.iter().flat_map(Backend::placeholders).collect();
+    let mut loads: Vec<Load> = Vec::new();
+    let mut revisions = Vec::new();
     for step in &case.steps {
         let shown = || format!("step {}", step.name);
+        loads
+            .iter()
+            .try_for_each(|load| load.pass(UNDER_LOAD))
+            .with_context(shown)?;
         apply_step(case, step, &placeholders, gateway).with_context(shown)?;
         let address = gateway.address().with_context(shown)?;
         for (key, expected) in &step.conditions {
@@ -65,6 +76,18 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
             send(spec, address)
                 .with_context(|| format!("step {}, second pass: {}", step.name, title(spec)))?;
         }
+        if case.spec.revisions {
+            revisions.push(another_revision(gateway, &revisions).with_context(shown)?);
+        }
+        if loads.is_empty() {
+            for spec in &case.spec.load {
+                loads.push(start_load(spec, address)?);
+            }
+        }
+    }
+    for load in loads {
+        load.pass(UNDER_LOAD)?;
+        load.finish()?;
     }
     for wanted in &case.spec.access_log {
         eventually(|| {
@@ -83,6 +106,33 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// The one revision that all data planes show, when it is none of those before.
+fn another_revision(gateway: &dyn Gateway, before: &[String]) -> Result<String> {
+    eventually(|| {
+        let shown = gateway.revisions()?;
+        let (first, others) = shown.split_first().context("no data plane")?;
+        ensure!(
+            others.iter().all(|r| r == first) && !before.contains(first),
+            "revisions {shown:?}, before {before:?}"
+        );
+        Ok(first.clone())
+    })
+}
+
+fn start_load(spec: &LoadSpec, address: SocketAddr) -> Result<Load> {
+    let (method, host, target) = parts(&spec.send)?;
+    ensure!(method == "GET", "load is GETs");
+    let field = spec.same_both_ways.clone();
+    Ok(Load::checked(address, host, target, move |answer| {
+        let field = field.as_deref()?;
+        let back = answer.headers.get(field);
+        let echo: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let there = echo["headers"][field].as_str();
+        (back.is_none() || back != there)
+            .then(|| format!("{field} was {there:?} on the way there and {back:?} on the way back"))
+    }))
 }
 
 fn apply_step(
@@ -153,8 +203,15 @@ fn send(spec: &RequestSpec, address: SocketAddr) -> Result<()> {
             Some(open) => open,
             None => Connection::open(address)?,
         };
+        let begun = Instant::now();
         let answer = open.send(&request)?;
-        let wrong = check::answer(&spec.expect, &answer);
+        let took = begun.elapsed().as_millis();
+        let mut wrong = check::answer(&spec.expect, &answer);
+        if let Some([least, most]) = spec.expect.took_ms
+            && !(u128::from(least)..=u128::from(most)).contains(&took)
+        {
+            wrong.push(format!("took {took} ms instead of {least} to {most}"));
+        }
         ensure!(wrong.is_empty(), "{}", wrong.join("; "));
         *counts.entry(answered_by(&answer)).or_default() += 1;
         if spec.keep_cookies
@@ -214,12 +271,18 @@ fn answered_by(answer: &Answer) -> String {
         .map_or_else(|| answer.status.to_string(), str::to_owned)
 }
 
-fn to_request(spec: &RequestSpec) -> Result<Request> {
-    let (method, url) = spec.send.split_once(' ').context("send: METHOD URL")?;
+/// Method, host and target of `METHOD http://host/target`.
+fn parts(send: &str) -> Result<(&str, &str, &str)> {
+    let (method, url) = send.split_once(' ').context("send: METHOD URL")?;
     let rest = url
         .strip_prefix("http://")
         .context("send: a URL with http://")?;
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    Ok((method, host, if path.is_empty() { "/" } else { path }))
+}
+
+fn to_request(spec: &RequestSpec) -> Result<Request> {
+    let (method, host, target) = parts(&spec.send)?;
     let of_websocket = [
         ("connection", "upgrade"),
         ("upgrade", "websocket"),
@@ -241,11 +304,7 @@ fn to_request(spec: &RequestSpec) -> Result<Request> {
     Ok(Request {
         method: method.into(),
         host: host.into(),
-        target: if path.is_empty() {
-            "/".into()
-        } else {
-            path.into()
-        },
+        target: target.into(),
         headers,
         body,
     })

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client;
-use crate::gateway::{Gateway, PATIENCE, eventually};
+use crate::gateway::{Gateway, PATIENCE, eventually, revision_at};
 use crate::objects::{Key, Object};
 use crate::process::{Process, program};
 
@@ -139,6 +139,11 @@ impl Gateway for Standalone {
             None => self.start()?,
         };
         Ok(self.running.insert(running).gateway)
+    }
+
+    fn revisions(&self) -> Result<Vec<String>> {
+        let running = self.running.as_ref().context("not started")?;
+        Ok(vec![revision_at(running.admin)?])
     }
 
     fn access_log(&self) -> Result<Vec<String>> {

@@ -47,15 +47,15 @@ impl File {
         self.broken.iter().chain(&self.problems).cloned()
     }
 
-    /// Takes the file over as it is now, or says why not.
-    pub(super) fn read(&mut self, path: &Path, environment: &super::Environment) {
+    /// Takes the file over as it is now, or notes why not. Says whether there was anything new to take over.
+    pub(super) fn read(&mut self, path: &Path, environment: &super::Environment) -> bool {
         self.broken = None;
         let text = match read(path) {
             Ok(text) => text,
             Err(message) => return self.keep(path, 1, &message),
         };
         if text == self.text {
-            return;
+            return false;
         }
         if text.trim().is_empty() && !self.objects.is_empty() {
             // Editors and copies empty a file before they fill it.
@@ -73,9 +73,10 @@ impl File {
             next.add(path, value, place, &documents, environment);
         }
         *self = next;
+        true
     }
 
-    fn keep(&mut self, path: &Path, line: u64, why: &str) {
+    fn keep(&mut self, path: &Path, line: u64, why: &str) -> bool {
         let serves = match self.objects.is_empty() {
             true => "",
             false => " (the last good state of the file serves on)",
@@ -88,6 +89,7 @@ impl File {
             severity: Severity::Error,
             message: format!("{why}{serves}"),
         });
+        false
     }
 
     fn add(

@@ -25,6 +25,8 @@ use std::path::{Path, PathBuf};
 pub const MAX_OBJECTS: usize = 100_000;
 /// Bytes of one file.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
+/// Readings in a row while each finds something new; what is written then is the next event's.
+const MAX_READINGS: usize = 4;
 /// Files that are read.
 pub const MAX_FILES: usize = 10_000;
 
@@ -100,9 +102,24 @@ impl Loader {
         }
     }
 
-    /// Reads what has changed since the last call.
+    /// Reads what has changed since the last call. What was written in an order is never seen in another: a reading
+    /// that finds something new may have missed what was written before that, so all is read again until nothing is
+    /// new.
     pub fn load(&mut self) -> Loaded {
         let mut loaded = Loaded::default();
+        for _ in 0..MAX_READINGS {
+            loaded = Loaded::default();
+            if !self.read(&mut loaded) {
+                break;
+            }
+        }
+        self.collect(&mut loaded);
+        loaded.problems.sort();
+        loaded
+    }
+
+    /// One reading of everything; says whether it found anything new.
+    fn read(&mut self, loaded: &mut Loaded) -> bool {
         let (paths, problems) = files::find(&self.roots);
         loaded.problems.extend(problems);
         let present: BTreeSet<&PathBuf> = paths.iter().collect();
@@ -111,13 +128,12 @@ impl Loader {
         self.files.retain(|path, _| {
             present.contains(path) || unlisted.iter().any(|dir| path.starts_with(dir))
         });
+        let mut found = false;
         for path in &paths {
             let file = self.files.entry(path.clone()).or_default();
-            file.read(path, &self.environment);
+            found |= file.read(path, &self.environment);
         }
-        self.collect(&mut loaded);
-        loaded.problems.sort();
-        loaded
+        found
     }
 
     fn collect(&mut self, loaded: &mut Loaded) {

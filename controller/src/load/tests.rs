@@ -328,3 +328,26 @@ fn a_missing_directory_is_a_problem() {
     assert_eq!(lines(&dir, &loaded.problems).len(), 1);
     assert!(loaded.objects.is_empty());
 }
+
+#[test]
+fn what_is_written_during_a_reading_is_seen_whole_or_not_at_all() {
+    let dir = TempDir::new().unwrap();
+    let secret =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {key: '${TOKEN}'}\n";
+    write(&dir, "b.yaml", secret);
+    write(&dir, "c.yaml", &GOOD.replace("web", "old"));
+    let path = dir.path().to_owned();
+    // The directory has been listed and `c.yaml` has not been read when somebody writes first `a.yaml`, then `c.yaml`.
+    let environment = move |_: &str| {
+        fs::write(path.join("a.yaml"), GOOD.replace("web", "first")).unwrap();
+        fs::write(path.join("c.yaml"), GOOD.replace("web", "second")).unwrap();
+        Some(String::new())
+    };
+    let mut loader = Loader::with_environment(vec![dir.path().to_owned()], environment);
+    let loaded = loader.load();
+    let routes: Vec<String> = keys(&loaded)
+        .into_iter()
+        .filter(|key| key.starts_with("Route/"))
+        .collect();
+    assert_eq!(routes, ["Route/shop/first", "Route/shop/second"]);
+}
