@@ -45,6 +45,9 @@ rig-cases: ## the cases of e2e/cases on the rig that `make rig-up` started (CASE
 rig-down: ## stop it, leaving nothing behind
 	@scripts/rig.sh down
 
+bench: ## our data plane beside nginx, HAProxy, Envoy, Traefik and Caddy (BENCH=h1,sse for some scenarios, ROUNDS=5)
+	@bench/data_plane.sh
+
 bench-propagation: ## from apply to the first answer, on the rig that `make rig-up` started
 	@e2e/rig/rig exec bench/propagation.py
 

@@ -4,7 +4,7 @@
 //! which conditions the objects then carry. [`case`] reads the folder, [`runner`] plays it against a [`gateway::Gateway`], of
 //! which there are two: [`standalone`] (a child process on a directory of manifests) and [`cluster`] (the API server of the rig).
 //! The cases' backends are `echo-backend` processes in both modes. [`disruption`] holds the tests that need more than files: load while something
-//! breaks.
+//! breaks. [`measure`] is what `make bench` needs.
 
 pub mod backend;
 pub mod case;
@@ -16,6 +16,7 @@ pub mod disruption;
 pub mod echo;
 pub mod gateway;
 pub mod load;
+pub mod measure;
 pub mod message;
 pub mod objects;
 pub mod peers;

