@@ -1,16 +1,20 @@
-//! The official interoperability cases of gRPC, by its Go implementation on both sides: client -> HTTP/2 in clear ->
-//! gateway -> HTTP/2 in clear or over TLS -> server. Needs Go; without it nothing is tested, which REQUIRE_RIG=1 forbids.
+//! Real peers of gRPC: the official interoperability cases by the Go implementation on both sides, and grpcurl before a
+//! server with reflection. Client -> HTTP/2 in clear or over TLS -> gateway -> HTTP/2 in clear or over TLS -> server.
+//! Needs Go; without it nothing is tested, which REQUIRE_RIG=1 forbids.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use model::{Upstream, UpstreamProtocol, UpstreamTls};
+use model::{
+    Certificate, Listener, ListenerProtocol, ListenerTls, ObjectRef, Secret, Upstream,
+    UpstreamProtocol, UpstreamTls,
+};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use support::config::{through, upstream};
+use support::config::{listener, through, upstream};
 use support::pki::Ca;
 use support::plane::Plane;
 
@@ -31,20 +35,33 @@ const CASES: &[&str] = &[
     "unimplemented_method",
 ];
 
-/// The Go program, built into the test's directory.
+/// The Go program of `e2e/peers/grpc`, built into the test's directory.
 fn program(into: &Path) -> Option<PathBuf> {
+    build(into, ".", "peer")
+}
+
+/// grpcurl, of the version that stands in `go.mod` there.
+fn grpcurl(into: &Path) -> Option<PathBuf> {
+    build(
+        into,
+        "github.com/fullstorydev/grpcurl/cmd/grpcurl",
+        "grpcurl",
+    )
+}
+
+fn build(into: &Path, package: &str, name: &str) -> Option<PathBuf> {
     if let Err(why) = Command::new("go").arg("version").output() {
         let required = std::env::var("REQUIRE_RIG").is_ok_and(|v| v == "1");
         assert!(!required, "REQUIRE_RIG=1, but there is no Go: {why}");
         println!("SKIPPED: no Go to build the gRPC peers with: {why}");
         return None;
     }
-    let program = into.join("peer");
+    let program = into.join(name);
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../e2e/peers/grpc");
     let built = Command::new("go")
         .args(["build", "-o"])
         .arg(&program)
-        .arg(".")
+        .arg(package)
         .current_dir(source)
         .output()
         .unwrap();
@@ -73,6 +90,28 @@ impl Server {
             child,
             address: line.trim().parse().unwrap(),
         }
+    }
+}
+
+impl Server {
+    /// With a certificate for `grpc.example`.
+    fn secure(program: &Path, ca: &Ca, dir: &Path) -> Self {
+        let leaf = ca.issue(&["grpc.example"]);
+        let (chain, key) = (dir.join("chain.pem"), dir.join("key.pem"));
+        std::fs::write(&chain, leaf.chain).unwrap();
+        std::fs::write(&key, leaf.key).unwrap();
+        Self::start(program, &[&chain, &key])
+    }
+}
+
+fn over_tls(server: &Server, ca: &Ca) -> Upstream {
+    Upstream {
+        tls: Some(UpstreamTls {
+            sni: Some("grpc.example".into()),
+            authorities: Some(ca.pem()),
+            ..UpstreamTls::default()
+        }),
+        ..upstream(&[server.address])
     }
 }
 
@@ -115,20 +154,9 @@ fn the_cases_pass_through_over_tls() {
         return;
     };
     let ca = Ca::new("ca");
-    let leaf = ca.issue(&["grpc.example"]);
-    let (chain, key) = (dir.path().join("chain.pem"), dir.path().join("key.pem"));
-    std::fs::write(&chain, leaf.chain).unwrap();
-    std::fs::write(&key, leaf.key).unwrap();
-    let server = Server::start(&program, &[&chain, &key]);
+    let server = Server::secure(&program, &ca, dir.path());
     // ALPN decides: the server offers nothing but h2.
-    let plane = Plane::start(&through(&Upstream {
-        tls: Some(UpstreamTls {
-            sni: Some("grpc.example".into()),
-            authorities: Some(ca.pem()),
-            ..UpstreamTls::default()
-        }),
-        ..upstream(&[server.address])
-    }));
+    let plane = Plane::start(&through(&over_tls(&server, &ca)));
     run_cases(&program, &plane);
 }
 
@@ -152,4 +180,143 @@ fn failures_of_ours_are_statuses_to_the_client() {
         .unwrap();
     let said = String::from_utf8_lossy(&ran.stdout).into_owned();
     assert_eq!(said, "14 upstream_connect_error\n");
+}
+
+/// grpcurl in front of a gateway.
+struct Curl {
+    program: PathBuf,
+    /// How it reaches the gateway.
+    way: Vec<String>,
+}
+
+impl Curl {
+    /// Its exit status and what it said on both outputs.
+    fn run(&self, options: &[&str], what: &[&str]) -> (i32, String) {
+        let ran = Command::new(&self.program)
+            .args(options)
+            .args(&self.way)
+            .args(what)
+            .output()
+            .unwrap();
+        let said = [&ran.stdout[..], &ran.stderr[..]].concat();
+        (ran.status.code().unwrap(), String::from_utf8(said).unwrap())
+    }
+
+    /// What a call says that succeeds, without white space.
+    fn call(&self, data: &str, method: &str) -> String {
+        let method = format!("grpc.testing.TestService/{method}");
+        let (code, said) = self.run(&["-d", data], &[&method]);
+        assert_eq!(code, 0, "{method}: {said}");
+        said.split_whitespace().collect()
+    }
+
+    fn check(&self) {
+        let (code, said) = self.run(&[], &["list"]);
+        assert_eq!(code, 0, "{said}");
+        assert!(said.contains("grpc.testing.TestService\n"), "{said}");
+        let (code, said) = self.run(&[], &["describe", "grpc.testing.TestService"]);
+        assert_eq!(code, 0, "{said}");
+        let streams = "rpc FullDuplexCall ( stream .grpc.testing.StreamingOutputCallRequest ) \
+                       returns ( stream .grpc.testing.StreamingOutputCallResponse );";
+        assert!(said.contains(streams), "{said}");
+
+        let answer = self.call(r#"{"response_size": 3}"#, "UnaryCall");
+        assert_eq!(answer, r#"{"payload":{"body":"AAAA"}}"#);
+        let sizes = r#"{"response_parameters": [{"size": 3}, {"size": 1}]}"#;
+        let answer = self.call(sizes, "StreamingOutputCall");
+        assert_eq!(
+            answer,
+            r#"{"payload":{"body":"AAAA"}}{"payload":{"body":"AA=="}}"#
+        );
+        let pieces = r#"{"payload": {"body": "AAAA"}} {"payload": {"body": "AAAAAAAA"}}"#;
+        let answer = self.call(pieces, "StreamingInputCall");
+        assert_eq!(answer, r#"{"aggregatedPayloadSize":9}"#);
+        let both = r#"{"response_parameters": {"size": 6}} {"response_parameters": {"size": 3}}"#;
+        let answer = self.call(both, "FullDuplexCall");
+        assert_eq!(
+            answer,
+            r#"{"payload":{"body":"AAAAAAAA"}}{"payload":{"body":"AAAA"}}"#
+        );
+
+        // Its exit status is 64 and the status of the call.
+        let method = "grpc.testing.TestService/UnaryCall";
+        let data = r#"{"response_status": {"code": 5, "message": "not h\u00e9re"}}"#;
+        let (code, said) = self.run(&["-d", data], &[method]);
+        assert_eq!(code, 64 + 5, "{said}");
+        assert!(
+            said.contains("Code: NotFound") && said.contains("Message: not hére"),
+            "{said}"
+        );
+        let (code, said) = self.run(&["-H", "x-details: look here"], &[method]);
+        assert_eq!(code, 64 + 9, "{said}");
+        let squeezed: String = said.split_whitespace().collect();
+        let details = r#""@type":"type.googleapis.com/grpc.testing.EchoStatus","code":7,"message":"lookhere""#;
+        assert!(squeezed.contains(details), "{said}");
+
+        let slow =
+            r#"{"response_parameters": [{"size": 3}, {"size": 3, "interval_us": 30000000}]}"#;
+        let method = "grpc.testing.TestService/StreamingOutputCall";
+        let (code, said) = self.run(&["-max-time", "1", "-d", slow], &[method]);
+        assert_eq!(code, 64 + 4, "{said}");
+        assert!(
+            said.contains(r#""body": "AAAA""#) && said.contains("DeadlineExceeded"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn grpcurl_in_clear() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((program, peer)) = grpcurl(dir.path()).zip(program(dir.path())) else {
+        return;
+    };
+    let server = Server::start(&peer, &[]);
+    let plane = Plane::start(&through(&Upstream {
+        protocol: UpstreamProtocol::H2C,
+        ..upstream(&[server.address])
+    }));
+    let way = vec!["-plaintext".into(), plane.address.to_string()];
+    Curl { program, way }.check();
+}
+
+#[test]
+fn grpcurl_over_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((program, peer)) = grpcurl(dir.path()).zip(program(dir.path())) else {
+        return;
+    };
+    let ca = Ca::new("ca");
+    let server = Server::secure(&peer, &ca, dir.path());
+    let mut model = through(&over_tls(&server, &ca));
+    let leaf = ca.issue(&["front.example"]);
+    model.certificates.insert(
+        "d/front".into(),
+        Certificate {
+            origin: ObjectRef::new("Secret", "d", "front"),
+            chain: leaf.chain,
+            key: Secret::new(leaf.key.as_bytes()),
+        },
+    );
+    let listener = Listener {
+        protocol: ListenerProtocol::Https,
+        tls: Some(ListenerTls {
+            certificates: vec!["d/front".into()],
+            ..ListenerTls::default()
+        }),
+        ..listener()
+    };
+    model.listeners.insert("d/gw/http".into(), listener);
+    let plane = Plane::start(&model);
+    let authority = dir.path().join("ca.pem");
+    std::fs::write(&authority, ca.pem()).unwrap();
+    let way = [
+        "-cacert",
+        authority.to_str().unwrap(),
+        "-authority",
+        "front.example",
+    ];
+    let mut way: Vec<String> = way.map(str::to_owned).into();
+    way.push(plane.address.to_string());
+    Curl { program, way }.check();
 }

@@ -1,13 +1,17 @@
 //! Programs that others have written, on both sides of the gateway: what they do with each other they must do through it.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use tempfile::NamedTempFile;
 
-use crate::gateway::{Gateway, PATIENCE};
+use crate::gateway::{Gateway, PATIENCE, eventually};
 use crate::objects::Object;
 use crate::process::Process;
+use crate::secrets::Pair;
+use crate::standalone::Standalone;
 
 /// Exit status of `peers/python.sh` for what this machine does not have.
 const NOT_HERE: i32 = 77;
@@ -33,30 +37,55 @@ fn python(name: &str) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// WebSocket: every check of `peers/websocket/peer.py`, from client to server directly and through the gateway.
-pub fn websocket(gateway: &mut dyn Gateway) -> Result<()> {
+/// A gateway with these objects, which takes requests in clear and over TLS, there with a certificate for `host` that is
+/// in the file besides.
+fn secure_gateway(objects: &str, host: &str) -> Result<(Standalone, NamedTempFile)> {
+    let pair = Pair::new(host)?;
+    let mut secret = pair.secret("peers");
+    secret["metadata"]["namespace"] = "diolkos-system".into();
+    let mut gateway = Standalone::new()?;
+    gateway.apply(&Object::parse_all(objects)?)?;
+    gateway.apply(&[Object::from_value(secret)?])?;
+    let mut file = NamedTempFile::new()?;
+    file.write_all(pair.chain.as_bytes())?;
+    Ok((gateway, file))
+}
+
+/// What a peer says when it listens.
+fn listens(server: &Process) -> Result<String> {
+    let said = server.stdout.wait(PATIENCE, |l| {
+        l.strip_prefix("listening ").map(str::to_owned)
+    });
+    said.with_context(|| format!("the server does not start:\n{}", server.stderr.tail(20)))
+}
+
+/// WebSocket: every check of `peers/websocket/peer.py`, from client to server directly and through the gateway, there
+/// over HTTP/1.1 and HTTP/2, in clear and over TLS; at last the server is killed.
+pub fn websocket() -> Result<()> {
+    const HOST: &str = "ws.test";
     let Some(python) = python("websocket")? else {
         return Ok(());
     };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/websocket/peer.py");
     let server = Process::start(Command::new(&python).args([script, "server"]))?;
-    let address = server
-        .stdout
-        .wait(PATIENCE, |l| {
-            l.strip_prefix("listening ").map(str::to_owned)
-        })
-        .with_context(|| format!("the server does not start:\n{}", server.stderr.tail(20)))?;
-    let route = include_str!("../peers/websocket/route.yaml").replace("${server}", &address);
-    gateway.apply(&Object::parse_all(&route)?)?;
-    let ours = gateway.address()?.to_string();
-    crate::gateway::eventually(|| {
-        let answer = crate::client::get(ours.parse()?, "ws.test", "/")?;
+    let said = listens(&server)?;
+    let (address, pid) = said.split_once(' ').context("no process id")?;
+    let objects = include_str!("../peers/websocket/route.yaml").replace("${server}", address);
+    let (mut gateway, ca) = secure_gateway(&objects, HOST)?;
+    let http = gateway.address()?;
+    let https = gateway.https()?;
+    eventually(|| {
+        let answer = crate::client::get(http, HOST, "/")?;
         // What a WebSocket server has to say to a plain request.
         ensure!(answer.status == 426, "status {}", answer.status);
         Ok(())
     })?;
     let output = Command::new(&python)
-        .args([script, "client", "ws.test", &address, &ours])
+        .args([script, "client", HOST])
+        .arg(ca.path())
+        .args([pid, &format!("ws:{address}")])
+        .args([format!("ws:{http}"), format!("wss:{https}")])
+        .args([format!("h2c:{http}"), format!("h2:{https}")])
         .output()?;
     ensure!(
         output.status.success(),

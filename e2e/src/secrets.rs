@@ -25,14 +25,14 @@ const MARKER: &str = "canary-7f3a91c2";
 const ENCODED: &str = "Y2FuYXJ5LTdmM2E5MWMy";
 
 /// A certificate that signs itself.
-struct Pair {
+pub(crate) struct Pair {
     der: CertificateDer<'static>,
-    chain: String,
+    pub(crate) chain: String,
     key: String,
 }
 
 impl Pair {
-    fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         let key = KeyPair::generate()?;
         let certificate = CertificateParams::new([name.to_owned()])?.self_signed(&key)?;
         Ok(Self {
@@ -42,7 +42,7 @@ impl Pair {
         })
     }
 
-    fn secret(&self, name: &str) -> Value {
+    pub(crate) fn secret(&self, name: &str) -> Value {
         secret(name, json!({"tls.crt": self.chain, "tls.key": self.key}))
     }
 }

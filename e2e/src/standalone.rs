@@ -20,6 +20,9 @@ pub struct Standalone {
     running: Option<Running>,
 }
 
+/// End of the key of a listener that is not where the requests of cases go.
+const HTTPS: &str = "/https";
+
 struct Running {
     process: Process,
     gateway: SocketAddr,
@@ -43,25 +46,31 @@ impl Standalone {
                 .args([
                     "--http",
                     "127.0.0.1:0",
+                    "--https",
+                    "127.0.0.1:0",
                     "--admin",
                     "127.0.0.1:0",
                     "--log-format",
                     "json",
                 ]),
         )?;
-        let wait_for = |process: &Process, event: &'static str| {
-            process
-                .stderr
-                .wait(PATIENCE, |line| address_of(line, event))
-                .with_context(|| {
-                    format!(
-                        "`diolkos run` printed no event={event}:\n{}",
-                        process.stderr.tail(20)
-                    )
-                })
-        };
-        let admin = wait_for(&process, "admin")?;
-        let gateway = wait_for(&process, "listening")?;
+        let admin = process
+            .stderr
+            .wait(PATIENCE, |line| address_of(line, "admin"))
+            .with_context(|| {
+                let tail = process.stderr.tail(20);
+                format!("`diolkos run` printed no event=admin:\n{tail}")
+            })?;
+        let gateway = process
+            .stderr
+            .wait(PATIENCE, |line| {
+                let is_https = listener_of(line)?.ends_with(HTTPS);
+                address_of(line, "listening").filter(|_| !is_https)
+            })
+            .with_context(|| {
+                let tail = process.stderr.tail(20);
+                format!("`diolkos run` opened no listener:\n{tail}")
+            })?;
         eventually(|| {
             ensure!(
                 process.alive(),
@@ -82,6 +91,17 @@ impl Standalone {
             gateway,
             admin,
         })
+    }
+
+    /// Where the listener named `https` of the GatewayConfig takes requests.
+    pub fn https(&self) -> Result<SocketAddr> {
+        let running = self.running.as_ref().context("not started")?;
+        let found = running.process.stderr.wait(PATIENCE, |line| {
+            listener_of(line)?
+                .ends_with(HTTPS)
+                .then(|| address_of(line, "listening"))?
+        });
+        found.context("no listener https")
     }
 
     /// Write a file so that the gateway never sees half of it.
@@ -169,6 +189,13 @@ fn file_name(key: &Key) -> String {
         key.namespace,
         key.name
     )
+}
+
+/// The listener that a JSON log line is about.
+fn listener_of(line: &str) -> Option<String> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    let fields = value.get("fields").unwrap_or(&value);
+    Some(fields["listener"].as_str()?.to_owned())
 }
 
 /// The address in a JSON log line of this event, whether its fields stand at the top or under `fields`.

@@ -20,7 +20,7 @@ fn main() -> anyhow::Result<()> {
             .map_err(|e| Failed::from(format!("{e:#}")))
     }));
     trials.push(Trial::test("peer_websocket", || {
-        peers::websocket(&mut Standalone::new()?).map_err(|e| Failed::from(format!("{e:#}")))
+        peers::websocket().map_err(|e| Failed::from(format!("{e:#}")))
     }));
     type Test = fn() -> anyhow::Result<()>;
     let secrets: [(&str, Test); 2] = [

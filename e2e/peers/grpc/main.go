@@ -1,4 +1,5 @@
-// A gRPC server and client that run the official interoperability cases (google.golang.org/grpc/interop).
+// A gRPC server with reflection, and a client, that run the official interoperability cases (google.golang.org/grpc/interop).
+// The tool grpcurl of go.mod is another client.
 //
 //	peer server [CERT KEY]    serves on a free port, which it prints; with TLS where a certificate is given
 //	peer client ADDR CASE     runs one case in clear; exits 0 when it holds
@@ -14,10 +15,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/interop"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 )
 
@@ -50,10 +54,25 @@ func serve(args []string) {
 		}
 		options = append(options, grpc.Creds(tls))
 	}
+	options = append(options, grpc.UnaryInterceptor(details))
 	server := grpc.NewServer(options...)
 	testgrpc.RegisterTestServiceServer(server, interop.NewTestServer())
+	reflection.Register(server)
 	fmt.Println(listener.Addr())
 	log.Fatal(server.Serve(listener))
+}
+
+// A call with the field x-details fails with a status that has a message of details.
+func details(ctx context.Context, request any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	fields, _ := metadata.FromIncomingContext(ctx)
+	if asked := fields.Get("x-details"); len(asked) > 0 {
+		failed, err := status.New(codes.FailedPrecondition, "not so").WithDetails(&testgrpc.EchoStatus{Code: 7, Message: asked[0]})
+		if err != nil {
+			return nil, err
+		}
+		return nil, failed.Err()
+	}
+	return next(ctx, request)
 }
 
 func dial(address string) *grpc.ClientConn {

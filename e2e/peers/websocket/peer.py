@@ -1,21 +1,33 @@
-"""A WebSocket server and client that know nothing of us.
+"""A WebSocket server and clients that know nothing of us.
 
-    peer.py server                     echoes; prints its address
-    peer.py client HOST ADDRESS...     runs every check against each ADDRESS
+    peer.py server                            echoes; prints its address and process id
+    peer.py client HOST CA PID TARGET...      runs every check against each TARGET, then kills PID, which must be the server
+
+A TARGET is ws:ADDRESS, wss:ADDRESS, h2c:ADDRESS or h2:ADDRESS (extended CONNECT, in clear or over TLS); TLS trusts the
+certificates of the file CA. The checks are the methods of Checks and H2Checks.
 
 What a path asks of the server: /hello a message first, /ping a ping first, /close/CODE the end with that code,
 /abort the end without a word, /refuse no WebSocket at all; everything else echoes, fragments as fragments.
 """
 
 import asyncio
+import os
+import signal
+import ssl
 import sys
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+import overh2
+
 SIZES = [0, 1, 125, 126, 127, 128, 65535, 65536, 1 << 20]
-CODES = [1000, 1001, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999]
+# Those that may be sent (RFC 6455 section 7.4 and the registry), with reasons up to the longest.
+CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
+# wsproto does not know 1014.
+H2_CODES = [code for code in CODES if code != 1014]
+REASONS = ["", "good bye", "schön", "r" * 123]
 PATIENCE = 30
 
 
@@ -53,18 +65,19 @@ async def server():
     options = dict(process_request=refuse, select_subprotocol=choose, max_size=None, ping_interval=None)
     async with serve(handle, "127.0.0.1", 0, **options) as running:
         host, port = running.sockets[0].getsockname()[:2]
-        print(f"listening {host}:{port}", flush=True)
+        print(f"listening {host}:{port} {os.getpid()}", flush=True)
         await asyncio.Future()
 
 
 class Checks:
-    def __init__(self, address, host):
-        self.address, self.host = address, host
+    def __init__(self, target, host, tls):
+        self.target, self.host = target, host
+        self.scheme, self.address, self.port = target.split(":")
+        self.tls = tls if self.scheme == "wss" else None
 
     def open(self, path="/", **options):
-        host, port = self.address.rsplit(":", 1)
-        options = dict(max_size=None, ping_interval=None, proxy=None, open_timeout=PATIENCE) | options
-        return connect(f"ws://{self.host}{path}", host=host, port=int(port), **options)
+        options = dict(max_size=None, ping_interval=None, proxy=None, open_timeout=PATIENCE, ssl=self.tls) | options
+        return connect(f"{self.scheme}://{self.host}{path}", host=self.address, port=int(self.port), **options)
 
     async def echo_of_every_size(self):
         for compression in [None, "deflate"]:
@@ -100,16 +113,30 @@ class Checks:
             assert await ws.recv() == "pong"
 
     async def close_by_the_client(self):
-        for code in CODES:
+        for i, code in enumerate(CODES):
+            reason = REASONS[i % len(REASONS)]
             async with self.open() as ws:
-                await ws.close(code, "good bye")
-                assert (ws.close_code, ws.close_reason) == (code, "good bye"), (code, ws.close_code)
+                await ws.close(code, reason)
+                assert (ws.close_code, ws.close_reason) == (code, reason), (code, ws.close_code)
 
     async def close_by_the_server(self):
         for code in CODES:
             async with self.open(f"/close/{code}") as ws:
                 await ws.wait_closed()
                 assert (ws.close_code, ws.close_reason) == (code, "because"), (code, ws.close_code)
+
+    async def the_client_says_the_last_word_and_ends_its_side(self):
+        if self.scheme == "wss":
+            return  # asyncio cannot end one side of TLS
+        async with self.open() as ws:
+            await ws.send("last")
+            assert await ws.recv() == "last"
+            # A close frame and the end of this direction at once: the answer still comes.
+            ws.protocol.send_close(1000, "over")
+            ws.send_data()
+            ws.transport.write_eof()
+            await ws.wait_closed()
+            assert (ws.close_code, ws.close_reason) == (1000, "over"), ws.close_code
 
     async def an_end_without_a_word(self):
         async with self.open("/abort") as ws:
@@ -162,28 +189,148 @@ class Checks:
                     assert await ws.recv() == f"{n}/{i}"
         await asyncio.gather(*(one(n) for n in range(50)))
 
-    async def run(self):
-        results = {}
-        for name in [n for n in vars(Checks) if not n.startswith("_") and n not in ("open", "run")]:
-            try:
-                await asyncio.wait_for(getattr(self, name)(), 2 * PATIENCE)
-                results[name] = "ok"
-            except Exception as e:
-                results[name] = f"{type(e).__name__}: {e}"
-            print(f"{self.address} {name}: {results[name]}", flush=True)
-        return results
+    async def orphan(self):
+        """Waits for the end of a server that is killed."""
+        ws = await self.open()
+        return asyncio.create_task(self.ends(ws))
+
+    async def ends(self, ws):
+        await ws.wait_closed()
+        assert ws.close_code == 1006, ws.close_code
 
 
-async def client(host, addresses):
-    results = [await Checks(address, host).run() for address in addresses]
-    return all(r == "ok" for one in results for r in one.values())
+class H2Checks:
+    """Streams of one connection, except where a check opens another."""
+
+    def __init__(self, target, host, tls):
+        self.target, self.host = target, host
+        self.scheme, self.address, self.port = target.split(":")
+        self.tls = tls if self.scheme == "h2" else None
+        self.connection = None
+
+    async def open(self, path="/"):
+        if self.connection is None:
+            self.connection = await overh2.Connection.open(self.address, int(self.port), self.host, self.tls)
+        return await self.connection.websocket(path)
+
+    async def echo_of_every_size(self):
+        ws = await self.open()
+        for size in SIZES:
+            text, data = "ä" * (size // 2) + "x" * (size % 2), bytes(range(256)) * (size // 256 + 1)
+            for message in [text, data[:size]]:
+                await ws.send([message])
+                assert await ws.recv() == message, size
+        await ws.close(1000, "")
+
+    async def fragments_with_pings_between(self):
+        ws = await self.open()
+        await ws.send(["one", "", "two"])
+        assert await ws.recv() == "onetwo"
+        await ws.send([b"1" * 70000, b"2"], ping=b"between")
+        assert await ws.recv() == b"1" * 70000 + b"2"
+        assert ws.pongs == [b"between"], ws.pongs
+        await ws.close(1000, "")
+
+    async def close_by_the_client(self):
+        for code in H2_CODES:
+            ws = await self.open()
+            await ws.close(code, "good bye")
+            assert ws.closed == (code, "good bye"), (code, ws.closed)
+            assert ws.clean, "the stream was reset"
+
+    async def close_by_the_server(self):
+        for code in H2_CODES:
+            ws = await self.open(f"/close/{code}")
+            assert await ws.recv() is None
+            assert ws.closed == (code, "because"), (code, ws.closed)
+
+    async def an_end_without_a_word(self):
+        ws = await self.open("/abort")
+        assert await ws.recv() is None and ws.closed is None, ws.closed
+
+    async def the_client_ends_its_side(self):
+        ws = await self.open()
+        await ws.send(["last"])
+        assert await ws.recv() == "last"
+        await ws.end()
+        assert await ws.recv() is None
+
+    async def a_refusal_is_an_answer(self):
+        try:
+            await self.open("/refuse")
+        except overh2.Refused as e:
+            assert e.args == ("403",), e.args
+        else:
+            raise AssertionError("not refused")
+
+    async def many_at_once(self):
+        async def one(n):
+            ws = await self.open()
+            for i in range(20):
+                await ws.send([f"{n}/{i}"])
+                assert await ws.recv() == f"{n}/{i}"
+            await ws.close(1000, "")
+        await self.open()
+        await asyncio.gather(*(one(n) for n in range(50)))
+
+    async def a_megabyte_at_a_time_both_ways(self):
+        ws, message = await self.open(), bytes(range(256)) * 4096
+        async def send():
+            for _ in range(10):
+                await ws.send([message])
+        sending = asyncio.create_task(send())
+        for _ in range(10):
+            assert await ws.recv() == message
+        await sending
+
+    async def orphan(self):
+        ws = await self.open()
+        return asyncio.create_task(self.ends(ws))
+
+    async def ends(self, ws):
+        assert await ws.recv() is None and ws.closed is None, ws.closed
+
+
+NO_CHECKS = ["open", "orphan", "ends"]
+
+
+async def run(checks):
+    good = True
+    for name in [n for n in vars(type(checks)) if not n.startswith("_") and n not in NO_CHECKS]:
+        good &= await told(checks, name, getattr(checks, name)())
+    return good
+
+
+async def told(checks, name, work):
+    try:
+        await asyncio.wait_for(work, 2 * PATIENCE)
+        result = "ok"
+    except Exception as e:
+        result = f"{type(e).__name__}: {e}"
+    print(f"{checks.target} {name}: {result}", flush=True)
+    return result == "ok"
+
+
+async def client(host, ca, pid, targets):
+    def checks_of(target):
+        tls = ssl.create_default_context(cafile=ca)
+        if not target.startswith("h2"):
+            return Checks(target, host, tls)
+        tls.set_alpn_protocols(["h2"])
+        return H2Checks(target, host, tls)
+    all_checks = [checks_of(target) for target in targets]
+    good = [await run(checks) for checks in all_checks]
+    orphans = [(checks, await checks.orphan()) for checks in all_checks]
+    os.kill(pid, signal.SIGKILL)
+    good += [await told(checks, "the_server_is_killed", orphan) for checks, orphan in orphans]
+    return all(good)
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["server"]:
             asyncio.run(server())
-        case ["client", host, *addresses] if addresses:
-            sys.exit(0 if asyncio.run(client(host, addresses)) else 1)
+        case ["client", host, ca, pid, *targets] if targets:
+            sys.exit(0 if asyncio.run(client(host, ca, int(pid), targets)) else 1)
         case _:
             sys.exit(__doc__)
