@@ -33,7 +33,10 @@ pub struct AccessLog {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1))]
     pub sample: Option<f64>,
-    /// CEL: only requests for which it is true. Default: all.
+    /// CEL: only requests for which it is true, failures included; where it cannot be told, such as for a header that
+    /// is not there, it is not. Default: all. There are: `request` with method, host, path, query, uri, scheme,
+    /// protocol, size and headers; `response` with status, size, error and headers; client, listener, route, rule,
+    /// upstream, attempts and duration_us, as in a line of JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<Cel>,
     /// Stdout or Stderr. Default: Stdout.

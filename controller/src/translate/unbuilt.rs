@@ -21,7 +21,6 @@ const TABLE: &[(ObjectKind, &str, bool)] = &[
     (ObjectKind::GatewayConfig, "acme", false),
     (ObjectKind::GatewayConfig, "listeners[].http3", false),
     (ObjectKind::GatewayConfig, "listeners[].tls.acme", false),
-    (ObjectKind::GatewayConfig, "accessLog.filter", false),
     (ObjectKind::GatewayConfig, "requestLog", false),
     (ObjectKind::GatewayConfig, "tracing", false),
     (ObjectKind::GatewayConfig, "metrics", false),

@@ -134,6 +134,9 @@ pub struct AccessLog {
     pub format: LogFormat,
     /// Share of the requests that are logged, in millionths; failures always are.
     pub sample_millionths: u32,
+    /// Only requests for which it holds, see [`crate::log_filter`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
     pub to_stderr: bool,
 }
 
@@ -142,6 +145,7 @@ impl Default for AccessLog {
         Self {
             format: LogFormat::Json,
             sample_millionths: 1_000_000,
+            filter: None,
             to_stderr: false,
         }
     }

@@ -331,13 +331,15 @@ fn route() -> impl Strategy<Value = Route> {
 
 fn access_log() -> impl Strategy<Value = AccessLog> {
     let format = prop_oneof![Just(LogFormat::Json), text().prop_map(LogFormat::Template)];
-    (format, any::<u32>(), any::<bool>()).prop_map(|(format, sample_millionths, to_stderr)| {
-        AccessLog {
+    let filter = proptest::option::of(text());
+    (format, any::<u32>(), filter, any::<bool>()).prop_map(
+        |(format, sample_millionths, filter, to_stderr)| AccessLog {
             format,
             sample_millionths,
+            filter,
             to_stderr,
-        }
-    })
+        },
+    )
 }
 
 fn tls_version() -> impl Strategy<Value = TlsVersion> {

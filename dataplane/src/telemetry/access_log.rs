@@ -5,9 +5,10 @@
 
 use super::trace::trace_id;
 use super::{Metrics, log_template};
+use model::expression::Expression;
 use model::headers::Known;
 use model::log_template::{Segment, parse};
-use model::{Headers, LogFormat};
+use model::{Headers, LogFormat, log_filter};
 use std::cell::RefCell;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -57,6 +58,8 @@ pub struct Plan {
     template: Option<Box<[Segment]>>,
     /// Share that is not logged, in millionths.
     left_out: u32,
+    /// What a request must fulfil.
+    filter: Option<Box<Expression>>,
     to_stderr: bool,
 }
 
@@ -64,20 +67,23 @@ pub struct Plan {
 pub static JSON: Plan = Plan {
     template: None,
     left_out: 0,
+    filter: None,
     to_stderr: false,
 };
 
 impl Plan {
     /// # Errors
-    /// A placeholder that does not exist.
+    /// A placeholder that does not exist, or a filter that is no condition.
     pub fn compile(settings: &model::AccessLog) -> Result<Self, String> {
         let template = match &settings.format {
             LogFormat::Json => None,
             LogFormat::Template(line) => Some(parse(line)?.into()),
         };
+        let filter = settings.filter.as_deref().map(log_filter::compile);
         Ok(Self {
             template,
             left_out: SHARES.saturating_sub(settings.sample_millionths),
+            filter: filter.transpose()?.map(Box::new),
             to_stderr: settings.to_stderr,
         })
     }
@@ -143,8 +149,13 @@ impl AccessLog {
         Ok(Self { queue, metrics })
     }
 
-    /// Notes one request in this thread's buffer.
+    /// Notes one request in this thread's buffer, if the plan's filter takes it.
     pub fn note(&self, plan: &Plan, record: &Record<'_>) {
+        if let Some(filter) = &plan.filter
+            && !filter.holds(record)
+        {
+            return;
+        }
         LINES.with_borrow_mut(|lines| {
             lines.push(plan, record);
             if lines.buffer.len() >= BUFFER {
@@ -456,6 +467,7 @@ mod tests {
         let mut settings = model::AccessLog {
             format: LogFormat::Template("{method} {status}".into()),
             sample_millionths: 0,
+            filter: None,
             to_stderr: true,
         };
         let plan = Plan::compile(&settings).unwrap();
@@ -471,6 +483,32 @@ mod tests {
         assert!((4000..6000).contains(&logged), "{logged}");
         settings.format = LogFormat::Template("{nothing}".into());
         assert!(Plan::compile(&settings).is_err());
+        settings.format = LogFormat::Json;
+        settings.filter = Some("response.status".into());
+        assert!(Plan::compile(&settings).is_err());
+    }
+
+    #[test]
+    fn what_the_filter_does_not_take_is_not_logged() {
+        let out = Shared::default();
+        let log = AccessLog::to(out.clone(), std::io::sink(), Arc::new(Metrics::new())).unwrap();
+        let plan = Plan::compile(&model::AccessLog {
+            format: LogFormat::Template("{status}".into()),
+            filter: Some("response.status >= 400".into()),
+            ..model::AccessLog::default()
+        });
+        let plan = plan.unwrap();
+        for status in [200, 404, 503] {
+            log.note(
+                &plan,
+                &Record {
+                    status,
+                    ..Record::example()
+                },
+            );
+        }
+        log.flush();
+        assert_eq!(*out.0.lock(), b"404\n503\n");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::super::lowering::Lowering;
 use crate::report::Reason;
-use model::{AccessLog, LogFormat, log_template};
+use model::{AccessLog, LogFormat, log_filter, log_template};
 
 const FIELD: &str = "spec.accessLog";
 
@@ -36,6 +36,10 @@ impl Lowering<'_> {
                     "must be from 0 to 1",
                 ),
             }
+        }
+        if let Some(text) = &spec.filter {
+            let checked = log_filter::compile(text).map(|_| text.to_string());
+            log.filter = self.valid(format!("{FIELD}.filter"), checked);
         }
         log
     }

@@ -113,6 +113,7 @@ fn access_log_to_wire(log: &AccessLog) -> pb::AccessLog {
     let AccessLog {
         format,
         sample_millionths,
+        filter,
         to_stderr,
     } = log;
     pb::AccessLog {
@@ -121,6 +122,7 @@ fn access_log_to_wire(log: &AccessLog) -> pb::AccessLog {
             LogFormat::Template(template) => Some(template.clone()),
         },
         sample_millionths: *sample_millionths,
+        filter: filter.clone(),
         to_stderr: *to_stderr,
     }
 }
@@ -129,6 +131,7 @@ fn access_log_from_wire(w: pb::AccessLog) -> AccessLog {
     AccessLog {
         format: w.template.map_or(LogFormat::Json, LogFormat::Template),
         sample_millionths: w.sample_millionths,
+        filter: w.filter,
         to_stderr: w.to_stderr,
     }
 }
