@@ -68,6 +68,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = WorkersConfig {
         threads: 1,
         connections: 10_000,
+        per_source: 0,
     };
     let workers = Workers::start(config, move |_| Bare {
         upstream: address,

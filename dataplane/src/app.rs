@@ -2,29 +2,36 @@
 
 use crate::admin::{Admin, Statuses};
 use crate::engine::{Connections, PoolConfig, PoolCounters};
-use crate::listen::{Workers, WorkersConfig};
+use crate::handover::{BECOME_READY, Offer, Taken};
+use crate::listen::{Inherited, Workers, WorkersConfig};
 use crate::listeners::{Binds, Listeners};
-use crate::proxy::{LOG_TICK, Proxy, Shared};
+use crate::proxy::{Proxy, Shared};
 use crate::sync::{Applier, Current};
 use crate::table::Registry;
 use crate::telemetry::{AccessLog, Metrics};
+use anyhow::Context;
 use model::limits;
+use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::Path;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
 
 /// Settings of the process; everything else comes with the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// Worker threads; 0: one for each core.
     pub threads: usize,
     pub binds: Binds,
     /// Where this data plane runs, for upstreams that prefer their own zone.
     pub zone: Option<String>,
+    /// Client connections of one address in the public Internet, or one /64 of IPv6; 0: any number.
+    pub per_source: u32,
 }
 
 /// Upstreams bound their own part of it.
@@ -42,6 +49,16 @@ pub struct DataPlane {
     registry: Arc<Registry>,
     access_log: AccessLog,
     pub metrics: Arc<Metrics>,
+    admin: Arc<AdminSocket>,
+}
+
+/// The admin port's socket, and how it is closed.
+#[derive(Debug, Default)]
+struct AdminSocket {
+    /// From the process before this one.
+    inherited: Mutex<Option<StdListener>>,
+    own: Mutex<Option<StdListener>>,
+    close: Notify,
 }
 
 impl DataPlane {
@@ -60,16 +77,13 @@ impl DataPlane {
         ));
         let pools = Arc::new(PoolCounters::default());
         let of_pools = Arc::clone(&pools);
-        let workers = Workers::start(workers_config(config.threads), move |_| {
+        let workers = Workers::start(workers_config(config), move |_| {
             let connections = Connections::new(POOL, Arc::clone(&of_pools));
-            connections.start_sweeper();
-            if let Some(log) = shared.access_log.clone() {
-                tokio::task::spawn_local(tick(log));
-            }
             Proxy::new(Arc::clone(&shared), connections)
         })?;
         let workers = Arc::new(workers);
-        runtime.spawn(gauge(Arc::clone(&metrics), workers.counters(), pools));
+        let of_gauge = Arc::downgrade(&workers);
+        runtime.spawn(gauge(Arc::clone(&metrics), of_gauge, pools));
         let listeners = Listeners::new(Arc::clone(&workers), runtime.clone(), config.binds);
         let applier = Applier::new(
             Arc::clone(&current),
@@ -84,8 +98,68 @@ impl DataPlane {
             registry: applier.registry(),
             access_log,
             metrics,
+            admin: Arc::default(),
         };
         Ok((plane, applier))
+    }
+
+    /// Takes the sockets of the process before this one, as far as the configuration has listeners for them. To be called
+    /// before there is one.
+    pub fn inherit(&self, mut sockets: Inherited, admin: SocketAddr) {
+        let of_admin = sockets.remove(&admin).unwrap_or_default();
+        *self.admin.inherited.lock() = of_admin.into_iter().next();
+        self.workers.inherit(sockets);
+    }
+
+    /// Waits until this process serves, tells the one before it to stop, and from then on gives its own sockets to the
+    /// one after it. Returns when that has happened; then this one has to stop.
+    ///
+    /// # Errors
+    /// It does not come to serve, the process before it goes on, or `path` cannot be used.
+    pub async fn succession(&self, path: &Path, taken: Option<Taken>) -> anyhow::Result<()> {
+        if let Some(taken) = taken {
+            let ready = async {
+                while !self.current.is_ready() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(BECOME_READY, ready)
+                .await
+                .context("this process does not become ready; the one before it goes on")?;
+            self.workers.disinherit();
+            let told = tokio::task::spawn_blocking(|| taken.ready()).await;
+            told.map_err(io::Error::other)
+                .flatten()
+                .context("the process before this one does not stop")?;
+            tracing::info!(event = "taken_over", "the process before this one stops");
+        }
+        let offer = Offer::open(path)
+            .with_context(|| format!("cannot wait at {} for a successor", path.display()))?;
+        let (workers, admin) = (Arc::downgrade(&self.workers), Arc::clone(&self.admin));
+        let (done, wait) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("handover".to_owned())
+            .spawn(move || {
+                offer.wait(|| {
+                    let workers = workers.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+                    let mut sockets = workers.sockets()?;
+                    if let Some(own) = &*admin.own.lock() {
+                        sockets.insert(own.local_addr()?, vec![own.try_clone()?]);
+                    }
+                    Ok(sockets)
+                });
+                let _ = done.send(());
+            })?;
+        wait.await
+            .context("nobody waits for a successor any more")?;
+        tracing::info!(
+            event = "handed_over",
+            "another process has taken the listening sockets"
+        );
+        // What is asked there from now on is about the other process.
+        drop(self.admin.own.lock().take());
+        self.admin.close.notify_one();
+        Ok(())
     }
 
     /// Opens the admin port.
@@ -97,8 +171,16 @@ impl DataPlane {
         address: SocketAddr,
         statuses: Option<Statuses>,
     ) -> io::Result<SocketAddr> {
-        let listener = TcpListener::bind(address).await?;
+        let inherited = self.admin.inherited.lock().take();
+        let listener = match inherited {
+            Some(listener) => TcpListener::from_std(listener)?,
+            None => TcpListener::bind(address).await?,
+        };
         let address = listener.local_addr()?;
+        let listener = listener.into_std()?;
+        *self.admin.own.lock() = Some(listener.try_clone()?);
+        let listener = TcpListener::from_std(listener)?;
+        let of_admin = Arc::clone(&self.admin);
         let admin = Admin {
             current: Arc::clone(&self.current),
             metrics: Arc::clone(&self.metrics),
@@ -106,8 +188,11 @@ impl DataPlane {
             statuses,
         };
         tokio::spawn(async move {
-            if let Err(error) = admin.serve(listener).await {
-                tracing::error!(event = "admin_failed", %error, "the admin port is closed");
+            tokio::select! {
+                served = admin.serve(listener) => if let Err(error) = served {
+                    tracing::error!(event = "admin_failed", %error, "the admin port is closed");
+                },
+                () = of_admin.close.notified() => {}
             }
         });
         tracing::info!(event = "admin", address = %address, "admin port open");
@@ -146,8 +231,8 @@ impl DataPlane {
 }
 
 /// As many descriptors as the system allows, of which four fifths are for clients and their upstream connections.
-fn workers_config(threads: usize) -> WorkersConfig {
-    let threads = match threads {
+fn workers_config(config: &Config) -> WorkersConfig {
+    let threads = match config.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
@@ -161,29 +246,16 @@ fn workers_config(threads: usize) -> WorkersConfig {
     WorkersConfig {
         threads,
         connections: half_of_four_fifths.min(limits::CONNECTIONS as usize),
-    }
-}
-
-/// Hands over the log lines of one worker thread.
-async fn tick(log: AccessLog) {
-    let mut ticks = tokio::time::interval(LOG_TICK);
-    loop {
-        ticks.tick().await;
-        log.tick();
+        per_source: config.per_source,
     }
 }
 
 /// Copies what the engine counts by itself into the metrics.
-async fn gauge(
-    metrics: Arc<Metrics>,
-    listen: Arc<crate::listen::ListenCounters>,
-    pools: Arc<PoolCounters>,
-) {
+async fn gauge(metrics: Arc<Metrics>, workers: Weak<Workers>, pools: Arc<PoolCounters>) {
     use std::sync::atomic::Ordering::Relaxed;
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    loop {
-        ticks.tick().await;
+    while let Some(workers) = workers.upgrade() {
         let (open, idle) = (pools.open.load(Relaxed), pools.idle.load(Relaxed));
         metrics.upstream_idle.set(signed(idle));
         metrics
@@ -193,6 +265,15 @@ async fn gauge(
                         total: u64| {
             counter.inc_by(total.saturating_sub(counter.get()));
         };
+        let listen = workers.counters();
         catch_up(&metrics.refused_global_cap, listen.refused.load(Relaxed));
+        catch_up(
+            &metrics.refused_source_cap,
+            listen.refused_source.load(Relaxed),
+        );
+        catch_up(&metrics.panics_task, listen.panics.load(Relaxed));
+        metrics.sources.set(signed(workers.sources() as u64));
+        drop(workers);
+        ticks.tick().await;
     }
 }

@@ -8,6 +8,7 @@ pub mod admin;
 pub mod app;
 pub mod engine;
 pub mod h1;
+pub mod handover;
 mod health;
 pub mod keep;
 pub mod listen;

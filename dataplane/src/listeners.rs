@@ -168,6 +168,7 @@ fn config(table: &ListenerTable) -> ListenerConfig {
     let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     ListenerConfig {
         connections: size(caps.connections),
+        trusted: listener.forwarded.trusted.as_slice().into(),
         conn: ConnConfig {
             timeouts: ClientTimeouts {
                 idle: ms(listener.keep_alive_ms),

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use diolkos_dataplane::app::{Config, DataPlane};
+use diolkos_dataplane::handover;
 use diolkos_dataplane::keep::Keep;
 use diolkos_dataplane::listeners::Binds;
 use diolkos_dataplane::push::{self, PushConfig};
@@ -46,6 +47,14 @@ struct Args {
     /// Worker threads [default: one for each core]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     threads: usize,
+    /// Client connections of one address in the public Internet (of IPv6: one /64), proxies of
+    /// `forwarded.trustedCIDRs` apart; 0: any number
+    #[arg(long, value_name = "N", default_value_t = model::limits::CONNECTIONS_PER_SOURCE)]
+    connections_per_source: u32,
+    /// Unix socket by which a later process takes over the listening sockets. Where one waits there already, this
+    /// process takes over from it
+    #[arg(long, value_name = "PATH")]
+    handover: Option<PathBuf>,
     /// Keep accepting so many seconds after a signal to stop, while readiness is off already
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     settle: u64,
@@ -74,9 +83,18 @@ fn main() -> Result<()> {
             https: args.https,
         },
         zone: args.zone,
+        per_source: args.connections_per_source,
     };
     let (plane, mut applier) =
         DataPlane::start(&config, runtime.handle()).context("cannot start the data plane")?;
+    let mut taken = match &args.handover {
+        Some(path) => handover::take(path)
+            .with_context(|| format!("cannot take over at {}", path.display()))?,
+        None => None,
+    };
+    if let Some(taken) = &mut taken {
+        plane.inherit(std::mem::take(&mut taken.sockets), args.admin);
+    }
     if let Some(directory) = &args.state_dir {
         match Keep::open(directory) {
             Ok((keep, chunks)) => applier.restore(keep, chunks),
@@ -106,8 +124,19 @@ fn main() -> Result<()> {
             }
         };
         let stream = tokio::spawn(push::run(push, applier, draining.clone()));
+        let succession = async {
+            match &args.handover {
+                Some(path) => plane.succession(path, taken).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut settle = Duration::from_secs(args.settle);
         tokio::select! {
             () = next() => {}
+            handed = succession => {
+                handed?;
+                settle = Duration::ZERO;
+            }
             ended = stream => {
                 // Without its applier the process would serve one configuration for ever.
                 ended.context("the configuration stream broke")??;
@@ -119,7 +148,7 @@ fn main() -> Result<()> {
         );
         draining.cancel();
         tokio::select! {
-            () = plane.stop(Duration::from_secs(args.settle), args.drain.map(Duration::from_secs)) => {}
+            () = plane.stop(settle, args.drain.map(Duration::from_secs)) => {}
             () = next() => plane.kill(),
         }
         Ok(())

@@ -78,6 +78,13 @@ pub struct Applier {
 }
 
 impl Applier {
+    /// A process that stops opens nothing: the ports may be another's by now.
+    fn follow(&mut self, table: &Table) {
+        if !self.current.draining.load(Ordering::Acquire) {
+            self.listeners.follow(table);
+        }
+    }
+
     /// The upstreams of the configuration.
     pub fn registry(&self) -> Arc<Registry> {
         self.compiler.registry()
@@ -158,7 +165,7 @@ impl Applier {
         if !Arc::ptr_eq(&table, &self.current.table.load()) {
             self.current.table.store(Arc::clone(&table));
         }
-        self.listeners.follow(&table);
+        self.follow(&table);
         if let Some(keep) = &mut self.keep
             && let Err(error) = keep.append(&staged.chunks)
         {
@@ -243,7 +250,8 @@ impl Apply for Applier {
         self.current.contact.store(now, Ordering::Relaxed);
         if !self.listeners.are_bound() {
             // The port may have become free.
-            self.listeners.follow(&self.current.table.load());
+            let table = self.current.table.load_full();
+            self.follow(&table);
             let bound = self.listeners.are_bound();
             self.current.ready.store(bound, Ordering::Release);
         }

@@ -718,6 +718,42 @@ fn the_proxy_protocol_names_the_client() {
 }
 
 #[test]
+fn a_client_has_so_many_connections_and_no_more() {
+    let gateway = Gateway::start(|model, _| {
+        let mut listener = listener(ListenerProtocol::Http);
+        listener.proxy_protocol = true;
+        model.listeners.insert("d/gw/front".into(), listener);
+    });
+    let open = |client: &str| {
+        let mut stream = Client::connect(gateway.address);
+        stream.send(format!("PROXY TCP4 {client} 10.0.0.1 1 80\r\n"));
+        stream.send("GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n");
+        let answer = stream.answer("GET").unwrap();
+        (stream, answer)
+    };
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        let (stream, answer) = open("203.0.113.9");
+        assert_eq!(answer.status, 200);
+        kept.push(stream);
+    }
+    gateway.metric_becomes("diolkos_table_entries{table=\"sources\"}", 1.0);
+    let (_stream, answer) = open("203.0.113.9");
+    assert_eq!(
+        (answer.status, &answer.body[..]),
+        (503, &br#"{"error":"overloaded"}"#[..])
+    );
+    let refused = "diolkos_connections_refused_total{reason=\"source_cap\"}";
+    gateway.metric_becomes(refused, 1.0);
+    assert_eq!(open("203.0.113.10").1.status, 200, "another client");
+    let inside: Vec<_> = (0..5).map(|_| open("10.1.2.3")).collect();
+    assert!(inside.iter().all(|(_, answer)| answer.status == 200));
+    drop(kept);
+    gateway.metric_becomes("diolkos_table_entries{table=\"sources\"}", 0.0);
+    assert_eq!(open("203.0.113.9").1.status, 200);
+}
+
+#[test]
 fn the_proxy_protocol_is_believed_from_trusted_networks_alone() {
     let with = |network: &str| {
         let network = network.parse().unwrap();

@@ -2,8 +2,10 @@
 
 mod support;
 
+use diolkos_dataplane::engine::PaceLimits;
 use std::net::Shutdown;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 use support::{Client, PATIENCE, Rig, Setup, chunked, noise};
 
 const MEGABYTE: usize = 1 << 20;
@@ -399,6 +401,66 @@ fn timeouts_name_who_was_late() {
     setup.timeouts.total = Some(std::time::Duration::from_millis(50));
     let rig = Rig::with(setup);
     assert_eq!(rig.client().get("/hold").status, 504, "total");
+}
+
+/// Clients may be this slow: 100,000 bytes a second, after 300 ms.
+fn paced() -> Rig {
+    let mut setup = Setup::default();
+    setup.timeouts.pace = PaceLimits {
+        rate: 100_000,
+        grace: Duration::from_millis(300),
+        credit: Duration::from_millis(600),
+    };
+    Rig::with(setup)
+}
+
+#[test]
+fn a_body_that_comes_in_drops_is_given_up() {
+    let rig = paced();
+    let post = |headers: &str, piece: &[u8], pieces: usize| {
+        let mut client = rig.client();
+        client.send(format!(
+            "POST /echo HTTP/1.1\r\nHost: t\r\n{headers}Content-Length: {}\r\n\r\n",
+            piece.len() * pieces
+        ));
+        let mut sent = 0;
+        // It sends on until it is done or sees an answer.
+        while sent < pieces && !client.has_input(Duration::from_millis(20)) {
+            client.send(piece);
+            sent += 1;
+        }
+        (client.answer("POST").unwrap(), sent)
+    };
+    let (answer, sent) = post("", b"0123456789", 200);
+    assert_eq!(
+        (answer.status, &answer.body[..]),
+        (408, &br#"{"error":"request_timeout"}"#[..])
+    );
+    assert!(sent < 200);
+    let (answer, _) = post("", &[7; 10_000], 40);
+    assert_eq!((answer.status, answer.body.len()), (200, 400_000));
+    let grpc = "Content-Type: application/grpc\r\n";
+    let (answer, sent) = post(grpc, b"0123456789", 40);
+    assert_eq!((answer.status, sent), (200, 40), "a call may take its time");
+}
+
+#[test]
+fn an_answer_that_is_taken_in_drops_is_cut() {
+    const SIZE: usize = 64 << 20;
+    let rig = paced();
+    let mut client = rig.client();
+    client.send(format!("GET /big/{SIZE} HTTP/1.1\r\nHost: t\r\n\r\n"));
+    let head = client.head();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        client.take(100);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // What the kernel had taken is still there, and no more.
+    let rest = client.rest().len();
+    assert!(rest < SIZE / 2, "{rest}");
+    assert_eq!(rig.client().get("/").status, 200);
 }
 
 #[test]

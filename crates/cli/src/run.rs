@@ -5,18 +5,20 @@ use anyhow::{Context, Result};
 use controller::publish::{Publisher, Session};
 use controller::standalone::Standalone;
 use dataplane::app::{Config, DataPlane};
+use dataplane::handover::{self, Taken};
 use dataplane::listeners::Binds;
 use dataplane::push::{Apply, Reply};
 use dataplane::sync::Applier;
 use dataplane::telemetry::logs::{self, LogFormat};
 use snapshot::pb::{ClientMessage, Hello, client_message::Message};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -38,6 +40,14 @@ pub(crate) struct Args {
     /// Worker threads [default: one for each core]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     threads: usize,
+    /// Client connections of one address in the public Internet (of IPv6: one /64), proxies of
+    /// `forwarded.trustedCIDRs` apart; 0: any number
+    #[arg(long, value_name = "N", default_value_t = model::limits::CONNECTIONS_PER_SOURCE)]
+    connections_per_source: u32,
+    /// Unix socket by which a later process takes over the listening sockets. Where one waits there already, this
+    /// process takes over from it
+    #[arg(long, value_name = "PATH")]
+    handover: Option<PathBuf>,
     /// Keep accepting so many seconds after a signal to stop
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     settle: u64,
@@ -61,15 +71,21 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             https: args.https,
         },
         zone: args.zone,
+        per_source: args.connections_per_source,
     };
     let publisher = Publisher::new("standalone".to_owned());
     let (plane, applier) =
         DataPlane::start(&config, runtime.handle()).context("cannot start the data plane")?;
+    let mut taken = take(args.handover.as_deref())?;
+    if let Some(taken) = &mut taken {
+        plane.inherit(std::mem::take(&mut taken.sockets), args.admin);
+    }
     let standalone = Arc::new(Standalone::start(args.dirs, Arc::clone(&publisher))?);
     let handle = runtime.handle().clone();
-    std::thread::Builder::new()
+    let (running, stopped) = watch::channel(());
+    let sync = std::thread::Builder::new()
         .name("sync".to_owned())
-        .spawn(move || follow(&publisher, applier, &handle))
+        .spawn(move || follow(&publisher, applier, &handle, stopped))
         .context("cannot start a thread")?;
     runtime.block_on(async {
         let statuses = Arc::new(move || serde_json::Value::Object(standalone.status()));
@@ -77,13 +93,34 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             .admin(args.admin, Some(statuses))
             .await
             .with_context(|| format!("cannot bind the admin port {}", args.admin))?;
-        stop(&plane, Duration::from_secs(args.settle)).await
+        let succession = async {
+            match &args.handover {
+                Some(path) => plane.succession(path, taken).await,
+                None => std::future::pending().await,
+            }
+        };
+        stop(&plane, Duration::from_secs(args.settle), succession).await
     })?;
+    // It uses the runtime, which ends here.
+    drop(running);
+    let _ = sync.join();
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits for the first signal, then until all exchanges are over or a second signal comes.
-async fn stop(plane: &DataPlane, settle: Duration) -> Result<()> {
+/// The sockets of the process that waits at `path`.
+fn take(path: Option<&Path>) -> Result<Option<Taken>> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    handover::take(path).with_context(|| format!("cannot take over at {}", path.display()))
+}
+
+/// Waits for the first signal or for a successor, then until all exchanges are over or a further signal comes.
+async fn stop(
+    plane: &DataPlane,
+    settle: Duration,
+    succession: impl Future<Output = Result<()>>,
+) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
     let mut next = async || {
@@ -92,7 +129,13 @@ async fn stop(plane: &DataPlane, settle: Duration) -> Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    next().await;
+    let settle = tokio::select! {
+        () = next() => settle,
+        handed = succession => {
+            handed?;
+            Duration::ZERO
+        }
+    };
     tracing::info!(
         event = "stopping",
         "finishing requests; a second signal ends at once"
@@ -104,8 +147,13 @@ async fn stop(plane: &DataPlane, settle: Duration) -> Result<()> {
     Ok(())
 }
 
-/// The stream between controller and data plane, without a network.
-fn follow(publisher: &Arc<Publisher>, mut applier: Applier, runtime: &Handle) {
+/// The stream between controller and data plane, without a network, until the sender of `stopped` is gone.
+fn follow(
+    publisher: &Arc<Publisher>,
+    mut applier: Applier,
+    runtime: &Handle,
+    mut stopped: watch::Receiver<()>,
+) {
     let mut generations = publisher.subscribe();
     let mut session = Session::new(Arc::clone(publisher));
     let hello = Hello {
@@ -138,9 +186,15 @@ fn follow(publisher: &Arc<Publisher>, mut applier: Applier, runtime: &Handle) {
         }
         // The controller is in the same process: as long as this thread runs, it is there.
         applier.note_contact();
-        let change =
-            async { tokio::time::timeout(Duration::from_secs(1), generations.changed()).await };
-        if let Ok(Err(_)) = runtime.block_on(change) {
+        let goes_on = async {
+            tokio::select! {
+                changed = tokio::time::timeout(Duration::from_secs(1), generations.changed()) => {
+                    !matches!(changed, Ok(Err(_)))
+                }
+                _ = stopped.changed() => false,
+            }
+        };
+        if !runtime.block_on(goes_on) {
             return;
         }
     }

@@ -31,6 +31,14 @@ pub const REGEX_BYTES: usize = 1024 * 1024;
 pub const REQUEST_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// An idle client connection (`timeouts.keepAlive`).
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// What a client must send of a body or take of an answer, in bytes a second while it is waited for.
+pub const CLIENT_RATE: u64 = 240;
+/// How long it may do nothing at first.
+pub const CLIENT_GRACE: Duration = Duration::from_secs(10);
+/// How long it may pause after having been faster.
+pub const CLIENT_CREDIT: Duration = Duration::from_secs(30);
+/// Connections of one client address, or of one /64 of IPv6.
+pub const CONNECTIONS_PER_SOURCE: u32 = 256;
 /// How long a stopping process waits for its exchanges (`timeouts.drain`).
 pub const DRAIN: Duration = Duration::from_secs(300);
 /// Connection establishment to an upstream (`timeouts.connect`).

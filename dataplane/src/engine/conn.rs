@@ -115,6 +115,12 @@ pub trait Service: 'static {
     /// Answers one request: locally by [`DownExt::respond`] or from an upstream by [`relay`](super::relay::relay).
     fn serve<D: Down>(&self, exchange: Exchange<'_, D>) -> impl Future<Output = Outcome>;
 
+    /// What the thread does beside serving connections, for as long as it lives. If this ends, or panics, the worker is
+    /// started anew.
+    fn keep_house(&self) -> impl Future<Output = ()> {
+        std::future::pending()
+    }
+
     /// Whether forwarding fields of this client are believed; else the edge gate removes them.
     fn trusts_forwarded(&self, conn: &ConnInfo) -> bool {
         let _ = conn;

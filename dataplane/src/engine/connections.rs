@@ -115,20 +115,13 @@ impl Connections {
         }
     }
 
-    /// Sweeps from time to time as long as the pools live. To be called within the thread's runtime.
-    pub fn start_sweeper(&self) {
-        const PERIOD: Duration = Duration::from_secs(5);
-        let (h1, h2) = (Rc::downgrade(&self.h1), Rc::downgrade(&self.h2));
-        tokio::task::spawn_local(async move {
-            loop {
-                tokio::time::sleep(PERIOD).await;
-                let (Some(h1), Some(h2)) = (h1.upgrade(), h2.upgrade()) else {
-                    return;
-                };
-                h1.sweep();
-                h2.sweep();
-            }
-        });
+    /// How often [`Self::sweep`] is due.
+    pub const SWEEP: Duration = Duration::from_secs(5);
+
+    /// Closes what has been idle for too long.
+    pub fn sweep(&self) {
+        self.h1.sweep();
+        self.h2.sweep();
     }
 
     /// An idle connection of an upstream that speaks nothing but HTTP/1.

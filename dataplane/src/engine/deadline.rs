@@ -1,5 +1,6 @@
 //! Deadlines: one timer a connection, moved as rarely as possible.
 
+use super::pace::PaceLimits;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -21,6 +22,8 @@ pub struct Timeouts {
     pub head: Option<Duration>,
     /// The whole exchange, from the call of the relay on; of an event stream up to its head (features.md F54).
     pub total: Option<Duration>,
+    /// How slow the client may be meanwhile.
+    pub pace: PaceLimits,
 }
 
 impl Default for Timeouts {
@@ -32,6 +35,7 @@ impl Default for Timeouts {
             first_event: Duration::from_secs(300),
             head: None,
             total: None,
+            pace: PaceLimits::default(),
         }
     }
 }
@@ -43,8 +47,7 @@ pub struct ClientTimeouts {
     pub idle: Duration,
     /// From the first byte of a head to its last, whatever comes in between.
     pub header: Duration,
-    /// For an answer of ours to leave while the client takes nothing, and between two bytes of a body that is read
-    /// outside the relay.
+    /// For an answer of ours to leave while the client takes nothing.
     pub body: Duration,
     /// For the rest of a request whose answer was early, before the connection serves another.
     pub drain: Duration,

@@ -18,6 +18,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How long a connection must have been idle to be closed by the end of its listener.
+const QUIET: Duration = Duration::from_secs(1);
 /// Bytes of the next requests that are read while an answer is under way.
 const PIPELINE: usize = 16 << 10;
 /// Bytes of a request's rest that are read to save the connection after an early answer.
@@ -99,14 +101,15 @@ impl<S: Socket> Begun<S> {
     }
 }
 
-/// Waits without a buffer for the first byte of a request; false when none shall come.
+/// Waits without a buffer for the first byte of a request; false when none shall come. A connection that is to end has
+/// [`QUIET`] from its last answer on, because a request may be on its way.
 async fn wait<S: Socket>(
     io: &mut Io<S>,
     timer: &mut Timer,
     ticket: &mut Ticket,
     idle: Duration,
 ) -> bool {
-    let mut armed = false;
+    let (mut since, mut ends) = (None, false);
     poll_fn(|cx| {
         if !io.input.is_empty() {
             return Poll::Ready(true);
@@ -114,12 +117,17 @@ async fn wait<S: Socket>(
         if let Poll::Ready(read) = io.poll_fill(cx) {
             return Poll::Ready(matches!(read, Ok(1..)));
         }
-        if ticket.poll(cx) {
-            return Poll::Ready(false);
-        }
-        if !armed {
-            timer.arm(Instant::now() + idle);
-            armed = true;
+        let since = match since {
+            Some(since) => since,
+            None => {
+                let now = Instant::now();
+                timer.arm(now + idle);
+                *since.insert(now)
+            }
+        };
+        if ticket.poll(cx) && !ends {
+            ends = true;
+            timer.arm(since + idle.min(QUIET));
         }
         timer.poll(cx).map(|()| false)
     })

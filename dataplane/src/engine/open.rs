@@ -18,6 +18,12 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+/// Counts connections by their client, where that is known only by the PROXY protocol.
+pub trait Sourced {
+    /// One more of `client`; false: it has too many, and has been told so on `stream` if `plain`.
+    fn enter(&mut self, client: IpAddr, stream: &TcpStream, plain: bool) -> bool;
+}
+
 /// What a listener's connections begin with.
 #[derive(Clone, Debug, Default)]
 pub struct Opening {
@@ -40,10 +46,11 @@ impl Opening {
         limit: Duration,
         openings: &Openings,
         service: &S,
+        source: &mut impl Sourced,
     ) -> Option<ClientSocket> {
         let place = openings.enter(info.id);
         tokio::select! { biased;
-            socket = self.open(stream, info, limit, service) => socket,
+            socket = self.open(stream, info, limit, service, source) => socket,
             () = place.must_leave.notified() => {
                 service.note(Event::OpeningCut);
                 None
@@ -57,14 +64,16 @@ impl Opening {
         info: &mut ConnInfo,
         limit: Duration,
         service: &S,
+        source: &mut impl Sourced,
     ) -> Option<ClientSocket> {
         if let Some(trusted) = &self.proxy_protocol {
             let peer = info.peer.ip().to_canonical();
-            let read =
-                trusts(trusted, peer).then(|| timeout(limit, proxy_protocol::read(&mut stream)));
-            let read = match read {
-                Some(read) => read.await.ok().and_then(Result::ok),
-                None => None,
+            let read = match trusts(trusted, peer) {
+                true => timeout(limit, proxy_protocol::read(&mut stream))
+                    .await
+                    .ok()
+                    .and_then(Result::ok),
+                false => None,
             };
             match read {
                 Some(Some(client)) => info.peer = client,
@@ -73,6 +82,9 @@ impl Opening {
                     service.note(Event::NoProxyHeader);
                     return None;
                 }
+            }
+            if !source.enter(info.peer.ip(), &stream, self.tls.is_none()) {
+                return None;
             }
         }
         let Some(front) = &self.tls else {

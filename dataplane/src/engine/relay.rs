@@ -12,10 +12,13 @@
 
 use super::deadline::Timeouts;
 use super::fault::{DownFault, Fault, Progress, UpFault};
+use super::h2up::is_grpc;
 use super::head::{Framing, RequestHead, ResponseHead};
+use super::pace::Pace;
 use super::traits::{BodyTap, Down, Up};
 use super::tunnel;
 use crate::h1::encode::LengthMismatch;
+use model::headers::Known;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use tokio::time::Instant;
@@ -41,6 +44,7 @@ pub async fn relay<D: Down, U: Up, T: BodyTap>(
     let mut relay = Relay {
         down,
         up: Some(up),
+        request,
         answer,
         tap,
         timeouts,
@@ -53,6 +57,8 @@ pub async fn relay<D: Down, U: Up, T: BodyTap>(
         upload_fault: None,
         events: false,
         begun: None,
+        sent: 0,
+        pace: None,
         waiting: Waiting::Fresh,
     };
     let mut result = poll_fn(|cx| relay.poll(cx)).await;
@@ -76,6 +82,7 @@ struct Relay<'a, D, U, T> {
     down: &'a mut D,
     /// Gone as soon as the upstream's part is over.
     up: Option<U>,
+    request: &'a RequestHead,
     answer: &'a mut ResponseHead,
     tap: &'a mut T,
     timeouts: &'a Timeouts,
@@ -93,7 +100,18 @@ struct Relay<'a, D, U, T> {
     /// The answer is a stream of events.
     events: bool,
     begun: Option<Instant>,
+    /// Bytes of the answer's body that were queued.
+    sent: u64,
+    /// While the client is waited for.
+    pace: Option<(Owes, Pace)>,
     waiting: Waiting,
+}
+
+/// What a client that is waited for has to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owes {
+    Body,
+    Reading,
 }
 
 impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
@@ -234,6 +252,7 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
             let Poll::Ready(piece) = up.poll_body(cx).map_err(Fault::Up)? else {
                 let held = self.tap.response_pause().map_err(|_| Fault::Aborted)?;
                 if !held.is_empty() {
+                    self.sent += held.len() as u64;
                     self.down.send_body(held).map_err(length)?;
                     moved = true;
                 }
@@ -244,10 +263,12 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
                 Some(data) => {
                     self.progress.response_bytes += data.len() as u64;
                     let data = self.tap.response_chunk(data).map_err(|_| Fault::Aborted)?;
+                    self.sent += data.len() as u64;
                     self.down.send_body(data).map_err(length)?;
                 }
                 None => {
                     let tail = self.tap.response_end().map_err(|_| Fault::Aborted)?;
+                    self.sent += tail.len() as u64;
                     self.down.send_body(tail).map_err(length)?;
                     let trailers = up.take_trailers();
                     self.down.send_end(trailers.as_deref()).map_err(length)?;
@@ -278,10 +299,48 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
             } else {
                 self.timeouts.stream_idle
             };
+        let due = self.paced(now).map_or(due, |paced| due.min(paced));
         let over = self.over();
         self.down
             .timer()
             .arm(over.map_or(due, |over| due.min(over)));
+    }
+
+    /// By when a client that is waited for must have moved something.
+    fn paced(&mut self, now: Instant) -> Option<Instant> {
+        let queued = self.down.queued() as u64;
+        let (owes, moved) = if queued > 0 {
+            (Owes::Reading, self.sent.saturating_sub(queued))
+        } else if self.owes_body() {
+            (Owes::Body, self.progress.request_bytes)
+        } else {
+            self.pace = None;
+            return None;
+        };
+        let limits = &self.timeouts.pace;
+        let (before, pace) = self
+            .pace
+            .get_or_insert_with(|| (owes, Pace::new(limits, now, moved)));
+        if *before != owes {
+            (*before, *pace) = (owes, Pace::new(limits, now, moved));
+        }
+        Some(pace.due(limits, now, moved))
+    }
+
+    /// Whether it is the client's body that nothing goes on without. Once there is an answer, the two of them may talk
+    /// as slowly as they like; calls over gRPC may from the beginning.
+    fn owes_body(&self) -> bool {
+        let awaits_continue = self.request.expects_continue && self.progress.request_bytes == 0;
+        !self.progress.request_complete
+            && self.progress.answered.is_none()
+            && !awaits_continue
+            && !self.up.as_ref().is_some_and(|up| up.has_queued())
+            && !self.is_grpc()
+    }
+
+    fn is_grpc(&self) -> bool {
+        let kind = self.request.headers.get_known(Known::ContentType);
+        kind.is_some_and(is_grpc)
     }
 
     /// When the exchange has taken too long, whatever moves.

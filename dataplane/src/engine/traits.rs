@@ -13,6 +13,7 @@ use model::Headers;
 use std::future::{Future, poll_fn};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The client's side of one exchange.
 pub trait Down {
@@ -65,7 +66,7 @@ pub trait Down {
     /// The deadline of the exchange's current phase.
     fn timer(&mut self) -> &mut Timer;
 
-    /// How long the client may take nothing, or send nothing of a body that is read outside the relay.
+    /// How long the client may take nothing of an answer that comes from no upstream.
     fn patience(&self) -> Duration;
 }
 
@@ -118,11 +119,14 @@ pub trait Up {
 
 /// Waiting forms of what [`Down`] offers by polling, each under the connection's timer.
 pub trait DownExt: Down {
-    /// The next piece of the request's body; `None` after its last byte.
-    fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>, DownFault>> {
-        async {
-            let patience = self.patience();
-            poll_within(self, patience, |down, cx| down.poll_body(cx))
+    /// The next piece of the request's body, by `due`; `None` after its last byte.
+    fn read_body(
+        &mut self,
+        due: Instant,
+    ) -> impl Future<Output = Result<Option<Bytes>, DownFault>> {
+        async move {
+            let limit = due.saturating_duration_since(Instant::now());
+            poll_within(self, limit, |down, cx| down.poll_body(cx))
                 .await
                 .unwrap_or(Err(DownFault::Timeout))
         }
@@ -181,7 +185,7 @@ async fn poll_within<D: Down + ?Sized, T>(
             return Poll::Ready(Ok(value));
         }
         if !armed {
-            down.timer().arm(tokio::time::Instant::now() + limit);
+            down.timer().arm(Instant::now() + limit);
             armed = true;
         }
         down.timer().poll(cx).map(|()| Err(Elapsed))

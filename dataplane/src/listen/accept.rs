@@ -1,15 +1,17 @@
 //! A thread's part of one listener: which connections are let in.
 
+use super::sources::Place;
 use super::worker::{Listening, Open, OpenGuard};
-use super::{ListenCounters, Settings};
+use super::{Settings, SharedByWorkers};
 use crate::engine::drain::{Drain, Ticket};
-use crate::engine::open::Openings;
+use crate::engine::open::{Openings, Sourced};
 use crate::engine::{ClientSocket, ConnInfo, Service, serve_connection};
+use ipnet::IpNet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
@@ -21,10 +23,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Acceptor<S> {
     pub key: Arc<str>,
     pub service: Rc<S>,
-    /// Connections of the whole process.
-    pub connections: usize,
+    pub shared: Arc<SharedByWorkers>,
     pub settings: Arc<Settings>,
-    pub counters: Arc<ListenCounters>,
     pub open: Rc<Open>,
     pub openings: Rc<Openings>,
     pub drain: Rc<Drain>,
@@ -32,7 +32,10 @@ pub(super) struct Acceptor<S> {
 
 impl<S: Service> Acceptor<S> {
     /// Accepts until the listener is closed.
-    pub(super) async fn run(&self, listener: TcpListener, listening: &Listening) {
+    pub(super) async fn run(&self, socket: Weak<StdListener>, listening: &Listening) {
+        let Some(listener) = self.copy(&socket).await else {
+            return;
+        };
         let stop = async {
             listening.stop.notified().await;
         };
@@ -59,8 +62,19 @@ impl<S: Service> Acceptor<S> {
         self.drain.begin();
     }
 
+    /// A copy of the socket to accept from; `None`: it has been closed before there was one.
+    async fn copy(&self, socket: &Weak<StdListener>) -> Option<TcpListener> {
+        loop {
+            let copied = socket.upgrade()?.try_clone();
+            match copied.and_then(TcpListener::from_std) {
+                Ok(listener) => return Some(listener),
+                Err(error) => self.failed(&error).await,
+            }
+        }
+    }
+
     async fn failed(&self, error: &io::Error) {
-        self.counters.errors.fetch_add(1, Relaxed);
+        self.shared.counters.errors.fetch_add(1, Relaxed);
         // The client went away before it was accepted: the next one is already there. All else is a shortage.
         if error.kind() != io::ErrorKind::ConnectionAborted {
             tracing::warn!(listener = &*self.key, %error, "accept failed");
@@ -70,22 +84,18 @@ impl<S: Service> Acceptor<S> {
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        self.counters.accepted.fetch_add(1, Relaxed);
+        self.shared.counters.accepted.fetch_add(1, Relaxed);
         let config = self.settings.config.load_full();
-        let admission = Admission::new(
-            &self.counters,
-            &self.settings,
-            self.connections,
-            config.connections,
-        );
-        let Some(admission) = admission else {
-            self.counters.refused.fetch_add(1, Relaxed);
-            if config.opening.tls.is_none() {
-                // One attempt: the socket of a new connection has room for it.
-                let _ = stream.try_write(REFUSAL);
-            }
-            return;
+        let opening = &config.opening;
+        let Some(mut admission) = Admission::new(&self.shared, &self.settings, config.connections)
+        else {
+            self.shared.counters.refused.fetch_add(1, Relaxed);
+            return refuse(&stream, opening.tls.is_none());
         };
+        // Behind the PROXY protocol it is another's address that counts, when it is known.
+        if opening.proxy_protocol.is_none() && !admission.enter(peer.ip(), &config.trusted) {
+            return refuse(&stream, opening.tls.is_none());
+        }
         // Without it answers are only slower.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else {
@@ -107,7 +117,9 @@ impl<S: Service> Acceptor<S> {
             } else {
                 // As long as for a request's head.
                 let limit = config.conn.timeouts.header;
-                let opened = opening.run(stream, &mut info, limit, &openings, &*service);
+                let mut source = OfListener(&mut admission, &config.trusted);
+                let opened =
+                    opening.run(stream, &mut info, limit, &openings, &*service, &mut source);
                 // Apart, so that its state costs other connections nothing.
                 Box::pin(opened).await
             };
@@ -119,34 +131,70 @@ impl<S: Service> Acceptor<S> {
     }
 }
 
-/// Counts a connection among those of its listener and of the process until it is dropped.
+/// Tells a client that there are too many connections.
+fn refuse(stream: &TcpStream, plain: bool) {
+    if plain {
+        // One attempt: the socket of a new connection has room for it.
+        let _ = stream.try_write(REFUSAL);
+    }
+}
+
+/// The connections that are counted by the address which the PROXY protocol names.
+struct OfListener<'a>(&'a mut Admission, &'a [IpNet]);
+
+impl Sourced for OfListener<'_> {
+    fn enter(&mut self, client: IpAddr, stream: &TcpStream, plain: bool) -> bool {
+        let enters = self.0.enter(client, self.1);
+        if !enters {
+            refuse(stream, plain);
+        }
+        enters
+    }
+}
+
+/// Counts a connection among those of its listener, of the process and of its client until it is dropped.
 struct Admission {
-    counters: Arc<ListenCounters>,
+    shared: Arc<SharedByWorkers>,
     settings: Arc<Settings>,
+    place: Option<Place>,
 }
 
 impl Admission {
     fn new(
-        counters: &Arc<ListenCounters>,
+        shared: &Arc<SharedByWorkers>,
         settings: &Arc<Settings>,
-        limit: usize,
         of_listener: usize,
     ) -> Option<Self> {
         // The guard gives the places back also when it was one too many.
         let admission = Self {
-            counters: counters.clone(),
+            shared: shared.clone(),
             settings: settings.clone(),
+            place: None,
         };
-        let in_process = counters.open.fetch_add(1, Relaxed) < limit;
+        let in_process = shared.counters.open.fetch_add(1, Relaxed) < shared.config.connections;
         let in_listener = settings.open.fetch_add(1, Relaxed) < of_listener;
         (in_process && in_listener).then_some(admission)
+    }
+
+    /// Whether its client may have one more.
+    fn enter(&mut self, client: IpAddr, trusted: &[IpNet]) -> bool {
+        self.place = self.shared.sources.enter(client, trusted);
+        if self.place.is_none() {
+            self.shared.counters.refused_source.fetch_add(1, Relaxed);
+        }
+        self.place.is_some()
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.counters.open.fetch_sub(1, Relaxed);
+        let counters = &self.shared.counters;
+        counters.open.fetch_sub(1, Relaxed);
         self.settings.open.fetch_sub(1, Relaxed);
+        if std::thread::panicking() {
+            // Its task ends so, and nothing else does.
+            counters.panics.fetch_add(1, Relaxed);
+        }
     }
 }
 

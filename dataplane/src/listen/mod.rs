@@ -2,14 +2,22 @@
 //!
 //! Each worker is one thread with its own runtime, its own accept queue for every listener (SO_REUSEPORT) and its
 //! own service value: a connection lives and dies on the thread that accepted it. Listeners come and go at run time.
+//!
+//! A panic in a connection's task ends that connection. One in what a worker itself does ends the worker, and `supervise`
+//! starts another in its place.
+
 mod accept;
+mod sources;
+mod supervise;
 mod worker;
 
 use crate::engine::open::Opening;
 use crate::engine::{ConnConfig, Service};
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
+use sources::Sources;
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -18,10 +26,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use worker::{Command, Worker};
+use worker::{Command, Kept};
 
 /// How many workers there are and what they may hold.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +37,16 @@ pub struct WorkersConfig {
     pub threads: usize,
     /// Client connections of all threads together; further ones are refused.
     pub connections: usize,
+    /// Client connections of one address, or one /64 of IPv6, in the public Internet; 0: any number.
+    pub per_source: u32,
+}
+
+/// What all threads share.
+#[derive(Debug)]
+struct SharedByWorkers {
+    config: WorkersConfig,
+    counters: Arc<ListenCounters>,
+    sources: Arc<Sources>,
 }
 
 /// Settings of one listener. They can change while it is open: connections accepted from then on have the new ones.
@@ -37,6 +54,8 @@ pub struct WorkersConfig {
 pub struct ListenerConfig {
     /// Client connections of this listener on all threads; further ones are refused.
     pub connections: usize,
+    /// Networks of proxies, whose connections are those of many clients.
+    pub trusted: Arc<[IpNet]>,
     pub conn: ConnConfig,
     /// What comes before HTTP on every connection.
     pub opening: Opening,
@@ -48,6 +67,7 @@ impl Default for ListenerConfig {
     fn default() -> Self {
         Self {
             connections: usize::MAX,
+            trusted: Arc::default(),
             conn: ConnConfig::default(),
             opening: Opening::default(),
             openings: 1000,
@@ -74,8 +94,12 @@ pub struct ListenCounters {
     pub open: AtomicUsize,
     /// Connections accepted since the start.
     pub accepted: AtomicU64,
-    /// Connections refused because of [`WorkersConfig::connections`].
+    /// Connections refused because of [`WorkersConfig::connections`] or [`ListenerConfig::connections`].
     pub refused: AtomicU64,
+    /// Connections refused because of [`WorkersConfig::per_source`].
+    pub refused_source: AtomicU64,
+    /// Panics in tasks of connections, and in workers.
+    pub panics: AtomicU64,
     /// Accepts that failed.
     pub errors: AtomicU64,
 }
@@ -86,12 +110,25 @@ pub struct Workers {
     commands: Vec<mpsc::Sender<Command>>,
     /// Until somebody waits for their end.
     threads: Mutex<Vec<JoinHandle<()>>>,
-    counters: Arc<ListenCounters>,
-    settings: Mutex<HashMap<String, Arc<Settings>>>,
+    shared: Arc<SharedByWorkers>,
+    listeners: Mutex<HashMap<String, OpenListener>>,
+    /// From the process before this one.
+    inherited: Mutex<Inherited>,
+}
+
+/// Sockets that are bound and listen, by their address.
+pub type Inherited = HashMap<SocketAddr, Vec<StdListener>>;
+
+#[derive(Debug)]
+struct OpenListener {
+    address: SocketAddr,
+    settings: Arc<Settings>,
+    sockets: Vec<Arc<StdListener>>,
 }
 
 impl Workers {
-    /// Starts the threads. `make` builds each thread's service, on that thread, within its runtime.
+    /// Starts the threads. `make` builds each thread's service, on that thread, within its runtime, and again after it has
+    /// fallen.
     ///
     /// # Errors
     /// A runtime or thread that cannot be made.
@@ -101,31 +138,19 @@ impl Workers {
         F: Fn(usize) -> S + Send + Sync + 'static,
     {
         let make = Arc::new(make);
-        let counters = Arc::new(ListenCounters::default());
+        let shared = Arc::new(SharedByWorkers {
+            config,
+            counters: Arc::default(),
+            sources: Arc::new(Sources::new(config.per_source)),
+        });
         let (mut commands, mut threads) = (Vec::new(), Vec::new());
         for index in 0..config.threads.max(1) {
             let (sender, receiver) = mpsc::channel(COMMANDS);
-            let (make, counters) = (make.clone(), counters.clone());
+            let (make, shared) = (make.clone(), shared.clone());
             let (started, wait) = sync_channel(1);
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
-                .spawn(move || {
-                    // A runtime whose tasks are bound to their thread cannot be made elsewhere and handed over. It
-                    // spares every wake-up the way through a LocalSet, which polls its root future each time.
-                    let runtime = tokio::runtime::Builder::new_current_thread()
-                        .enable_all()
-                        .build_local(LocalOptions::default());
-                    // Whoever starts workers waits for what is sent here.
-                    let runtime = match runtime {
-                        Ok(runtime) => runtime,
-                        Err(error) => return drop(started.send(Err(error))),
-                    };
-                    let _ = started.send(Ok(()));
-                    runtime.block_on(async move {
-                        let worker = Worker::new(config, counters, make(index));
-                        worker.run(receiver).await;
-                    });
-                })?;
+                .spawn(move || supervise::run(&shared, receiver, || make(index), &started))?;
             wait.recv()
                 .map_err(|_| io::Error::other("worker did not start"))??;
             commands.push(sender);
@@ -134,9 +159,32 @@ impl Workers {
         Ok(Self {
             commands,
             threads: Mutex::new(threads),
-            counters,
-            settings: Mutex::default(),
+            shared,
+            listeners: Mutex::default(),
+            inherited: Mutex::default(),
         })
+    }
+
+    /// Listeners that are opened from now on take these sockets where the address is the same.
+    pub fn inherit(&self, sockets: Inherited) {
+        *self.inherited.lock() = sockets;
+    }
+
+    /// Closes what no listener has taken.
+    pub fn disinherit(&self) {
+        self.inherited.lock().clear();
+    }
+
+    /// Copies of the sockets of all listeners, by their address.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn sockets(&self) -> io::Result<Inherited> {
+        let copies = |open: &OpenListener| {
+            let copies = open.sockets.iter().map(|socket| socket.try_clone());
+            Ok((open.address, copies.collect::<io::Result<_>>()?))
+        };
+        self.listeners.lock().values().map(copies).collect()
     }
 
     /// Opens a listener on all threads and returns its real address (of interest for port 0).
@@ -149,23 +197,31 @@ impl Workers {
         address: SocketAddr,
         config: ListenerConfig,
     ) -> io::Result<SocketAddr> {
-        let (address, listeners) = bind(address, self.commands.len())?;
+        let inherited = self.inherited.lock().remove(&address).unwrap_or_default();
+        let (address, sockets) = bind(address, self.commands.len(), inherited)?;
         let settings = Arc::new(Settings {
             config: ArcSwap::from_pointee(config),
             open: AtomicUsize::new(0),
         });
-        self.settings
-            .lock()
-            .insert(key.to_owned(), Arc::clone(&settings));
+        let sockets: Vec<Arc<StdListener>> = sockets.into_iter().map(Arc::new).collect();
+        self.listeners.lock().insert(
+            key.to_owned(),
+            OpenListener {
+                address,
+                settings: Arc::clone(&settings),
+                sockets: sockets.clone(),
+            },
+        );
         let key: Arc<str> = key.into();
-        for (worker, listener) in self.commands.iter().zip(listeners) {
-            let command = Command::Listen {
-                key: key.clone(),
-                listener,
+        for (index, worker) in self.commands.iter().enumerate() {
+            // More sockets than threads were inherited perhaps: somebody must accept from each.
+            let of_worker = sockets.iter().skip(index).step_by(self.commands.len());
+            let kept = Kept {
+                sockets: of_worker.cloned().collect(),
                 settings: settings.clone(),
             };
             worker
-                .send(command)
+                .send(Command::Listen(key.clone(), kept))
                 .await
                 .map_err(|_| io::Error::other("worker has ended"))?;
         }
@@ -174,15 +230,15 @@ impl Workers {
 
     /// Changes the settings of an open listener; connections that it has accepted before keep theirs.
     pub fn configure(&self, key: &str, config: ListenerConfig) {
-        if let Some(settings) = self.settings.lock().get(key) {
-            settings.config.store(Arc::new(config));
+        if let Some(open) = self.listeners.lock().get(key) {
+            open.settings.config.store(Arc::new(config));
         }
     }
 
     /// Closes a listener. What its accept queues hold is still served; answers on its connections say
     /// `Connection: close`, and idle ones are closed.
     pub async fn close(&self, key: &str) {
-        self.settings.lock().remove(key);
+        self.listeners.lock().remove(key);
         let key: Arc<str> = key.into();
         for worker in &self.commands {
             // A worker that has ended has no listener.
@@ -194,6 +250,7 @@ impl Workers {
     /// ends the threads. Returns how many connections were cut.
     pub async fn drain(&self, limit: Duration) -> usize {
         let until = Instant::now() + limit;
+        self.listeners.lock().clear();
         let mut waits = Vec::new();
         for worker in &self.commands {
             let (done, wait) = oneshot::channel();
@@ -228,19 +285,29 @@ impl Workers {
     }
 
     pub fn counters(&self) -> Arc<ListenCounters> {
-        self.counters.clone()
+        self.shared.counters.clone()
+    }
+
+    /// Clients whose connections are counted at the moment.
+    pub fn sources(&self) -> usize {
+        self.shared.sources.len()
     }
 }
 
-/// Binds one socket a thread to the same address.
-fn bind(address: SocketAddr, threads: usize) -> io::Result<(SocketAddr, Vec<StdListener>)> {
-    if address.port() != 0 {
+/// Binds sockets to the same address until each thread has one. With `inherited` ones it is shared with the process that
+/// they are from.
+fn bind(
+    address: SocketAddr,
+    threads: usize,
+    inherited: Vec<StdListener>,
+) -> io::Result<(SocketAddr, Vec<StdListener>)> {
+    if address.port() != 0 && inherited.is_empty() {
         // With SO_REUSEPORT alone, a second process of the same user would silently share the port.
         socket(address)?.bind(&address.into())?;
     }
-    let mut listeners: Vec<StdListener> = Vec::with_capacity(threads);
+    let mut listeners = inherited;
     let mut address = address;
-    for _ in 0..threads {
+    while listeners.len() < threads {
         let socket = socket(address)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
@@ -269,10 +336,14 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_refused() {
-        let (address, kept) = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let (address, kept) = bind("127.0.0.1:0".parse().unwrap(), 2, Vec::new()).unwrap();
         assert_eq!(kept.len(), 2);
         assert!(kept.iter().all(|l| l.local_addr().unwrap() == address));
-        let error = bind(address, 1).unwrap_err();
+        let error = bind(address, 1, Vec::new()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let (same, all) = bind(address, 3, kept).unwrap();
+        assert_eq!((same, all.len()), (address, 3), "two of them were there");
+        let (_, all) = bind(address, 1, all).unwrap();
+        assert_eq!(all.len(), 3, "none may be dropped with what it has queued");
     }
 }

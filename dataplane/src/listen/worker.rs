@@ -1,16 +1,18 @@
 //! One worker thread: what it is told, what it has open, and its end.
 
 use super::accept::Acceptor;
-use super::{ListenCounters, Settings, WorkersConfig};
+use super::{Settings, SharedByWorkers};
 use crate::engine::Service;
 use crate::engine::drain::Drain;
 use crate::engine::open::Openings;
+use futures_util::FutureExt;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::TcpListener as StdListener;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until};
@@ -18,11 +20,7 @@ use tokio::time::{Instant, sleep_until};
 /// What a worker is told.
 #[derive(Debug)]
 pub(super) enum Command {
-    Listen {
-        key: Arc<str>,
-        listener: StdListener,
-        settings: Arc<Settings>,
-    },
+    Listen(Arc<str>, Kept),
     Close {
         key: Arc<str>,
     },
@@ -33,13 +31,50 @@ pub(super) enum Command {
     Kill,
 }
 
+/// A thread's sockets of one listener, as they are bound; it accepts from copies of them. So what the kernel has queued
+/// there outlives a worker that falls.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub sockets: Vec<Arc<StdListener>>,
+    pub settings: Arc<Settings>,
+}
+
+/// What a worker that falls leaves to the next one on its thread.
+pub(super) struct Estate {
+    commands: mpsc::Receiver<Command>,
+    listeners: HashMap<Arc<str>, Kept>,
+    draining: Option<(Instant, oneshot::Sender<usize>)>,
+}
+
+impl Estate {
+    pub(super) fn new(commands: mpsc::Receiver<Command>) -> Self {
+        Self {
+            commands,
+            listeners: HashMap::new(),
+            draining: None,
+        }
+    }
+
+    /// Nothing is to be accepted any more.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.is_some()
+    }
+}
+
+/// A worker cannot go on: a part of it that must not end has panicked.
+#[derive(Debug)]
+pub(super) struct Fallen;
+
 /// One thread's part.
 pub(super) struct Worker<S> {
     service: Rc<S>,
-    config: WorkersConfig,
-    counters: Arc<ListenCounters>,
+    shared: Arc<SharedByWorkers>,
     open: Rc<Open>,
-    listeners: HashMap<Arc<str>, Rc<Listening>>,
+    listeners: HashMap<Arc<str>, Vec<Rc<Listening>>>,
+    /// Nothing is accepted before.
+    begins: Instant,
+    /// An acceptor has panicked.
+    fell: Rc<Notify>,
 }
 
 /// Connections of one thread.
@@ -75,49 +110,72 @@ impl Drop for OpenGuard {
 }
 
 impl<S: Service> Worker<S> {
-    pub(super) fn new(config: WorkersConfig, counters: Arc<ListenCounters>, service: S) -> Self {
+    pub(super) fn new(shared: Arc<SharedByWorkers>, service: S, begins: Instant) -> Self {
         Self {
             service: Rc::new(service),
-            config,
-            counters,
+            shared,
             open: Rc::default(),
             listeners: HashMap::new(),
+            begins,
+            fell: Rc::default(),
         }
     }
 
-    /// Until it has been drained or killed.
-    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut draining: Option<(Instant, oneshot::Sender<usize>)> = None;
+    /// Until it has been drained or killed, or has fallen.
+    pub(super) async fn run(mut self, estate: &mut Estate) -> Result<(), Fallen> {
+        let (service, fell) = (Rc::clone(&self.service), Rc::clone(&self.fell));
+        let begins = self.begins;
+        let mut house = pin!(async {
+            sleep_until(begins).await;
+            service.keep_house().await;
+        });
+        let mut begun = begins <= Instant::now();
+        if begun {
+            self.open_all(estate);
+        }
         loop {
             let ended = async {
-                match &draining {
+                match &estate.draining {
                     None => std::future::pending().await,
                     Some((until, _)) => self.drained(*until).await,
                 }
             };
             let command = tokio::select! {
-                command = commands.recv() => command,
+                command = estate.commands.recv() => command,
                 () = ended => {
-                    if let Some((_, done)) = draining {
+                    if let Some((_, done)) = estate.draining.take() {
                         // The caller may have gone.
                         let _ = done.send(self.open.count.get());
                     }
-                    return;
+                    return Ok(());
+                }
+                () = &mut house => return Err(Fallen),
+                () = fell.notified() => return Err(Fallen),
+                () = sleep_until(begins), if !begun => {
+                    begun = true;
+                    self.open_all(estate);
+                    continue;
                 }
             };
             match command {
-                Some(Command::Listen {
-                    key,
-                    listener,
-                    settings,
-                }) => self.listen(key, listener, settings),
-                Some(Command::Close { key }) => self.close(&key),
+                Some(Command::Listen(key, kept)) => {
+                    if begun {
+                        self.listen(&key, &kept);
+                    }
+                    estate.listeners.insert(key, kept);
+                }
+                Some(Command::Close { key }) => {
+                    // First, so that the acceptors have the last copies of the sockets.
+                    estate.listeners.remove(&key);
+                    self.close(&key);
+                }
                 Some(Command::Drain { until, done }) => {
+                    estate.listeners.clear();
                     let keys: Vec<Arc<str>> = self.listeners.keys().cloned().collect();
                     keys.iter().for_each(|key| self.close(key));
-                    draining = Some((until, done));
+                    estate.draining = Some((until, done));
                 }
-                Some(Command::Kill) | None => return,
+                Some(Command::Kill) | None => return Ok(()),
             }
         }
     }
@@ -131,38 +189,44 @@ impl<S: Service> Worker<S> {
         tokio::select! { () = empty => {}, () = sleep_until(until) => {} }
     }
 
-    fn listen(&mut self, key: Arc<str>, listener: StdListener, settings: Arc<Settings>) {
-        // Fails only without a reactor.
-        let listener = match TcpListener::from_std(listener) {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::error!(listener = &*key, %error, "listener cannot be served");
-                return;
-            }
-        };
-        self.close(&key);
-        let listening = Rc::new(Listening::default());
-        self.listeners.insert(key.clone(), listening.clone());
-        let openings = Openings::new(settings.config.load().openings);
-        let acceptor = Acceptor {
-            key,
-            openings: Rc::new(openings),
-            service: self.service.clone(),
-            connections: self.config.connections,
-            settings,
-            counters: self.counters.clone(),
-            open: self.open.clone(),
-            drain: listening.drain.clone(),
-        };
-        let guard = OpenGuard::new(&self.open);
-        spawn_local(async move {
-            acceptor.run(listener, &listening).await;
-            drop(guard);
-        });
+    fn open_all(&mut self, estate: &Estate) {
+        for (key, kept) in &estate.listeners {
+            self.listen(key, kept);
+        }
+    }
+
+    fn listen(&mut self, key: &Arc<str>, kept: &Kept) {
+        self.close(key);
+        let openings = Rc::new(Openings::new(kept.settings.config.load().openings));
+        for socket in &kept.sockets {
+            let listening = Rc::new(Listening::default());
+            self.listeners
+                .entry(Arc::clone(key))
+                .or_default()
+                .push(Rc::clone(&listening));
+            let acceptor = Acceptor {
+                key: Arc::clone(key),
+                openings: Rc::clone(&openings),
+                service: self.service.clone(),
+                shared: Arc::clone(&self.shared),
+                settings: Arc::clone(&kept.settings),
+                open: self.open.clone(),
+                drain: listening.drain.clone(),
+            };
+            let (guard, fell) = (OpenGuard::new(&self.open), Rc::clone(&self.fell));
+            let socket = Arc::downgrade(socket);
+            spawn_local(async move {
+                let run = AssertUnwindSafe(acceptor.run(socket, &listening));
+                if run.catch_unwind().await.is_err() {
+                    fell.notify_one();
+                }
+                drop(guard);
+            });
+        }
     }
 
     fn close(&mut self, key: &str) {
-        if let Some(listening) = self.listeners.remove(key) {
+        for listening in self.listeners.remove(key).unwrap_or_default() {
             listening.stop.notify_one();
         }
     }

@@ -5,7 +5,7 @@ use super::affinity::hash_of;
 use super::fail::{self, Failure};
 use super::forward::Request;
 use super::retry::Retries;
-use crate::engine::Timeouts;
+use crate::engine::{PaceLimits, Timeouts};
 use crate::table::{Backend, Rule, Upstream};
 use model::limits;
 use plugins::Side;
@@ -97,6 +97,7 @@ fn timeouts(rule: &Rule, upstream: &Upstream) -> Timeouts {
         first_event: ms(t.first_event_ms),
         head: None,
         total: (t.backend_request_ms > 0).then(|| ms(t.backend_request_ms)),
+        pace: PaceLimits::default(),
     }
 }
 

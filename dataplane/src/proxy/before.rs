@@ -4,12 +4,13 @@ use super::Proxy;
 use super::exchange::RequestStage;
 use super::fail::{self, Failure};
 use super::tap::{Why, verdict};
-use crate::engine::{Down, DownExt, DownFault, Exchange, Framing, RequestHead};
+use crate::engine::{Down, DownExt, DownFault, Exchange, Framing, Pace, PaceLimits, RequestHead};
 use crate::table::Rule;
 use bytes::{Bytes, BytesMut};
 use model::{AcceptedCodings, Stage};
 use plugins::Side;
 use std::net::SocketAddr;
+use tokio::time::Instant;
 
 /// Why a request is not forwarded.
 pub(super) enum Stop {
@@ -82,11 +83,15 @@ async fn read_whole<D: Down>(
     };
     down.flush().await.map_err(gone)?;
     let mut whole = BytesMut::new();
-    while let Some(data) = down.read_body().await.map_err(gone)? {
+    let limits = PaceLimits::default();
+    let mut pace = Pace::new(&limits, Instant::now(), 0);
+    let mut due = pace.due(&limits, Instant::now(), 0);
+    while let Some(data) = down.read_body(due).await.map_err(gone)? {
         if (whole.len() + data.len()) as u64 > max {
             return Err(too_large());
         }
         whole.extend_from_slice(&data);
+        due = pace.due(&limits, Instant::now(), whole.len() as u64);
     }
     Ok(whole.freeze())
 }

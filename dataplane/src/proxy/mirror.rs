@@ -221,8 +221,7 @@ impl Copy {
             first_byte: STEP,
             stream_idle: STEP,
             first_event: STEP,
-            head: None,
-            total: None,
+            ..Timeouts::default()
         };
         let (mut answer, mut progress) = (ResponseHead::default(), Progress::default());
         let (nobody, head) = (&mut nobody, &self.head);

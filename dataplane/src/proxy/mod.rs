@@ -128,6 +128,19 @@ impl Service for Proxy {
         outcome
     }
 
+    async fn keep_house(&self) {
+        let mut lines = tokio::time::interval(LOG_TICK);
+        let mut sweep = tokio::time::interval(Connections::SWEEP);
+        loop {
+            tokio::select! {
+                _ = lines.tick() => if let Some(log) = &self.shared.access_log {
+                    log.tick();
+                },
+                _ = sweep.tick() => self.connections.sweep(),
+            }
+        }
+    }
+
     fn note(&self, event: Event) {
         let metrics = &self.shared.metrics;
         metrics.connections.note(event);
@@ -303,4 +316,4 @@ impl Drop for Proxy {
 }
 
 /// How often worker threads hand over their log lines.
-pub const LOG_TICK: Duration = Duration::from_millis(200);
+const LOG_TICK: Duration = Duration::from_millis(200);

@@ -35,6 +35,21 @@ pub fn init(format: LogFormat) {
     if started.is_ok() {
         let _ = FILTER.set(handle);
     }
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(
+            event = "panic",
+            thread = std::thread::current().name(),
+            at = place.as_deref(),
+            what = constant(panic.payload()),
+            "a panic"
+        );
+    }));
+}
+
+/// What a panic says, where that is part of the program: what was put together may hold what no log may have.
+fn constant(payload: &(dyn std::any::Any + Send)) -> Option<&'static str> {
+    payload.downcast_ref::<&'static str>().copied()
 }
 
 /// The filter in effect; `None`: the log was not started here.
@@ -58,4 +73,19 @@ pub fn set_filter(text: &str) -> Result<(), String> {
         "the log filter is changed"
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_panic_only_what_is_constant_is_told() {
+        let said = |run: fn()| {
+            let payload = std::panic::catch_unwind(run).unwrap_err();
+            constant(&*payload)
+        };
+        assert_eq!(said(|| panic!("constant")), Some("constant"));
+        assert_eq!(said(|| panic!("{}", std::process::id())), None);
+    }
 }

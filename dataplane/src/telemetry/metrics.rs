@@ -35,6 +35,7 @@ pub struct Metrics {
     pub response_bytes: IntCounter,
     pub connections: Connections,
     pub refused_global_cap: Counter,
+    pub refused_source_cap: Counter,
     pub refused_proxy_protocol: Counter,
     pub refused_tls: Counter,
     edge_rejected: IntCounterVec,
@@ -57,9 +58,13 @@ pub struct Metrics {
     pub transactions_resync: Counter,
     pub last_good_failures: IntCounter,
     pub panics_request: Counter,
+    /// In tasks of connections, and in workers.
+    pub panics_task: Counter,
     pub log_dropped: Counter,
     /// Copies of requests that are under way, and those that were not made because a bound was reached.
     pub mirrors: IntGauge,
+    /// Clients whose connections are counted.
+    pub sources: IntGauge,
     pub mirrors_dropped: Counter,
 }
 
@@ -368,6 +373,7 @@ impl Metrics {
             ),
             connections: Connections::register(&registry, LATENCY),
             refused_global_cap: refused.with_label_values(&["global_cap"]),
+            refused_source_cap: refused.with_label_values(&["source_cap"]),
             refused_proxy_protocol: refused.with_label_values(&["proxy_protocol"]),
             refused_tls: refused.with_label_values(&["tls"]),
             edge_rejected: declare!(
@@ -412,8 +418,10 @@ impl Metrics {
                 "Failures to write the last-good copy of the configuration."
             ),
             panics_request: panics.with_label_values(&["request"]),
+            panics_task: panics.with_label_values(&["task"]),
             log_dropped: log_dropped.with_label_values(&["access"]),
             mirrors: tables.with_label_values(&["mirrors"]),
+            sources: tables.with_label_values(&["sources"]),
             mirrors_dropped: evictions.with_label_values(&["mirrors"]),
             registry,
         }

@@ -511,6 +511,7 @@ impl Rig {
         let config = WorkersConfig {
             threads: 1,
             connections: setup.connections,
+            per_source: 1,
         };
         let listener = ListenerConfig {
             conn: setup.conn,
@@ -589,6 +590,14 @@ impl Client {
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.stream.write_all(bytes.as_ref()).unwrap();
         self
+    }
+
+    /// Whether something comes within this time.
+    pub fn has_input(&mut self, within: Duration) -> bool {
+        self.stream.set_read_timeout(Some(within)).unwrap();
+        let come = self.input.fill_buf().is_ok();
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        come
     }
 
     /// The next head, as it came.

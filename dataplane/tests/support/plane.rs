@@ -38,6 +38,7 @@ impl Plane {
             threads,
             binds,
             zone: Some("here".into()),
+            per_source: 3,
         };
         let (data, applier) = DataPlane::start(&config, runtime.handle()).unwrap();
         let mut this = Self {

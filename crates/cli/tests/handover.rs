@@ -1,0 +1,285 @@
+//! A running `diolkos run` is replaced by another process, again and again, while clients send requests.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// No test waits longer than this for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const MANIFESTS: &str = r#"
+apiVersion: diolkos.io/v1alpha1
+kind: GatewayConfig
+metadata: {name: default, namespace: d}
+spec:
+  default: true
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+  timeouts: {drain: 30s}
+---
+apiVersion: diolkos.io/v1alpha1
+kind: Upstream
+metadata: {name: up, namespace: d}
+spec:
+  endpoints: [{address: 127.0.0.1, port: PORT}]
+---
+apiVersion: diolkos.io/v1alpha1
+kind: Route
+metadata: {name: r, namespace: d}
+spec:
+  rules:
+  - matches: [{path: {value: /slow}}]
+    backends: [{kind: Upstream, name: up}]
+  - directResponse: {status: 200, body: hello}
+"#;
+
+/// One `diolkos run`. It is killed when it is dropped.
+struct Gateway {
+    child: Child,
+}
+
+impl Gateway {
+    fn start(directory: &Path, http: SocketAddr, admin: SocketAddr) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_diolkos"))
+            .arg("run")
+            .arg(directory.join("manifests"))
+            .args(["--http", &http.to_string()])
+            .args(["--admin", &admin.to_string()])
+            .args(["--threads", "2"])
+            .arg("--handover")
+            .arg(directory.join("handover.sock"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        Self { child }
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        until("the process has ended", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn until<T>(what: &str, mut read: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(value) = read() {
+            return value;
+        }
+        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// An address that is free at the moment.
+fn free() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+struct Client {
+    input: BufReader<TcpStream>,
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            input: BufReader::new(stream),
+        })
+    }
+
+    /// Status, body, and whether the connection goes on.
+    fn get(&mut self, path: &str) -> std::io::Result<(String, Vec<u8>, bool)> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n");
+        self.input.get_mut().write_all(request.as_bytes())?;
+        let (mut status, mut length, mut goes_on) = (String::new(), 0, true);
+        loop {
+            let mut line = String::new();
+            if self.input.read_line(&mut line)? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            let line = line.trim_end().to_ascii_lowercase();
+            match line.split_once(": ") {
+                Some(("content-length", n)) => length = n.parse().unwrap(),
+                Some(("connection", "close")) => goes_on = false,
+                _ if line.is_empty() => break,
+                _ if status.is_empty() => status = line,
+                _ => {}
+            }
+        }
+        let mut body = vec![0; length];
+        self.input.read_exact(&mut body)?;
+        Ok((status, body, goes_on))
+    }
+}
+
+/// Clients that ask as fast as they can: some on kept connections, some on a new one for each request.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<Result<(), String>>>,
+}
+
+impl Load {
+    fn start(address: SocketAddr) -> Self {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let client = |kept: bool| {
+            let (stop, answered) = (Arc::clone(&stop), Arc::<AtomicUsize>::clone(&answered));
+            thread::spawn(move || {
+                let mut connection = None;
+                while !stop.load(SeqCst) {
+                    let mut client = match connection.take() {
+                        Some(client) => client,
+                        None => Client::connect(address).map_err(|e| format!("connect: {e}"))?,
+                    };
+                    let (status, body, goes_on) =
+                        client.get("/").map_err(|e| format!("exchange: {e}"))?;
+                    if !status.contains("200") || body != b"hello" {
+                        return Err(format!("{status} {body:?}"));
+                    }
+                    answered.fetch_add(1, SeqCst);
+                    connection = (kept && goes_on).then_some(client);
+                }
+                Ok(())
+            })
+        };
+        let clients = [true, true, true, false, false].map(client).into();
+        Self {
+            stop,
+            answered,
+            clients,
+        }
+    }
+
+    /// Waits for so many further answers.
+    fn goes_on(&self, n: usize) {
+        let before = self.answered.load(SeqCst);
+        until("the load is answered", || {
+            let failed = self.clients.iter().any(JoinHandle::is_finished);
+            (failed || self.answered.load(SeqCst) >= before + n).then_some(())
+        });
+    }
+
+    fn end(self) {
+        self.stop.store(true, SeqCst);
+        for client in self.clients {
+            client.join().unwrap().unwrap();
+        }
+    }
+}
+
+/// An upstream that answers when it is told to.
+fn slow_upstream() -> (
+    SocketAddr,
+    std::sync::mpsc::Sender<()>,
+    std::sync::mpsc::Receiver<()>,
+) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let (came, arrived) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 4096];
+        let _ = stream.read(&mut head).unwrap();
+        came.send(()).unwrap();
+        wait.recv().unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow")
+            .unwrap();
+    });
+    (address, go, arrived)
+}
+
+#[test]
+fn processes_take_over_from_each_other_and_no_request_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let (upstream, go, arrived) = slow_upstream();
+    fs::create_dir(directory.path().join("manifests")).unwrap();
+    let manifests = MANIFESTS.replace("PORT", &upstream.port().to_string());
+    fs::write(directory.path().join("manifests/all.yaml"), manifests).unwrap();
+    let (http, admin) = (free(), free());
+    let socket = directory.path().join("handover.sock");
+    let serves = |path: &str| Client::connect(http).ok()?.get(path).ok();
+
+    let mut running = Gateway::start(directory.path(), http, admin);
+    until("the first serves", || {
+        serves("/").filter(|a| a.0.contains("200"))
+    });
+    until("it waits for a successor", || socket.exists().then_some(()));
+    let mode = fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // One exchange of the first process, which it finishes when it has been replaced.
+    let slow = thread::spawn(move || Client::connect(http).unwrap().get("/slow").unwrap());
+    arrived.recv_timeout(PATIENCE).unwrap();
+    let load = Load::start(http);
+    load.goes_on(200);
+    let mut first = None;
+    for round in 0..5 {
+        let inode = |path: &Path| {
+            use std::os::unix::fs::MetadataExt;
+            fs::metadata(path).map(|m| m.ino()).ok()
+        };
+        let before = inode(&socket);
+        let next = Gateway::start(directory.path(), http, admin);
+        let old = std::mem::replace(&mut running, next);
+        until("the next one waits for its successor", || {
+            inode(&socket).filter(|now| Some(*now) != before)
+        });
+        match round {
+            0 => first = Some(old),
+            _ => {
+                let mut old = old;
+                assert!(old.ended().success());
+            }
+        }
+        load.goes_on(200);
+    }
+    load.end();
+    go.send(()).unwrap();
+    let (status, body, goes_on) = slow.join().unwrap();
+    assert!(status.contains("200") && !goes_on, "{status}");
+    assert_eq!(body, b"slow");
+    assert!(first.unwrap().ended().success());
+    let (ready, _, _) = Client::connect(admin).unwrap().get("/readyz").unwrap();
+    assert!(ready.contains("200"), "the admin port went along: {ready}");
+}
+
+#[test]
+fn a_successor_that_does_not_come_to_serve_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifests = directory.path().join("manifests");
+    fs::create_dir(&manifests).unwrap();
+    let text = MANIFESTS.replace("PORT", "1");
+    fs::write(manifests.join("all.yaml"), text).unwrap();
+    let (http, admin) = (free(), free());
+    let socket = directory.path().join("handover.sock");
+    let mut running = Gateway::start(directory.path(), http, admin);
+    until("it waits for a successor", || socket.exists().then_some(()));
+    let load = Load::start(http);
+    load.goes_on(50);
+    // It has the sockets and dies.
+    let mut next = Gateway::start(directory.path(), http, admin);
+    next.child.kill().unwrap();
+    assert!(!next.ended().success());
+    load.goes_on(200);
+    assert!(running.child.try_wait().unwrap().is_none());
+    load.end();
+}

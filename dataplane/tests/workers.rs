@@ -1,0 +1,180 @@
+//! Panics where none is expected: in the task of a connection, and in what a worker does itself.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use bytes::Bytes;
+use diolkos_dataplane::engine::conn::Event;
+use diolkos_dataplane::engine::{Down, DownExt, Exchange, Outcome, Service};
+use diolkos_dataplane::listen::{ListenerConfig, Workers, WorkersConfig};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+use support::{Client, becomes};
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+
+/// Says which worker it is and how many there have been, and panics when it is told to.
+struct Fragile {
+    index: usize,
+    number: usize,
+    traps: Arc<Traps>,
+}
+
+#[derive(Default)]
+struct Traps {
+    /// The next connection panics as soon as it speaks.
+    connection: AtomicBool,
+    /// The first worker panics.
+    worker: Notify,
+    started: AtomicUsize,
+}
+
+impl Service for Fragile {
+    async fn serve<D: Down>(&self, x: Exchange<'_, D>) -> Outcome {
+        x.answer.reset(200);
+        let said = Bytes::from(format!("{} {}", self.index, self.number));
+        let _ = x.down.respond(x.answer, said).await;
+        Outcome::Done
+    }
+
+    fn note(&self, event: Event) {
+        assert!(
+            !(matches!(event, Event::Spoke(_)) && self.traps.connection.swap(false, SeqCst)),
+            "a trap of a test"
+        );
+    }
+
+    async fn keep_house(&self) {
+        if self.index == 0 {
+            self.traps.worker.notified().await;
+            panic!("a trap of a test");
+        }
+        std::future::pending().await
+    }
+}
+
+struct Fixture {
+    runtime: Runtime,
+    workers: Workers,
+    traps: Arc<Traps>,
+    address: SocketAddr,
+}
+
+impl Fixture {
+    fn start(threads: usize) -> Self {
+        let traps = Arc::new(Traps::default());
+        let config = WorkersConfig {
+            threads,
+            connections: 1000,
+            per_source: 0,
+        };
+        let of_workers = Arc::clone(&traps);
+        let workers = Workers::start(config, move |index| Fragile {
+            index,
+            number: of_workers.started.fetch_add(1, SeqCst),
+            traps: Arc::clone(&of_workers),
+        })
+        .unwrap();
+        let runtime = Runtime::new().unwrap();
+        let local = "127.0.0.1:0".parse().unwrap();
+        let listening = workers.listen("test", local, ListenerConfig::default());
+        let address = runtime.block_on(listening).unwrap();
+        Self {
+            runtime,
+            workers,
+            traps,
+            address,
+        }
+    }
+
+    /// A connection to this worker, of as many as it takes to meet it.
+    fn client_of(&self, worker: usize) -> Client {
+        let mut others = Vec::new();
+        loop {
+            let mut client = Client::connect(self.address);
+            if said(&mut client).0 == worker {
+                return client;
+            }
+            others.push(client);
+            assert!(others.len() < 500, "worker {worker} is not met");
+        }
+    }
+
+    fn panics(&self) -> u64 {
+        self.workers.counters().panics.load(SeqCst)
+    }
+}
+
+/// Worker and number of its service.
+fn said(client: &mut Client) -> (usize, usize) {
+    let answer = client.get("/");
+    let text = String::from_utf8(answer.body).unwrap();
+    let (worker, number) = text.split_once(' ').unwrap();
+    (worker.parse().unwrap(), number.parse().unwrap())
+}
+
+#[test]
+fn a_panic_in_a_connections_task_ends_that_connection_alone() {
+    let fixture = Fixture::start(1);
+    let mut other = Client::connect(fixture.address);
+    let before = said(&mut other);
+    fixture.traps.connection.store(true, SeqCst);
+    let mut client = Client::connect(fixture.address);
+    client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+    assert_eq!(client.rest(), b"");
+    becomes("panics", 1, || fixture.panics());
+    assert_eq!(said(&mut other), before, "the same worker goes on");
+    assert_eq!(said(&mut Client::connect(fixture.address)), before);
+    drop((client, other));
+    becomes("places given back", 0, || {
+        fixture.workers.counters().open.load(SeqCst)
+    });
+}
+
+#[test]
+fn a_worker_that_falls_is_started_anew_with_its_listeners() {
+    let fixture = Fixture::start(2);
+    let mut lost = fixture.client_of(0);
+    let mut other = fixture.client_of(1);
+    let before = said(&mut other);
+    for fall in 1..=3 {
+        fixture.traps.worker.notify_one();
+        assert_eq!(lost.rest(), b"", "its connections are lost");
+        becomes("panics", fall, || fixture.panics());
+        assert_eq!(said(&mut other), before, "others do not notice");
+        // Nobody is refused meanwhile: who comes to its socket waits.
+        lost = fixture.client_of(0);
+    }
+    assert_eq!(fixture.traps.started.load(SeqCst), 5);
+    // What is told to it is heard as before.
+    fixture.runtime.block_on(fixture.workers.close("test"));
+    becomes("refused", true, || {
+        TcpStream::connect(fixture.address).is_err()
+    });
+    drop((lost, other));
+    let drained = fixture.workers.drain(Duration::from_secs(10));
+    assert_eq!(fixture.runtime.block_on(drained), 0);
+}
+
+#[test]
+fn a_worker_that_falls_hears_what_comes_before_the_next_one_accepts() {
+    let fixture = Fixture::start(1);
+    let _ = said(&mut Client::connect(fixture.address));
+    for fall in 1..=2 {
+        fixture.traps.worker.notify_one();
+        becomes("panics", fall, || fixture.panics());
+    }
+    // It pauses now: a listener can be opened and closed all the same, and it can be stopped.
+    let local = "127.0.0.1:0".parse().unwrap();
+    let listening = fixture
+        .workers
+        .listen("second", local, ListenerConfig::default());
+    let second = fixture.runtime.block_on(listening).unwrap();
+    fixture.runtime.block_on(fixture.workers.close("test"));
+    assert_eq!(said(&mut Client::connect(second)).1, 2);
+    assert!(TcpStream::connect(fixture.address).is_err());
+    let drained = fixture.workers.drain(Duration::ZERO);
+    fixture.runtime.block_on(drained);
+}
