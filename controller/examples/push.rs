@@ -3,6 +3,7 @@
 //!
 //!     push LISTEN DIR
 
+use diolkos_controller::health::Board;
 use diolkos_controller::metrics::Metrics;
 use diolkos_controller::publish::Publisher;
 use diolkos_controller::serve::{Security, serve};
@@ -36,12 +37,17 @@ async fn push(listen: &str, dir: PathBuf) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(listen).await?;
     println!("listening address={}", listener.local_addr()?);
     let mut progress = publisher.progress();
+    let (entries, omitted) = (&metrics.health_reports, &metrics.health_reports_omitted);
+    let health = Board::new(entries.clone(), omitted.clone(), |_| {});
+    let stop = CancellationToken::new();
+    tokio::spawn(Arc::clone(&health).run(stop.clone()));
     let server = serve(
         listener,
         Security::Plaintext,
         Arc::clone(&publisher),
+        health,
         Arc::clone(&metrics),
-        CancellationToken::new(),
+        stop,
     );
     let report = async {
         let mut last = None;

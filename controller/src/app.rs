@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Admin;
 use crate::ca::keeper::Keeper;
 use crate::config::Config;
+use crate::health::Board;
 use crate::leader::Elector;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
@@ -137,10 +138,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
             group,
         }
     };
+    let health = Board::new(
+        metrics.health_reports.clone(),
+        metrics.health_reports_omitted.clone(),
+        |_| {},
+    );
+    tokio::spawn(Arc::clone(&health).run(end.clone()));
     let mut push = tokio::spawn(serve(
         grpc,
         security,
         Arc::clone(&publisher),
+        health,
         Arc::clone(&metrics),
         end.clone(),
     ));

@@ -6,13 +6,15 @@
 //! it for `diolkos run DIR`.
 //!
 //! The cluster half talks: [`watch`] (API server to world), [`serve`] (gRPC to data planes), [`ca`] (certificates of
-//! that channel), [`leader`] (who writes), [`status`] (what is written) and [`admin`] (health and metrics). [`app`] puts
+//! that channel), [`health`] (what data planes find out together
+//! about endpoints), [`leader`] (who writes), [`status`] (what is written) and [`admin`] (health and metrics). [`app`] puts
 //! them together for `diolkos-controller`.
 
 pub mod admin;
 pub mod app;
 pub mod ca;
 pub mod config;
+pub mod health;
 pub mod leader;
 pub mod metrics;
 pub mod objects;

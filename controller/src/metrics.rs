@@ -47,6 +47,9 @@ pub struct Metrics {
     pub status_queue: IntGauge,
     pub leader: IntGauge,
     pub leader_transitions: IntCounter,
+    /// What data planes report about endpoints.
+    pub health_reports: IntGauge,
+    pub health_reports_omitted: IntCounter,
     /// When generations came into being, oldest first.
     generations: Mutex<VecDeque<(Generation, Instant)>>,
 }
@@ -67,6 +70,16 @@ impl Metrics {
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
+        let tables = made.gauges(
+            "diolkos_table_entries",
+            "Entries of bounded tables",
+            &["table"],
+        )?;
+        let evictions = made.counters(
+            "diolkos_table_evictions_total",
+            "What they gave up or refused because they were full",
+            &["table"],
+        )?;
         let metrics = Self {
             revision: made.float(
                 "diolkos_config_revision",
@@ -144,6 +157,8 @@ impl Metrics {
                 "diolkos_leader_transitions_total",
                 "How often leading was won or lost",
             )?,
+            health_reports: tables.with_label_values(&["health_reports"]),
+            health_reports_omitted: evictions.with_label_values(&["health_reports"]),
             generations: Mutex::default(),
             registry,
         };

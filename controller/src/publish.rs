@@ -332,6 +332,8 @@ impl Session {
             Message::Nack(nack) => self.on_nack(&nack)?,
             Message::Resync(resync) => self.on_resync(&resync),
             Message::Draining(_) => self.on_draining(),
+            // It is no part of the configuration.
+            Message::Health(_) => {}
         }
         Ok(None)
     }
@@ -365,6 +367,7 @@ impl Session {
             server_id: self.publisher.server_id.clone(),
             schema: SCHEMA,
             heartbeat_ms: HEARTBEAT.as_millis() as u64,
+            shares_health: false,
         })
     }
 

@@ -19,6 +19,7 @@ impl Client {
             schema_max: SCHEMA,
             build: "test".into(),
             have_digest: replica.digest().to_bytes().to_vec(),
+            shares_health: false,
         };
         let message = pb::ClientMessage {
             message: Some(Message::Hello(hello)),

@@ -14,10 +14,10 @@ use rustls::ServerConfig;
 use snapshot::pb::client_message::Message as In;
 use snapshot::pb::server_message::Message as Out;
 use snapshot::pb::snapshot_service_server::{SnapshotService, SnapshotServiceServer};
-use snapshot::pb::{Chunk, ClientMessage, Ping, ServerMessage};
+use snapshot::pb::{Chunk, ClientMessage, Ping, ServerMessage, Verdicts};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,6 +27,7 @@ use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::ca::authority::group_of;
+use crate::health::{Board, Member, Outcome};
 use crate::metrics::Metrics;
 use crate::publish::{HEARTBEAT, Publisher, Session, SessionError};
 use crate::watch::unix_ns;
@@ -68,6 +69,7 @@ pub async fn serve(
     listener: TcpListener,
     security: Security,
     publisher: Arc<Publisher>,
+    health: Arc<Board>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -75,6 +77,7 @@ pub async fn serve(
     tokio::spawn(accept(listener, security, connections, stop.clone()));
     let service = Streams {
         publisher,
+        health,
         metrics,
         stop: stop.clone(),
     };
@@ -211,6 +214,7 @@ impl AsyncWrite for Connection {
 
 struct Streams {
     publisher: Arc<Publisher>,
+    health: Arc<Board>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 }
@@ -244,6 +248,8 @@ impl SnapshotService for Streams {
             metrics: Arc::clone(&self.metrics),
             sent: None,
             measured: false,
+            health: Arc::clone(&self.health),
+            shared: None,
         };
         let (publisher, stop) = (Arc::clone(&self.publisher), self.stop.clone());
         tokio::spawn(async move {
@@ -270,6 +276,27 @@ struct Stream {
     sent: Option<Sent>,
     /// The first transaction brings the data plane up to date; only later ones tell how long a change takes.
     measured: bool,
+    health: Arc<Board>,
+    /// Where the data plane shares what it finds out about endpoints.
+    shared: Option<Shared>,
+}
+
+struct Shared {
+    member: Member,
+    news: watch::Receiver<Arc<Outcome>>,
+    said: Option<Verdicts>,
+}
+
+impl Shared {
+    /// What there is to tell it; nothing new is told `again`.
+    fn next(&mut self, again: bool) -> Option<Out> {
+        let verdicts = self.member.verdicts()?;
+        if !again && self.said.as_ref() == Some(&verdicts) {
+            return None;
+        }
+        self.said = Some(verdicts.clone());
+        Some(Out::Verdicts(verdicts))
+    }
 }
 
 struct Sent {
@@ -305,7 +332,11 @@ impl Stream {
                     None => return Ok(()),
                 },
                 Ok(()) = generation.changed() => {}
-                _ = heartbeat.tick() => self.send(Out::Ping(Ping {})).await?,
+                () = news(&mut self.shared) => self.tell(false).await?,
+                _ = heartbeat.tick() => {
+                    self.send(Out::Ping(Ping {})).await?;
+                    self.tell(true).await?;
+                }
                 () = sleep_until(until.unwrap_or(old)), if until.is_some() => {
                     self.count("timeout");
                     return Err(Status::deadline_exceeded("no answer"));
@@ -324,6 +355,16 @@ impl Stream {
 
     /// Returns whether it was the first message, and fine.
     async fn take(&mut self, message: ClientMessage) -> Result<bool, Status> {
+        let shares = match &message.message {
+            Some(In::Hello(hello)) => hello.shares_health,
+            Some(In::Health(report)) => {
+                if let Some(shared) = &self.shared {
+                    shared.member.report(report);
+                }
+                false
+            }
+            _ => false,
+        };
         let answer = match &message.message {
             Some(In::Ack(_)) => Some("ack"),
             Some(In::Nack(_)) => Some("nack"),
@@ -362,9 +403,19 @@ impl Stream {
             let sent = self.sent.take();
             self.measure(sent, result);
         }
-        let Some(welcome) = welcome else {
+        let Some(mut welcome) = welcome else {
             return Ok(false);
         };
+        welcome.shares_health = shares;
+        if shares {
+            let member = self.health.join();
+            let news = member.subscribe();
+            self.shared = Some(Shared {
+                member,
+                news,
+                said: None,
+            });
+        }
         self.send(Out::Welcome(welcome)).await?;
         Ok(true)
     }
@@ -386,6 +437,14 @@ impl Stream {
             observed,
         });
         Ok(())
+    }
+
+    /// `again`: also what it has been told before, which would run out otherwise.
+    async fn tell(&mut self, again: bool) -> Result<(), Status> {
+        match self.shared.as_mut().and_then(|s| s.next(again)) {
+            Some(verdicts) => self.send(verdicts).await,
+            None => Ok(()),
+        }
     }
 
     fn measure(&mut self, sent: Option<Sent>, result: &str) {
@@ -420,4 +479,14 @@ impl Stream {
             .await
             .map_err(|_| Status::cancelled("the data plane has gone"))
     }
+}
+
+/// Returns when there may be something to tell a data plane about endpoints.
+async fn news(shared: &mut Option<Shared>) {
+    if let Some(shared) = shared
+        && shared.news.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }

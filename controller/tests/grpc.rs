@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod push;
+#[path = "push/shared_health.rs"]
+mod shared_health;
 
 use std::time::SystemTime;
 

@@ -5,7 +5,7 @@
 use crate::health;
 use crate::keep::Keep;
 use crate::listeners::Listeners;
-use crate::push::{Apply, Reply};
+use crate::push::{Apply, Health, Reply};
 use crate::resolve::Resolver;
 use crate::table::{Common, Compiler, Registry, Table};
 use crate::telemetry::Metrics;
@@ -243,6 +243,10 @@ impl Apply for Applier {
 
     fn listeners(&self) -> Vec<ListenerState> {
         self.listeners.states()
+    }
+
+    fn health(&self) -> Option<Arc<dyn Health>> {
+        Some(self.compiler.registry())
     }
 
     fn note_contact(&mut self) {

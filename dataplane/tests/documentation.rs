@@ -119,8 +119,10 @@ fn every_behaviour_has_its_test() {
         let found = if file == "case" {
             std::path::Path::new(&format!("{root}../e2e/cases/{test}/case.yaml")).exists()
         } else {
-            ["", "../crates/cli/"].iter().any(|of| {
-                let text = std::fs::read_to_string(format!("{root}{of}tests/{file}.rs"));
+            // What takes a whole process, or a controller, is tested there.
+            let folders = ["tests", "../crates/cli/tests", "../controller/tests/push"];
+            folders.iter().any(|folder| {
+                let text = std::fs::read_to_string(format!("{root}{folder}/{file}.rs"));
                 text.is_ok_and(|t| t.contains(&format!("fn {test}(")))
             })
         };

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use dataplane::push::{self, Apply, PushConfig, Reply};
 use diolkos_controller::ca::authority::{Authority, Data};
 use diolkos_controller::ca::keeper::server_config;
+use diolkos_controller::health::{self, Board};
 use diolkos_controller::metrics::Metrics;
 use diolkos_controller::publish::{DataPlane, Publisher, ResourceId};
 use diolkos_controller::serve::{Security, serve};
@@ -58,6 +59,8 @@ pub(crate) fn change(name: &str, port: u16) -> (ResourceId, Option<Vec<u8>>) {
 pub(crate) struct Controller {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) metrics: Arc<Metrics>,
+    /// What data planes agree on about endpoints.
+    pub(crate) changes: mpsc::UnboundedReceiver<health::Change>,
     pub(crate) address: SocketAddr,
     stop: CancellationToken,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -80,6 +83,16 @@ impl Controller {
         let publisher = Publisher::new("test");
         let metrics = Arc::new(Metrics::new().unwrap());
         let stop = CancellationToken::new();
+        let (changed, changes) = mpsc::unbounded_channel();
+        let health = Board::new(
+            metrics.health_reports.clone(),
+            metrics.health_reports_omitted.clone(),
+            move |all| {
+                // The test may be over.
+                all.iter().for_each(|c| drop(changed.send(c.clone())));
+            },
+        );
+        tokio::spawn(Arc::clone(&health).run(stop.clone()));
         let security = Security::Mutual {
             settings,
             group: GROUP.into(),
@@ -88,12 +101,14 @@ impl Controller {
             listener,
             security,
             Arc::clone(&publisher),
+            health,
             Arc::clone(&metrics),
             stop.clone(),
         ));
         Self {
             publisher,
             metrics,
+            changes,
             address,
             stop,
             serving,

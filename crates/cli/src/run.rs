@@ -162,6 +162,7 @@ fn follow(
         schema_max: snapshot::SCHEMA,
         build: env!("CARGO_PKG_VERSION").to_owned(),
         have_digest: Vec::new(),
+        shares_health: false,
     };
     let say = |session: &mut Session, message: Message| {
         let message = ClientMessage {

@@ -4,6 +4,7 @@
 //! kind is one new section. [`Store`] is the sending side (what a stream lacks, as one transaction), [`Replica`] the
 //! receiving side (stage, check, commit). Standalone mode sends the same bytes through the same two.
 
+pub mod health;
 pub mod sections;
 
 mod diff;

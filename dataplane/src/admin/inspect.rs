@@ -79,6 +79,7 @@ pub(super) fn upstreams(registry: &Registry, page: &Page) -> Value {
                 "failures": e.state.failures(),
                 "ejected": e.state.is_ejected(),
                 "failingChecks": e.state.is_failing_checks(),
+                "pruned": e.state.is_pruned(),
             })
         });
         json!({

@@ -1,7 +1,7 @@
 //! Active checks: each upstream that asks for them has a task that goes around its endpoints (features.md F57, F58).
 
 use super::check::check;
-use crate::table::pick::draw;
+use crate::table::pick::{Checks, draw};
 use crate::table::{Registry, Upstream};
 use model::ActiveHealth;
 use std::collections::{BTreeMap, HashMap};
@@ -66,25 +66,23 @@ struct Record {
 }
 
 impl Record {
-    /// Notes a result; whether it is enough to change what is thought of the endpoint.
-    fn note(&mut self, good: bool, settings: &ActiveHealth) -> bool {
+    /// Notes a result, which may be enough to change what is thought of the endpoint.
+    fn note(&mut self, good: bool, settings: &ActiveHealth) {
         if good != self.failing {
             self.against = 0;
-            return false;
+            return;
         }
         self.against += 1;
         let enough = match good {
             true => settings.healthy_threshold,
             false => settings.unhealthy_threshold,
         };
-        if self.against < enough {
-            return false;
+        if self.against >= enough {
+            *self = Self {
+                failing: !self.failing,
+                against: 0,
+            };
         }
-        *self = Self {
-            failing: !self.failing,
-            against: 0,
-        };
-        true
     }
 }
 
@@ -102,9 +100,20 @@ async fn rounds(key: Arc<str>, settings: ActiveHealth, registry: Weak<Registry>)
         let upstream = registry.upgrade().and_then(|r| r.get(&key));
         let Some(upstream) = upstream else { return };
         let set = upstream.endpoints();
-        let addresses: Vec<SocketAddr> = set.endpoints().iter().map(|e| e.addr).collect();
-        records.retain(|addr, _| addresses.binary_search(addr).is_ok());
-        for e in set.endpoints() {
+        let (ours, others): (Vec<_>, Vec<_>) = set
+            .endpoints()
+            .iter()
+            .partition(|e| upstream.checks(e.addr));
+        for e in others {
+            if e.state.checks() != Checks::Silent {
+                upstream.checked(e.addr, Checks::Silent);
+            }
+        }
+        records.retain(|addr, _| ours.binary_search_by_key(addr, |e| e.addr).is_ok());
+        for e in &ours {
+            if e.state.checks() == Checks::Silent && e.state.is_pruned_by_checks() {
+                upstream.adopt_failing(e.addr);
+            }
             // An endpoint that went and came back is a new one, and a new task finds what another has left.
             let record = records.entry(e.addr).or_default();
             let failing = e.state.is_failing_checks();
@@ -115,27 +124,37 @@ async fn rounds(key: Arc<str>, settings: ActiveHealth, registry: Weak<Registry>)
                 };
             }
         }
+        let states = ours.iter().map(|e| (e.addr, Arc::clone(&e.state)));
+        let mut left = states.collect::<Vec<_>>().into_iter();
         drop(set);
         let mut under_way = JoinSet::new();
-        let mut left = addresses.into_iter();
         loop {
             while under_way.len() < AT_ONCE
-                && let Some(addr) = left.next()
+                && let Some((addr, state)) = left.next()
             {
                 let (upstream, settings) = (Arc::clone(&upstream), Arc::clone(&settings));
                 under_way.spawn(async move {
                     let limit = Duration::from_millis(settings.timeout_ms.into());
                     let result = timeout(limit, check(&settings.check, &upstream, addr)).await;
-                    (addr, matches!(result, Ok(Ok(()))))
+                    (addr, state, matches!(result, Ok(Ok(()))))
                 });
             }
             let Some(result) = under_way.join_next().await else {
                 break;
             };
-            let Ok((addr, good)) = result else { continue };
+            let Ok((addr, state, good)) = result else {
+                continue;
+            };
             let record = records.entry(addr).or_default();
-            if record.note(good, &settings) {
-                upstream.checked(addr, record.failing);
+            record.note(good, &settings);
+            let said = match (record.failing, good) {
+                (true, _) => Checks::Failing,
+                (false, true) => Checks::Passing,
+                // One bad result says nothing yet.
+                (false, false) => continue,
+            };
+            if state.checks() != said || state.is_pruned() {
+                upstream.checked(addr, said);
             }
         }
     }

@@ -3,6 +3,7 @@
 
 mod active;
 mod check;
+mod link;
 
 use crate::table::Registry;
 use crate::table::pick::now;
@@ -21,6 +22,8 @@ pub(crate) fn start(runtime: &Handle, registry: Arc<Registry>) {
             let due = upstreams.iter().filter_map(|u| u.refresh(now)).min();
             checkers.follow(&upstreams, &registry);
             drop(upstreams);
+            // An ejection may have begun or ended.
+            registry.common.health.changed();
             let news = registry.common.changed.notified();
             match due {
                 None => news.await,

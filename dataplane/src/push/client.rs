@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status, Streaming};
 
+use super::report::Reports;
 use super::worker::{Worker, WorkerGone};
-use super::{Apply, Reply};
+use super::{Apply, Health, Reply};
 use crate::tls;
 
 /// Until the connection stands, until the stream is answered, and until it is welcomed.
@@ -93,11 +94,16 @@ pub async fn run(
     draining: CancellationToken,
 ) -> Result<(), std::io::Error> {
     tls::provider();
+    let health = applier.health();
     let worker = Worker::start(applier)?;
     let mut bound = FIRST_PAUSE;
     loop {
         let began = Instant::now();
-        let error = match follow(&config, &worker, &draining).await {
+        let ended = follow(&config, &worker, health.as_deref(), &draining).await;
+        if let Some(health) = &health {
+            health.alone();
+        }
+        let error = match ended {
             Err(StreamError::Worker(gone)) => return Err(std::io::Error::other(gone)),
             Err(error) => error,
             Ok(never) => match never {},
@@ -125,6 +131,7 @@ pub async fn run(
 async fn follow(
     config: &PushConfig,
     worker: &Worker,
+    health: Option<&dyn Health>,
     draining: &CancellationToken,
 ) -> Result<std::convert::Infallible, StreamError> {
     let channel = connect(config).await?;
@@ -136,6 +143,7 @@ async fn follow(
         schema_max: snapshot::SCHEMA,
         build: env!("CARGO_PKG_VERSION").to_owned(),
         have_digest: have.to_bytes().to_vec(),
+        shares_health: health.is_some(),
     };
     send(&out, Out::Hello(hello)).await?;
     let mut client = SnapshotServiceClient::new(channel);
@@ -160,6 +168,7 @@ async fn follow(
     // A transaction that was refused before its last part: its other parts mean nothing any more.
     let mut refused = None;
     let mut told = false;
+    let mut reports = Reports::new(health.filter(|_| welcome.shares_health));
     loop {
         let message = tokio::select! {
             message = next(&mut inbound, patience) => message?,
@@ -168,10 +177,15 @@ async fn follow(
                 send(&out, Out::Draining(Draining {})).await?;
                 continue;
             }
+            report = reports.next() => {
+                send(&out, Out::Health(report)).await?;
+                continue;
+            }
         };
         worker.contact().await?;
         match message {
             In::Ping(_) => {}
+            In::Verdicts(verdicts) => reports.take(&verdicts),
             In::Welcome(_) => return Err(StreamError::Protocol("a second Welcome")),
             In::Chunk(chunk) if refused == Some(chunk.transaction) => {}
             In::Chunk(chunk) => {

@@ -1,12 +1,16 @@
 //! The stream from a controller: what it feeds, and the client that keeps it open.
 
 mod client;
+mod report;
 mod worker;
 
 pub use client::{PushConfig, run};
 
 use snapshot::Digest;
-use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Resync};
+use snapshot::health::Opinions;
+use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Resync, Verdicts};
+use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Takes chunks and brings complete transactions into effect.
 pub trait Apply: Send {
@@ -21,6 +25,26 @@ pub trait Apply: Send {
 
     /// A controller has said something.
     fn note_contact(&mut self);
+
+    /// What is known of endpoints; `None`: it is not shared.
+    fn health(&self) -> Option<Arc<dyn Health>> {
+        None
+    }
+}
+
+/// What a data plane finds out about its endpoints, and takes from the others that follow the same controller.
+pub trait Health: Send + Sync {
+    /// Ticks when [`Self::opinions`] may have changed.
+    fn changes(&self) -> watch::Receiver<u64>;
+
+    /// What it has to say.
+    fn opinions(&self) -> Opinions;
+
+    /// Takes what all say together.
+    fn take(&self, verdicts: &Verdicts);
+
+    /// No controller says anything any more: it checks everything itself, and what was said holds for its time.
+    fn alone(&self);
 }
 
 /// What a chunk led to.

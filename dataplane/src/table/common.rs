@@ -1,6 +1,7 @@
 //! What all upstreams and rules of a process have in common: where it runs, what it counts, and whom it tells.
 
 use super::gate::Gate;
+use super::shares::Shares;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,6 +18,8 @@ pub struct Common {
     rule_gates: Mutex<RuleGates>,
     /// Told when endpoints or settings have changed in a way that something has to be done about later.
     pub(crate) changed: Notify,
+    /// How this data plane shares what it finds out about endpoints.
+    pub(crate) health: Shares,
 }
 
 type RuleGates = BTreeMap<(Arc<str>, u32), Weak<Gate>>;

@@ -2,11 +2,12 @@
 //! the set of the moment.
 
 use super::common::{Common, Reason};
-use super::pick::{Ask, Endpoint, EndpointSet, EndpointState, Moment, Terms, WARM, hash};
+use super::pick::{Ask, Checks, Endpoint, EndpointSet, EndpointState, Moment, Terms, WARM, hash};
 use super::upstream::DnsName;
 use arc_swap::ArcSwap;
 use model::PassiveHealth;
 use parking_lot::Mutex;
+use snapshot::health::Opinion;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -132,12 +133,42 @@ impl Endpoints {
         true
     }
 
-    /// Notes what active checks have found; whether it is news.
-    pub(super) fn checked(&self, addr: SocketAddr, failing: bool, now: Moment) -> bool {
+    /// Notes what active checks have found; whether it is another endpoint for it. `overrules`: whatever others say.
+    pub(super) fn checked(
+        &self,
+        addr: SocketAddr,
+        checks: Checks,
+        overrules: bool,
+        now: Moment,
+    ) -> bool {
         let sources = self.sources.lock();
         let set = self.set.load();
-        let news =
-            find(set.endpoints(), addr).is_some_and(|e| e.state.set_failing_checks(failing, now));
+        let Some(endpoint) = find(set.endpoints(), addr) else {
+            return false;
+        };
+        let news = endpoint.state.set_checks(checks, now);
+        if news | (overrules && endpoint.state.prune(None, now)) {
+            self.rebuild(&sources, now);
+        }
+        news
+    }
+
+    /// Takes what other data planes have found, until then; whether any endpoint is another one for it.
+    pub(super) fn prune(
+        &self,
+        verdicts: Option<&BTreeMap<SocketAddr, Opinion>>,
+        until: Moment,
+        now: Moment,
+    ) -> bool {
+        let sources = self.sources.lock();
+        let mut news = false;
+        for e in self.set.load().endpoints() {
+            let verdict = verdicts.and_then(|v| v.get(&e.addr));
+            if verdict.is_some() || e.state.is_pruned() {
+                let verdict = verdict.map(|v| (until, *v == Opinion::FailsChecks));
+                news |= e.state.prune(verdict, now);
+            }
+        }
         if news {
             self.rebuild(&sources, now);
         }
@@ -155,6 +186,9 @@ impl Endpoints {
             if e.state.ejected_until().is_some_and(|until| until <= now) {
                 e.state.restore(now);
             }
+            if e.state.pruned_until().is_some_and(|until| until <= now) {
+                e.state.prune(None, now);
+            }
         }
         self.rebuild(&sources, now);
         self.due.load(Relaxed)
@@ -168,7 +202,8 @@ impl Endpoints {
         for e in &mut all {
             let (warmth, next) = warmth(e.state.fresh_since(), slow_start, now);
             e.warmth = warmth;
-            due = due.min(next).min(e.state.ejected_until().unwrap_or(NEVER));
+            let ends = [e.state.ejected_until(), e.state.pruned_until()];
+            due = ends.into_iter().flatten().fold(due.min(next), Moment::min);
         }
         let set = EndpointSet::new(&sources.terms, all, Some(&before));
         self.set.store(Arc::new(set));

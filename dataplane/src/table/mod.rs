@@ -24,6 +24,7 @@ pub mod pick;
 pub mod redirect;
 mod rewrite;
 pub mod rule;
+mod shares;
 mod stage;
 mod template;
 pub mod upstream;

@@ -6,10 +6,11 @@
 use super::common::{Common, Permits, Reason, Scope};
 use super::endpoints::{self, Endpoints, Member, NEVER};
 use super::gate::Gate;
-use super::pick::{self, Endpoint, EndpointSet, EndpointState, Moment, Terms};
+use super::pick::{self, Checks, Endpoint, EndpointSet, EndpointState, Moment, Terms};
 use super::wire::Wire;
 use model::{DnsSource, EndpointSource, StaticEndpoint, UpstreamProtocol};
 use parking_lot::RwLock;
+use snapshot::health::Opinion;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -192,16 +193,58 @@ impl Upstream {
     /// Nobody checks any more.
     pub(crate) fn forget_checks(&self) {
         for e in self.endpoints().endpoints() {
-            self.checked(e.addr, false);
+            self.checked(e.addr, Checks::Silent);
         }
     }
 
     /// Says what active checks have found about an endpoint.
-    pub(crate) fn checked(&self, addr: SocketAddr, failing: bool) {
-        let news = self.endpoints.checked(addr, failing, pick::now());
-        if news && failing {
-            self.common.ejected(Reason::ActiveCheck);
+    pub(crate) fn checked(&self, addr: SocketAddr, checks: Checks) {
+        let overrules = checks == Checks::Passing && self.common.health.is_alone();
+        let news = self.endpoints.checked(addr, checks, overrules, pick::now());
+        if news {
+            match checks {
+                Checks::Failing => {
+                    self.common.ejected(Reason::ActiveCheck);
+                    let (upstream, reason) = (&*self.key, "active_check");
+                    tracing::warn!(event = "backend_unhealthy", upstream, endpoint = %addr, reason, "an endpoint fails its checks");
+                }
+                Checks::Passing => {
+                    let (upstream, reason) = (&*self.key, "active_check");
+                    tracing::info!(event = "backend_healthy", upstream, endpoint = %addr, reason, "an endpoint passes its checks again");
+                }
+                Checks::Silent => {}
+            }
         }
+        self.common.health.changed();
+    }
+
+    /// Goes on from what others have found in their checks of an endpoint.
+    pub(crate) fn adopt_failing(&self, addr: SocketAddr) {
+        self.endpoints
+            .checked(addr, Checks::Failing, false, pick::now());
+        self.common.health.changed();
+    }
+
+    /// Whether this data plane checks an endpoint, where checks are asked for.
+    pub(crate) fn checks(&self, addr: SocketAddr) -> bool {
+        self.common.health.checks(addr)
+    }
+
+    /// Whether this data plane finds out which of its endpoints work.
+    pub(crate) fn judges(&self) -> bool {
+        let health = &self.settings.health;
+        health.active.is_some() || health.passive.is_some()
+    }
+
+    /// Takes what other data planes have found out about its endpoints; whether it has changed anything.
+    pub(crate) fn prune(
+        &self,
+        verdicts: Option<&BTreeMap<SocketAddr, Opinion>>,
+        until: Moment,
+        now: Moment,
+    ) -> bool {
+        let verdicts = verdicts.filter(|_| self.judges());
+        self.endpoints.prune(verdicts, until, now)
     }
 
     /// Ends ejections and warms endpoints up, as far as it is time; when to call it again, if ever.
@@ -347,7 +390,7 @@ pub struct Registry {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndpointCounts {
     pub healthy: u64,
-    /// Ejected or failing checks.
+    /// Ejected or failing checks, here or by the verdict of others.
     pub ejected: u64,
     pub warming: u64,
     /// On their way out: they still answer and get nothing new.

@@ -17,7 +17,7 @@ mod state;
 mod zone;
 
 pub(crate) use consistent::Places;
-pub(crate) use state::now;
+pub(crate) use state::{Checks, now};
 pub use state::{EndpointState, InFlight, Moment};
 
 use model::{Balance, BalancePolicy};

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 /// A moment: milliseconds since the process began, at least 1.
@@ -14,6 +14,15 @@ pub(crate) fn now() -> Moment {
     static BEGUN: OnceLock<Instant> = OnceLock::new();
     let begun = BEGUN.get_or_init(Instant::now);
     u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+}
+
+/// What active checks of this data plane say about an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checks {
+    /// Nothing: there are none, others do them, or there has been none yet.
+    Silent,
+    Passing,
+    Failing,
 }
 
 #[derive(Debug, Default)]
@@ -30,8 +39,12 @@ pub struct EndpointState {
     ejections: AtomicU32,
     /// When the last ejection ended; 0: there was none.
     restored: AtomicU64,
-    /// Active checks say that it does not work.
-    failing_checks: AtomicBool,
+    /// What active checks say: a [`Checks`].
+    checks: AtomicU8,
+    /// Until when other data planes say that it does not work; 0: they do not.
+    pruned_until: AtomicU64,
+    /// They have it from active checks.
+    pruned_by_checks: AtomicBool,
     /// From when on it warms up; 0: it is warm.
     fresh_since: AtomicU64,
 }
@@ -69,12 +82,30 @@ impl EndpointState {
 
     /// Whether active checks say that it does not work.
     pub fn is_failing_checks(&self) -> bool {
-        self.failing_checks.load(Relaxed)
+        self.checks() == Checks::Failing
     }
 
-    /// Neither ejected nor failing checks.
+    pub(crate) fn checks(&self) -> Checks {
+        match self.checks.load(Relaxed) {
+            0 => Checks::Silent,
+            1 => Checks::Passing,
+            _ => Checks::Failing,
+        }
+    }
+
+    /// Whether other data planes say that it does not work.
+    pub fn is_pruned(&self) -> bool {
+        self.pruned_until.load(Relaxed) != 0
+    }
+
+    /// Whether they have that from active checks.
+    pub(crate) fn is_pruned_by_checks(&self) -> bool {
+        self.is_pruned() && self.pruned_by_checks.load(Relaxed)
+    }
+
+    /// Neither ejected nor failing checks, here or by the verdict of others.
     pub fn is_healthy(&self) -> bool {
-        !self.is_ejected() && !self.is_failing_checks()
+        !self.is_ejected() && !self.is_failing_checks() && !self.is_pruned()
     }
 
     /// Notes a good answer.
@@ -130,13 +161,33 @@ impl EndpointState {
         self.fresh(now);
     }
 
-    /// Says what active checks have found; whether that is news.
-    pub(in crate::table) fn set_failing_checks(&self, failing: bool, now: Moment) -> bool {
-        let news = self.failing_checks.swap(failing, Relaxed) != failing;
-        if news && !failing {
+    /// Says what active checks have found; whether it is another endpoint for it.
+    pub(in crate::table) fn set_checks(&self, checks: Checks, now: Moment) -> bool {
+        const FAILING: u8 = Checks::Failing as u8;
+        let before = self.checks.swap(checks as u8, Relaxed);
+        let news = (before == FAILING) != (checks == Checks::Failing);
+        if news && before == FAILING {
             self.fresh(now);
         }
         news
+    }
+
+    /// Says what others have found: until when it holds, and whether it comes from active checks; whether it is
+    /// another endpoint for it.
+    pub(in crate::table) fn prune(&self, verdict: Option<(Moment, bool)>, now: Moment) -> bool {
+        let (until, by_checks) = verdict.unwrap_or((0, false));
+        self.pruned_by_checks.store(by_checks, Relaxed);
+        let before = self.pruned_until.swap(until, Relaxed);
+        let news = (before != 0) != (until != 0);
+        if news && until == 0 {
+            self.fresh(now);
+        }
+        news
+    }
+
+    /// When the verdict of others ends; `None`: there is none.
+    pub(in crate::table) fn pruned_until(&self) -> Option<Moment> {
+        Some(self.pruned_until.load(Relaxed)).filter(|until| *until != 0)
     }
 
     /// Begins to warm up.

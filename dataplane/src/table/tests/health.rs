@@ -127,17 +127,23 @@ fn checks_and_ejections_are_joined() {
         Common::default(),
         passive(),
     );
-    assert!(endpoints.checked(addr(1), true, 10));
-    assert!(!endpoints.checked(addr(1), true, 11), "no news");
+    assert!(endpoints.checked(addr(1), Checks::Failing, false, 10));
+    assert!(
+        !endpoints.checked(addr(1), Checks::Failing, false, 11),
+        "no news"
+    );
     for _ in 0..3 {
         report(&endpoints, &common, &passive, 1, false, 20);
     }
     assert_eq!(candidates(&endpoints), [2, 3]);
-    assert!(endpoints.checked(addr(1), false, 30));
+    assert!(endpoints.checked(addr(1), Checks::Passing, false, 30));
     assert_eq!(candidates(&endpoints), [2, 3], "still ejected");
     endpoints.refresh(1020);
     assert_eq!(candidates(&endpoints), [1, 2, 3]);
-    assert!(!endpoints.checked(addr(9), true, 40), "not ours");
+    assert!(
+        !endpoints.checked(addr(9), Checks::Failing, false, 40),
+        "not ours"
+    );
 }
 
 #[test]
@@ -234,4 +240,43 @@ fn what_is_known_of_an_endpoint_survives_other_settings() {
     assert!(after.can_serve(&[]) && !after.can_serve(&[after.pick(None, &[]).unwrap().addr]));
     let permits = common.permits(crate::table::Scope::Upstream);
     assert_eq!((permits.used, permits.limit), (1, 5));
+}
+
+#[test]
+fn what_others_say_holds_for_its_time() {
+    let endpoints = endpoints(4, Balance::default());
+    let verdicts = BTreeMap::from([(addr(1), Opinion::FailsChecks), (addr(9), Opinion::Ejected)]);
+    assert!(endpoints.prune(Some(&verdicts), 1000, 10));
+    assert_eq!(candidates(&endpoints), [2, 3, 4]);
+    // Said again: no other set, but for longer.
+    assert!(!endpoints.prune(Some(&verdicts), 2000, 500));
+    assert_eq!(endpoints.refresh(1000), 2000);
+    assert_eq!(candidates(&endpoints), [2, 3, 4]);
+    assert_eq!(endpoints.refresh(2000), NEVER);
+    assert_eq!(candidates(&endpoints), [1, 2, 3, 4]);
+    // And it can be taken back.
+    assert!(endpoints.prune(Some(&verdicts), 3000, 2500));
+    assert!(endpoints.prune(None, 3000, 2600));
+    assert_eq!(candidates(&endpoints), [1, 2, 3, 4]);
+}
+
+#[test]
+fn the_floor_holds_against_what_others_say() {
+    let endpoints = endpoints(4, Balance::default());
+    endpoints.change(1, |s| s.terms.min_healthy_percent = 50);
+    let verdicts = (1..=3).map(|n| (addr(n), Opinion::FailsChecks)).collect();
+    endpoints.prune(Some(&verdicts), 1000, 10);
+    assert!(endpoints.set().is_panicking());
+    assert_eq!(candidates(&endpoints), [1, 2, 3, 4]);
+}
+
+#[test]
+fn own_checks_overrule_only_where_nobody_else_checks() {
+    let endpoints = endpoints(2, Balance::default());
+    let verdicts = BTreeMap::from([(addr(1), Opinion::FailsChecks)]);
+    endpoints.prune(Some(&verdicts), 1000, 10);
+    endpoints.checked(addr(1), Checks::Passing, false, 20);
+    assert_eq!(candidates(&endpoints), [2]);
+    endpoints.checked(addr(1), Checks::Passing, true, 30);
+    assert_eq!(candidates(&endpoints), [1, 2]);
 }

@@ -145,7 +145,7 @@ fn the_ill_are_left_out_until_too_few_are_well() {
     for terms in every_policy() {
         let all = ready(&[1, 1, 1, 1]);
         all[0].state.eject(1000, 1);
-        all[1].state.set_failing_checks(true, 1);
+        all[1].state.set_checks(Checks::Failing, 1);
         let half = set(&terms, all.clone());
         assert!(!half.is_panicking());
         let draws = Draws::of(&half);
@@ -412,7 +412,8 @@ proptest! {
         let unweighted = matches!(terms.balance.policy, BalancePolicy::RoundRobin | BalancePolicy::Random);
         let all: Vec<_> = (0..).zip(flags).map(|(i, (w, ready, serving, ill))| {
             let e = endpoint(i, w, ready, serving);
-            e.state.set_failing_checks(ill, 1);
+            let checks = if ill { Checks::Failing } else { Checks::Passing };
+            e.state.set_checks(checks, 1);
             e
         }).collect();
         let usable = |e: &Endpoint| unweighted || e.weight > 0;
