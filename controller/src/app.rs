@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Admin;
 use crate::ca::keeper::Keeper;
 use crate::config::Config;
+use crate::events::{self, Announcer};
 use crate::health::Board;
 use crate::leader::Elector;
 use crate::metrics::Metrics;
@@ -127,7 +128,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         tracing::warn!("the push channel is neither encrypted nor authenticated");
         Security::Plaintext
     } else {
-        let secrets: Api<Secret> = Api::namespaced(client, &config.namespace);
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace);
         let keeper = Keeper::new(secrets, &config.namespace);
         let group = keeper.group();
         keeping = Some(tokio::spawn(
@@ -138,10 +139,25 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
             group,
         }
     };
+    let (changed, changes) = events::queue();
+    let announcer = Announcer {
+        client,
+        world: world.clone(),
+        identity: config.identity.clone(),
+        changes,
+        dropped: metrics.events_dropped.clone(),
+    };
+    tokio::spawn(announcer.run(end_of_writes.clone()));
+    let counted = Arc::clone(&metrics);
     let health = Board::new(
         metrics.health_reports.clone(),
         metrics.health_reports_omitted.clone(),
-        |_| {},
+        move |all| {
+            let dropped = all
+                .iter()
+                .filter(|c| changed.try_send((*c).clone()).is_err());
+            counted.events_dropped.inc_by(dropped.count() as u64);
+        },
     );
     tokio::spawn(Arc::clone(&health).run(end.clone()));
     let mut push = tokio::spawn(serve(

@@ -7,13 +7,14 @@
 //!
 //! The cluster half talks: [`watch`] (API server to world), [`serve`] (gRPC to data planes), [`ca`] (certificates of
 //! that channel), [`health`] (what data planes find out together
-//! about endpoints), [`leader`] (who writes), [`status`] (what is written) and [`admin`] (health and metrics). [`app`] puts
+//! about endpoints), [`events`] (who is told of it), [`leader`] (who writes), [`status`] (what is written) and [`admin`] (health and metrics). [`app`] puts
 //! them together for `diolkos-controller`.
 
 pub mod admin;
 pub mod app;
 pub mod ca;
 pub mod config;
+pub mod events;
 pub mod health;
 pub mod leader;
 pub mod metrics;

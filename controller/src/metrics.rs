@@ -50,6 +50,8 @@ pub struct Metrics {
     /// What data planes report about endpoints.
     pub health_reports: IntGauge,
     pub health_reports_omitted: IntCounter,
+    /// Changes of which no Event tells.
+    pub events_dropped: IntCounter,
     /// When generations came into being, oldest first.
     generations: Mutex<VecDeque<(Generation, Instant)>>,
 }
@@ -159,6 +161,7 @@ impl Metrics {
             )?,
             health_reports: tables.with_label_values(&["health_reports"]),
             health_reports_omitted: evictions.with_label_values(&["health_reports"]),
+            events_dropped: evictions.with_label_values(&["events"]),
             generations: Mutex::default(),
             registry,
         };

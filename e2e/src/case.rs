@@ -5,6 +5,7 @@
 //!            apply/NN-*.yaml  the steps, in the order of their names
 //!            requests.yaml    STEP: [request and expected answer]
 //!            status.yaml      STEP: {Kind/namespace/name: [expected condition]}
+//!            events.yaml      STEP: {Kind/namespace/name: [part of a Kubernetes Event]}; on a cluster alone
 //! ```
 //!
 //! A step applies its objects: one that exists is replaced. `${NAME.address}` and `${NAME.port}` stand for the first endpoint of a
@@ -130,6 +131,8 @@ pub struct Step {
     pub conditions: Vec<(Key, Vec<Condition>)>,
     /// Requests to send then.
     pub requests: Vec<RequestSpec>,
+    /// Events (`events.k8s.io/v1`) to wait for after these, each by a subset of its fields.
+    pub events: Vec<(Key, Vec<Value>)>,
 }
 
 /// An expected condition.
@@ -263,6 +266,8 @@ impl Case {
             read(&dir.join("requests.yaml"))?.unwrap_or_default();
         let mut conditions: BTreeMap<String, BTreeMap<String, Vec<Condition>>> =
             read(&dir.join("status.yaml"))?.unwrap_or_default();
+        let mut events: BTreeMap<String, BTreeMap<String, Vec<Value>>> =
+            read(&dir.join("events.yaml"))?.unwrap_or_default();
         let mut refused = spec.refused.clone();
         let mut delete = spec.delete.clone();
         let mut steps = Vec::new();
@@ -282,6 +287,7 @@ impl Case {
                 refused: keyed(refused.remove(&name).unwrap_or_default())?,
                 conditions: keyed(conditions.remove(&name).unwrap_or_default())?,
                 requests: requests.remove(&name).unwrap_or_default(),
+                events: keyed(events.remove(&name).unwrap_or_default())?,
                 name,
                 file,
             });
@@ -291,6 +297,7 @@ impl Case {
             .chain(delete.keys())
             .chain(conditions.keys())
             .chain(requests.keys())
+            .chain(events.keys())
             .next();
         if let Some(step) = unknown {
             bail!("no step apply/{step}.yaml");

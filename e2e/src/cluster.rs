@@ -173,6 +173,25 @@ impl Gateway for Cluster {
         Ok(current.then(|| object["status"].take()))
     }
 
+    fn events(&self, key: &Key) -> Result<Option<Vec<Value>>> {
+        let text = self.kubectl(
+            &[
+                "get",
+                "--namespace",
+                &key.namespace,
+                "events.events.k8s.io",
+                "--field-selector",
+                &format!("regarding.kind={},regarding.name={}", key.kind, key.name),
+                "--output",
+                "json",
+            ],
+            "",
+        )?;
+        let mut list: Value = serde_json::from_str(&text)?;
+        let items = list["items"].as_array_mut().map(std::mem::take);
+        Ok(Some(items.unwrap_or_default()))
+    }
+
     fn address(&mut self) -> Result<SocketAddr> {
         if let Some(address) = self.address {
             return Ok(address);

@@ -34,6 +34,11 @@ pub trait Gateway {
     /// The status of an object, once it speaks about the object's present generation.
     fn status(&self, key: &Key) -> Result<Option<Value>>;
 
+    /// The Kubernetes Events about an object; `None` where there are no Events.
+    fn events(&self, _: &Key) -> Result<Option<Vec<Value>>> {
+        Ok(None)
+    }
+
     /// Where requests go; starts the gateway when it has not been started.
     fn address(&mut self) -> Result<SocketAddr>;
 

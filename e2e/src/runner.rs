@@ -76,6 +76,19 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
             send(spec, address)
                 .with_context(|| format!("step {}, second pass: {}", step.name, title(spec)))?;
         }
+        for (key, expected) in &step.events {
+            eventually(|| {
+                let Some(events) = gateway.events(key)? else {
+                    return Ok(());
+                };
+                for wanted in expected {
+                    let found = events.iter().any(|e| check::contains(wanted, e));
+                    ensure!(found, "{key}: no Event with {wanted} among {events:?}");
+                }
+                Ok(())
+            })
+            .with_context(shown)?;
+        }
         if case.spec.revisions {
             revisions.push(another_revision(gateway, &revisions).with_context(shown)?);
         }

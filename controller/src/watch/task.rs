@@ -32,6 +32,8 @@ enum Ask {
     Count(oneshot::Sender<()>),
     /// All statuses by `Kind/namespace/name`.
     All(oneshot::Sender<Map<String, Value>>),
+    /// The UID of an object.
+    Uid(ObjectId, oneshot::Sender<Option<String>>),
 }
 
 /// The status that an object should have.
@@ -65,6 +67,11 @@ impl WorldHandle {
     /// All statuses by `Kind/namespace/name`.
     pub async fn all(&self) -> Map<String, Value> {
         self.ask(Ask::All).await
+    }
+
+    /// The UID of an object, where it is known.
+    pub async fn uid(&self, id: ObjectId) -> Option<String> {
+        self.ask(|reply| Ask::Uid(id, reply)).await
     }
 
     /// Brings those gauges up to date that cost a walk over all objects.
@@ -459,6 +466,10 @@ impl Owner {
                 self.count_quarantined();
                 self.count_certificates();
                 let _ = reply.send(());
+            }
+            Ask::Uid(id, reply) => {
+                let uid = self.world.meta(&id).map(|meta| meta.uid.clone());
+                drop(reply.send(uid.filter(|uid| !uid.is_empty())));
             }
             Ask::All(reply) => drop(reply.send(report.statuses(programmed))),
         }
