@@ -1,6 +1,6 @@
 # Everything a person or a CI job runs. Each target is a script that can be read and run on its own.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test tools fmt lint tidy gen cases differential rig-up rig-down rig-cases fuzz bench-instructions bench-propagation
+.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults rig-up rig-down rig-cases fuzz bench-instructions bench-propagation
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-20s %s\n' "$$name" "$$text"; done
@@ -32,6 +32,9 @@ cases: ## the cases of e2e/cases in standalone mode (CASE=name for one)
 
 differential: ## ambiguous byte streams through the gateway to nginx, Node and Go
 	@scripts/differential.sh
+
+faults: ## backends, names and tables that misbehave under load (FAULT_SECONDS=300 each; `scripts/faults.sh TEST` for one)
+	@scripts/faults.sh
 
 fuzz: ## every fuzz target in turn (FUZZ_SECONDS=300 each; `scripts/fuzz.sh TARGET` for one); installs nightly and cargo-fuzz
 	@scripts/fuzz.sh

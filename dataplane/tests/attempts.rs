@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use support::config::{forward, routes, upstream};
+use support::config::{forward, routes, rule, to, upstream};
 use support::gateway::{Gateway, error};
 use support::pki::{Ca, Https, server};
 use support::{Client, Origin, PATIENCE, becomes, chunked, noise};
@@ -342,17 +342,31 @@ fn the_whole_request_has_a_time_limit_that_waits_count_in() {
 }
 
 #[test]
-fn retries_have_a_budget() {
+fn retries_have_a_budget_for_each_upstream() {
     let one = Scripted::start("one", Does::Status(503));
+    let two = Scripted::start("two", Does::Status(200));
     let mut eager = retry(10, on_status(503, 503));
     eager.budget_percent = 0;
-    let gateway = start(&[("up", upstream(&[one.address]))], &[repeating(eager)]);
+    let neighbour = rule(
+        PathMatch::prefix("/neighbour"),
+        to(Target::Upstream("neighbour".into())),
+    );
+    let upstreams = [
+        ("up", upstream(&[one.address])),
+        ("neighbour", upstream(&[dead(), two.address])),
+    ];
+    let gateway = start(&upstreams, &[repeating(eager), neighbour]);
     let mut client = gateway.client();
     // Ten a second are always allowed, so two requests within one second cannot have ten each.
     let line = r#"diolkos_upstream_retries_total{reason="budget"}"#;
     let begun = Instant::now();
     while gateway.metric(line) == 0.0 {
         assert!(begun.elapsed() < PATIENCE);
+        assert_eq!(client.get("/").status, 503);
+    }
+    // Half of these need a second attempt.
+    for _ in 0..10 {
+        assert_eq!(client.get("/neighbour").status, 200);
         assert_eq!(client.get("/").status, 503);
     }
 }

@@ -88,7 +88,7 @@ pub struct Retry {
     pub jitter: bool,
     /// From an attempt's start to its answer's head; 0: no limit of its own.
     pub per_try_ms: u32,
-    /// Retries under way in percent of the requests under way; ten a second are always allowed.
+    /// Retries in percent of the requests under way to the same upstream; ten a second are always allowed.
     pub budget_percent: u32,
 }
 

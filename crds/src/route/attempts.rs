@@ -55,7 +55,7 @@ pub struct Retry {
     /// How long one attempt may take. Default: timeouts.backendRequest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_try_timeout: Option<Duration>,
-    /// Repetitions at once, in percent of the requests under way; 10 a second are always allowed. Default: 20. 0 to 100.
+    /// Repetitions at once, in percent of the requests under way to the same Upstream; 10 a second are always allowed. Default: 20. 0 to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub budget_percent: Option<u8>,

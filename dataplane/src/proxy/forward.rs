@@ -246,7 +246,7 @@ impl Proxy {
         }
         let untouched = summary.progress.request_bytes == 0 || request.body.is_some();
         let again = match summary.progress.answered {
-            None => retries.after_fault(up_fault, untouched),
+            None => retries.after_fault(upstream, up_fault, untouched),
             Some(_) => None,
         };
         match again {

@@ -4,7 +4,6 @@
 mod affinity;
 mod aim;
 mod before;
-mod budget;
 mod client;
 mod connect;
 mod end;
@@ -30,7 +29,6 @@ use crate::table::{Action, Found, ListenerTable, Query, Rule, Table};
 use crate::telemetry::metrics::ListenerCounters;
 use crate::telemetry::{AccessLog, Metrics, access_log, trace};
 use before::Stop;
-use budget::RetryBudget;
 use bytes::Bytes;
 use client::Origin;
 use end::End;
@@ -51,8 +49,6 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// `None`: no access log.
     pub access_log: Option<AccessLog>,
-    started: Instant,
-    budget: RetryBudget,
 }
 
 impl Shared {
@@ -65,8 +61,6 @@ impl Shared {
             current,
             metrics,
             access_log,
-            started: Instant::now(),
-            budget: RetryBudget::default(),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Whether an attempt is followed by another, and when (features.md F55, F56).
 
 use super::Proxy;
-use super::budget;
 use super::forward::Request;
 use super::replay::Replay;
 use crate::engine::{ResponseHead, UpFault};
 use crate::table::pick::draw;
-use crate::telemetry::metrics::{Kind, Retried};
+use crate::table::{Upstream, budget};
+use crate::telemetry::metrics::Retried;
 use model::Retry;
 use std::cell::Cell;
 use std::time::Duration;
@@ -59,7 +59,12 @@ impl<'a> Retries<'a> {
     /// How long to wait before the request is tried again after this fault; `None`: it is not. Nothing of an answer
     /// has reached the client. `untouched`: nothing of the body was taken from the client, or all of it was read
     /// before.
-    pub(super) fn after_fault(&self, fault: UpFault, untouched: bool) -> Option<Duration> {
+    pub(super) fn after_fault(
+        &self,
+        upstream: &Upstream,
+        fault: UpFault,
+        untouched: bool,
+    ) -> Option<Duration> {
         let harmless = fault.is_before_sending();
         let stale = fault.is_stale_connection();
         let unprocessed = fault.is_unprocessed();
@@ -85,11 +90,15 @@ impl<'a> Retries<'a> {
             _ if stale || unprocessed => Retried::ReusedConnection,
             _ => Retried::Reset,
         };
-        self.allow(None, reason)
+        self.allow(upstream, None, reason)
     }
 
     /// The same for an answer that has come, which is thrown away then.
-    pub(super) fn after_answer(&self, answer: &ResponseHead) -> Option<Duration> {
+    pub(super) fn after_answer(
+        &self,
+        upstream: &Upstream,
+        answer: &ResponseHead,
+    ) -> Option<Duration> {
         if answer.is_switching() || !self.repeats(answer.status) {
             return None;
         }
@@ -99,7 +108,7 @@ impl<'a> Retries<'a> {
             return None;
         }
         let asked = answer.headers.get("retry-after").and_then(seconds);
-        self.allow(asked, Retried::Status)
+        self.allow(upstream, asked, Retried::Status)
     }
 
     fn may_repeat(&self) -> bool {
@@ -124,7 +133,12 @@ impl<'a> Retries<'a> {
     }
 
     /// The wait before another attempt, if there may be one.
-    fn allow(&self, asked: Option<Duration>, reason: Retried) -> Option<Duration> {
+    fn allow(
+        &self,
+        upstream: &Upstream,
+        asked: Option<Duration>,
+        reason: Retried,
+    ) -> Option<Duration> {
         let more = self.settings.map_or(1, |s| s.attempts);
         if self.made.get() > more {
             return None;
@@ -136,16 +150,11 @@ impl<'a> Retries<'a> {
         {
             return None;
         }
-        let shared = &self.proxy.shared;
-        let second = shared.started.elapsed().as_secs();
-        let in_flight = shared.metrics.in_flight(Kind::Plain).get();
-        let in_flight = u64::try_from(in_flight).unwrap_or(0);
         let percent = self.settings.map(|s| s.budget_percent.into());
         let percent = percent.unwrap_or(budget::PERCENT);
-        let within = shared.budget.take(second, in_flight, percent);
-        shared
-            .metrics
-            .retried(if within { reason } else { Retried::Budget });
+        let within = upstream.may_retry(percent);
+        let metrics = &self.proxy.shared.metrics;
+        metrics.retried(if within { reason } else { Retried::Budget });
         within.then_some(wait)
     }
 

@@ -168,7 +168,8 @@ impl BodyTap for Tap<'_> {
     ) -> Poll<Result<(), Abort>> {
         if self.stages.is_none() {
             self.status = Some(head.status);
-            self.again = self.retries.after_answer(head);
+            let upstream = self.backend.upstream;
+            self.again = upstream.and_then(|u| self.retries.after_answer(u, head));
             if self.again.is_some() {
                 return Poll::Ready(Err(Abort));
             }

@@ -11,6 +11,7 @@
 //! [`compile`] (how a table comes to be).
 
 mod backends;
+pub(crate) mod budget;
 mod common;
 pub mod compile;
 mod endpoints;

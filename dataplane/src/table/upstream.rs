@@ -3,6 +3,7 @@
 //! A table holds an `Arc<Upstream>`; the endpoints behind it change in place. So a pod that comes or goes builds no
 //! table, and a retry within a request sees the endpoints of this moment.
 
+use super::budget::RetryBudget;
 use super::common::{Common, Permits, Reason, Scope};
 use super::endpoints::{self, Endpoints, Member, NEVER};
 use super::gate::Gate;
@@ -27,6 +28,7 @@ pub struct Upstream {
     pub gates: Gates,
     pub wire: Wire,
     endpoints: Arc<Endpoints>,
+    budget: Arc<RetryBudget>,
     common: Arc<Common>,
 }
 
@@ -144,6 +146,7 @@ impl Upstream {
             settings: Box::new(without_source(settings)),
             wire,
             endpoints: before.map_or_else(Default::default, |u| Arc::clone(&u.endpoints)),
+            budget: before.map_or_else(Default::default, |u| Arc::clone(&u.budget)),
             common: Arc::clone(common),
         }
     }
@@ -188,6 +191,14 @@ impl Upstream {
             let Picked { addr, endpoint, .. } = picked;
             endpoints::judge(endpoints, passive, common, *addr, endpoint, good, pick::now);
         }
+    }
+
+    /// Whether a request that has failed here may be tried again, if retries may be this share of the requests under
+    /// way; if so it is counted.
+    pub fn may_retry(&self, percent: u64) -> bool {
+        let set = self.endpoints();
+        let in_flight = set.endpoints().iter().map(|e| e.state.in_flight()).sum();
+        self.budget.take(pick::now() / 1000, in_flight, percent)
     }
 
     /// Nobody checks any more.

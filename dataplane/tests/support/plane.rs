@@ -6,10 +6,22 @@ use diolkos_dataplane::listeners::Binds;
 use diolkos_dataplane::push::{Apply, Reply};
 use diolkos_dataplane::sync::Applier;
 use model::Model;
+use snapshot::pb::Chunk;
 use snapshot::sections::bodies;
-use snapshot::{Cursor, Store};
+use snapshot::{Cursor, Kind, Store};
 use std::net::SocketAddr;
 use tokio::runtime::Runtime;
+
+/// All of a configuration, as it is sent to a data plane that has none.
+pub fn snapshot(model: &Model) -> Vec<Chunk> {
+    let mut store = Store::default();
+    store.replace(encoded(model));
+    store.since(None).unwrap().into_chunks(1, 0)
+}
+
+fn encoded(model: &Model) -> impl Iterator<Item = (Kind, String, Vec<u8>)> {
+    bodies(model).map(|(kind, key, body)| (kind, key.to_owned(), body.unwrap()))
+}
 
 pub struct Plane {
     pub runtime: Runtime,
@@ -59,9 +71,10 @@ impl Plane {
     /// # Errors
     /// What the data plane says against it. It holds what it held before.
     pub fn put(&mut self, model: &Model) -> Result<(), Reply> {
-        self.store
-            .replace(bodies(model).map(|(kind, key, body)| (kind, key.to_owned(), body.unwrap())));
-        let transaction = self.store.since(self.held).unwrap();
+        self.store.replace(encoded(model));
+        let Some(transaction) = self.store.since(self.held) else {
+            return Ok(());
+        };
         let result = transaction.result;
         for chunk in transaction.into_chunks(1, 0) {
             match self.applier.receive(chunk) {

@@ -1,10 +1,11 @@
-//! The retry budget of the process: a share of the requests under way, and always ten a second (F55).
+//! The retry budget of an upstream: a share of its requests under way, and always ten a second (F55). An upstream
+//! that fails uses up nobody else's.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const PER_SECOND: u64 = 10;
 /// Of rules that do not say.
-pub(super) const PERCENT: u64 = 20;
+pub(crate) const PERCENT: u64 = 20;
 
 /// Counts the retries of the current second.
 #[derive(Debug, Default)]
