@@ -10,6 +10,7 @@
 //! about endpoints), [`events`] (who is told of it), [`leader`] (who writes), [`status`] (what is written) and [`admin`] (health and metrics). [`app`] puts
 //! them together for `diolkos-controller`.
 
+mod adapt;
 pub mod admin;
 pub mod app;
 pub mod ca;

@@ -110,6 +110,7 @@ fn report(key: &str) -> ObjectReport {
         quarantined: false,
         absent: false,
         parents: Vec::new(),
+        listeners: Vec::new(),
     }
 }
 

@@ -47,7 +47,7 @@ impl Queue {
         let mut state = self.state.lock();
         state
             .ids
-            .extend(ids.into_iter().filter(|id| id.kind.is_ours()));
+            .extend(ids.into_iter().filter(|id| id.kind.has_status()));
         if state.ids.len() > MAX {
             state.ids.clear();
             state.all = true;

@@ -24,15 +24,15 @@ type Lost<'a> = (Arc<str>, BTreeSet<&'a str>);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claimant {
     created: i64,
-    /// `namespace/name`
+    /// Key of its resource.
     route: Arc<str>,
     rule: usize,
     matched: usize,
 }
 
 /// All claims of a Route. `places`: where its rules stand in the spec.
-pub(super) fn claims(route: &Route, places: &[usize]) -> Vec<Claim> {
-    let name: Arc<str> = route.origin.key().into();
+pub(super) fn claims(id: &ObjectId, route: &Route, places: &[usize]) -> Vec<Claim> {
+    let name: Arc<str> = id.route_key().into();
     let mut claims = Vec::new();
     for (rule, place) in route.rules.iter().zip(places) {
         for (matched, m) in rule.matches.iter().enumerate() {
@@ -117,7 +117,7 @@ impl Index {
             entry.1.insert(&claim.host);
         }
         let all = lost_to_others > 0 && lost_to_others == claims.len();
-        let own = id.path();
+        let own = id.route_key();
         lost.into_iter()
             .map(|((rule, matched), (winner, hosts))| {
                 let hosts = hosts.into_iter().collect::<Vec<_>>().join(", ");

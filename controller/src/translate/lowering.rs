@@ -79,6 +79,8 @@ pub(super) struct Lowered {
     /// Units that must exist because this one refers to them.
     pub demands: BTreeSet<Unit>,
     pub claims: Vec<Claim>,
+    /// Keys of the listeners to which a Route is attached, whether or not it can be served.
+    pub attached: BTreeSet<String>,
 }
 
 impl Lowered {

@@ -21,6 +21,7 @@ mod gateway_config;
 mod grants;
 mod lowering;
 mod matches;
+mod parents;
 mod plugin;
 mod references;
 mod resource;

@@ -91,6 +91,7 @@ fn rule() -> impl Strategy<Value = Value> {
 fn object() -> impl Strategy<Value = Value> {
     let of = |api: &'static str, kind: &'static str| move |(metadata, spec): (Value, Value)| json!({"apiVersion": api, "kind": kind, "metadata": metadata, "spec": spec});
     const OURS: &str = "diolkos.io/v1alpha1";
+    const THEIRS: &str = "gateway.networking.k8s.io/v1";
     let hosts = prop_oneof![
         Just(json!([])),
         Just(json!(["h.example.com"])),
@@ -172,6 +173,35 @@ fn object() -> impl Strategy<Value = Value> {
             "to": [{"group": "", "kind": to}],
         })
     });
+    let class = prop_oneof![
+        Just(json!({"controllerName": "diolkos.io/controller"})),
+        Just(json!({"controllerName": "example.com/other"})),
+    ];
+    let theirs = (name(), 80..83u16, any::<bool>(), 0..8u32).prop_map(|(certificate, port, https, n)| {
+        let mut listener = json!({"name": "l", "port": port, "protocol": if https { "HTTPS" } else { "HTTP" }});
+        if https {
+            listener["tls"] = json!({"certificateRefs": [{"name": certificate}]});
+        }
+        if n % 3 == 0 {
+            listener["allowedRoutes"] = json!({"namespaces": {"from": "All"}, "kinds": [{"kind": "HTTPRoute"}]});
+        }
+        let mut spec = json!({"gatewayClassName": certificate, "listeners": [listener]});
+        if n % 4 == 0 {
+            spec["gatewayClassName"] = json!("diolkos");
+            spec["infrastructure"] = json!({"parametersRef": {"group": "diolkos.io", "kind": "GatewayConfig", "name": certificate}});
+        }
+        spec
+    });
+    let http_route = (name(), reference(), name(), 0..8u32).prop_map(|(gateway, to, host, n)| {
+        let backend = json!({"name": to["name"], "namespace": to["namespace"], "port": 80});
+        let filter = match n {
+            0 => json!({"type": "FromTheFuture"}),
+            1 => json!({"type": "ExtensionRef", "extensionRef": {"group": "diolkos.io", "kind": "Plugin", "name": host}}),
+            _ => json!({"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["x-a"]}}),
+        };
+        json!({"parentRefs": [{"name": gateway}], "hostnames": [format!("{host}.example.com")],
+            "rules": [{"filters": [filter], "backendRefs": [backend]}]})
+    });
     let held = (metadata(), values(), any::<bool>()).prop_map(|(metadata, values, is_secret)| {
         let (kind, field) = match is_secret {
             true => ("Secret", "stringData"),
@@ -191,7 +221,12 @@ fn object() -> impl Strategy<Value = Value> {
         2 => (metadata(), plugin).prop_map(of(OURS, "Plugin")),
         2 => (metadata(), gateway).prop_map(of(OURS, "GatewayConfig")),
         3 => (metadata(), service).prop_map(of("v1", "Service")),
-        1 => (metadata(), grant).prop_map(of("gateway.networking.k8s.io/v1", "ReferenceGrant")),
+        1 => (metadata(), grant).prop_map(of(THEIRS, "ReferenceGrant")),
+        1 => (name(), class).prop_map(move |(name, spec)| {
+            of(THEIRS, "GatewayClass")((json!({"name": name}), spec))
+        }),
+        2 => (metadata(), theirs).prop_map(of(THEIRS, "Gateway")),
+        3 => (metadata(), http_route).prop_map(of(THEIRS, "HTTPRoute")),
         2 => slice,
         4 => held,
         1 => metadata().prop_map(|m| json!({"apiVersion": OURS, "kind": "Consumer", "metadata": m})),

@@ -2,19 +2,65 @@
 
 use super::conflict;
 use super::gateway_config::{Allowed, GatewayListener};
-use super::lowering::{Dep, Lowering};
+use super::lowering::Lowering;
+use super::parents::Parent;
 use super::rule::OfRoute;
 use super::{unbuilt, values};
+use crate::adapt::{self, http_route::Said};
 use crate::report::{ParentReport, Problem, Reason, Severity};
 use crate::world::{Body, ObjectId, ObjectKind};
-use crds::{ParentKind, ParentRef, RouteSpec};
-use model::{HostPattern, Route};
-use std::collections::BTreeSet;
+use crds::RouteSpec;
+use crds::header::HeaderEdits;
+use gateway_api::http_route::HttpRouteSpec;
+use model::{Action, HostPattern, Route, Rule};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What an HTTPRoute adds to the Route that it is said as.
+#[derive(Default)]
+struct Extras {
+    /// Rules that must not be served.
+    closed: BTreeSet<usize>,
+    /// Edits of answers, by rule and backend.
+    response_headers: BTreeMap<(usize, usize), HeaderEdits>,
+}
 
 impl Lowering<'_> {
     pub(super) fn route(&mut self, spec: &RouteSpec) {
+        let parents = self.parents(spec);
+        self.serve(spec, parents, &Extras::default());
+    }
+
+    /// What an HTTPRoute says, by the names of its own fields.
+    pub(super) fn http_route(&mut self, spec: &HttpRouteSpec) {
+        let Said {
+            spec: route,
+            names,
+            faults,
+            closed,
+            response_headers,
+        } = adapt::http_route::as_route(spec);
+        let parents = self.parents_of_http_route(spec);
+        let extras = Extras {
+            closed,
+            response_headers,
+        };
+        self.serve(&route, parents, &extras);
+        for problem in &mut self.out.problems {
+            problem.field = names.theirs(&problem.field);
+        }
+        for fault in faults {
+            // The nearest that can be had is in effect, or the rule is closed.
+            match fault.reason {
+                Reason::OutOfRange => self.warn(fault.field, fault.reason, fault.message),
+                _ => self.error(fault.field, fault.reason, fault.message),
+            }
+        }
+    }
+
+    fn serve(&mut self, spec: &RouteSpec, parents: Vec<Parent>, extras: &Extras) {
         let (hosts, groups) = self.hosts(spec);
-        let (listeners, closed_by_gateway) = self.attach(spec, &hosts);
+        let (listeners, closed_by_gateway) = self.attach(parents, &hosts);
+        self.out.attached.clone_from(&listeners);
         if spec.enabled == Some(false) {
             self.out.problems.clear();
             self.warn(
@@ -36,8 +82,11 @@ impl Lowering<'_> {
         let mut rules = Vec::with_capacity(spec.rules.len());
         let mut places = Vec::with_capacity(spec.rules.len());
         for (i, rule) in spec.rules.iter().enumerate() {
-            let closed = unbuilt.iter().any(|f| f.closes && f.rule == Some(i));
-            if let Some(lowered) = self.rule(&format!("spec.rules[{i}]"), rule, &of_route, closed) {
+            let closed =
+                extras.closed.contains(&i) || unbuilt.iter().any(|f| f.closes && f.rule == Some(i));
+            let at = format!("spec.rules[{i}]");
+            if let Some(mut lowered) = self.rule(&at, rule, &of_route, closed) {
+                self.response_headers(&at, i, extras, &mut lowered);
                 rules.push(lowered);
                 places.push(i);
             }
@@ -62,8 +111,20 @@ impl Lowering<'_> {
             hosts,
             rules,
         };
-        self.out.claims = conflict::claims(&route, &places);
-        self.put(self.id.path(), route);
+        self.out.claims = conflict::claims(self.id, &route, &places);
+        self.put(self.id.route_key(), route);
+    }
+
+    /// Edits of answers by backend, which only an HTTPRoute can ask for.
+    fn response_headers(&mut self, at: &str, rule: usize, extras: &Extras, lowered: &mut Rule) {
+        let Action::Forward(backends) = &mut lowered.action else {
+            return;
+        };
+        for (j, backend) in backends.iter_mut().enumerate() {
+            let edits = extras.response_headers.get(&(rule, j));
+            let field = format!("{at}.backends[{j}].responseHeaders");
+            backend.response_headers = self.header_edits(&field, edits);
+        }
     }
 
     /// Empty when none can be served; and the named groups of hostnameRegex.
@@ -102,36 +163,12 @@ impl Lowering<'_> {
 
     /// Keys of the listeners that take the Route, and whether one of them asks for something that is not built, so
     /// that its Routes must not be served.
-    fn attach(&mut self, spec: &RouteSpec, hosts: &[HostPattern]) -> (BTreeSet<String>, bool) {
-        self.out.deps.insert(Dep::Gateways);
+    fn attach(&mut self, parents: Vec<Parent>, hosts: &[HostPattern]) -> (BTreeSet<String>, bool) {
         let mut listeners = BTreeSet::new();
         let mut closed = false;
-        let default;
-        let parents: &[ParentRef] = match (&self.gateways.default, spec.parent_refs.is_empty()) {
-            (_, false) => &spec.parent_refs,
-            (Some(id), true) => {
-                default = [ParentRef {
-                    kind: Some(ParentKind::GatewayConfig),
-                    name: id.name.as_str().into(),
-                    namespace: Some(id.namespace.as_str().into()),
-                    ..ParentRef::default()
-                }];
-                &default
-            }
-            (None, true) => {
-                let message =
-                    "no GatewayConfig is marked default: true, and the Route names no parent";
-                self.error("spec.parentRefs", Reason::NoMatchingParent, message);
-                return (listeners, closed);
-            }
-        };
-        for (i, parent) in parents.iter().enumerate() {
-            let field = match spec.parent_refs.is_empty() {
-                true => "spec.parentRefs".to_owned(),
-                false => format!("spec.parentRefs[{i}]"),
-            };
+        for parent in parents {
             let mut problems = Vec::new();
-            match self.attach_to(&field, parent, hosts) {
+            match self.attach_to(&parent, hosts) {
                 Ok((keys, closing)) => {
                     listeners.extend(keys);
                     if let Some(name) = closing {
@@ -139,6 +176,7 @@ impl Lowering<'_> {
                         let message = format!(
                             "{name} asks for something that is not built yet: the rules answer 500"
                         );
+                        let field = parent.field.clone();
                         problems.push(self.problem(
                             Severity::Error,
                             field,
@@ -150,7 +188,7 @@ impl Lowering<'_> {
                 Err(problem) => problems.push(*problem),
             }
             self.out.parents.push(ParentReport {
-                parent_ref: parent.clone(),
+                parent_ref: parent.said,
                 problems,
             });
         }
@@ -159,56 +197,62 @@ impl Lowering<'_> {
 
     fn attach_to(
         &mut self,
-        field: &str,
-        parent: &ParentRef,
+        parent: &Parent,
         hosts: &[HostPattern],
     ) -> Result<(Vec<String>, Option<String>), Box<Problem>> {
-        let problem = |l: &Self, below: &str, reason, message: String| {
-            let field = format!("{field}{below}");
-            Err(Box::new(l.problem(Severity::Error, field, reason, message)))
+        let problem = |l: &Self, reason, message: String| {
+            Err(Box::new(l.problem(
+                Severity::Error,
+                parent.field.clone(),
+                reason,
+                message,
+            )))
         };
-        if parent.kind == Some(ParentKind::Gateway) {
-            let message = "kind Gateway is not built yet; name a GatewayConfig".to_owned();
-            return problem(self, ".kind", Reason::NotBuilt, message);
-        }
-        if parent
-            .group
-            .as_deref()
-            .is_some_and(|group| group != crds::GROUP)
-        {
-            let message = format!("must be {} for kind GatewayConfig", crds::GROUP);
-            return problem(self, ".group", Reason::NoMatchingParent, message);
-        }
-        let namespace = parent.namespace.as_deref().unwrap_or(&self.id.namespace);
-        let id = ObjectId::new(ObjectKind::GatewayConfig, namespace, parent.name.as_str());
-        let Some(gateway) = self.gateways.configs.get(&id) else {
+        let id = match &parent.id {
+            Ok(id) => id,
+            Err(problem) => return Err(problem.clone()),
+        };
+        let Some(gateway) = self.gateways.configs.get(id) else {
             let message = format!("{id} is not found");
-            return problem(self, "", Reason::NoMatchingParent, message);
+            return problem(self, Reason::NoMatchingParent, message);
         };
-        let named = |l: &&GatewayListener| parent.listener.as_deref().is_none_or(|n| n == l.name);
+        let named = |l: &&GatewayListener| {
+            parent.listener.as_deref().is_none_or(|n| n == l.name)
+                && parent.port.is_none_or(|port| port == l.port)
+        };
         let candidates: Vec<&GatewayListener> = gateway.listeners.iter().filter(named).collect();
         if candidates.is_empty() {
-            let message = match parent.listener.as_deref() {
-                Some(name) => format!("{id} has no listener {name} that serves"),
-                None => format!("{id} has no listener that serves"),
+            let message = match (parent.listener.as_deref(), parent.port) {
+                (Some(name), None) => format!("{id} has no listener {name} that serves"),
+                (Some(name), Some(port)) => {
+                    format!("{id} has no listener {name} on port {port} that serves")
+                }
+                (None, Some(port)) => format!("{id} has no listener on port {port} that serves"),
+                (None, None) => format!("{id} has no listener that serves"),
             };
-            return problem(self, "", Reason::NoMatchingParent, message);
+            return problem(self, Reason::NoMatchingParent, message);
+        }
+        let takes = |l: &&GatewayListener| l.kinds.contains(&self.id.kind);
+        let taking: Vec<&GatewayListener> = candidates.into_iter().filter(takes).collect();
+        if taking.is_empty() {
+            let message = format!("{id} takes no {} there", self.id.kind);
+            return problem(self, Reason::NotAllowedByListeners, message);
         }
         let mut allowed = Vec::new();
-        for listener in candidates {
-            if self.is_allowed(&listener.allowed, &id) {
+        for listener in taking {
+            if self.is_allowed(&listener.allowed, id) {
                 allowed.push(listener);
             }
         }
         if allowed.is_empty() {
             let message = format!("{id} takes no Routes from namespace {}", self.id.namespace);
-            return problem(self, "", Reason::NotAllowedByListeners, message);
+            return problem(self, Reason::NotAllowedByListeners, message);
         }
         let fits = |l: &&&GatewayListener| hosts.iter().any(|h| l.hostname.intersect(h).is_some());
         let keys: Vec<String> = allowed.iter().filter(fits).map(|l| l.key.clone()).collect();
         if keys.is_empty() && !hosts.is_empty() {
             let message = format!("no listener of {id} serves one of the hosts of the Route");
-            return problem(self, "", Reason::NoMatchingListenerHostname, message);
+            return problem(self, Reason::NoMatchingListenerHostname, message);
         }
         let closing = gateway.closed.then(|| id.to_string());
         Ok((keys, closing))

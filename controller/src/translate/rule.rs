@@ -3,6 +3,7 @@
 use super::lowering::Lowering;
 use super::values::NEVER_MS;
 use crate::report::Reason;
+use crate::world::ObjectKind;
 use crds::RouteRule;
 use model::{Action, Match, PluginUse, Rule, Target, Timeouts, limits};
 
@@ -130,7 +131,8 @@ impl Lowering<'_> {
         }
         let mut backends = self.backends(&format!("{field}.backends"), &rule.backends);
         if backends.is_empty() {
-            if rule.plugins.is_empty() {
+            // Of an HTTPRoute this is no fault: it answers 500 (Gateway API, HTTPRouteRule.backendRefs).
+            if rule.plugins.is_empty() && self.id.kind == ObjectKind::Route {
                 let message = "nothing answers: give one of backends, redirect and directResponse";
                 self.error(field, Reason::Invalid, message);
                 return None;

@@ -3,11 +3,13 @@
 use super::Translation;
 use super::certificate::LastGood;
 use super::conflict::{self, Claim};
-use super::gateway_config::{self, Candidate, Gateways};
+use super::gateway_config::{self, Candidate, Gateways, Version};
 use super::lowering::{Dep, Lowered, Lowering, PortKey, Unit};
 use super::resource;
-use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
-use crate::world::{Body, Meta, ObjectId, ObjectKind, World};
+use crate::adapt::gateway::Said;
+use crate::report::{ListenerReport, ObjectReport, Problem, Reason, Report, Severity};
+use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
+use gateway_api::http_route::HttpRouteSpec;
 use model::Model;
 use snapshot::Kind;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +57,8 @@ pub struct Translator {
     conflicts: conflict::Index,
     accepted: BTreeMap<ObjectId, Accepted>,
     last_good: LastGood,
+    /// Key of a listener → units of the Routes that are attached to it.
+    attached: BTreeMap<String, BTreeSet<Unit>>,
     started: bool,
 }
 
@@ -66,24 +70,27 @@ struct State {
     demands: BTreeSet<Unit>,
     claims: Vec<Claim>,
     problems: Vec<Problem>,
+    attached: BTreeSet<String>,
 }
 
 /// The last version of an object that was acceptable as a whole.
 #[derive(Clone, PartialEq)]
 enum Accepted {
-    GatewayConfig(Arc<crds::GatewayConfigSpec>),
+    /// Of a GatewayConfig or a Gateway.
+    Listening(Version),
     Route(Arc<crds::RouteSpec>),
     Upstream(Arc<crds::UpstreamSpec>),
     Plugin(Arc<crds::PluginSpec>),
+    HTTPRoute(Arc<HttpRouteSpec>),
 }
 
 impl Accepted {
     fn of(body: &Body) -> Option<Self> {
         Some(match body {
-            Body::GatewayConfig(spec) => Self::GatewayConfig(Arc::clone(spec)),
             Body::Route(spec) => Self::Route(Arc::clone(spec)),
             Body::Upstream(spec) => Self::Upstream(Arc::clone(spec)),
             Body::Plugin(spec) => Self::Plugin(Arc::clone(spec)),
+            Body::HTTPRoute(spec) => Self::HTTPRoute(Arc::clone(spec)),
             _ => return None,
         })
     }
@@ -154,8 +161,10 @@ impl Translator {
     /// Units that an object concerns: its own, and those that looked at it.
     fn mark(&self, world: &World, id: &ObjectId, todo: &mut BTreeSet<Unit>) {
         match id.kind {
-            ObjectKind::GatewayConfig => drop(todo.insert(Unit::Gateways)),
-            ObjectKind::Route => drop(todo.insert(Unit::Route(id.clone()))),
+            ObjectKind::GatewayConfig | ObjectKind::Gateway | ObjectKind::GatewayClass => {
+                todo.insert(Unit::Gateways);
+            }
+            kind if kind.is_route() => drop(todo.insert(Unit::Route(id.clone()))),
             ObjectKind::ReferenceGrant => {
                 self.mark_dependents(&Dep::Grants(id.namespace.clone()), todo);
             }
@@ -180,47 +189,46 @@ impl Translator {
     // ---- units
 
     fn gateways(&mut self, world: &World, todo: &mut BTreeSet<Unit>, delta: &mut Delta) {
-        let present: Vec<_> = world.of_kind(ObjectKind::GatewayConfig).collect();
-        let gone = |id: &ObjectId| !world.contains(id);
+        let present: Vec<&Object> = gateway_config::owners(world).collect();
+        let owns = |id: &ObjectId| present.iter().any(|object| object.id == *id);
         self.accepted
-            .retain(|id, _| id.kind != ObjectKind::GatewayConfig || !gone(id));
+            .retain(|id, _| !id.kind.has_listeners() || owns(id));
         // Each version is judged by itself; what is not acceptable is stood in for by the last that was.
         let mut quarantine: BTreeMap<ObjectId, Vec<Problem>> = BTreeMap::new();
-        let mut versions: Vec<(&ObjectId, &Meta, Arc<crds::GatewayConfigSpec>)> = Vec::new();
+        let mut versions: Vec<(&ObjectId, &Meta, Version)> = Vec::new();
         // One unit for all: resources of all of them, a report for each.
         let mut together = Lowered::default();
         for object in &present {
-            let problems = match &object.body {
-                Body::GatewayConfig(spec) => {
-                    let (id, meta) = (&object.id, &object.meta);
-                    let candidate = Candidate { id, meta, spec };
+            let (id, meta) = (&object.id, &object.meta);
+            let problems = match Version::of(world, object) {
+                Some(version) => {
+                    let candidate = version.candidate(id, meta);
                     let judged = gateway_config::judge(world, &self.last_good, &candidate);
                     // It may be another version that serves; this one is looked at again all the same.
                     together.deps.extend(judged.deps.iter().cloned());
-                    if !judged.is_quarantining() {
-                        let accepted = Accepted::GatewayConfig(Arc::clone(spec));
-                        self.accepted.insert(id.clone(), accepted);
-                        versions.push((id, meta, Arc::clone(spec)));
+                    let present = Accepted::Listening(version.clone());
+                    if !version.is_quarantined_by(&judged) {
+                        self.accepted.insert(id.clone(), present);
+                        versions.push((id, meta, version));
                         continue;
                     }
-                    let present = Accepted::GatewayConfig(Arc::clone(spec));
                     if self.accepted.get(id).is_none_or(|last| *last == present) {
                         // Nothing older: what is valid of it serves.
-                        versions.push((id, meta, Arc::clone(spec)));
+                        versions.push((id, meta, version));
                         continue;
                     }
                     judged.problems
                 }
-                body => refusals(&object.id, body),
+                None => refusals(&object.id, &object.body),
             };
-            if let Some(Accepted::GatewayConfig(spec)) = self.accepted.get(&object.id) {
-                versions.push((&object.id, &object.meta, Arc::clone(spec)));
+            if let Some(Accepted::Listening(version)) = self.accepted.get(&object.id) {
+                versions.push((id, meta, version.clone()));
             }
             quarantine.insert(object.id.clone(), problems);
         }
         let candidates: Vec<Candidate<'_>> = versions
             .iter()
-            .map(|(id, meta, spec)| Candidate { id, meta, spec })
+            .map(|(id, meta, version)| version.candidate(id, meta))
             .collect();
         // A GatewayConfig that was refused from its first version is as good as none, unless it is the implied one
         // by name: then somebody wanted something else there.
@@ -232,13 +240,10 @@ impl Translator {
             true => gateway_config::lower_implied(world, &self.last_good),
             false => gateway_config::lower(world, &self.last_good, &candidates),
         };
-        let known = self
-            .report
-            .objects
-            .keys()
-            .filter(|id| id.kind == ObjectKind::GatewayConfig);
-        let known: Vec<ObjectId> = known.cloned().collect();
-        for id in known.into_iter().filter(gone) {
+        let known = self.report.objects.keys();
+        let gone = known.filter(|id| id.kind.has_listeners() && !owns(id));
+        let gone: Vec<ObjectId> = gone.cloned().collect();
+        for id in gone {
             self.report.objects.remove(&id);
             delta.reports.insert(id);
         }
@@ -252,6 +257,7 @@ impl Translator {
             together.deps.extend(serving.deps);
             together.demands.extend(serving.demands);
             let refused = quarantine.remove(&object.id);
+            let listeners = Version::of(world, object).and_then(|version| version.said);
             let report = ObjectReport {
                 id: object.id.clone(),
                 generation: object.meta.generation,
@@ -260,6 +266,8 @@ impl Translator {
                 problems: refused.unwrap_or(serving.problems),
                 resources: keys,
                 parents: Vec::new(),
+                listeners: listeners
+                    .map_or_else(Vec::new, |said| self.listeners(&object.id, &said)),
             };
             self.set_report(report, delta);
         }
@@ -272,6 +280,52 @@ impl Translator {
         if gateways != self.gateways {
             self.gateways = gateways;
             self.mark_dependents(&Dep::Gateways, todo);
+        }
+        self.classes(world, delta);
+    }
+
+    /// What there is to say of each listener of a Gateway.
+    fn listeners(&self, id: &ObjectId, said: &Said) -> Vec<ListenerReport> {
+        let all = said.listeners.iter();
+        all.map(|listener| {
+            let key = format!("{}/{}", id.listener_owner(), listener.name);
+            ListenerReport {
+                name: listener.name.clone(),
+                kinds: listener.kinds.clone(),
+                attached: self.attached.get(&key).map_or(0, BTreeSet::len),
+                key,
+            }
+        })
+        .collect()
+    }
+
+    /// GatewayClasses that are ours: nothing but their status comes of them.
+    fn classes(&mut self, world: &World, delta: &mut Delta) {
+        let known = self.report.objects.keys();
+        let known = known.filter(|id| id.kind == ObjectKind::GatewayClass);
+        let mut gone: BTreeSet<ObjectId> = known.cloned().collect();
+        for object in world.of_kind(ObjectKind::GatewayClass) {
+            if !gateway_config::is_our_class(world, &object.id.name) {
+                continue;
+            }
+            gone.remove(&object.id);
+            let report = ObjectReport {
+                id: object.id.clone(),
+                generation: object.meta.generation,
+                problems: refusals(&object.id, &object.body),
+                resources: BTreeSet::new(),
+                quarantined: false,
+                absent: false,
+                parents: Vec::new(),
+                listeners: Vec::new(),
+            };
+            if self.report.objects.get(&object.id) != Some(&report) {
+                self.set_report(report, delta);
+            }
+        }
+        for id in gone {
+            self.report.objects.remove(&id);
+            delta.reports.insert(id);
         }
     }
 
@@ -314,6 +368,7 @@ impl Translator {
             lowered.resources = older.resources;
             lowered.demands = older.demands;
             lowered.claims = older.claims;
+            lowered.attached = older.attached;
             lowered.deps.extend(older.deps);
             if lowered.parents.is_empty() {
                 lowered.parents = older.parents;
@@ -328,10 +383,11 @@ impl Translator {
             resources: arriving(&lowered),
             quarantined,
             parents: std::mem::take(&mut lowered.parents),
+            listeners: Vec::new(),
         };
         self.set_report(report, delta);
         let mut concerned = self.install(unit.clone(), lowered, todo, delta);
-        if id.kind == ObjectKind::Route {
+        if id.kind.is_route() {
             concerned.insert(id.clone());
         }
         concerned
@@ -343,7 +399,8 @@ impl Translator {
             Accepted::Route(spec) => lowering.route(spec),
             Accepted::Upstream(spec) => lowering.upstream(spec),
             Accepted::Plugin(spec) => lowering.plugin_object(spec),
-            Accepted::GatewayConfig(_) => {}
+            Accepted::HTTPRoute(spec) => lowering.http_route(spec),
+            Accepted::Listening(_) => {}
         }
         lowering.out
     }
@@ -421,7 +478,9 @@ impl Translator {
             demands: lowered.demands,
             claims: lowered.claims,
             problems: lowered.problems,
+            attached: lowered.attached,
         };
+        self.attach(&unit, &old.attached, &state.attached, delta);
         for id in old.resources.difference(&state.resources) {
             resource::take(id.0, &id.1, &mut self.model);
             delta.resources.insert(id.clone(), None);
@@ -470,20 +529,53 @@ impl Translator {
             }
         }
         let concerned = self.conflicts.replace(&old.claims, &state.claims);
-        let concerned = concerned.iter().filter_map(|path| {
-            let (namespace, name) = path.split_once('/')?;
-            Some(ObjectId::new(ObjectKind::Route, namespace, name))
-        });
+        let concerned = concerned.iter();
+        let concerned = concerned.filter_map(|key| ObjectId::of_route_key(key));
         let concerned = concerned.collect();
         state.claims.shrink_to_fit();
         let is_empty = state.resources.is_empty()
             && state.deps.is_empty()
             && state.demands.is_empty()
-            && state.problems.is_empty();
+            && state.problems.is_empty()
+            && state.attached.is_empty();
         if !is_empty {
             self.units.insert(unit, state);
         }
         concerned
+    }
+
+    /// Keeps count of the Routes at each listener; the Gateways whose counts are others now have another status.
+    fn attach(
+        &mut self,
+        unit: &Unit,
+        old: &BTreeSet<String>,
+        new: &BTreeSet<String>,
+        delta: &mut Delta,
+    ) {
+        for key in old.difference(new) {
+            if let Some(units) = self.attached.get_mut(key) {
+                units.remove(unit);
+                if units.is_empty() {
+                    self.attached.remove(key);
+                }
+            }
+        }
+        for key in new.difference(old) {
+            let units = self.attached.entry(key.clone()).or_default();
+            units.insert(unit.clone());
+        }
+        for key in old.symmetric_difference(new) {
+            let Some(id) = ObjectId::of_listener_key(key) else {
+                continue;
+            };
+            let attached = self.attached.get(key).map_or(0, BTreeSet::len);
+            if let Some(report) = self.report.objects.get_mut(&id)
+                && let Some(listener) = report.listeners.iter_mut().find(|l| l.key == *key)
+            {
+                listener.attached = attached;
+                delta.reports.insert(id);
+            }
+        }
     }
 
     fn set_report(&mut self, report: ObjectReport, delta: &mut Delta) {
@@ -548,6 +640,7 @@ impl Translator {
             quarantined: false,
             absent: false,
             parents: Vec::new(),
+            listeners: Vec::new(),
         };
         self.set_report(report, delta);
     }

@@ -28,7 +28,13 @@ fn is_optional(kind: ObjectKind) -> bool {
     use ObjectKind as K;
     matches!(
         kind,
-        K::ReferenceGrant | K::Secret | K::ConfigMap | K::Namespace
+        K::ReferenceGrant
+            | K::Secret
+            | K::ConfigMap
+            | K::Namespace
+            | K::GatewayClass
+            | K::Gateway
+            | K::HTTPRoute
     )
 }
 

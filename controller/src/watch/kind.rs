@@ -48,8 +48,17 @@ impl Watches {
     /// Starts one task for each kind. They end when nobody receives the events.
     pub fn start(&self) {
         for kind in ObjectKind::ALL {
-            tokio::spawn(self.clone().follow(*kind));
+            match kind.is_gateway_api() {
+                // Nobody writes their statuses yet, and what has no status must not serve.
+                true => tokio::spawn(self.clone().leave_out(*kind)),
+                false => tokio::spawn(self.clone().follow(*kind)),
+            };
         }
+    }
+
+    async fn leave_out(self, kind: ObjectKind) {
+        // An error means that there is no world any more.
+        let _ = self.send(Event::Absent(kind)).await;
     }
 
     async fn follow(self, kind: ObjectKind) {
@@ -169,6 +178,8 @@ impl Watches {
                 )
                 .await
             }
+            // Not followed, see `start`.
+            ObjectKind::GatewayClass | ObjectKind::Gateway | ObjectKind::HTTPRoute => Ok(()),
             ObjectKind::ReferenceGrant => {
                 self.run(
                     kind,

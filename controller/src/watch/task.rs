@@ -409,7 +409,7 @@ impl Owner {
     fn count_quarantined(&self) {
         let mut counts = BTreeMap::<ObjectKind, i64>::new();
         for (id, report) in self.translator.report().objects() {
-            if id.kind.is_ours() {
+            if id.kind.has_status() {
                 *counts.entry(id.kind).or_default() += i64::from(report.quarantined);
             }
         }
@@ -447,7 +447,7 @@ impl Owner {
                 let ids = report
                     .objects()
                     .map(|(id, _)| id)
-                    .filter(|id| id.kind.is_ours());
+                    .filter(|id| id.kind.has_status());
                 drop(reply.send(ids.cloned().collect()));
             }
             Ask::Statuses(ids, reply) => {

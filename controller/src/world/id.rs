@@ -27,7 +27,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// Whether it is one of the kinds of `diolkos.io`, which have a status of ours.
+            /// Whether it is one of the kinds of `diolkos.io`.
             pub fn is_ours(self) -> bool {
                 match self {
                     $(Self::$kind => $ours,)*
@@ -51,6 +51,9 @@ kinds! {
     ConfigMap, "", false;
     Namespace, "", false;
     ReferenceGrant, "gateway.networking.k8s.io", false;
+    GatewayClass, "gateway.networking.k8s.io", false;
+    Gateway, "gateway.networking.k8s.io", false;
+    HTTPRoute, "gateway.networking.k8s.io", false;
 }
 
 impl ObjectKind {
@@ -66,9 +69,29 @@ impl ObjectKind {
         matches!(self, Self::Secret | Self::ConfigMap)
     }
 
+    /// Whether it is a kind of the Gateway API whose objects get a status where they are ours.
+    pub fn is_gateway_api(self) -> bool {
+        matches!(self, Self::GatewayClass | Self::Gateway | Self::HTTPRoute)
+    }
+
+    /// Whether objects of the kind may get a status from us.
+    pub fn has_status(self) -> bool {
+        self.is_ours() || self.is_gateway_api()
+    }
+
+    /// Whether objects of the kind have listeners, to which Routes attach.
+    pub fn has_listeners(self) -> bool {
+        matches!(self, Self::GatewayConfig | Self::Gateway)
+    }
+
+    /// Whether objects of the kind are Routes: they have rules and attach to listeners.
+    pub fn is_route(self) -> bool {
+        matches!(self, Self::Route | Self::HTTPRoute)
+    }
+
     /// Whether objects of the kind stand outside namespaces.
     pub fn is_cluster_scoped(self) -> bool {
-        matches!(self, Self::Tenant | Self::Namespace)
+        matches!(self, Self::Tenant | Self::Namespace | Self::GatewayClass)
     }
 }
 
@@ -102,6 +125,45 @@ impl ObjectId {
     /// `namespace/name`, the key of resources.
     pub fn path(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Key of the resource of a Route: two of different kinds may have one name.
+    pub fn route_key(&self) -> String {
+        match self.kind {
+            ObjectKind::Route => self.path(),
+            _ => self.key(),
+        }
+    }
+
+    /// What stands before the name in keys of its listeners.
+    pub fn listener_owner(&self) -> String {
+        match self.kind {
+            ObjectKind::GatewayConfig => self.path(),
+            _ => self.key(),
+        }
+    }
+
+    /// The Gateway of a listener's key; `None` where it is a GatewayConfig's.
+    pub fn of_listener_key(key: &str) -> Option<Self> {
+        let (owner, _) = key.rsplit_once('/')?;
+        let rest = owner.strip_prefix("Gateway/")?;
+        let (namespace, name) = rest.split_once('/')?;
+        Some(Self::new(ObjectKind::Gateway, namespace, name))
+    }
+
+    /// The Route of a resource key.
+    pub fn of_route_key(key: &str) -> Option<Self> {
+        let mut parts = key.split('/');
+        let (first, second, third) = (parts.next()?, parts.next()?, parts.next());
+        Some(match third {
+            Some(name) => {
+                let kind = ObjectKind::ALL
+                    .iter()
+                    .find(|k| k.is_route() && k.name() == first)?;
+                Self::new(*kind, second, name)
+            }
+            None => Self::new(ObjectKind::Route, first, second),
+        })
     }
 
     /// The same for the model, which knows no Kubernetes.

@@ -35,7 +35,7 @@ impl World {
     /// A refused version ([`Object::refused`]) of a kind without quarantine of its own (Service, EndpointSlice,
     /// Secret, …) leaves the version that is there.
     pub fn apply(&mut self, object: Object) -> bool {
-        let keeps_old = !object.id.kind.is_ours() && matches!(object.body, Body::Refused(_));
+        let keeps_old = !object.id.kind.has_status() && matches!(object.body, Body::Refused(_));
         match self.objects.get(&object.id) {
             Some(old) if *old == object || keeps_old => return false,
             Some(_) => self.unindex(&object.id.clone()),

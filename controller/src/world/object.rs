@@ -4,6 +4,9 @@ use super::kubernetes::{EndpointSlice, Namespace, Service};
 use super::reference_grant::{ReferenceGrant, ReferenceGrantSpec};
 use super::values::{self, Values};
 use super::{ObjectId, ObjectKind};
+use gateway_api::gateway::{Gateway, GatewaySpec};
+use gateway_api::gateway_class::{GatewayClass, GatewayClassSpec};
+use gateway_api::http_route::{HttpRoute, HttpRouteSpec};
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
@@ -44,6 +47,9 @@ pub enum Body {
     ConfigMap(Values),
     Namespace(Namespace),
     ReferenceGrant(ReferenceGrantSpec),
+    GatewayClass(Arc<GatewayClassSpec>),
+    Gateway(Arc<GatewaySpec>),
+    HTTPRoute(Arc<HttpRouteSpec>),
     /// It is there, but admission refuses it or this build cannot read it.
     Refused(Vec<Refusal>),
 }
@@ -242,6 +248,9 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
         ObjectKind::ConfigMap => Body::ConfigMap(values::<core::ConfigMap>(value)?),
         ObjectKind::Namespace => Body::Namespace((&read::<core::Namespace>(value, "")?).into()),
         ObjectKind::ReferenceGrant => Body::ReferenceGrant(read::<ReferenceGrant>(value, "")?.spec),
+        ObjectKind::GatewayClass => Body::GatewayClass(spec(value)?),
+        ObjectKind::Gateway => Body::Gateway(spec(value)?),
+        ObjectKind::HTTPRoute => Body::HTTPRoute(spec(value)?),
     })
 }
 
@@ -278,4 +287,7 @@ from_typed! {
     EndpointSlice: discovery::EndpointSlice, o => Body::EndpointSlice(o.into());
     Namespace: core::Namespace, o => Body::Namespace(o.into());
     ReferenceGrant: ReferenceGrant, o => Body::ReferenceGrant(o.spec.clone());
+    GatewayClass: GatewayClass, o => Body::GatewayClass(Arc::new(o.spec.clone()));
+    Gateway: Gateway, o => Body::Gateway(Arc::new(o.spec.clone()));
+    HTTPRoute: HttpRoute, o => Body::HTTPRoute(Arc::new(o.spec.clone()));
 }

@@ -1,11 +1,10 @@
 //! One listener.
 
 use super::super::lowering::Lowering;
-use super::{Allowed, GatewayListener};
+use super::{Allowed, GatewayListener, Ports};
 use crate::report::Reason;
 use crds::{FromNamespaces, ListenerProtocol};
 use model::{HostPattern, Listener};
-use std::collections::BTreeMap;
 
 impl Lowering<'_> {
     pub(super) fn listener(
@@ -14,7 +13,7 @@ impl Lowering<'_> {
         order: usize,
         listener: &crds::Listener,
         settings: &Listener,
-        ports: &mut BTreeMap<u16, String>,
+        ports: &mut Ports,
     ) -> Option<GatewayListener> {
         let hostname = match listener.hostname.as_deref() {
             None => HostPattern::Any,
@@ -41,7 +40,7 @@ impl Lowering<'_> {
             true => Some(self.listener_tls(field, listener, &hostname)?),
             false => None,
         };
-        let key = format!("{}/{}", self.id.path(), listener.name);
+        let key = format!("{}/{}", self.id.listener_owner(), listener.name);
         if let Some(other) = ports.get(&listener.port) {
             let message = format!("port {} is taken by listener {other}", listener.port);
             self.error(format!("{field}.port"), Reason::PortConflict, message);
@@ -81,8 +80,10 @@ impl Lowering<'_> {
         Some(GatewayListener {
             name: listener.name.to_string(),
             key,
+            port: listener.port,
             hostname,
             allowed,
+            kinds: Vec::new(),
         })
     }
 }

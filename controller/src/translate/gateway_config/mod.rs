@@ -4,10 +4,14 @@ mod access_log;
 mod listener;
 mod settings;
 mod tls;
+mod version;
+
+pub(super) use version::{Version, is_our_class, owners};
 
 use super::certificate::LastGood;
 use super::lowering::{Lowered, Lowering};
 use super::unbuilt;
+use crate::adapt::gateway::Said;
 use crate::report::Reason;
 use crate::world::{Meta, ObjectId, ObjectKind, World};
 use crds::refs::{LabelOperator, LabelSelector};
@@ -25,7 +29,7 @@ pub(super) struct Gateways {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Gateway {
-    /// Those that serve.
+    /// Those that serve, in the order of the object.
     pub listeners: Vec<GatewayListener>,
     /// It asks for something about access or limits that is not built.
     pub closed: bool,
@@ -36,8 +40,11 @@ pub(super) struct GatewayListener {
     pub name: String,
     /// Of the resource.
     pub key: String,
+    pub port: u16,
     pub hostname: HostPattern,
     pub allowed: Allowed,
+    /// Kinds of Routes that it takes.
+    pub kinds: Vec<ObjectKind>,
 }
 
 /// Namespaces from which Routes may attach.
@@ -53,7 +60,15 @@ pub(super) struct Candidate<'a> {
     pub id: &'a ObjectId,
     pub meta: &'a Meta,
     pub spec: &'a GatewayConfigSpec,
+    /// What the spec was made from, where it is a Gateway.
+    pub said: Option<&'a Said>,
 }
+
+/// Kinds of Routes that the listeners of a GatewayConfig take.
+const ROUTE_KINDS: &[ObjectKind] = &[ObjectKind::Route, ObjectKind::HTTPRoute];
+
+/// Keys of the listeners by their ports.
+type Ports = BTreeMap<u16, String>;
 
 /// The identity of the GatewayConfig that is implied where there is none (one listener, HTTP on 8080).
 pub(super) fn implied() -> ObjectId {
@@ -88,7 +103,7 @@ pub(super) fn lower(
     let mut lowered = BTreeMap::new();
     let mut by_age: Vec<&Candidate<'_>> = candidates.iter().collect();
     by_age.sort_by_key(|c| (c.meta.created, c.id));
-    let mut ports: BTreeMap<u16, String> = BTreeMap::new();
+    let mut ports = Ports::new();
     let (model, nothing) = (Model::default(), Gateways::default());
     for candidate in by_age {
         let mut l = Lowering {
@@ -109,7 +124,7 @@ pub(super) fn lower(
                 }
             }
         }
-        let gateway = l.gateway_config(candidate.spec, &mut ports);
+        let gateway = l.gateway_config(candidate, &mut ports);
         lowered.insert(candidate.id.clone(), l.out);
         gateways.configs.insert(candidate.id.clone(), gateway);
     }
@@ -130,16 +145,14 @@ pub(super) fn lower_implied(
         id: &id,
         meta: &meta,
         spec: &spec,
+        said: None,
     };
     lower(world, last_good, &[candidate])
 }
 
 impl Lowering<'_> {
-    fn gateway_config(
-        &mut self,
-        spec: &GatewayConfigSpec,
-        ports: &mut BTreeMap<u16, String>,
-    ) -> Gateway {
+    fn gateway_config(&mut self, candidate: &Candidate<'_>, ports: &mut Ports) -> Gateway {
+        let (spec, said) = (candidate.spec, candidate.said);
         let mut gateway = Gateway::default();
         for found in unbuilt::find(ObjectKind::GatewayConfig, spec) {
             gateway.closed |= found.closes;
@@ -147,9 +160,15 @@ impl Lowering<'_> {
         }
         let settings = self.settings(spec);
         let implied = [implied_listener()];
-        let listeners = match spec.listeners.is_empty() {
-            true => &implied[..],
-            false => &spec.listeners,
+        let lacks_parameters = said.is_some_and(|said| {
+            let mut faults = said.faults.iter();
+            faults.any(|fault| fault.reason == Reason::InvalidParameters)
+        });
+        let listeners = match (spec.listeners.is_empty(), said) {
+            (true, None) => &implied[..],
+            // With what connections are to be like unknown, there are none.
+            _ if lacks_parameters => &[],
+            _ => &spec.listeners,
         };
         let mut names = BTreeSet::new();
         for (i, listener) in listeners.iter().enumerate() {
@@ -159,9 +178,25 @@ impl Lowering<'_> {
                 self.error(format!("{field}.name"), Reason::Invalid, message);
                 continue;
             }
-            if let Some(one) = self.listener(&field, i, listener, &settings, ports) {
+            if let Some(mut one) = self.listener(&field, i, listener, &settings, ports) {
+                let said = said.and_then(|s| s.listeners.iter().find(|l| l.name == one.name));
+                one.kinds = match said {
+                    Some(said) => said.kinds.clone(),
+                    None => ROUTE_KINDS.to_vec(),
+                };
                 gateway.listeners.push(one);
             }
+        }
+        if let Some(said) = said {
+            for problem in &mut self.out.problems {
+                problem.field = said.names.theirs(&problem.field);
+            }
+            for fault in &said.faults {
+                self.error(fault.field.clone(), fault.reason, fault.message.clone());
+            }
+            // The first certificate stands in two places.
+            self.out.problems.sort();
+            self.out.problems.dedup();
         }
         gateway
     }

@@ -8,7 +8,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("plugins", &["model"]),
     ("snapshot", &["model", "plugins"]),
     ("crds", &["model", "plugins"]),
-    ("controller", &["model", "plugins", "snapshot", "crds"]),
+    ("gateway-api", &[]),
+    (
+        "controller",
+        &["model", "plugins", "snapshot", "crds", "gateway-api"],
+    ),
     ("dataplane", &["model", "plugins", "snapshot"]),
     (
         "cli",
@@ -38,8 +42,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Those who alone may use what begins with a prefix; beside them `e2e` in its tests.
 const RESERVED: &[(&str, &[&str])] = &[
-    ("kube", &["crds", "controller"]),
-    ("k8s-openapi", &["crds", "controller"]),
+    ("kube", &["crds", "gateway-api", "controller"]),
+    ("k8s-openapi", &["crds", "gateway-api", "controller"]),
     ("pingora", &["dataplane"]),
 ];
 

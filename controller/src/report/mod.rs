@@ -4,6 +4,8 @@
 //! fixed [`Reason`]. Standalone status, `diolkos translate`, `diolkos validate` and the status writer of the cluster
 //! all read this one [`Report`].
 
+mod gateway_api;
+
 use crate::world::{ObjectId, ObjectKind};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -51,9 +53,9 @@ reasons! {
     Disabled,
     /// A field or kind that this release does not implement. Where it is about access or limits its rules answer 500.
     NotBuilt,
-    /// No parentRef names a GatewayConfig or listener that exists.
+    /// No parentRef names a GatewayConfig, Gateway or listener that exists.
     NoMatchingParent,
-    /// The listener does not take Routes from this namespace.
+    /// The listener does not take Routes of this kind, or from this namespace.
     NotAllowedByListeners,
     /// No host of the Route is served by the listeners that it names.
     NoMatchingListenerHostname,
@@ -61,7 +63,7 @@ reasons! {
     OutOfRange,
     /// An older object claims the same host and match; that one serves.
     Conflict,
-    /// An older GatewayConfig listens on the same port.
+    /// Another listener has the same port; of two objects the older has it.
     PortConflict,
     /// Another, older GatewayConfig is the default.
     NotDefault,
@@ -87,6 +89,14 @@ reasons! {
     RefNotPermitted,
     /// A reference to a kind that cannot stand there.
     InvalidKind,
+    /// A filter or value of an HTTPRoute that this release does not know or does not support there. Its rule answers 500.
+    UnsupportedValue,
+    /// A Gateway names parameters that are no GatewayConfig, or one that is not there: nothing of it serves with other ones.
+    InvalidParameters,
+    /// A listener of a Gateway asks for a protocol that this release does not implement.
+    UnsupportedProtocol,
+    /// A listener of a Gateway asks for Routes of a kind that cannot attach to it.
+    InvalidRouteKinds,
     /// A Service without endpoints for the port: requests answer 503 `no_healthy_upstream`.
     NoEndpoints,
     /// A port of a Service is declared as TLS, and no Upstream says how its certificate is checked: it is spoken to in clear.
@@ -122,6 +132,7 @@ impl Reason {
                 | Self::InvalidValue
                 | Self::RefNotPermitted
                 | Self::InvalidKind
+                | Self::InvalidRouteKinds
         )
     }
 }
@@ -183,13 +194,27 @@ pub struct ObjectReport {
     pub absent: bool,
     /// Where a Route attaches.
     pub parents: Vec<ParentReport>,
+    /// Of a Gateway, all of them in its order.
+    pub listeners: Vec<ListenerReport>,
+}
+
+/// A listener of a Gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerReport {
+    pub name: String,
+    /// Of its resource.
+    pub key: String,
+    /// Kinds of Routes that it takes.
+    pub kinds: Vec<ObjectKind>,
+    /// Routes that are attached to it.
+    pub attached: usize,
 }
 
 /// A Route at one parent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParentReport {
     /// As the Route names it; the default GatewayConfig where it names none.
-    pub parent_ref: crds::ParentRef,
+    pub parent_ref: Value,
     /// Problems at this parent alone.
     pub problems: Vec<Problem>,
 }
@@ -254,19 +279,33 @@ impl Report {
 
     /// The object's `status`; `None` for kinds without one of ours and for objects that are not known.
     pub fn status(&self, id: &ObjectId, programmed: &Programmed) -> Option<Value> {
-        let report = self.objects.get(id).filter(|_| id.kind.is_ours())?;
+        let report = self.objects.get(id).filter(|report| has_status(report))?;
         Some(status(report, programmed))
     }
 
     /// `Kind/namespace/name` → status, for every object with a status of ours.
     pub fn statuses(&self, programmed: impl Fn(&ObjectReport) -> Programmed) -> Map<String, Value> {
-        let ours = self.objects.values().filter(|r| r.id.kind.is_ours());
+        let ours = self.objects.values().filter(|r| has_status(r));
         ours.map(|r| (r.id.key(), status(r, &programmed(r))))
             .collect()
     }
 }
 
+/// Of an HTTPRoute without a parent of ours, others speak.
+fn has_status(report: &ObjectReport) -> bool {
+    match report.id.kind {
+        ObjectKind::HTTPRoute => !report.parents.is_empty(),
+        kind => kind.has_status(),
+    }
+}
+
 fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
+    match report.id.kind {
+        ObjectKind::GatewayClass => return gateway_api::class(report),
+        ObjectKind::Gateway => return gateway_api::gateway(report, programmed),
+        ObjectKind::HTTPRoute => return gateway_api::route(report, programmed),
+        _ => {}
+    }
     let own = conditions(report, &[], programmed);
     if report.id.kind != ObjectKind::Route {
         return json!({ "observedGeneration": report.generation, "conditions": own });
@@ -338,7 +377,11 @@ pub fn conditions(
     let mut all = vec![judge("Accepted", false)];
     if matches!(
         report.id.kind,
-        ObjectKind::Route | ObjectKind::Upstream | ObjectKind::GatewayConfig
+        ObjectKind::Route
+            | ObjectKind::Upstream
+            | ObjectKind::GatewayConfig
+            | ObjectKind::Gateway
+            | ObjectKind::HTTPRoute
     ) {
         all.push(judge("ResolvedRefs", true));
         all.push(program(report, programmed, &all, &condition));
@@ -458,6 +501,7 @@ mod tests {
             quarantined: false,
             absent: false,
             parents: Vec::new(),
+            listeners: Vec::new(),
         }
     }
 

@@ -1,0 +1,268 @@
+//! A Gateway as a GatewayConfig (gateway.networking.k8s.io/v1; GEP-91 for client certificates).
+
+use super::{Fault, GROUP, Names, port};
+use crate::report::Reason;
+use crate::world::ObjectKind;
+use crds::refs::{LabelOperator, LabelRequirement, LabelSelector, ObjectRef};
+use crds::{
+    AllowedRoutes, ClientValidation, ClientValidationMode, FromNamespaces, GatewayConfigSpec,
+    Listener, ListenerProtocol, ListenerTls, RouteNamespaces, TlsMode,
+};
+use gateway_api::gateway::{
+    GatewayAllowedListenersNamespacesSelector as TheirSelector, GatewayListeners as TheirListener,
+    GatewayListenersAllowedRoutesNamespacesFrom as From, GatewayListenersTlsMode as Mode,
+    GatewaySpec, GatewayTlsFrontendDefaultValidation as Validation,
+    GatewayTlsFrontendDefaultValidationMode as ValidationMode,
+};
+
+/// A GatewayConfig that listens where a Gateway says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Said {
+    pub spec: GatewayConfigSpec,
+    pub names: Names,
+    pub faults: Vec<Fault>,
+    /// All listeners of the Gateway, in its order.
+    pub listeners: Vec<SaidListener>,
+}
+
+/// What is known of a listener whether or not it can serve.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SaidListener {
+    pub name: String,
+    /// Kinds of Routes that it takes.
+    pub kinds: Vec<ObjectKind>,
+}
+
+/// Kinds of Routes that HTTP and HTTPS listeners take. The first are those of the Gateway API.
+const HTTP_KINDS: &[ObjectKind] = &[ObjectKind::HTTPRoute, ObjectKind::Route];
+
+/// Says a Gateway as a GatewayConfig. `base`: what its class or itself names by parametersRef; its listeners do not
+/// count.
+pub(crate) fn as_config(spec: &GatewaySpec, base: Option<&GatewayConfigSpec>) -> Said {
+    let mut said = Said {
+        spec: GatewayConfigSpec {
+            default: None,
+            listeners: Vec::new(),
+            ..base.cloned().unwrap_or_default()
+        },
+        ..Said::default()
+    };
+    for (i, listener) in spec.listeners.iter().enumerate() {
+        let at = format!("spec.listeners[{i}]");
+        let protocol = match listener.protocol.as_str() {
+            "HTTP" => Some(ListenerProtocol::Http),
+            "HTTPS" => Some(ListenerProtocol::Https),
+            other => {
+                let message = format!("{other:?} is not built: HTTP and HTTPS are");
+                said.fault(
+                    format!("{at}.protocol"),
+                    Reason::UnsupportedProtocol,
+                    message,
+                );
+                None
+            }
+        };
+        let kinds = match protocol {
+            Some(_) => said.kinds(&at, listener),
+            None => Vec::new(),
+        };
+        if let Some(protocol) = protocol {
+            let ours = format!("spec.listeners[{}]", said.spec.listeners.len());
+            said.names.add(ours.clone(), at.clone());
+            said.names.add(
+                format!("{ours}.defaultCertificate"),
+                format!("{at}.tls.certificateRefs[0]"),
+            );
+            let listener = said.listener(spec, &ours, &at, protocol, listener);
+            said.spec.listeners.push(listener);
+        }
+        said.listeners.push(SaidListener {
+            name: listener.name.clone(),
+            kinds,
+        });
+    }
+    said
+}
+
+impl Said {
+    fn fault(&mut self, field: String, reason: Reason, message: impl Into<String>) {
+        let message = message.into();
+        self.faults.push(Fault {
+            field,
+            reason,
+            message,
+        });
+    }
+
+    /// Those that are asked for and can be had; all that can be had where none is asked for.
+    fn kinds(&mut self, at: &str, listener: &TheirListener) -> Vec<ObjectKind> {
+        let asked = listener
+            .allowed_routes
+            .as_ref()
+            .and_then(|a| a.kinds.as_deref());
+        let Some(asked) = asked.filter(|kinds| !kinds.is_empty()) else {
+            return HTTP_KINDS.to_vec();
+        };
+        let mut kinds = Vec::new();
+        for (i, one) in asked.iter().enumerate() {
+            let group = one.group.as_deref().unwrap_or(GROUP);
+            let known = HTTP_KINDS
+                .iter()
+                .find(|k| k.name() == one.kind && k.group() == group);
+            match known {
+                Some(kind) => kinds.push(*kind),
+                None => {
+                    let message =
+                        format!("{} of {group:?} cannot attach to this listener", one.kind);
+                    let field = format!("{at}.allowedRoutes.kinds[{i}]");
+                    self.fault(field, Reason::InvalidRouteKinds, message);
+                }
+            }
+        }
+        kinds
+    }
+
+    fn listener(
+        &mut self,
+        gateway: &GatewaySpec,
+        ours: &str,
+        theirs: &str,
+        protocol: ListenerProtocol,
+        listener: &TheirListener,
+    ) -> Listener {
+        let https = protocol == ListenerProtocol::Https;
+        let certificates: Vec<ObjectRef> = listener
+            .tls
+            .iter()
+            .flat_map(|tls| tls.certificate_refs.iter().flatten())
+            .map(|r| {
+                reference(
+                    r.group.as_ref(),
+                    r.kind.as_ref(),
+                    &r.name,
+                    r.namespace.as_ref(),
+                )
+            })
+            .collect();
+        let mode = listener.tls.as_ref().and_then(|tls| tls.mode.as_ref());
+        let tls = https.then(|| ListenerTls {
+            mode: mode.map(|mode| match mode {
+                Mode::Passthrough => TlsMode::Passthrough,
+                Mode::Terminate | Mode::Unknown => TlsMode::Terminate,
+            }),
+            certificate_refs: certificates.clone(),
+            client_validation: self.client_validation(gateway, ours, listener.port),
+            ..ListenerTls::default()
+        });
+        if listener.tls.is_some() && !https {
+            let message = "is for protocol HTTPS";
+            self.fault(format!("{theirs}.tls"), Reason::Invalid, message);
+        }
+        let namespaces = listener
+            .allowed_routes
+            .as_ref()
+            .and_then(|a| a.namespaces.as_ref());
+        let from = match namespaces.and_then(|n| n.from.as_ref()) {
+            None | Some(From::Same | From::Unknown) => FromNamespaces::Same,
+            Some(From::All) => FromNamespaces::All,
+            Some(From::Selector) => FromNamespaces::Selector,
+        };
+        Listener {
+            name: listener.name.as_str().into(),
+            port: port(listener.port),
+            protocol,
+            hostname: listener
+                .hostname
+                .as_deref()
+                .filter(|name| !name.is_empty())
+                .map(Into::into),
+            tls,
+            // Whatever name a client asks for, this listener has no other certificate to show.
+            default_certificate: certificates.into_iter().next().filter(|_| https),
+            allowed_routes: Some(AllowedRoutes {
+                namespaces: Some(RouteNamespaces {
+                    from: Some(from),
+                    selector: namespaces.and_then(|n| n.selector.as_ref()).map(selector),
+                }),
+            }),
+            // A Gateway's paths are all its Routes' own.
+            health: Some(false),
+            ..Listener::default()
+        }
+    }
+
+    /// What is asked of clients on a port, or on all.
+    fn client_validation(
+        &mut self,
+        gateway: &GatewaySpec,
+        ours: &str,
+        port: i32,
+    ) -> Option<ClientValidation> {
+        let frontend = gateway.tls.as_ref()?.frontend.as_ref()?;
+        let of_port = frontend.per_port.iter().flatten().enumerate();
+        let of_port = of_port.filter(|(_, one)| one.port == port);
+        let (at, validation): (String, &Validation) = match of_port.last() {
+            Some((i, one)) => (
+                format!("spec.tls.frontend.perPort[{i}].tls.validation"),
+                one.tls.validation.as_ref()?,
+            ),
+            None => (
+                "spec.tls.frontend.default.validation".to_owned(),
+                frontend.default.validation.as_ref()?,
+            ),
+        };
+        let ours = format!("{ours}.tls.clientValidation");
+        self.names
+            .add(format!("{ours}.caRefs"), format!("{at}.caCertificateRefs"));
+        self.names.add(ours, at);
+        let refs = validation.ca_certificate_refs.iter();
+        Some(ClientValidation {
+            ca_refs: refs
+                .map(|r| reference(Some(&r.group), Some(&r.kind), &r.name, r.namespace.as_ref()))
+                .collect(),
+            mode: Some(match validation.mode {
+                Some(ValidationMode::AllowInsecureFallback) => ClientValidationMode::Request,
+                _ => ClientValidationMode::Require,
+            }),
+        })
+    }
+}
+
+fn reference(
+    group: Option<&String>,
+    kind: Option<&String>,
+    name: &str,
+    namespace: Option<&String>,
+) -> ObjectRef {
+    ObjectRef {
+        name: name.into(),
+        namespace: namespace.map(|n| n.as_str().into()),
+        kind: kind.map(|k| k.as_str().into()),
+        group: group.map(|g| g.as_str().into()),
+    }
+}
+
+fn selector(selector: &TheirSelector) -> LabelSelector {
+    let expressions = selector.match_expressions.iter().flatten();
+    LabelSelector {
+        match_labels: selector.match_labels.clone().unwrap_or_default(),
+        match_expressions: expressions
+            .map(|one| LabelRequirement {
+                key: one.key.as_str().into(),
+                operator: match one.operator.as_str() {
+                    "NotIn" => LabelOperator::NotIn,
+                    "Exists" => LabelOperator::Exists,
+                    "DoesNotExist" => LabelOperator::DoesNotExist,
+                    // `In` without values, which nothing fulfils, also where the operator is not known.
+                    _ => LabelOperator::In,
+                },
+                values: one
+                    .values
+                    .iter()
+                    .flatten()
+                    .map(|v| v.as_str().into())
+                    .collect(),
+            })
+            .collect(),
+    }
+}

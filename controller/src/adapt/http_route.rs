@@ -1,0 +1,488 @@
+//! An HTTPRoute as a Route (gateway.networking.k8s.io/v1; GEP-1364, GEP-1323, GEP-726, GEP-1742, GEP-3171).
+
+use super::{Fault, Names, port};
+use crate::report::Reason;
+use crds::header::{Header, HeaderEdits};
+use crds::{
+    Backend, HeaderMatch, Mirror, PathMatch, PathMatchType, PluginType, PluginUse, QueryMatch,
+    Redirect, RedirectPath, Rewrite, RouteMatch, RouteRule, RouteSpec, RouteTimeouts, Scheme,
+    ValueMatchType,
+};
+use gateway_api::http_route::{
+    HttpRouteParentRefs as ParentRef, HttpRouteRules as Rule,
+    HttpRouteRulesBackendRefs as BackendRef, HttpRouteRulesFilters as Filter,
+    HttpRouteRulesFiltersCors as Cors, HttpRouteRulesFiltersRequestHeaderModifier as Modifier,
+    HttpRouteRulesFiltersRequestMirror as RequestMirror,
+    HttpRouteRulesFiltersRequestRedirect as RequestRedirect,
+    HttpRouteRulesFiltersRequestRedirectScheme as TheirScheme, HttpRouteRulesFiltersType as Type,
+    HttpRouteRulesFiltersUrlRewrite as UrlRewrite,
+    HttpRouteRulesFiltersUrlRewritePathType as PathEdit, HttpRouteRulesMatches as Match,
+    HttpRouteRulesMatchesHeaders as ValueMatch, HttpRouteRulesMatchesHeadersType as ValueType,
+    HttpRouteRulesMatchesMethod as Method, HttpRouteRulesMatchesPathType as PathType,
+    HttpRouteSpec,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A Route that does what an HTTPRoute says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Said {
+    /// Without parentRefs: those are read from the HTTPRoute itself.
+    pub spec: RouteSpec,
+    pub names: Names,
+    pub faults: Vec<Fault>,
+    /// Rules that must not be served: a filter that is not understood is never skipped.
+    pub closed: BTreeSet<usize>,
+    /// What a Route cannot say: edits of answers by backend, by rule and backend.
+    pub response_headers: BTreeMap<(usize, usize), HeaderEdits>,
+}
+
+/// Says an HTTPRoute as a Route.
+pub(crate) fn as_route(spec: &HttpRouteSpec) -> Said {
+    let mut said = Said::default();
+    let hostnames = spec.hostnames.iter().flatten();
+    said.spec.hostnames = hostnames.map(|name| name.as_str().into()).collect();
+    // Its absence is a rule that matches everything and has no backend.
+    let implied = [Rule::default()];
+    let rules = match spec.rules.as_deref() {
+        None | Some([]) => &implied,
+        Some(rules) => rules,
+    };
+    for (i, rule) in rules.iter().enumerate() {
+        let rule = said.rule(i, rule);
+        said.spec.rules.push(rule);
+    }
+    said
+}
+
+/// The parents that an HTTPRoute names, each as it stands there.
+pub(crate) fn parent_refs(spec: &HttpRouteSpec) -> &[ParentRef] {
+    spec.parent_refs.as_deref().unwrap_or_default()
+}
+
+impl Said {
+    fn fault(&mut self, field: String, reason: Reason, message: impl Into<String>) {
+        let message = message.into();
+        self.faults.push(Fault {
+            field,
+            reason,
+            message,
+        });
+    }
+
+    /// Something without which the rule would do less than it says.
+    fn close(&mut self, rule: usize, field: String, message: impl Into<String>) {
+        self.fault(field, Reason::UnsupportedValue, message);
+        self.closed.insert(rule);
+    }
+
+    fn rule(&mut self, i: usize, rule: &Rule) -> RouteRule {
+        let at = format!("spec.rules[{i}]");
+        let mut out = RouteRule {
+            name: rule.name.as_deref().map(Into::into),
+            ..RouteRule::default()
+        };
+        for (j, m) in rule.matches.iter().flatten().enumerate() {
+            let m = self.one_match(i, &format!("{at}.matches[{j}]"), m);
+            out.matches.push(m);
+        }
+        for (j, filter) in rule.filters.iter().flatten().enumerate() {
+            self.filter(i, &at, j, filter, &mut out);
+        }
+        self.names
+            .add(format!("{at}.backends"), format!("{at}.backendRefs"));
+        for (j, backend) in rule.backend_refs.iter().flatten().enumerate() {
+            let backend = self.backend(i, j, &at, backend);
+            out.backends.push(backend);
+        }
+        if let Some(timeouts) = &rule.timeouts {
+            out.timeouts = Some(RouteTimeouts {
+                request: timeouts.request.as_deref().map(Into::into),
+                backend_request: timeouts.backend_request.as_deref().map(Into::into),
+                ..RouteTimeouts::default()
+            });
+        }
+        out
+    }
+
+    fn one_match(&mut self, rule: usize, at: &str, m: &Match) -> RouteMatch {
+        let path = m.path.as_ref().map(|path| {
+            let type_ = match path.r#type {
+                None | Some(PathType::PathPrefix) => PathMatchType::PathPrefix,
+                Some(PathType::Exact) => PathMatchType::Exact,
+                Some(PathType::RegularExpression) => PathMatchType::RegularExpression,
+                Some(PathType::Unknown) => {
+                    let message = "must be Exact, PathPrefix or RegularExpression";
+                    self.close(rule, format!("{at}.path.type"), message);
+                    PathMatchType::PathPrefix
+                }
+            };
+            PathMatch {
+                type_: Some(type_),
+                value: path.value.as_deref().unwrap_or("/").into(),
+            }
+        });
+        let method = m.method.as_ref().and_then(method);
+        if m.method.is_some() && method.is_none() {
+            self.close(rule, format!("{at}.method"), "is not a known method");
+        }
+        self.names
+            .add(format!("{at}.methods[0]"), format!("{at}.method"));
+        RouteMatch {
+            path,
+            methods: method.into_iter().map(Into::into).collect(),
+            headers: self.values(
+                rule,
+                &format!("{at}.headers"),
+                m.headers.as_deref(),
+                |m, type_| HeaderMatch {
+                    name: m.name.as_str().into(),
+                    type_: Some(type_),
+                    value: Some(m.value.as_str().into()),
+                },
+            ),
+            query_params: self.values(
+                rule,
+                &format!("{at}.queryParams"),
+                m.query_params.as_deref(),
+                |m, type_| QueryMatch {
+                    name: m.name.as_str().into(),
+                    type_: Some(type_),
+                    value: Some(m.value.as_str().into()),
+                },
+            ),
+            ..RouteMatch::default()
+        }
+    }
+
+    /// Of several matches of one name the first counts.
+    fn values<T>(
+        &mut self,
+        rule: usize,
+        at: &str,
+        values: Option<&[ValueMatch]>,
+        make: impl Fn(&ValueMatch, ValueMatchType) -> T,
+    ) -> Vec<T> {
+        let mut out = Vec::new();
+        let mut seen = BTreeSet::new();
+        for (i, one) in values.unwrap_or_default().iter().enumerate() {
+            let type_ = match one.r#type {
+                None | Some(ValueType::Exact) => ValueMatchType::Exact,
+                Some(ValueType::RegularExpression) => ValueMatchType::RegularExpression,
+                Some(ValueType::Unknown) => {
+                    let message = "must be Exact or RegularExpression";
+                    self.close(rule, format!("{at}[{i}].type"), message);
+                    continue;
+                }
+            };
+            if seen.insert(one.name.to_ascii_lowercase()) {
+                out.push(make(one, type_));
+            }
+        }
+        out
+    }
+
+    fn filter(&mut self, i: usize, rule: &str, j: usize, filter: &Filter, out: &mut RouteRule) {
+        let at = format!("{rule}.filters[{j}]");
+        let mut named = |ours: String, block: &str| {
+            let theirs = format!("{at}.{block}");
+            self.names.add(format!("{rule}.{ours}"), theirs);
+        };
+        match (&filter.r#type, filter) {
+            (
+                Type::RequestHeaderModifier,
+                Filter {
+                    request_header_modifier: Some(edits),
+                    ..
+                },
+            ) => {
+                named("requestHeaders".into(), "requestHeaderModifier");
+                out.request_headers = Some(header_edits(edits));
+            }
+            (
+                Type::ResponseHeaderModifier,
+                Filter {
+                    response_header_modifier: Some(edits),
+                    ..
+                },
+            ) => {
+                named("responseHeaders".into(), "responseHeaderModifier");
+                out.response_headers = Some(header_edits(edits));
+            }
+            (
+                Type::RequestRedirect,
+                Filter {
+                    request_redirect: Some(to),
+                    ..
+                },
+            ) => {
+                named("redirect".into(), "requestRedirect");
+                named(
+                    "redirect.path.replacePrefix".into(),
+                    "requestRedirect.path.replacePrefixMatch",
+                );
+                out.redirect = self.redirect(i, &at, to);
+            }
+            (
+                Type::UrlRewrite,
+                Filter {
+                    url_rewrite: Some(to),
+                    ..
+                },
+            ) => {
+                named("rewrite".into(), "urlRewrite");
+                named(
+                    "rewrite.replacePrefix".into(),
+                    "urlRewrite.path.replacePrefixMatch",
+                );
+                named(
+                    "rewrite.replaceFullPath".into(),
+                    "urlRewrite.path.replaceFullPath",
+                );
+                out.rewrite = self.rewrite(i, &at, to);
+            }
+            (
+                Type::RequestMirror,
+                Filter {
+                    request_mirror: Some(to),
+                    ..
+                },
+            ) => {
+                named(
+                    format!("mirrors[{}]", out.mirrors.len()),
+                    "requestMirror.backendRef",
+                );
+                named(
+                    format!("mirrors[{}].percent", out.mirrors.len()),
+                    "requestMirror",
+                );
+                let mirror = self.mirror(&at, to);
+                out.mirrors.push(mirror);
+            }
+            (Type::Cors, Filter { cors: Some(of), .. }) => {
+                named(format!("plugins[{}].cors", out.plugins.len()), "cors");
+                out.plugins.push(cors(of));
+            }
+            (
+                Type::ExtensionRef,
+                Filter {
+                    extension_ref: Some(to),
+                    ..
+                },
+            ) => {
+                named(
+                    format!("plugins[{}].ref", out.plugins.len()),
+                    "extensionRef",
+                );
+                if (to.group.as_str(), to.kind.as_str()) != (crds::GROUP, "Plugin") {
+                    let message = format!("must be a Plugin of group {}", crds::GROUP);
+                    self.close(i, format!("{at}.extensionRef"), message);
+                    return;
+                }
+                out.plugins.push(PluginUse {
+                    reference: Some(crds::refs::ObjectRef {
+                        name: to.name.as_str().into(),
+                        ..crds::refs::ObjectRef::default()
+                    }),
+                    ..PluginUse::default()
+                });
+            }
+            (Type::Unknown, _) => {
+                self.close(i, format!("{at}.type"), "this filter is not known");
+            }
+            _ => self.close(i, at, "the block of the filter's type is missing"),
+        }
+    }
+
+    fn redirect(&mut self, rule: usize, at: &str, to: &RequestRedirect) -> Option<Redirect> {
+        let scheme = match to.scheme {
+            None => None,
+            Some(TheirScheme::Http) => Some(Scheme::Http),
+            Some(TheirScheme::Https) => Some(Scheme::Https),
+            Some(TheirScheme::Unknown) => {
+                let field = format!("{at}.requestRedirect.scheme");
+                self.close(rule, field, "must be http or https");
+                return None;
+            }
+        };
+        let path = match to.path.as_ref().map(|path| (&path.r#type, path)) {
+            None => None,
+            Some((PathEdit::ReplacePrefixMatch, path)) => Some(RedirectPath {
+                replace_prefix: path.replace_prefix_match.as_deref().map(root_if_empty),
+                ..RedirectPath::default()
+            }),
+            Some((PathEdit::ReplaceFullPath, path)) => Some(RedirectPath {
+                replace_full_path: path.replace_full_path.as_deref().map(root_if_empty),
+                ..RedirectPath::default()
+            }),
+            Some((PathEdit::Unknown, _)) => {
+                let field = format!("{at}.requestRedirect.path.type");
+                self.close(rule, field, "must be ReplaceFullPath or ReplacePrefixMatch");
+                return None;
+            }
+        };
+        Some(Redirect {
+            scheme,
+            hostname: to.hostname.as_deref().map(Into::into),
+            port: to.port.map(port),
+            path,
+            status_code: to.status_code.map(|code| u16::try_from(code).unwrap_or(0)),
+        })
+    }
+
+    fn rewrite(&mut self, rule: usize, at: &str, to: &UrlRewrite) -> Option<Rewrite> {
+        let mut out = Rewrite {
+            hostname: to.hostname.as_deref().map(Into::into),
+            ..Rewrite::default()
+        };
+        match to.path.as_ref().map(|path| (&path.r#type, path)) {
+            None => {}
+            Some((PathEdit::ReplacePrefixMatch, path)) => {
+                out.replace_prefix = path.replace_prefix_match.as_deref().map(root_if_empty);
+            }
+            Some((PathEdit::ReplaceFullPath, path)) => {
+                out.replace_full_path = path.replace_full_path.as_deref().map(root_if_empty);
+            }
+            Some((PathEdit::Unknown, _)) => {
+                let field = format!("{at}.urlRewrite.path.type");
+                self.close(rule, field, "must be ReplaceFullPath or ReplacePrefixMatch");
+            }
+        }
+        Some(out)
+    }
+
+    fn mirror(&mut self, at: &str, to: &RequestMirror) -> Mirror {
+        let reference = &to.backend_ref;
+        let percent = match (&to.fraction, to.percent) {
+            (Some(fraction), _) => {
+                let part = u64::try_from(fraction.numerator).unwrap_or(0) * 100;
+                let of = u64::try_from(fraction.denominator.unwrap_or(100))
+                    .unwrap_or(1)
+                    .max(1);
+                let percent = part.div_ceil(of);
+                if !part.is_multiple_of(of) {
+                    let field = format!("{at}.requestMirror.fraction");
+                    let message =
+                        format!("whole percents are mirrored: this is taken as {percent}");
+                    self.fault(field, Reason::OutOfRange, message);
+                }
+                u8::try_from(percent.min(100)).ok()
+            }
+            (None, percent) => percent.map(|p| u8::try_from(p.clamp(0, 100)).unwrap_or(100)),
+        };
+        Mirror {
+            kind: reference.kind.as_deref().map(Into::into),
+            group: reference.group.as_deref().map(Into::into),
+            name: reference.name.as_str().into(),
+            namespace: reference.namespace.as_deref().map(Into::into),
+            port: reference.port.map(port),
+            percent,
+        }
+    }
+
+    fn backend(&mut self, i: usize, j: usize, rule: &str, to: &BackendRef) -> Backend {
+        let mut out = Backend {
+            kind: to.kind.as_deref().map(Into::into),
+            group: to.group.as_deref().map(Into::into),
+            name: to.name.as_str().into(),
+            namespace: to.namespace.as_deref().map(Into::into),
+            port: to.port.map(port),
+            weight: to.weight.map(|weight| u32::try_from(weight).unwrap_or(0)),
+            ..Backend::default()
+        };
+        for (k, filter) in to.filters.iter().flatten().enumerate() {
+            let at = format!("{rule}.backendRefs[{j}].filters[{k}]");
+            match (&filter.r#type, filter) {
+                (
+                    Type::RequestHeaderModifier,
+                    Filter {
+                        request_header_modifier: Some(edits),
+                        ..
+                    },
+                ) => {
+                    self.names.add(
+                        format!("{rule}.backends[{j}].requestHeaders"),
+                        format!("{at}.requestHeaderModifier"),
+                    );
+                    out.request_headers = Some(header_edits(edits));
+                }
+                (
+                    Type::ResponseHeaderModifier,
+                    Filter {
+                        response_header_modifier: Some(edits),
+                        ..
+                    },
+                ) => {
+                    self.names.add(
+                        format!("{rule}.backends[{j}].responseHeaders"),
+                        format!("{at}.responseHeaderModifier"),
+                    );
+                    self.response_headers.insert((i, j), header_edits(edits));
+                }
+                _ => {
+                    let message = "of the filters of a backend, RequestHeaderModifier and ResponseHeaderModifier are built";
+                    self.close(i, format!("{at}.type"), message);
+                }
+            }
+        }
+        out
+    }
+}
+
+fn header_edits(modifier: &Modifier) -> HeaderEdits {
+    let headers = |list: &Option<
+        Vec<gateway_api::http_route::HttpRouteRulesFiltersRequestHeaderModifierAdd>,
+    >| {
+        let list = list.iter().flatten();
+        list.map(|header| Header {
+            name: header.name.as_str().into(),
+            value: header.value.as_str().into(),
+        })
+        .collect()
+    };
+    HeaderEdits {
+        set: headers(&modifier.set),
+        add: headers(&modifier.add),
+        remove: modifier
+            .remove
+            .iter()
+            .flatten()
+            .map(|name| name.as_str().into())
+            .collect(),
+    }
+}
+
+/// "" and "/" are the same replacement of a prefix.
+fn root_if_empty(path: &str) -> crds::text::Path {
+    if path.is_empty() { "/" } else { path }.into()
+}
+
+fn cors(of: &Cors) -> PluginUse {
+    PluginUse {
+        name: Some("cors".into()),
+        type_: Some(PluginType::CORS),
+        cors: Some(plugins::CORS {
+            allow_origins: of.allow_origins.clone(),
+            allow_methods: of.allow_methods.clone(),
+            allow_headers: of.allow_headers.clone(),
+            expose_headers: of.expose_headers.clone(),
+            allow_credentials: of.allow_credentials,
+            max_age: of.max_age.map(|seconds| format!("{}s", seconds.max(0))),
+        }),
+        ..PluginUse::default()
+    }
+}
+
+fn method(method: &Method) -> Option<&'static str> {
+    Some(match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Connect => "CONNECT",
+        Method::Options => "OPTIONS",
+        Method::Trace => "TRACE",
+        Method::Patch => "PATCH",
+        Method::Unknown => return None,
+    })
+}

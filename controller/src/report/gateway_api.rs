@@ -1,0 +1,172 @@
+//! The statuses of the Gateway API: the same judgement, in its words and its places (GEP-1364).
+
+use super::{
+    CONTROLLER_NAME, Condition, ListenerReport, ObjectReport, Problem, Programmed, Reason,
+    Severity, conditions, limit,
+};
+use crate::world::ObjectKind;
+use serde_json::{Value, json};
+
+/// What the conformance suite of the Gateway API may ask of us: the names of its feature registry, sorted.
+const FEATURES: &[&str] = &["Gateway", "HTTPRoute", "ReferenceGrant"];
+
+/// The status of a GatewayClass.
+pub(super) fn class(report: &ObjectReport) -> Value {
+    let accepted = judge(
+        report,
+        "Accepted",
+        &report.problems.iter().collect::<Vec<_>>(),
+    );
+    let features = FEATURES.iter().map(|name| json!({ "name": name }));
+    json!({
+        "conditions": [accepted],
+        "supportedFeatures": features.collect::<Vec<_>>(),
+    })
+}
+
+/// The part of an HTTPRoute's status that is ours.
+pub(super) fn route(report: &ObjectReport, programmed: &Programmed) -> Value {
+    let parents = report.parents.iter().map(|parent| {
+        // What is wrong at this parent is said first, and nothing is in effect there then.
+        let mut at_parent = report.clone();
+        at_parent.absent |= parent
+            .problems
+            .iter()
+            .any(|p| p.severity == Severity::Error);
+        at_parent
+            .problems
+            .splice(0..0, parent.problems.iter().cloned());
+        let mut conditions = conditions(&at_parent, &[], programmed);
+        conditions.retain(|c| !matches!(c.type_, "Ready" | "Quarantined"));
+        json!({
+            "parentRef": parent.parent_ref,
+            "controllerName": CONTROLLER_NAME,
+            "conditions": conditions,
+        })
+    });
+    json!({ "parents": parents.collect::<Vec<_>>() })
+}
+
+/// The status of a Gateway.
+pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
+    let (own, of_listeners): (Vec<&Problem>, Vec<&Problem>) = report
+        .problems
+        .iter()
+        .partition(|problem| listener_of(problem).is_none());
+    let mut accepted = judge(report, "Accepted", &own);
+    let listeners: Vec<(Value, bool)> = report
+        .listeners
+        .iter()
+        .enumerate()
+        .map(|(i, one)| {
+            let mut problems = of_listeners.clone();
+            problems.retain(|problem| listener_of(problem) == Some(i));
+            listener(report, one, &problems, programmed)
+        })
+        .collect();
+    let faulty = listeners.iter().any(|(_, good)| !good);
+    if accepted.status == "True" && faulty {
+        accepted.reason = "ListenersNotValid";
+        accepted.message = "some listeners do not serve: their conditions say why".to_owned();
+    }
+    let serving = report
+        .resources
+        .iter()
+        .any(|(kind, _)| *kind == snapshot::Kind::Listener);
+    let mut ready = program(report, programmed);
+    if accepted.status != "True" || !serving {
+        (ready.status, ready.reason) = ("False", "Invalid");
+        ready.message = "no listener serves".to_owned();
+    }
+    let listeners = listeners.into_iter().map(|(listener, _)| listener);
+    json!({
+        "conditions": [accepted, ready],
+        "listeners": listeners.collect::<Vec<_>>(),
+    })
+}
+
+/// The status of a listener, and whether nothing is wrong with it.
+fn listener(
+    report: &ObjectReport,
+    listener: &ListenerReport,
+    problems: &[&Problem],
+    programmed: &Programmed,
+) -> (Value, bool) {
+    let of = |wanted: fn(Reason) -> bool| {
+        let mut some = problems.to_vec();
+        some.retain(|problem| wanted(problem.reason));
+        some
+    };
+    let accepted = judge(report, "Accepted", &of(|r| !r.is_about_references()));
+    let resolved = judge(report, "ResolvedRefs", &of(Reason::is_about_references));
+    let good = [&accepted, &resolved].iter().all(|c| c.status == "True");
+    let serves = report
+        .resources
+        .contains(&(snapshot::Kind::Listener, listener.key.clone()));
+    let mut ready = program(report, programmed);
+    if !serves {
+        (ready.status, ready.reason) = ("False", "Invalid");
+        ready.message = "the listener does not serve".to_owned();
+    }
+    let group = |kind: &&ObjectKind| json!({ "group": kind.group(), "kind": kind.name() });
+    let kinds: Vec<Value> = listener
+        .kinds
+        .iter()
+        .filter(|k| k.is_gateway_api())
+        .map(|k| group(&k))
+        .collect();
+    let value = json!({
+        "name": listener.name,
+        "supportedKinds": kinds,
+        "attachedRoutes": listener.attached,
+        "conditions": [accepted, resolved, ready],
+    });
+    (value, good)
+}
+
+/// The listener that a problem is about, by its position.
+fn listener_of(problem: &Problem) -> Option<usize> {
+    let rest = problem.field.strip_prefix("spec.listeners[")?;
+    rest.split_once(']')?.0.parse().ok()
+}
+
+fn judge(report: &ObjectReport, type_: &'static str, problems: &[&Problem]) -> Condition {
+    let first = problems.iter().find(|p| p.severity == Severity::Error);
+    let text: Vec<String> = problems
+        .iter()
+        .filter(|p| first.is_none() || p.severity == Severity::Error)
+        .map(|p| p.text())
+        .collect();
+    Condition {
+        type_,
+        status: if first.is_some() { "False" } else { "True" },
+        reason: first.map_or(type_, |p| reason(p)),
+        message: limit(text.join("; ")),
+        observed_generation: report.generation,
+    }
+}
+
+/// What the Gateway API calls it.
+fn reason(problem: &Problem) -> &'static str {
+    let certificate =
+        problem.field.contains(".certificateRefs") || problem.field.contains(".defaultCertificate");
+    match problem.reason {
+        Reason::RefNotPermitted => "RefNotPermitted",
+        reason if certificate && reason.is_about_references() => "InvalidCertificateRef",
+        Reason::PortConflict => "PortUnavailable",
+        reason => reason.as_str(),
+    }
+}
+
+fn program(report: &ObjectReport, programmed: &Programmed) -> Condition {
+    const TYPE: &str = "Programmed";
+    let all = conditions(report, &[], programmed);
+    let found = all.into_iter().find(|c| c.type_ == TYPE);
+    found.unwrap_or(Condition {
+        type_: TYPE,
+        status: "Unknown",
+        reason: "Pending",
+        message: String::new(),
+        observed_generation: report.generation,
+    })
+}
