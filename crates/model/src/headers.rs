@@ -254,18 +254,42 @@ impl Headers {
     /// [`InvalidHeader::TooLarge`], or [`InvalidHeader::Name`] for a name over [`Headers::MAX_NAME`].
     pub fn push_parsed(&mut self, name: &[u8], value: &[u8]) -> Result<(), InvalidHeader> {
         debug_assert!(is_token(name) && is_value(value));
-        if name.len() > Self::MAX_NAME {
+        let len = name.len() + SEPARATOR.len() + value.len() + LINE_END.len();
+        self.make_room(name.len(), len)?;
+        let record = self.write(name, value);
+        self.fields.push(record);
+        Ok(())
+    }
+
+    /// The same for a field in the form in which it is kept, `name: value CR LF`, but for the case of the name.
+    ///
+    /// # Errors
+    /// See [`Headers::push_parsed`].
+    pub fn push_line(&mut self, line: &[u8], name_len: usize) -> Result<(), InvalidHeader> {
+        debug_assert!(
+            line.get(name_len..)
+                .is_some_and(|l| l.starts_with(SEPARATOR))
+        );
+        debug_assert!(line.ends_with(LINE_END));
+        self.make_room(name_len, line.len())?;
+        let at = self.text.len();
+        self.text.extend_from_slice(line);
+        let record = self.record(at, name_len);
+        self.fields.push(record);
+        Ok(())
+    }
+
+    /// Room for another field of this length.
+    fn make_room(&mut self, name_len: usize, len: usize) -> Result<(), InvalidHeader> {
+        if name_len > Self::MAX_NAME {
             return Err(InvalidHeader::Name);
         }
-        let len = name.len() + SEPARATOR.len() + value.len() + LINE_END.len();
         if self.text.len() + len > Self::MAX_BYTES {
             self.compact();
         }
         if self.text.len() + len > Self::MAX_BYTES || self.fields.len() >= Self::MAX_FIELDS {
             return Err(InvalidHeader::TooLarge);
         }
-        let record = self.write(name, value);
-        self.fields.push(record);
         Ok(())
     }
 
@@ -275,18 +299,24 @@ impl Headers {
         self.text
             .reserve(name.len() + value.len() + SEPARATOR.len() + LINE_END.len());
         self.text.extend_from_slice(name);
-        let lower = self.text.get_mut(at..).unwrap_or_default();
-        lower.make_ascii_lowercase();
-        let known = Known::of(lower);
         self.text.extend_from_slice(SEPARATOR);
         self.text.extend_from_slice(value);
         self.text.extend_from_slice(LINE_END);
+        self.record(at, name.len())
+    }
+
+    /// Brings the name of the last field, whose text begins at `at`, into lower case and recognises it.
+    fn record(&mut self, at: usize, name_len: usize) -> Record {
+        let value_len = self.text.len() - at - name_len - SEPARATOR.len() - LINE_END.len();
+        let name = self.text.get_mut(at..at + name_len).unwrap_or_default();
+        name.make_ascii_lowercase();
+        let known = Known::of(name);
         self.seen |= known.bit();
         // The lengths fit: a list is at most MAX_BYTES, a name at most MAX_NAME.
         Record {
             at: at as u32,
-            name_len: name.len() as u16,
-            value_len: value.len() as u32,
+            name_len: name_len as u16,
+            value_len: value_len as u32,
             known,
         }
     }

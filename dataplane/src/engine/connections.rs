@@ -243,12 +243,8 @@ impl Connections {
 
 /// An exchange with an upstream in whatever protocol it speaks.
 #[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "HTTP/1 is the common case; a box would be an allocation for each exchange"
-)]
 pub enum AnyUp {
-    H1(H1Up<UpSocket>),
+    H1(Box<H1Up<UpSocket>>),
     H2(Box<H2Up>),
 }
 

@@ -3,7 +3,7 @@
 use super::pace::PaceLimits;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -24,6 +24,19 @@ pub struct Timeouts {
     pub total: Option<Duration>,
     /// How slow the client may be meanwhile.
     pub pace: PaceLimits,
+}
+
+impl Timeouts {
+    /// Takes the time since `begun` off what is left for the whole.
+    pub fn spend_since(&mut self, begun: Instant) {
+        if self.head.is_none() && self.total.is_none() {
+            return;
+        }
+        let took = begun.elapsed();
+        for limit in [&mut self.head, &mut self.total] {
+            *limit = limit.map(|limit| limit.saturating_sub(took));
+        }
+    }
 }
 
 impl Default for Timeouts {
@@ -80,6 +93,8 @@ pub struct Elapsed;
 pub struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
     due: Option<Instant>,
+    /// Whom the sleep wakes.
+    waker: Option<Waker>,
 }
 
 impl Timer {
@@ -104,6 +119,13 @@ impl Timer {
             return Poll::Pending;
         };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if !sleep.is_elapsed()
+            && let Some(waker) = &self.waker
+            && waker.will_wake(cx.waker())
+        {
+            return Poll::Pending;
+        }
+        self.waker = Some(cx.waker().clone());
         while sleep.as_mut().poll(cx).is_ready() {
             if sleep.deadline() >= due {
                 self.due = None;
@@ -136,5 +158,49 @@ impl Timer {
             self.poll(cx).map(|()| Err(Elapsed))
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long it takes until the timer is ready.
+    async fn elapse(timer: &mut Timer) -> Duration {
+        let begun = Instant::now();
+        poll_fn(|cx| timer.poll(cx)).await;
+        begun.elapsed()
+    }
+
+    #[tokio::test]
+    async fn a_deadline_that_is_moved_passes_when_it_is_due() {
+        let ms = Duration::from_millis;
+        let mut timer = Timer::default();
+        for (first, then) in [(10, 30), (3000, 10), (10, 10), (5, 40), (2000, 20)] {
+            timer.arm(Instant::now() + ms(first));
+            // Asked once before it is moved, and once again in between.
+            for _ in 0..2 {
+                assert!(poll_fn(|cx| Poll::Ready(timer.poll(cx).is_pending())).await);
+            }
+            timer.arm(Instant::now() + ms(then));
+            let took = elapse(&mut timer).await;
+            assert!(took >= ms(then - 1) && took < ms(1500), "{took:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_asked_last_is_woken() {
+        let mut timer = Timer::default();
+        timer.arm(Instant::now() + Duration::from_millis(20));
+        let mut timer = tokio::spawn(async move {
+            let pending = poll_fn(|cx| Poll::Ready(timer.poll(cx).is_pending())).await;
+            assert!(pending);
+            timer
+        })
+        .await
+        .unwrap();
+        // Not the task that has asked first, which has ended.
+        let woken = tokio::spawn(async move { elapse(&mut timer).await });
+        assert!(woken.await.unwrap() < Duration::from_millis(1500));
     }
 }

@@ -104,21 +104,15 @@ pub(crate) struct Home<S: Socket> {
 }
 
 impl<S: Socket> Home<S> {
-    pub(crate) fn put(self, socket: S, idle: Idle) {
-        self.pool.put(
-            self.key,
-            socket,
-            Idle {
-                uses: idle.uses + 1,
-                ..idle
-            },
-        );
+    pub(crate) fn put(self, mut conn: Box<H1Up<S>>) {
+        conn.idle.uses += 1;
+        self.pool.put(self.key, conn);
     }
 }
 
 /// The idle connections of one thread.
 #[derive(Debug)]
-pub struct Pool<S> {
+pub struct Pool<S: Socket> {
     config: PoolConfig,
     counters: Arc<PoolCounters>,
     inner: RefCell<Inner<S>>,
@@ -126,7 +120,7 @@ pub struct Pool<S> {
 
 /// Slots in two lists each: by age over all keys, and by age within a key. Both newest first.
 #[derive(Debug)]
-struct Inner<S> {
+struct Inner<S: Socket> {
     slots: Vec<Slot<S>>,
     free: Vec<usize>,
     keys: HashMap<PoolKey, List, foldhash::fast::RandomState>,
@@ -134,7 +128,7 @@ struct Inner<S> {
 }
 
 #[derive(Debug)]
-struct Slot<S> {
+struct Slot<S: Socket> {
     /// `None` while the slot is free.
     entry: Option<Entry<S>>,
     in_all: Link,
@@ -142,10 +136,9 @@ struct Slot<S> {
 }
 
 #[derive(Debug)]
-struct Entry<S> {
+struct Entry<S: Socket> {
     key: PoolKey,
-    socket: S,
-    idle: Idle,
+    conn: Box<H1Up<S>>,
     since: Instant,
 }
 
@@ -164,7 +157,12 @@ struct List {
 
 impl List {
     /// Inserts at the newest end.
-    fn link<S>(&mut self, slots: &mut [Slot<S>], at: usize, link: fn(&mut Slot<S>) -> &mut Link) {
+    fn link<S: Socket>(
+        &mut self,
+        slots: &mut [Slot<S>],
+        at: usize,
+        link: fn(&mut Slot<S>) -> &mut Link,
+    ) {
         if let Some(newest) = self.newest.and_then(|n| slots.get_mut(n)) {
             link(newest).newer = Some(at);
         }
@@ -179,7 +177,12 @@ impl List {
         self.len += 1;
     }
 
-    fn unlink<S>(&mut self, slots: &mut [Slot<S>], at: usize, link: fn(&mut Slot<S>) -> &mut Link) {
+    fn unlink<S: Socket>(
+        &mut self,
+        slots: &mut [Slot<S>],
+        at: usize,
+        link: fn(&mut Slot<S>) -> &mut Link,
+    ) {
         let Some(Link { newer, older }) = slots.get_mut(at).map(|s| *link(s)) else {
             return;
         };
@@ -195,7 +198,7 @@ impl List {
     }
 }
 
-impl<S> Default for Inner<S> {
+impl<S: Socket> Default for Inner<S> {
     fn default() -> Self {
         Self {
             slots: Vec::new(),
@@ -206,7 +209,7 @@ impl<S> Default for Inner<S> {
     }
 }
 
-impl<S> Inner<S> {
+impl<S: Socket> Inner<S> {
     fn insert(&mut self, entry: Entry<S>) {
         let key = entry.key;
         let slot = Slot {
@@ -252,7 +255,7 @@ impl<S: Socket> Pool<S> {
     }
 
     /// The newest idle connection to `key` that is still good.
-    pub fn take(self: &Rc<Self>, key: PoolKey) -> Option<H1Up<S>> {
+    pub fn take(self: &Rc<Self>, key: PoolKey) -> Option<Box<H1Up<S>>> {
         loop {
             let mut entry = {
                 let mut inner = self.inner.borrow_mut();
@@ -260,34 +263,30 @@ impl<S: Socket> Pool<S> {
                 inner.remove(at)?
             };
             self.counters.idle.fetch_sub(1, Relaxed);
-            if !entry.socket.is_quiet() {
+            if !entry.conn.is_quiet() {
                 self.counters.dead.fetch_add(1, Relaxed);
-            } else if entry.since.elapsed() > self.config.idle.min(entry.idle.keep.idle) {
+            } else if entry.since.elapsed() > self.config.idle.min(entry.conn.idle.keep.idle) {
                 self.counters.expired.fetch_add(1, Relaxed);
             } else {
                 self.counters.reused.fetch_add(1, Relaxed);
-                return Some(self.adopt(key, entry.socket, entry.idle));
+                entry.conn.again(self.home(key));
+                return Some(entry.conn);
             }
         }
     }
 
     /// An exchange on a connection that has just been opened; it comes back to this pool.
-    pub fn adopt_new(self: &Rc<Self>, key: PoolKey, socket: S, keep: Keep) -> H1Up<S> {
-        self.adopt(key, socket, Idle { uses: 0, keep })
+    pub fn adopt_new(self: &Rc<Self>, key: PoolKey, socket: S, keep: Keep) -> Box<H1Up<S>> {
+        H1Up::on(socket, Some(self.home(key)), Idle { uses: 0, keep })
     }
 
-    fn adopt(self: &Rc<Self>, key: PoolKey, socket: S, idle: Idle) -> H1Up<S> {
-        H1Up::on(
-            socket,
-            Some(Home {
-                pool: self.clone(),
-                key,
-            }),
-            idle,
-        )
+    fn home(self: &Rc<Self>, key: PoolKey) -> Home<S> {
+        let pool = Rc::clone(self);
+        Home { pool, key }
     }
 
-    fn put(&self, key: PoolKey, socket: S, idle: Idle) {
+    fn put(&self, key: PoolKey, conn: Box<H1Up<S>>) {
+        let idle = conn.idle;
         let per_key = self.config.per_key.min(idle.keep.connections);
         if idle.uses >= self.config.uses || per_key == 0 || self.config.total == 0 {
             return;
@@ -304,8 +303,7 @@ impl<S: Socket> Pool<S> {
         let evicted = surplus.and_then(|at| inner.remove(at));
         inner.insert(Entry {
             key,
-            socket,
-            idle,
+            conn,
             since: Instant::now(),
         });
         drop(inner);
@@ -325,14 +323,15 @@ impl<S: Socket> Pool<S> {
             let Some(entry) = inner.entry_mut(at) else {
                 break;
             };
-            let counter =
-                if now.duration_since(entry.since) > self.config.idle.min(entry.idle.keep.idle) {
-                    &self.counters.expired
-                } else if !entry.socket.is_quiet() {
-                    &self.counters.dead
-                } else {
-                    continue;
-                };
+            let counter = if now.duration_since(entry.since)
+                > self.config.idle.min(entry.conn.idle.keep.idle)
+            {
+                &self.counters.expired
+            } else if !entry.conn.is_quiet() {
+                &self.counters.dead
+            } else {
+                continue;
+            };
             counter.fetch_add(1, Relaxed);
             self.counters.idle.fetch_sub(1, Relaxed);
             inner.remove(at);
@@ -360,7 +359,7 @@ impl<S: Socket> Pool<S> {
     }
 }
 
-impl<S> Drop for Pool<S> {
+impl<S: Socket> Drop for Pool<S> {
     fn drop(&mut self) {
         self.counters
             .idle

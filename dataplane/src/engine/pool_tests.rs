@@ -62,6 +62,10 @@ fn pool(per_key: usize, total: usize) -> Rc<Pool<Fake>> {
     Pool::new(config, Arc::default())
 }
 
+fn put(pool: &Rc<Pool<Fake>>, of: PoolKey, socket: Fake) {
+    pool.put(of, H1Up::new(socket));
+}
+
 fn take(pool: &Rc<Pool<Fake>>, of: PoolKey) -> Option<u32> {
     pool.take(of).map(|up| up.socket().number)
 }
@@ -70,9 +74,9 @@ fn take(pool: &Rc<Pool<Fake>>, of: PoolKey) -> Option<u32> {
 fn the_newest_is_taken_first() {
     let pool = pool(8, 8);
     for n in 1..=3 {
-        pool.put(key(1), fake(n), Idle::default());
+        put(&pool, key(1), fake(n));
     }
-    pool.put(key(2), fake(9), Idle::default());
+    put(&pool, key(2), fake(9));
     assert_eq!(
         [
             take(&pool, key(1)),
@@ -88,7 +92,7 @@ fn the_newest_is_taken_first() {
 #[test]
 fn keys_with_other_tls_do_not_share() {
     let pool = pool(8, 8);
-    pool.put(PoolKey { tls: 7, ..key(1) }, fake(1), Idle::default());
+    put(&pool, PoolKey { tls: 7, ..key(1) }, fake(1));
     assert_eq!(take(&pool, key(1)), None);
     assert_eq!(take(&pool, PoolKey { tls: 7, ..key(1) }), Some(1));
 }
@@ -96,11 +100,11 @@ fn keys_with_other_tls_do_not_share() {
 #[test]
 fn the_oldest_makes_room() {
     let pool = pool(2, 3);
-    pool.put(key(1), fake(1), Idle::default());
-    pool.put(key(1), fake(2), Idle::default());
-    pool.put(key(1), fake(3), Idle::default()); // the key's oldest goes
-    pool.put(key(2), fake(4), Idle::default());
-    pool.put(key(3), fake(5), Idle::default()); // the oldest of all goes
+    put(&pool, key(1), fake(1));
+    put(&pool, key(1), fake(2));
+    put(&pool, key(1), fake(3)); // the key's oldest goes
+    put(&pool, key(2), fake(4));
+    put(&pool, key(3), fake(5)); // the oldest of all goes
     assert_eq!(pool.len(), 3);
     assert_eq!([take(&pool, key(1)), take(&pool, key(1))], [Some(3), None]);
     assert_eq!(pool.counters.evicted.load(Relaxed), 2);
@@ -111,15 +115,12 @@ fn the_oldest_makes_room() {
 fn dead_old_and_worn_connections_are_not_given_out() {
     let pool = pool(8, 8);
     let dead = fake(1);
-    pool.put(key(1), dead.clone(), Idle::default());
-    pool.put(
-        key(1),
-        fake(2),
-        Idle {
-            uses: 10_000,
-            ..Idle::default()
-        },
-    );
+    put(&pool, key(1), dead.clone());
+    let worn = Idle {
+        uses: 10_000,
+        ..Idle::default()
+    };
+    pool.put(key(1), H1Up::on(fake(2), None, worn));
     assert_eq!(pool.len(), 1, "worn out");
     dead.quiet.set(false);
     assert_eq!(take(&pool, key(1)), None);
@@ -130,8 +131,8 @@ fn dead_old_and_worn_connections_are_not_given_out() {
         ..PoolConfig::default()
     };
     let pool = Pool::new(config, Arc::default());
-    pool.put(key(1), fake(1), Idle::default());
-    pool.put(key(2), fake(2), Idle::default());
+    put(&pool, key(1), fake(1));
+    put(&pool, key(2), fake(2));
     let since = Instant::now();
     while since.elapsed().is_zero() {}
     assert_eq!(take(&pool, key(1)), None);
@@ -145,16 +146,16 @@ fn dead_old_and_worn_connections_are_not_given_out() {
 fn a_sweep_and_a_forgotten_key_leave_the_others() {
     let pool = pool(8, 8);
     let dead = fake(1);
-    pool.put(key(1), dead.clone(), Idle::default());
-    pool.put(key(1), fake(2), Idle::default());
-    pool.put(key(2), fake(3), Idle::default());
+    put(&pool, key(1), dead.clone());
+    put(&pool, key(1), fake(2));
+    put(&pool, key(2), fake(3));
     dead.quiet.set(false);
     pool.sweep();
     assert_eq!(pool.len(), 2);
     pool.forget(key(1));
     assert_eq!((take(&pool, key(1)), take(&pool, key(2))), (None, Some(3)));
     let counters = pool.counters.clone();
-    pool.put(key(1), fake(4), Idle::default());
+    put(&pool, key(1), fake(4));
     drop(pool);
     assert_eq!(counters.idle.load(Relaxed), 0);
 }
@@ -164,10 +165,10 @@ proptest! {
     fn the_pool_behaves_like_a_plain_list(ops in prop::collection::vec((0..3u16, any::<bool>()), 0..80)) {
         let pool = pool(3, 6);
         let mut plain: Vec<(u16, u32)> = Vec::new(); // oldest first
-        for (n, (of, put)) in ops.into_iter().enumerate() {
+        for (n, (of, back)) in ops.into_iter().enumerate() {
             let n = n as u32;
-            if put {
-                pool.put(key(of), fake(n), Idle::default());
+            if back {
+                put(&pool, key(of), fake(n));
                 if plain.iter().filter(|e| e.0 == of).count() >= 3 {
                     let at = plain.iter().position(|e| e.0 == of).unwrap();
                     plain.remove(at);
@@ -195,19 +196,23 @@ fn an_upstream_may_keep_fewer_connections_than_the_pool_allows() {
     };
     let idle = Idle { uses: 1, keep };
     for n in 1..=4 {
-        pool.put(key(1), fake(n), idle);
+        pool.put(key(1), H1Up::on(fake(n), None, idle));
     }
     assert_eq!(pool.len(), 2);
+    let brief = Keep {
+        idle: Duration::ZERO,
+        ..keep
+    };
     pool.put(
         key(2),
-        fake(5),
-        Idle {
-            keep: Keep {
-                idle: Duration::ZERO,
-                ..keep
+        H1Up::on(
+            fake(5),
+            None,
+            Idle {
+                keep: brief,
+                ..idle
             },
-            ..idle
-        },
+        ),
     );
     pool.sweep();
     assert_eq!(

@@ -17,12 +17,20 @@ use std::task::{Context, Poll, ready};
 /// Informational heads before one final head; more is an upstream that has lost its way.
 pub(super) const MAX_INFORMATIONAL: u8 = 16;
 
-/// One exchange on an HTTP/1 connection to an upstream.
+/// An HTTP/1 connection to an upstream, and the exchange on it. It lies in one place from its first exchange to its
+/// last, so that taking it from the pool and putting it back moves a pointer.
 #[derive(Debug)]
 pub struct H1Up<S: Socket> {
     io: Io<S>,
+    /// `None` while it is idle, and where no pool takes it back.
     home: Option<Home<S>>,
-    idle: Idle,
+    pub(super) idle: Idle,
+    exchange: State,
+}
+
+/// Of one exchange.
+#[derive(Debug)]
+struct State {
     encoder: Encoder,
     decoder: Decoder,
     parser: ResponseParser,
@@ -42,17 +50,9 @@ pub struct H1Up<S: Socket> {
     keep_alive: bool,
 }
 
-impl<S: Socket> H1Up<S> {
-    /// An exchange on a new connection that no pool takes back.
-    pub fn new(socket: S) -> Self {
-        Self::on(socket, None, Idle::default())
-    }
-
-    pub(crate) fn on(socket: S, home: Option<Home<S>>, idle: Idle) -> Self {
+impl Default for State {
+    fn default() -> Self {
         Self {
-            io: Io::new(socket),
-            home,
-            idle,
             encoder: Encoder::Nothing,
             decoder: Decoder::Done,
             parser: ResponseParser::default(),
@@ -65,6 +65,33 @@ impl<S: Socket> H1Up<S> {
             sent: false,
             keep_alive: false,
         }
+    }
+}
+
+impl<S: Socket> H1Up<S> {
+    /// An exchange on a new connection that no pool takes back.
+    pub fn new(socket: S) -> Box<Self> {
+        Self::on(socket, None, Idle::default())
+    }
+
+    pub(super) fn on(socket: S, home: Option<Home<S>>, idle: Idle) -> Box<Self> {
+        Box::new(Self {
+            io: Io::new(socket),
+            home,
+            idle,
+            exchange: State::default(),
+        })
+    }
+
+    /// Begins another exchange.
+    pub(super) fn again(&mut self, home: Home<S>) {
+        self.home = Some(home);
+        self.exchange = State::default();
+    }
+
+    /// See [`Socket::is_quiet`].
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.io.socket.is_quiet()
     }
 
     /// The upstream's transport.
@@ -80,34 +107,34 @@ impl<S: Socket> H1Up<S> {
     fn reset(&self) -> UpFault {
         UpFault::Reset {
             reused: self.is_reused(),
-            received: self.received,
+            received: self.exchange.received,
         }
     }
 
     /// Reads once; an end of the connection counts as zero bytes.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, UpFault>> {
         let n = ready!(self.io.poll_fill(cx)).map_err(|_| self.reset())?;
-        self.received |= n > 0;
+        self.exchange.received |= n > 0;
         Poll::Ready(Ok(n))
     }
 }
 
-impl<S: Socket> Up for H1Up<S> {
+impl<S: Socket> Up for Box<H1Up<S>> {
     fn send_head(&mut self, head: &RequestHead) {
-        self.to_head = head.method == Method::Head;
-        self.offered.clone_from(&head.upgrade);
-        self.accept.clone_from(&head.websocket_accept);
-        self.encoder = encode::request(head, self.io.output.end());
+        self.exchange.to_head = head.method == Method::Head;
+        self.exchange.offered.clone_from(&head.upgrade);
+        self.exchange.accept.clone_from(&head.websocket_accept);
+        self.exchange.encoder = encode::request(head, self.io.output.end());
     }
 
     fn send_body(&mut self, data: Bytes) -> Result<(), LengthMismatch> {
-        self.encoder.data(data, &mut self.io.output)
+        self.exchange.encoder.data(data, &mut self.io.output)
     }
 
     fn send_end(&mut self, trailers: Option<&Headers>) -> Result<(), LengthMismatch> {
-        self.encoder.end(trailers, &mut self.io.output)?;
-        self.sent = true;
-        if self.switched {
+        self.exchange.encoder.end(trailers, &mut self.io.output)?;
+        self.exchange.sent = true;
+        if self.exchange.switched {
             self.io.queue_end();
         }
         Ok(())
@@ -133,33 +160,34 @@ impl<S: Socket> Up for H1Up<S> {
         loop {
             if !self.io.input.is_empty()
                 && let Some(parsed) = self
+                    .exchange
                     .parser
-                    .parse(&self.io.input, self.to_head, head)
+                    .parse(&self.io.input, self.exchange.to_head, head)
                     .map_err(UpFault::Protocol)?
             {
                 self.io.input.advance(parsed.len);
-                self.parser = ResponseParser::default();
+                self.exchange.parser = ResponseParser::default();
                 if head.is_switching() {
-                    upgrade::check(self.offered.as_deref(), head.upgrade.as_deref())
+                    upgrade::check(self.exchange.offered.as_deref(), head.upgrade.as_deref())
                         .map_err(UpFault::Protocol)?;
-                    if let Some(accept) = &self.accept
+                    if let Some(accept) = &self.exchange.accept
                         && head.headers.get(websocket::ACCEPT) != Some(accept.as_bytes())
                     {
                         return Poll::Ready(Err(UpFault::Protocol("wrong proof of WebSocket")));
                     }
-                    self.switched = true;
-                    self.encoder = Encoder::UntilClose;
-                    self.decoder = Decoder::UntilClose;
+                    self.exchange.switched = true;
+                    self.exchange.encoder = Encoder::UntilClose;
+                    self.exchange.decoder = Decoder::UntilClose;
                 } else if head.is_informational() {
-                    self.informational += 1;
-                    if self.informational > MAX_INFORMATIONAL {
+                    self.exchange.informational += 1;
+                    if self.exchange.informational > MAX_INFORMATIONAL {
                         return Poll::Ready(Err(UpFault::Protocol(
                             "too many informational answers",
                         )));
                     }
                 } else {
-                    self.decoder = Decoder::new(parsed.body);
-                    self.keep_alive = parsed.keep_alive;
+                    self.exchange.decoder = Decoder::new(parsed.body);
+                    self.exchange.keep_alive = parsed.keep_alive;
                 }
                 return Poll::Ready(Ok(()));
             }
@@ -172,6 +200,7 @@ impl<S: Socket> Up for H1Up<S> {
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, UpFault>> {
         loop {
             match self
+                .exchange
                 .decoder
                 .next(&mut self.io.input)
                 .map_err(|r| UpFault::Protocol(r.reason))?
@@ -181,7 +210,7 @@ impl<S: Socket> Up for H1Up<S> {
                 Piece::More => {}
             }
             if ready!(self.poll_fill(cx))? == 0 {
-                return Poll::Ready(if self.decoder.ends_at_close() {
+                return Poll::Ready(if self.exchange.decoder.ends_at_close() {
                     Ok(None)
                 } else {
                     Err(self.reset())
@@ -191,20 +220,20 @@ impl<S: Socket> Up for H1Up<S> {
     }
 
     fn take_trailers(&mut self) -> Option<Box<Headers>> {
-        self.decoder.take_trailers()
+        self.exchange.decoder.take_trailers()
     }
 
     fn release(mut self) {
-        let clean = self.sent
-            && self.keep_alive
-            && self.decoder.is_done()
+        let clean = self.exchange.sent
+            && self.exchange.keep_alive
+            && self.exchange.decoder.is_done()
             && self.io.input.is_empty()
             && self.io.output.is_empty()
             && !self.io.ended;
         self.io.input.clear();
         self.io.park_input();
         if clean && let Some(home) = self.home.take() {
-            home.put(self.io.socket, self.idle);
+            home.put(self);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What requests and answers share: where a head ends, which fields belong to the connection, and framing.
 
 use super::{MAX_HEAD, Reject};
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 use model::Headers;
 
 /// Finds the end of a head as bytes arrive, looking at each byte once.
@@ -29,6 +29,18 @@ impl HeadEnd {
             line: 0,
             max: max.min(MAX_HEAD),
         }
+    }
+
+    /// Whether nothing has been looked at: the head may be here as a whole.
+    pub fn is_new(&self) -> bool {
+        self.at == 0
+    }
+
+    /// Whether [`Self::find`] would find the end of `head` where a parser has found it that also takes a bare LF for
+    /// the end of a line, and takes CR nowhere else. `fields`: how many it has found.
+    pub fn agrees(&self, head: &[u8], fields: usize) -> bool {
+        // The first line and the empty one.
+        head.len() <= self.max && memchr_iter(b'\r', head).count() == fields + 2
     }
 
     /// The length of the head at the front of `text`, its empty line included; `None` when more must come.
@@ -188,12 +200,13 @@ pub fn control<'a>(fields: &[httparse::Header<'a>]) -> Result<Control<'a>, Rejec
     Ok(c)
 }
 
-/// Copies the end-to-end fields of a head: all but those that belong to the connection or are named by it, and but
-/// the framing. `Host` and `Expect` are left to the caller.
+/// Copies the end-to-end fields of the head `text`: all but those that belong to the connection or are named by it,
+/// and but the framing. `Host` and `Expect` are left to the caller.
 ///
 /// # Errors
 /// More or larger fields than [`Headers`] takes.
 pub fn copy_end_to_end(
+    text: &[u8],
     fields: &[httparse::Header<'_>],
     control: &Control<'_>,
     out: &mut Headers,
@@ -202,10 +215,36 @@ pub fn copy_end_to_end(
         if class(f.name) != Class::EndToEnd || (control.nominated && is_nominated(fields, f.name)) {
             continue;
         }
-        out.push_parsed(f.name.as_bytes(), f.value)
-            .map_err(|_| Reject::header_too_large())?;
+        let pushed = match line(text, f) {
+            Some(line) => out.push_line(line, f.name.len()),
+            None => out.push_parsed(f.name.as_bytes(), f.value),
+        };
+        pushed.map_err(|_| Reject::header_too_large())?;
     }
     Ok(())
+}
+
+/// The line of a field in its head, where it stands there as we write it.
+fn line<'a>(text: &'a [u8], f: &httparse::Header<'_>) -> Option<&'a [u8]> {
+    let from = text.get(f.name.as_ptr().addr().checked_sub(text.as_ptr().addr())?..)?;
+    let value = from.get(f.name.len()..)?.strip_prefix(b": ")?;
+    // Other white space, or none, and the value stands elsewhere.
+    let plain =
+        value.as_ptr() == f.value.as_ptr() && value.get(f.value.len()..)?.starts_with(b"\r\n");
+    let len = f.name.len() + ": ".len() + f.value.len() + "\r\n".len();
+    from.get(..len).filter(|_| plain)
+}
+
+/// Whether a name holds `_` or `.`. Of eight bytes at a time, as all names of all requests are looked at.
+pub(crate) fn has_alias_bytes(name: &str) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const fn has(word: u64, byte: u8) -> bool {
+        let zero = word ^ (ONES * byte as u64);
+        zero.wrapping_sub(ONES) & !zero & (ONES << 7) != 0
+    }
+    let (words, rest) = name.as_bytes().as_chunks();
+    let mut words = words.iter().map(|w| u64::from_ne_bytes(*w));
+    words.any(|w| has(w, b'_') || has(w, b'.')) || rest.iter().any(|b| matches!(b, b'_' | b'.'))
 }
 
 fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -41,6 +41,15 @@ impl RequestParser {
         {
             return Err(Reject::bad_request("not an HTTP request"));
         }
+        let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        // Almost always it is here as a whole. What is odd about it, if it is, the longer way finds out.
+        if self.end.is_new()
+            && let Ok((len, request)) = split(text, &mut slots)
+            && let Some(whole) = text.get(..len)
+            && self.end.agrees(whole, request.headers.len())
+        {
+            return read(whole, &request, head, &self.limits).map(Some);
+        }
         let Some(len) = self.end.find(text)? else {
             if self.end.in_first_line()
                 && text.len() > self.limits.target + Method::MAX + " HTTP/1.1\r\n".len() + 1
@@ -49,22 +58,38 @@ impl RequestParser {
             }
             return Ok(None);
         };
-        let text = text.get(..len).unwrap_or_default();
-        let keep_alive = parse_whole(text, head, &self.limits)?;
-        Ok(Some(Parsed { len, keep_alive }))
+        let whole = text.get(..len).unwrap_or_default();
+        let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        match split(whole, &mut slots)? {
+            (n, request) if n == len => read(whole, &request, head, &self.limits).map(Some),
+            _ => Err(Reject::bad_request("head is not complete")),
+        }
     }
 }
 
-/// Parses a complete head; returns whether the connection persists.
-fn parse_whole(text: &[u8], head: &mut RequestHead, limits: &HeadLimits) -> Result<bool, Reject> {
-    let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
+type Slots<'t> = [MaybeUninit<httparse::Header<'t>>; MAX_FIELDS];
+
+/// Splits the head at the front of `text`; with its length.
+fn split<'s, 't>(
+    text: &'t [u8],
+    slots: &'s mut Slots<'t>,
+) -> Result<(usize, httparse::Request<'s, 't>), Reject> {
     let mut request = httparse::Request::new(&mut []);
-    match request.parse_with_uninit_headers(text, &mut slots) {
-        Ok(httparse::Status::Complete(n)) if n == text.len() => {}
-        Ok(_) => return Err(Reject::bad_request("head is not complete")),
-        Err(httparse::Error::TooManyHeaders) => return Err(Reject::header_too_large()),
-        Err(_) => return Err(Reject::bad_request("head is not valid")),
+    match request.parse_with_uninit_headers(text, slots) {
+        Ok(httparse::Status::Complete(len)) => Ok((len, request)),
+        Ok(_) => Err(Reject::bad_request("head is not complete")),
+        Err(httparse::Error::TooManyHeaders) => Err(Reject::header_too_large()),
+        Err(_) => Err(Reject::bad_request("head is not valid")),
     }
+}
+
+/// Reads a head that has been split.
+fn read(
+    text: &[u8],
+    request: &httparse::Request<'_, '_>,
+    head: &mut RequestHead,
+    limits: &HeadLimits,
+) -> Result<Parsed, Reject> {
     let (Some(method), Some(target), Some(version)) =
         (request.method, request.path, request.version)
     else {
@@ -85,10 +110,7 @@ fn parse_whole(text: &[u8], head: &mut RequestHead, limits: &HeadLimits) -> Resu
         Version::Http11
     };
     // Some servers read `_` as `-`, some config languages read `.` as a path: both make alias names.
-    if fields
-        .iter()
-        .any(|f| f.name.bytes().any(|b| matches!(b, b'_' | b'.')))
-    {
+    if fields.iter().any(|f| fields::has_alias_bytes(f.name)) {
         return Err(Reject::bad_request("header name holds _ or ."));
     }
     let control = fields::control(fields)?;
@@ -105,7 +127,7 @@ fn parse_whole(text: &[u8], head: &mut RequestHead, limits: &HeadLimits) -> Resu
         return Err(Reject::bad_request("host is missing"));
     }
     push_host(head)?;
-    fields::copy_end_to_end(fields, &control, &mut head.headers)?;
+    fields::copy_end_to_end(text, fields, &control, &mut head.headers)?;
     if let Some(expect) = control.expect {
         read_expect(expect, head)?;
     }
@@ -116,7 +138,10 @@ fn parse_whole(text: &[u8], head: &mut RequestHead, limits: &HeadLimits) -> Resu
             head.framing = Framing::Empty;
         }
     }
-    Ok(!is_http10 && !control.close)
+    Ok(Parsed {
+        len: text.len(),
+        keep_alive: !is_http10 && !control.close,
+    })
 }
 
 /// Reads the four target forms of RFC 9112 section 3.2 and the Host field, which must agree.

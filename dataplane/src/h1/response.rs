@@ -37,32 +37,55 @@ impl ResponseParser {
         if !b"HTTP/1.".starts_with(text.get(..7).unwrap_or(text)) {
             return Err("not an HTTP/1 answer");
         }
+        let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        // As with requests: almost always it is here as a whole.
+        if self.end.is_new()
+            && let Ok((len, response)) = split(text, &mut slots)
+            && let Some(whole) = text.get(..len)
+            && self.end.agrees(whole, response.headers.len())
+        {
+            return read(whole, &response, to_head, head).map(Some);
+        }
         let Some(len) = self.end.find(text).map_err(reason)? else {
             return Ok(None);
         };
-        parse_whole(text.get(..len).unwrap_or_default(), to_head, head).map(Some)
+        let whole = text.get(..len).unwrap_or_default();
+        let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        match split(whole, &mut slots)? {
+            (n, response) if n == len => read(whole, &response, to_head, head).map(Some),
+            _ => Err(INVALID),
+        }
     }
 }
+
+const INVALID: &str = "answer head is not valid";
 
 fn reason(reject: Reject) -> &'static str {
     reject.reason
 }
 
-fn parse_whole(
+type Slots<'t> = [MaybeUninit<httparse::Header<'t>>; MAX_FIELDS];
+
+/// Splits the head at the front of `text`; with its length.
+fn split<'s, 't>(
+    text: &'t [u8],
+    slots: &'s mut Slots<'t>,
+) -> Result<(usize, httparse::Response<'s, 't>), &'static str> {
+    let mut response = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    match parser.parse_response_with_uninit_headers(&mut response, text, slots) {
+        Ok(httparse::Status::Complete(len)) => Ok((len, response)),
+        _ => Err(INVALID),
+    }
+}
+
+/// Reads a head that has been split.
+fn read(
     text: &[u8],
+    response: &httparse::Response<'_, '_>,
     to_head: bool,
     head: &mut ResponseHead,
 ) -> Result<Parsed, &'static str> {
-    let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut []);
-    match httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut response,
-        text,
-        &mut slots,
-    ) {
-        Ok(httparse::Status::Complete(n)) if n == text.len() => {}
-        _ => return Err("answer head is not valid"),
-    }
     let (Some(status), Some(version)) = (response.code, response.version) else {
         return Err("answer head is not complete");
     };
@@ -101,7 +124,7 @@ fn parse_whole(
     } else {
         head.framing
     };
-    fields::copy_end_to_end(fields, &control, &mut head.headers).map_err(reason)?;
+    fields::copy_end_to_end(text, fields, &control, &mut head.headers).map_err(reason)?;
     Ok(Parsed {
         len: text.len(),
         keep_alive: !control.close

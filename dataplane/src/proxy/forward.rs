@@ -183,10 +183,7 @@ impl Proxy {
         let fault = match up.await {
             Err(fault) => Fault::Up(fault),
             Ok(up) => {
-                let took = begun.elapsed();
-                for limit in [&mut timeouts.total, &mut timeouts.head] {
-                    *limit = limit.map(|limit| limit.saturating_sub(took));
-                }
+                timeouts.spend_since(begun);
                 let mut tap = Tap::new(
                     request.rule,
                     aim.backend,
