@@ -1,4 +1,5 @@
 """What is measured. A scenario takes the peers one after the other in every round, so that whatever else the machine does hits all alike."""
+import subprocess
 import time
 
 import load
@@ -9,6 +10,8 @@ from processes import Failure
 STREAMS, EVENTS, GAP_MS = 50, 200, 10
 HELD = 10_000
 CHANGES = 10
+# What ends one measurement and not the run.
+ERRORS = (Failure, OSError, ValueError, subprocess.SubprocessError)
 # Seconds, unmeasured, before each measurement.
 WARM_UP = 1
 
@@ -44,7 +47,7 @@ class Bench:
             for peer in peers:
                 try:
                     measure(peer)
-                except (Failure, OSError, ValueError) as error:
+                except ERRORS as error:
                     self.failed(scenario, peer.name, error)
 
     def cost(self, scenario, send):
@@ -74,7 +77,7 @@ class Running:
                 except BaseException:
                     peer.stop()
                     raise
-            except (Failure, OSError) as error:
+            except ERRORS as error:
                 self.bench.failed(f"start of {self.layout.name}", kind.name, error)
                 continue
             self.peers.append(peer)
@@ -144,7 +147,7 @@ def idle(bench, running):
                 client.popen.wait(60)
                 client.popen.stdin = None
                 client.stop()
-        except (Failure, OSError) as error:
+        except ERRORS as error:
             bench.failed("idle", peer.name, error)
 
 
@@ -216,7 +219,7 @@ def change(bench, running):
                 if isinstance(peer, Diolkos):
                     values["bytes"] = peer.sent - sent
                 bench.note("change", peer.name, **values)
-        except (Failure, OSError) as error:
+        except ERRORS as error:
             bench.failed("change", peer.name, error)
 
 
