@@ -22,7 +22,9 @@ use diolkos_dataplane::push::Reply;
 use faults::backend::{Backend, Does};
 use faults::load::{Amount, Load};
 use faults::process::Process;
-use faults::rig::{Random, WORKERS, alone, impatient, memory, rounds, runtime, settles, upstreams};
+use faults::rig::{
+    Random, WORKERS, alone, impatient, memory, patient, rounds, runtime, settles, upstreams,
+};
 use faults::tally::{Came, Tally};
 use model::{
     Concurrency, Endpoint, EndpointShard, EndpointSource, HostPattern, Listener, ObjectRef,
@@ -73,7 +75,7 @@ fn repeating(rule: Rule) -> Rule {
             max_ms: 0,
             multiplier_percent: 100,
             jitter: false,
-            per_try_ms: 400,
+            per_try_ms: 1000,
             budget_percent: 100,
         }),
         ..rule
@@ -92,7 +94,7 @@ fn a_backend_that_fails_is_answered_for_and_hurts_nobody_else() {
         ("mixed", &[&bad, &spare, &good]),
     ]);
     let rules = vec![
-        impatient("/good", "good"),
+        patient("/good", "good"),
         impatient("/bad", "bad"),
         repeating(impatient("/mixed", "mixed")),
     ];
@@ -120,10 +122,10 @@ fn a_backend_that_fails_is_answered_for_and_hurts_nobody_else() {
             let (bad_now, mixed_now) = (Tally::default(), Tally::default());
             let mut load = Load::on(plane.address);
             let refused = budget();
-            load.send("/mixed", &Amount::Of(5), &mixed_now);
+            load.send("/mixed", &Amount::Of(3), &mixed_now);
             load.finish();
             let refused = budget() - refused;
-            load.send("/bad", &Amount::Of(5), &bad_now);
+            load.send("/bad", &Amount::Of(3), &bad_now);
             load.finish();
             bad_now.is_only(&format!("{does:?} alone"), |came| documented(does, came));
             // Only an answer that had begun cannot be had elsewhere, and what the retry budget has no room for.
@@ -173,7 +175,7 @@ fn a_backend_that_comes_and_goes_costs_what_was_under_way() {
     let rules = vec![
         impatient("/flapping", "flapping"),
         impatient("/both", "both"),
-        impatient("/steady", "steady"),
+        patient("/steady", "steady"),
     ];
     routes(&mut model, rules);
     let plane = Plane::with_workers(WORKERS, &model);
@@ -216,7 +218,7 @@ fn endpoints_that_come_and_go_cost_no_request() {
     let origin = ObjectRef::new("Service", "d", "web");
     let up = Upstream::new(origin, EndpointSource::Service(service.clone()));
     model.upstreams.insert("web".into(), up);
-    routes(&mut model, vec![impatient("/web", "web")]);
+    routes(&mut model, vec![patient("/web", "web")]);
     // A bit for each backend: whether it is there, and whether it is on its way out if it is not.
     let shard = |there: usize, leaving: usize| {
         let mut endpoints = Vec::new();
@@ -281,7 +283,7 @@ fn tables_that_change_cost_no_request_and_each_request_sees_one() {
     let mut model = upstreams(&[("up", &[&backend])]);
     // What the backend saw and what the client sees come from one table, or `Asked::judge` objects.
     let generation = |number: u64| {
-        let mut rule = impatient("/", "up");
+        let mut rule = patient("/", "up");
         let field = ("x-generation".to_owned(), number.to_string());
         rule.request_headers.set = vec![field.clone()];
         rule.response_headers.set = vec![field];
@@ -366,7 +368,7 @@ fn ten_thousand_idle_connections_are_held_while_others_are_served() {
     let others = runtime();
     let backend = Backend::start(others.handle(), "steady");
     let mut model = upstreams(&[("up", &[&backend])]);
-    routes(&mut model, vec![impatient("/", "up")]);
+    routes(&mut model, vec![patient("/", "up")]);
     let process = Process::start(&model);
     let tally = Tally::default();
     let serves = || {
@@ -454,11 +456,7 @@ fn clients_that_leave_leave_nothing_behind() {
         queue_timeout_ms: 10_000,
     };
     model.upstreams.get_mut("silent").unwrap().concurrency = Some(bounds);
-    let patient = |path, upstream| Rule {
-        timeouts: model::Timeouts::default(),
-        ..impatient(path, upstream)
-    };
-    let rules = vec![patient("/silent", "silent"), impatient("/steady", "steady")];
+    let rules = vec![patient("/silent", "silent"), patient("/steady", "steady")];
     routes(&mut model, rules);
     let plane = Plane::with_workers(WORKERS, &model);
     let (tally, stop) = (Tally::default(), CancellationToken::new());

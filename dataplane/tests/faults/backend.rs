@@ -5,7 +5,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -156,7 +156,11 @@ impl Connection {
             match self.does().await? {
                 Does::Silent => {
                     // For as long as it is told to, or nobody waits any more.
-                    self.told.wait_for(|does| *does != Does::Silent).await.ok();
+                    let mut end = [0];
+                    tokio::select! {
+                        _ = self.told.wait_for(|does| *does != Does::Silent) => {}
+                        _ = self.stream.read(&mut end) => return Ok(()),
+                    }
                 }
                 Does::ResetBefore => {
                     self.reset();
