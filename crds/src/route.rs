@@ -196,7 +196,9 @@ pub struct RouteRule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub plugins: Vec<PluginUse>,
-    /// Translate gRPC-Web from browsers to gRPC and back. Default: false.
+    /// Translate gRPC-Web from browsers (`application/grpc-web` and `application/grpc-web-text`) to gRPC and back; other requests
+    /// pass as they are. The backend must speak HTTP/2. For pages of another origin the plugin CORS must let the browser see
+    /// `grpc-status` and `grpc-message` (`exposeHeaders`). Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_web: Option<bool>,
     /// Makes this an AI rule: requests and answers are understood as calls of a model.

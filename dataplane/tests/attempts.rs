@@ -387,6 +387,29 @@ fn an_event_stream_is_limited_only_up_to_its_head() {
     assert!(!String::from_utf8_lossy(&cut.rest()).contains("data: 1"));
 }
 
+#[test]
+fn an_event_stream_without_a_first_event_is_cut() {
+    let kind = "text/event-stream";
+    let late = Scripted::start("late", Does::Late(kind, Duration::from_millis(1500)));
+    let mut limited = forward();
+    limited.timeouts.first_event_ms = 200;
+    let gateway = start(&[("up", upstream(&[late.address]))], &[limited]);
+    let mut cut = gateway.client();
+    cut.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+    let rest = cut.rest();
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(rest.starts_with("HTTP/1.1 200 "), "{rest}");
+    assert!(!rest.contains("data: 1"), "{rest}");
+    let line = r#"diolkos_streams_cut_total{reason="idle"}"#;
+    gateway.metric_becomes(line, 1.0);
+    // The limit is one of events: another body has the gap between its bytes.
+    let page = Scripted::start("late", Does::Late("text/html", Duration::from_millis(500)));
+    let mut limited = forward();
+    limited.timeouts.first_event_ms = 200;
+    let gateway = start(&[("up", upstream(&[page.address]))], &[limited]);
+    assert_eq!(gateway.get("/").status, 200);
+}
+
 // ---------------------------------------------------------------------------------------------- endpoints
 
 #[test]

@@ -674,6 +674,7 @@ fn the_proxy_protocol_names_the_client() {
         https(model, &[("a", ca.sign(&["a.test"]))], false);
         let listener = model.listeners.get_mut("d/gw/front").unwrap();
         listener.proxy_protocol = true;
+        listener.forwarded.xff = ForwardedFor::Set;
         listener.request_header_ms = 300;
     });
     let request = |header: &[u8]| {
@@ -693,12 +694,17 @@ fn the_proxy_protocol_names_the_client() {
         &[192, 0, 2, 9, 10, 0, 0, 1, 0x30, 0x39, 1, 187],
     ]
     .concat();
-    for header in [
-        &b"PROXY TCP4 192.0.2.7 10.0.0.1 12345 443\r\n"[..],
-        &v2,
-        b"PROXY UNKNOWN\r\n",
+    for (header, client) in [
+        (
+            &b"PROXY TCP4 192.0.2.7 10.0.0.1 12345 443\r\n"[..],
+            "192.0.2.7",
+        ),
+        (&v2, "192.0.2.9"),
+        (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
     ] {
         assert!(request(header).unwrap().starts_with("HTTP/1.1 200 "));
+        let told = gateway.origin.last().headers;
+        assert_eq!(told["x-forwarded-for"], client);
     }
     assert!(request(b"").is_err());
     assert!(request(b"PROXY TCP4 192.0.2.7\r\n").is_err());
@@ -761,6 +767,7 @@ fn the_proxy_protocol_is_believed_from_trusted_networks_alone() {
             let mut listener = listener(ListenerProtocol::Http);
             listener.proxy_protocol = true;
             listener.forwarded.trusted = vec![network];
+            listener.forwarded.xff = ForwardedFor::Append;
             model.listeners.insert("d/gw/front".into(), listener);
         })
     };
@@ -772,12 +779,18 @@ fn the_proxy_protocol_is_believed_from_trusted_networks_alone() {
         let _ = client
             .write_all(
                 b"PROXY TCP4 192.0.2.7 10.0.0.1 12345 443\r\n\
-                  GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n",
+                  GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: 203.0.113.1\r\nConnection: close\r\n\r\n",
             )
             .and_then(|()| client.read_to_string(&mut answer).map(drop));
         answer
     };
-    assert!(ask(&with("127.0.0.0/8")).starts_with("HTTP/1.1 200 "));
+    let gateway = with("127.0.0.0/8");
+    assert!(ask(&gateway).starts_with("HTTP/1.1 200 "));
+    // The balancer is trusted, not the client that it names.
+    assert_eq!(
+        gateway.origin.last().headers["x-forwarded-for"],
+        "192.0.2.7"
+    );
     let gateway = with("192.0.2.0/24");
     assert_eq!(ask(&gateway), "");
     gateway.metric_becomes(

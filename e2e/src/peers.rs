@@ -1,6 +1,7 @@
 //! Programs that others have written, on both sides of the gateway: what they do with each other they must do through it.
 
 use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
@@ -13,14 +14,14 @@ use crate::process::Process;
 use crate::secrets::Pair;
 use crate::standalone::Standalone;
 
-/// Exit status of `peers/python.sh` for what this machine does not have.
+/// Exit status of those scripts for what this machine does not have.
 const NOT_HERE: i32 = 77;
 
-/// A Python with what `peers/NAME/requirements.txt` lists; `None` where that cannot be had, which is said, and which
-/// `REQUIRE_RIG=1` makes an error.
-fn python(name: &str) -> Result<Option<String>> {
+/// What the script `peers/TOOL.sh` makes of `peers/NAME`: a program's path. `None` where that cannot be had, which is
+/// said, and which `REQUIRE_RIG=1` makes an error.
+fn made(tool: &str, name: &str) -> Result<Option<String>> {
     let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
-    let output = Command::new(peers.join("python.sh"))
+    let output = Command::new(peers.join(format!("{tool}.sh")))
         .arg(peers.join(name))
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -31,7 +32,7 @@ fn python(name: &str) -> Result<Option<String>> {
     }
     let required = std::env::var("REQUIRE_RIG").as_deref() == Ok("1");
     if output.status.code() != Some(NOT_HERE) || required {
-        bail!("no Python for peers/{name}: {said}");
+        bail!("{tool}.sh cannot make peers/{name}: {said}");
     }
     eprintln!("peers/{name}: SKIPPED: {said}");
     Ok(None)
@@ -63,7 +64,7 @@ fn listens(server: &Process) -> Result<String> {
 /// over HTTP/1.1 and HTTP/2, in clear and over TLS; at last the server is killed.
 pub fn websocket() -> Result<()> {
     const HOST: &str = "ws.test";
-    let Some(python) = python("websocket")? else {
+    let Some(python) = made("python", "websocket")? else {
         return Ok(());
     };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/websocket/peer.py");
@@ -90,6 +91,48 @@ pub fn websocket() -> Result<()> {
     ensure!(
         output.status.success(),
         "not everything is as it is without us ({address} is the server itself):\n{}{}\n--- the gateway's last lines\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+        gateway.log_tail()
+    );
+    Ok(())
+}
+
+/// gRPC-Web: every check of `peers/grpcweb/client.mjs`, through the gateway to a server of gRPC.
+pub fn grpc_web() -> Result<()> {
+    const HOST: &str = "localhost";
+    let Some((server, client)) = made("go", "grpc")?.zip(made("node", "grpcweb")?) else {
+        return Ok(());
+    };
+    let descriptors = NamedTempFile::new()?;
+    let written = Command::new(&server)
+        .arg("descriptors")
+        .arg(descriptors.path())
+        .status()?;
+    ensure!(written.success(), "no descriptors");
+    let server = Process::start(Command::new(&server).arg("server"))?;
+    let said = server.stdout.wait(PATIENCE, |l| Some(l.to_owned()));
+    let address: SocketAddr = said.context("the server does not start")?.parse()?;
+    let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let objects = include_str!("../peers/grpcweb/route.yaml")
+        .replace("${address}", &address.ip().to_string())
+        .replace("${port}", &address.port().to_string())
+        .replace("${closed}", &closed.to_string());
+    let (mut gateway, ca) = secure_gateway(&objects, HOST)?;
+    let http = gateway.address()?.port();
+    let https = gateway.https()?.port();
+    let output = Command::new("node")
+        .arg(&client)
+        .arg(descriptors.path())
+        .args([
+            format!("http://{HOST}:{http}"),
+            format!("https://{HOST}:{https}"),
+        ])
+        .env("NODE_EXTRA_CA_CERTS", ca.path())
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "{}{}\n--- the gateway's last lines\n{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
         gateway.log_tail()

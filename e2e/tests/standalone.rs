@@ -22,6 +22,9 @@ fn main() -> anyhow::Result<()> {
     trials.push(Trial::test("peer_websocket", || {
         peers::websocket().map_err(|e| Failed::from(format!("{e:#}")))
     }));
+    trials.push(Trial::test("peer_grpc_web", || {
+        peers::grpc_web().map_err(|e| Failed::from(format!("{e:#}")))
+    }));
     type Test = fn() -> anyhow::Result<()>;
     let secrets: [(&str, Test); 2] = [
         ("certificates_of_secrets", secrets::certificates_of_secrets),

@@ -96,6 +96,7 @@ impl Lowering<'_> {
             concurrency,
             plugins,
             mirrors,
+            grpc_web: rule.grpc_web.unwrap_or(false),
             ..Rule::new(matches, action)
         })
     }

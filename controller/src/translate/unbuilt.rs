@@ -33,7 +33,6 @@ const TABLE: &[(ObjectKind, &str, bool)] = &[
     (ObjectKind::Route, "rules[].ai", true),
     (ObjectKind::Route, "rules[].plugins[].when", true),
     (ObjectKind::Route, "plugins[].when", true),
-    (ObjectKind::Route, "rules[].grpcWeb", false),
     (ObjectKind::Upstream, "selector", true),
     (ObjectKind::Upstream, "discovery", true),
     (ObjectKind::Upstream, "auth.awsSigV4", true),
@@ -140,9 +139,9 @@ mod tests {
             "hostnameRegex": null,
             "plugins": [],
             "rules": [
-                {"grpcWeb": false, "ai": {"enabled": false}},
+                {"ai": {"enabled": false}},
                 {"matches": [{}, {"model": "m"}], "limits": [{"enabled": false}]},
-                {"ai": {}, "grpcWeb": true},
+                {"ai": {}},
             ],
         });
         let found = find(ObjectKind::Route, &spec);
@@ -155,7 +154,6 @@ mod tests {
             [
                 ("spec.rules[1].matches[1].model", true, Some(1)),
                 ("spec.rules[2].ai", true, Some(2)),
-                ("spec.rules[2].grpcWeb", false, Some(2)),
             ]
         );
     }

@@ -100,6 +100,8 @@ pub(super) struct Summary {
     pub progress: Progress,
     /// Status of the final head; 0: the client got none.
     pub status: u16,
+    /// The status that metrics count where it is another: that of a failure which gRPC is told with 200.
+    pub counted: Option<u16>,
     pub failure: Option<Failure>,
     /// Why the answer was cut, where it had begun.
     pub cut: Option<Cut>,
@@ -118,6 +120,7 @@ impl Summary {
             pages: None,
             progress: Progress::default(),
             status: 0,
+            counted: None,
             failure: None,
             cut: None,
             local_bytes: 0,

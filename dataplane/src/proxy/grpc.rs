@@ -5,7 +5,7 @@ use crate::engine::{RequestHead, ResponseHead, is_grpc};
 use model::headers::{InvalidHeader, Known};
 use std::time::Duration;
 
-/// Whether a request is one of gRPC (not of gRPC-Web, whose failures are plain HTTP).
+/// Whether a request is one of gRPC (one of gRPC-Web is, once it is translated).
 pub(super) fn is_request(head: &RequestHead) -> bool {
     let kind = head.headers.get_known(Known::ContentType);
     kind.is_some_and(is_grpc)

@@ -163,6 +163,7 @@ impl Proxy {
             && grpc::is_request(x.request)
             && grpc::tell(failure, x.answer).is_ok()
         {
+            summary.counted = Some(failure.status);
             body = Bytes::new();
         }
         summary.status = x.answer.status;

@@ -12,6 +12,7 @@ use crate::telemetry::Metrics;
 use bytes::{Bytes, BytesMut};
 use model::Headers;
 use model::headers::Known;
+use plugins::Side;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -89,10 +90,11 @@ impl Proxy {
             body: BytesMut::new(),
         };
         match (body, x.request.framing) {
-            (Some(body), _) => copies.push(body),
-            (None, Framing::Empty | Framing::Length(0)) => {}
-            (None, Framing::Length(n)) if n > BODY as u64 => copies.give_up(),
-            (None, _) => {
+            // Plugins that change the body as it passes change that of the copies, too.
+            (Some(body), _) if !rule.chain().streams(Side::Request) => copies.push(body),
+            (_, Framing::Empty | Framing::Length(0)) => {}
+            (_, Framing::Length(n)) if n > BODY as u64 => copies.give_up(),
+            _ => {
                 return Some(RefCell::new(copies)).filter(|c| !c.borrow().copies.is_empty());
             }
         }

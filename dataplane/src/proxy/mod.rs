@@ -12,6 +12,7 @@ mod exchange;
 pub mod fail;
 mod forward;
 mod grpc;
+mod grpc_web;
 mod held;
 mod judge;
 mod local;
@@ -35,6 +36,7 @@ use end::End;
 use exchange::Summary;
 use fail::Failure;
 use forward::Request;
+use grpc_web::GrpcWeb;
 use mirror::{Ends, Mirrors};
 use settle::{Journey, UnderWay};
 use std::cell::RefCell;
@@ -216,6 +218,45 @@ impl Proxy {
         };
         x.request.prefix_len = prefix_len;
         let rule = &**found.insert(rule);
+        if rule.translates_grpc_web() {
+            return self.answer_browser(x, listener, rule, summary).await;
+        }
+        self.answer_by(x, listener, rule, summary).await
+    }
+
+    /// The answer of a rule that takes gRPC-Web.
+    async fn answer_browser<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        listener: &ListenerTable,
+        rule: &Rule,
+        summary: &mut Summary,
+    ) -> Outcome {
+        match GrpcWeb::translate(&mut *x.down, x.request) {
+            Ok(Some(mut down)) => {
+                let mut translated = Exchange {
+                    conn: x.conn,
+                    request: &mut *x.request,
+                    answer: &mut *x.answer,
+                    down: &mut down,
+                };
+                self.answer_by(&mut translated, listener, rule, summary)
+                    .await
+            }
+            Ok(None) => self.answer_by(x, listener, rule, summary).await,
+            Err(_) => self.fail(x, None, fail::HEADER_TOO_LARGE, summary).await,
+        }
+    }
+
+    /// What the rule says.
+    async fn answer_by<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        listener: &ListenerTable,
+        rule: &Rule,
+        summary: &mut Summary,
+    ) -> Outcome {
+        let (client, prefix_len) = (summary.client, x.request.prefix_len);
         let body = match self.before(x, rule, client).await {
             Ok(body) => body,
             Err(Stop::Gone) => return Outcome::Close,

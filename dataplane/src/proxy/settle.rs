@@ -2,6 +2,7 @@
 
 use super::Proxy;
 use super::exchange::{Summary, request_view};
+use super::{grpc, grpc_web};
 use crate::engine::{Down, Exchange, RequestHead, Version};
 use crate::table::Rule;
 use crate::telemetry::Metrics;
@@ -58,9 +59,11 @@ impl Proxy {
             summary.status
         };
         let response_bytes = summary.progress.response_bytes + summary.local_bytes;
-        self.count(&x.conn.listener, status);
+        let counted = summary.counted.unwrap_or(status);
+        self.count(&x.conn.listener, counted);
         let kind = match status {
             101 => Kind::WebSocket,
+            _ if grpc::is_request(x.request) || grpc_web::is_request(x.request) => Kind::Grpc,
             _ => Kind::Plain,
         };
         metrics.duration(kind, duration.as_secs_f64());
@@ -79,7 +82,7 @@ impl Proxy {
             route
                 .stats
                 .get_or_init(|| metrics.routes.of(&route.key))
-                .count(status, duration);
+                .count(counted, duration);
             let chain = rule.chain();
             if !chain.is_empty(Stage::PostResponse) {
                 let request = request_view(x.request, summary.client, None);
@@ -150,6 +153,7 @@ impl<'a> UnderWay<'a> {
     pub(super) fn new(metrics: &'a Metrics, request: &RequestHead) -> Self {
         let kind = match request.upgrade {
             Some(_) => Kind::WebSocket,
+            None if grpc::is_request(request) || grpc_web::is_request(request) => Kind::Grpc,
             None => Kind::Plain,
         };
         metrics.in_flight(kind).inc();

@@ -65,6 +65,9 @@ pub struct RuleExplained {
     pub timeouts: Timeouts,
     /// Bytes.
     pub max_request_body: u64,
+    /// Whether gRPC-Web is made gRPC, and back.
+    #[serde(skip_serializing_if = "is_false")]
+    pub grpc_web: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<MirrorExplained>,
 }
@@ -251,8 +254,13 @@ fn rule(matched: &Matched<'_>) -> RuleExplained {
         response_headers: rule.response_headers().clone(),
         timeouts: *rule.timeouts(),
         max_request_body: rule.max_request_body(),
+        grpc_web: rule.translates_grpc_web(),
         mirrors: rule.mirrors().iter().map(mirror).collect(),
     }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn mirror(mirror: &super::Mirror) -> MirrorExplained {

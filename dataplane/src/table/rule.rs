@@ -42,6 +42,7 @@ pub struct RuleSpec {
     pub timeouts: Timeouts,
     /// Bytes; more is 413 `request_too_large`.
     pub max_request_body: u64,
+    pub grpc_web: bool,
     pub matches: Box<[Arc<Matcher>]>,
     action: ActionSpec,
     retry: Option<Box<Retry>>,
@@ -141,7 +142,7 @@ impl RuleSpec {
             affinity,
             mirrors,
             concurrency,
-            grpc_web: _,
+            grpc_web,
             plugins,
         } = rule;
         let matcher = |(i, m)| {
@@ -169,6 +170,7 @@ impl RuleSpec {
             precedence,
             timeouts,
             max_request_body,
+            grpc_web,
             matches: (0..).zip(matches).map(matcher).collect::<Result<_, _>>()?,
             action: ActionSpec::new(action, hosts).map_err(|e| format!("redirect: {e}"))?,
             retry: retry.map(Box::new),
@@ -384,6 +386,11 @@ impl Rule {
     /// Bytes; more is 413 `request_too_large`.
     pub fn max_request_body(&self) -> u64 {
         self.spec.max_request_body
+    }
+
+    /// Whether gRPC-Web is made gRPC, and back.
+    pub fn translates_grpc_web(&self) -> bool {
+        self.spec.grpc_web
     }
 
     pub fn request_headers(&self) -> &HeaderEdits {

@@ -72,16 +72,19 @@ pub struct Metrics {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Plain,
+    /// Of gRPC or gRPC-Web, by its content type.
+    Grpc,
     /// Asks for an upgrade; where it lasts, has got one.
     WebSocket,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Plain, Self::WebSocket];
+    const ALL: [Self; 3] = [Self::Plain, Self::Grpc, Self::WebSocket];
 
     const fn label(self) -> &'static str {
         match self {
             Self::Plain => "plain",
+            Self::Grpc => "grpc",
             Self::WebSocket => "websocket",
         }
     }
@@ -434,9 +437,10 @@ impl Metrics {
 
     /// Requests of this kind that are under way.
     pub fn in_flight(&self, kind: Kind) -> &IntGauge {
-        let [plain, websocket] = &self.in_flight;
+        let [plain, grpc, websocket] = &self.in_flight;
         match kind {
             Kind::Plain => plain,
+            Kind::Grpc => grpc,
             Kind::WebSocket => websocket,
         }
     }

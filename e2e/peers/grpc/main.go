@@ -4,6 +4,7 @@
 //	peer server [CERT KEY]    serves on a free port, which it prints; with TLS where a certificate is given
 //	peer client ADDR CASE     runs one case in clear; exits 0 when it holds
 //	peer status ADDR          makes one call and prints the code of its status and its message
+//	peer descriptors FILE     writes the descriptors of its services
 package main
 
 import (
@@ -23,11 +24,14 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/types/descriptorpb"
 )
 
 func main() {
 	if len(os.Args) < 2 {
-		log.Fatal("usage: peer server|client|status ...")
+		log.Fatal("usage: peer server|client|status|descriptors ...")
 	}
 	switch args := os.Args[2:]; os.Args[1] {
 	case "server":
@@ -36,6 +40,8 @@ func main() {
 		run(args[0], args[1])
 	case "status":
 		tell(args[0])
+	case "descriptors":
+		describe(args[0])
 	default:
 		log.Fatalf("unknown command %q", os.Args[1])
 	}
@@ -131,4 +137,20 @@ func tell(address string) {
 	_, err := testgrpc.NewTestServiceClient(conn).EmptyCall(ctx, &testgrpc.Empty{})
 	said := status.Convert(err)
 	fmt.Printf("%d %s\n", said.Code(), said.Message())
+}
+
+func describe(path string) {
+	set := &descriptorpb.FileDescriptorSet{}
+	test := testgrpc.File_grpc_testing_test_proto
+	for i := range test.Imports().Len() {
+		set.File = append(set.File, protodesc.ToFileDescriptorProto(test.Imports().Get(i).FileDescriptor))
+	}
+	set.File = append(set.File, protodesc.ToFileDescriptorProto(test))
+	bytes, err := proto.Marshal(set)
+	if err == nil {
+		err = os.WriteFile(path, bytes, 0o644)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
 }
