@@ -8,6 +8,7 @@ use crate::listeners::{Binds, Listeners};
 use crate::proxy::{Proxy, Shared};
 use crate::sync::{Applier, Current};
 use crate::table::Registry;
+use crate::telemetry::otlp::Exporter;
 use crate::telemetry::{AccessLog, Metrics};
 use anyhow::Context;
 use model::limits;
@@ -34,6 +35,9 @@ pub struct Config {
     pub per_source: u32,
 }
 
+/// For the collector to take what is left when the process ends.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
 /// Upstreams bound their own part of it.
 const POOL: PoolConfig = PoolConfig {
     per_key: 4096,
@@ -48,6 +52,7 @@ pub struct DataPlane {
     current: Arc<Current>,
     registry: Arc<Registry>,
     access_log: AccessLog,
+    exporter: Exporter,
     pub metrics: Arc<Metrics>,
     admin: Arc<AdminSocket>,
 }
@@ -70,11 +75,11 @@ impl DataPlane {
         let metrics = Arc::new(Metrics::new());
         let current = Arc::new(Current::default());
         let access_log = AccessLog::start(Arc::clone(&metrics))?;
-        let shared = Arc::new(Shared::new(
-            Arc::clone(&current),
-            Arc::clone(&metrics),
-            Some(access_log.clone()),
-        ));
+        let exporter = Exporter::start(runtime, Arc::clone(&metrics));
+        let log = Some(access_log.clone());
+        let mut shared = Shared::new(Arc::clone(&current), Arc::clone(&metrics), log);
+        shared.exporter = Some(exporter.clone());
+        let shared = Arc::new(shared);
         let pools = Arc::new(PoolCounters::default());
         let of_pools = Arc::clone(&pools);
         let workers = Workers::start(workers_config(config), move |_| {
@@ -97,6 +102,7 @@ impl DataPlane {
             current,
             registry: applier.registry(),
             access_log,
+            exporter,
             metrics,
             admin: Arc::default(),
         };
@@ -214,6 +220,7 @@ impl DataPlane {
                 "connections were cut at the drain deadline"
             );
         }
+        self.exporter.flush(LAST_SPANS).await;
         self.access_log.flush();
     }
 

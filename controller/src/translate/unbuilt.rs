@@ -22,7 +22,6 @@ const TABLE: &[(ObjectKind, &str, bool)] = &[
     (ObjectKind::GatewayConfig, "listeners[].http3", false),
     (ObjectKind::GatewayConfig, "listeners[].tls.acme", false),
     (ObjectKind::GatewayConfig, "requestLog", false),
-    (ObjectKind::GatewayConfig, "tracing", false),
     (ObjectKind::GatewayConfig, "metrics", false),
     (ObjectKind::GatewayConfig, "usage", false),
     (ObjectKind::GatewayConfig, "notifications", false),

@@ -88,9 +88,15 @@ impl Expression {
             Err(ExecutionError::UndeclaredReference(name)) => {
                 Err(format!("there is no function {name}"))
             }
-            Err(ExecutionError::NoSuchOverload) => {
-                Err("an operator or function does not fit the types of its values".to_owned())
-            }
+            Err(
+                ExecutionError::NoSuchOverload
+                | ExecutionError::UnsupportedBinaryOperator(..)
+                | ExecutionError::UnsupportedUnaryOperator(..)
+                | ExecutionError::ValuesNotComparable(..)
+                | ExecutionError::UnexpectedType { .. }
+                | ExecutionError::UnsupportedTargetType { .. }
+                | ExecutionError::NotSupportedAsMethod { .. },
+            ) => Err("an operator or function does not fit the types of its values".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -47,6 +47,7 @@ pub use headers::Headers;
 pub use hostname::HostPattern;
 pub use listener::{
     AccessLog, ErrorTemplate, Forwarded, ForwardedFor, Listener, ListenerProtocol, LogFormat,
+    Tracing,
 };
 pub use location::{Elsewhere, Place};
 pub use matching::{CookieMatch, HeaderMatch, Match, Method, QueryMatch, ValueMatch};

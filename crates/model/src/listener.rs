@@ -1,6 +1,6 @@
 //! Where the gateway listens.
 
-use crate::{HostPattern, ListenerTls, ObjectRef};
+use crate::{CredentialHeader, HostPattern, ListenerTls, ObjectRef};
 use ipnet::IpNet;
 
 /// One listener of a GatewayConfig, with the settings of its connections.
@@ -20,6 +20,9 @@ pub struct Listener {
     /// `None`: nothing is written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
+    /// `None`: requests have no spans.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
     /// Present on HTTPS listeners.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ListenerTls>,
@@ -49,6 +52,7 @@ impl Listener {
             hostname: HostPattern::Any,
             health: true,
             access_log: None,
+            tracing: None,
             tls: None,
             proxy_protocol: false,
             forwarded: Forwarded::default(),
@@ -125,6 +129,21 @@ pub struct ErrorTemplate {
     pub content_type: String,
     /// With the placeholders `{status}`, `{code}`, `{message}` and `{request_id}`.
     pub body: String,
+}
+
+/// Spans for a collector (features.md F157).
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tracing {
+    /// URL of the collector.
+    pub endpoint: String,
+    /// OTLP over gRPC; else over HTTP.
+    pub grpc: bool,
+    /// Sent along.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<CredentialHeader>,
+    /// Share of the requests that are traced where the client does not decide, in millionths.
+    pub sample_millionths: u32,
 }
 
 /// The access log (features.md F158).

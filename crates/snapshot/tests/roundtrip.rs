@@ -342,6 +342,21 @@ fn access_log() -> impl Strategy<Value = AccessLog> {
     )
 }
 
+fn tracing() -> impl Strategy<Value = Tracing> {
+    let header = (text(), text()).prop_map(|(name, value)| CredentialHeader {
+        name,
+        value: Secret::new(value),
+    });
+    (text(), any::<bool>(), vec(header, 0..3), any::<u32>()).prop_map(
+        |(endpoint, grpc, headers, sample_millionths)| Tracing {
+            endpoint,
+            grpc,
+            headers,
+            sample_millionths,
+        },
+    )
+}
+
 fn tls_version() -> impl Strategy<Value = TlsVersion> {
     prop_oneof![Just(TlsVersion::V1_2), Just(TlsVersion::V1_3)]
 }
@@ -411,6 +426,7 @@ fn listener() -> impl Strategy<Value = Listener> {
         any::<[u32; 8]>(),
         (
             option::of(access_log()),
+            option::of(tracing()),
             option::of(listener_tls()),
             forwarded(),
             vec(template(), 0..2),
@@ -425,7 +441,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                 hostname,
                 [health, https, proxy_protocol],
                 n,
-                (access_log, tls, forwarded, errors),
+                (access_log, tracing, tls, forwarded, errors),
             )| Listener {
                 origin,
                 name,
@@ -439,6 +455,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                 hostname,
                 health,
                 access_log,
+                tracing,
                 tls,
                 proxy_protocol,
                 forwarded,

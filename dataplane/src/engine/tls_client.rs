@@ -288,7 +288,7 @@ fn bundle(pem: &[u8]) -> Result<RootCertStore, TlsError> {
 }
 
 /// The CA certificates of the system (or of `SSL_CERT_FILE` and `SSL_CERT_DIR`), read once.
-fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
+pub(crate) fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
     static ROOTS: LazyLock<Result<Arc<RootCertStore>, TlsError>> = LazyLock::new(|| {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();

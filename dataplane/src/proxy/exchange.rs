@@ -4,6 +4,7 @@ use super::error_page;
 use super::fail::Failure;
 use crate::engine::{Framing, Progress, RequestHead, ResponseHead};
 use crate::telemetry::metrics::Cut;
+use crate::telemetry::otlp::Trace;
 use bytes::Bytes;
 use model::Listener;
 use model::headers::InvalidHeader;
@@ -109,6 +110,8 @@ pub(super) struct Summary {
     pub local_bytes: u64,
     pub upstream: Option<SocketAddr>,
     pub attempts: u32,
+    /// Where it is traced.
+    pub trace: Option<Box<Trace>>,
 }
 
 impl Summary {
@@ -126,6 +129,7 @@ impl Summary {
             local_bytes: 0,
             upstream: None,
             attempts: 0,
+            trace: None,
         }
     }
 }

@@ -115,6 +115,10 @@ impl Proxy {
             let Some(picked) = picked else {
                 return instead(fail::NO_HEALTHY_UPSTREAM);
             };
+            if let Some(trace) = &mut summary.trace {
+                let tls = aim.upstream.wire.is_tls();
+                trace.attempt(picked.addr, tls, &mut request.head.headers);
+            }
             let attempt = self.attempt(down, &request, &aim, &picked, &attempts, answer, summary);
             let wait = match attempt.await {
                 ControlFlow::Break(end) => return end,
@@ -202,6 +206,9 @@ impl Proxy {
                     metrics.first_byte_seconds.observe(took);
                 }
                 let good = tap.status().map(|status| status < 500);
+                if let Some(trace) = &mut summary.trace {
+                    trace.attempted(tap.status());
+                }
                 let fault = match result {
                     Ok(end) => {
                         metrics.attempt(Attempt::Ok);
@@ -238,6 +245,9 @@ impl Proxy {
         };
         picked.endpoint.failed();
         metrics.attempt(outcome(up_fault));
+        if let Some(trace) = &mut summary.trace {
+            trace.failed(outcome(up_fault).label());
+        }
         if to_blame {
             upstream.report(picked, false);
         }

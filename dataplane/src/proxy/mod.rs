@@ -28,6 +28,7 @@ use crate::h1::Reject;
 use crate::sync::Current;
 use crate::table::{Action, Found, ListenerTable, Query, Rule, Table};
 use crate::telemetry::metrics::ListenerCounters;
+use crate::telemetry::otlp::Exporter;
 use crate::telemetry::{AccessLog, Metrics, access_log, trace};
 use before::Stop;
 use bytes::Bytes;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// `None`: no access log.
     pub access_log: Option<AccessLog>,
+    /// `None`: spans go nowhere.
+    pub exporter: Option<Exporter>,
 }
 
 impl Shared {
@@ -63,6 +66,7 @@ impl Shared {
             current,
             metrics,
             access_log,
+            exporter: None,
         }
     }
 }
@@ -103,6 +107,8 @@ impl Service for Proxy {
             None => peer,
         };
         let scheme = client::scheme(x.request.scheme(), &x.request.headers);
+        let tracing = listener.and_then(|l| l.tracing.as_ref());
+        let trace = tracing.and_then(|tracing| tracing.begin(&mut x.request.headers));
         let _under_way = UnderWay::new(&self.shared.metrics, x.request);
         let mut journey = Journey {
             proxy: self,
@@ -112,6 +118,7 @@ impl Service for Proxy {
             begun,
             summary: Summary {
                 pages: listener.and_then(ListenerTable::pages),
+                trace,
                 ..Summary::new(client, scheme)
             },
             is_over: false,

@@ -96,38 +96,42 @@ impl Proxy {
             }
         }
         let failed = status >= 500 || summary.failure.is_some();
-        if let Some((access_log, plan)) = self.shared.access_log.as_ref().zip(log)
-            && plan.wants(failed)
-        {
-            access_log.note(
-                plan,
-                &Record {
-                    listener: &x.conn.listener,
-                    client: summary.client,
-                    method: x.request.method.as_str(),
-                    host: x.request.host.as_str(),
-                    uri: x.request.target.as_str(),
-                    protocol: match x.request.version {
-                        Version::Http10 => "HTTP/1.0",
-                        Version::Http11 => "HTTP/1.1",
-                        Version::Http2 => "HTTP/2.0",
-                    },
-                    status,
-                    error: summary.failure.map(|f| f.code),
-                    route: rule.map(|r| &*r.spec.route.key),
-                    rule: rule.map(|r| &*r.spec.name),
-                    upstream: summary.upstream,
-                    attempts: summary.attempts,
-                    request_bytes: summary.progress.request_bytes,
-                    response_bytes,
-                    duration,
-                    scheme: summary.scheme,
-                    path: x.request.path(),
-                    query: x.request.query(),
-                    request: &x.request.headers,
-                    response: &x.answer.headers,
-                },
-            );
+        let log = self.shared.access_log.as_ref().zip(log);
+        let log = log.filter(|(_, plan)| plan.wants(failed));
+        if log.is_none() && summary.trace.is_none() {
+            return;
+        }
+        let record = Record {
+            listener: &x.conn.listener,
+            client: summary.client,
+            method: x.request.method.as_str(),
+            host: x.request.host.as_str(),
+            uri: x.request.target.as_str(),
+            protocol: match x.request.version {
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
+                Version::Http2 => "HTTP/2.0",
+            },
+            status,
+            error: summary.failure.map(|f| f.code),
+            route: rule.map(|r| &*r.spec.route.key),
+            rule: rule.map(|r| &*r.spec.name),
+            upstream: summary.upstream,
+            attempts: summary.attempts,
+            request_bytes: summary.progress.request_bytes,
+            response_bytes,
+            duration,
+            scheme: summary.scheme,
+            path: x.request.path(),
+            query: x.request.query(),
+            request: &x.request.headers,
+            response: &x.answer.headers,
+        };
+        if let Some((access_log, plan)) = log {
+            access_log.note(plan, &record);
+        }
+        if let (Some(trace), Some(exporter)) = (&summary.trace, &self.shared.exporter) {
+            exporter.send(trace.finish(&record));
         }
     }
 

@@ -48,6 +48,7 @@ pub use wire::Wire;
 
 use crate::engine::TlsFront;
 use crate::telemetry::access_log::Plan;
+use crate::telemetry::otlp::Tracing;
 use hosts::{HostRules, Lengths, Sharded};
 use model::{HostPattern, HostRank, Listener};
 use std::collections::BTreeMap;
@@ -68,6 +69,8 @@ pub struct ListenerTable {
     pub tls: Option<TlsFront>,
     /// `None`: nothing is logged.
     pub access_log: Option<Arc<Plan>>,
+    /// `None`: nothing is traced.
+    pub tracing: Option<Tracing>,
     exact: Sharded,
     /// By suffix, as in [`HostPattern::Wildcard`].
     wildcard: Sharded,
@@ -83,6 +86,7 @@ impl ListenerTable {
     fn new(listener: Arc<Listener>) -> Self {
         Self {
             access_log: None,
+            tracing: None,
             listener,
             tls: None,
             exact: Sharded::default(),

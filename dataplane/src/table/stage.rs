@@ -3,6 +3,7 @@
 use super::rule::{ReadyPlugin, RouteInfo, Rule, RuleSpec};
 use crate::engine::tls::{ClientAuth, ServerCertificate, TlsPolicy, TlsSettings};
 use crate::telemetry::access_log::Plan;
+use crate::telemetry::otlp::Tracing;
 use crate::tls;
 use model::pattern::whole;
 use model::{Certificate, EndpointShard, HostPattern, Listener, ListenerProtocol, TlsVersion};
@@ -45,6 +46,7 @@ pub(super) struct ReadyListener {
     pub(super) listener: Listener,
     pub(super) tls: Option<TlsPolicy>,
     pub(super) access_log: Option<Arc<Plan>>,
+    pub(super) tracing: Option<Tracing>,
 }
 
 /// A certificate in a form in which it can be shown.
@@ -137,10 +139,13 @@ fn compile_listener(
     };
     let log = listener.access_log.as_ref().map(Plan::compile).transpose();
     let log = log.map_err(|e| format!("accessLog: {e}"))?;
+    let tracing = listener.tracing.as_ref().map(Tracing::new).transpose();
+    let tracing = tracing.map_err(|e| format!("tracing: {e}"))?;
     Ok(ReadyListener {
         listener,
         tls,
         access_log: log.map(Arc::new),
+        tracing,
     })
 }
 

@@ -61,6 +61,8 @@ pub struct Metrics {
     /// In tasks of connections, and in workers.
     pub panics_task: Counter,
     pub log_dropped: Counter,
+    /// Spans.
+    pub otlp_dropped: Counter,
     /// Copies of requests that are under way, and those that were not made because a bound was reached.
     pub mirrors: IntGauge,
     /// Clients whose connections are counted.
@@ -153,7 +155,7 @@ impl Attempt {
         Self::Saturated,
     ];
 
-    const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::ConnectError => "connect_error",
@@ -422,6 +424,7 @@ impl Metrics {
             ),
             panics_request: panics.with_label_values(&["request"]),
             panics_task: panics.with_label_values(&["task"]),
+            otlp_dropped: log_dropped.with_label_values(&["otlp"]),
             log_dropped: log_dropped.with_label_values(&["access"]),
             mirrors: tables.with_label_values(&["mirrors"]),
             sources: tables.with_label_values(&["sources"]),

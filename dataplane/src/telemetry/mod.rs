@@ -6,6 +6,7 @@ mod log_filter;
 mod log_template;
 pub mod logs;
 pub mod metrics;
+pub mod otlp;
 pub mod routes;
 pub(crate) mod trace;
 mod upstreams;

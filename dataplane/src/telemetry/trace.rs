@@ -23,6 +23,32 @@ pub(super) fn trace_id(headers: &Headers) -> Option<&str> {
     (version != "00" || parts.next().is_none()).then_some(trace)
 }
 
+/// Who a request says has called it.
+pub(super) struct Parent {
+    pub trace: [u8; 16],
+    pub span: [u8; 8],
+    pub sampled: bool,
+}
+
+/// The parent that a valid `traceparent` names.
+pub(super) fn parent(headers: &Headers) -> Option<Parent> {
+    let trace = trace_id(headers)?;
+    let value = std::str::from_utf8(headers.get_known(Known::Traceparent)?).ok()?;
+    let mut parts = value.split('-').skip(2);
+    let (span, flags) = (parts.next()?, parts.next()?);
+    Some(Parent {
+        trace: u128::from_str_radix(trace, 16).ok()?.to_be_bytes(),
+        span: u64::from_str_radix(span, 16).ok()?.to_be_bytes(),
+        sampled: u8::from_str_radix(flags, 16).ok()? & 1 == 1,
+    })
+}
+
+/// A `traceparent`.
+pub(super) fn traceparent(trace: [u8; 16], span: [u8; 8], sampled: bool) -> String {
+    let (trace, span) = (u128::from_be_bytes(trace), u64::from_be_bytes(span));
+    format!("00-{trace:032x}-{span:016x}-{:02x}", u8::from(sampled))
+}
+
 /// Removes what names no trace, so that upstreams and the log agree on which trace a request belongs to: an invalid
 /// `traceparent`, and then also the `tracestate`, which means nothing without it (sections 3.2.2 and 3.3).
 pub(crate) fn remove_invalid(headers: &mut Headers) {
@@ -76,6 +102,17 @@ mod tests {
         ] {
             assert_eq!(given(&[bad]), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_parent_is_read_as_it_was_written() {
+        let line = traceparent([0xab; 16], [1; 8], true);
+        assert_eq!(line.len(), 55);
+        let mut headers = Headers::new();
+        headers.push("traceparent", &line).unwrap();
+        let read = parent(&headers).unwrap();
+        assert_eq!(read.trace, [0xab; 16]);
+        assert_eq!((read.span, read.sampled), ([1; 8], true));
     }
 
     #[test]

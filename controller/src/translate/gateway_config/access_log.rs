@@ -51,7 +51,7 @@ fn template(text: &str) -> Result<String, String> {
     log_template::parse(line).map(|_| line.to_owned())
 }
 
-fn millionths(share: f64) -> Option<u32> {
+pub(super) fn millionths(share: f64) -> Option<u32> {
     (0.0..=1.0)
         .contains(&share)
         .then(|| (share * 1e6).round() as u32)

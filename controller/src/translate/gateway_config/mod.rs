@@ -4,6 +4,7 @@ mod access_log;
 mod listener;
 mod settings;
 mod tls;
+mod tracing;
 mod version;
 
 pub(super) use version::{Version, is_our_class, owners};

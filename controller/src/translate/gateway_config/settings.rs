@@ -82,6 +82,11 @@ impl Lowering<'_> {
                 .as_ref()
                 .filter(|log| log.enabled != Some(false))
                 .map(|log| self.access_log(log)),
+            tracing: spec
+                .tracing
+                .as_ref()
+                .filter(|tracing| tracing.enabled != Some(false))
+                .and_then(|tracing| self.tracing(tracing)),
             forwarded: self.forwarded(spec.forwarded.as_ref()),
             errors: self.error_templates(spec.errors.as_ref()),
             caps,

@@ -1,3 +1,4 @@
+use super::upstream::{credential_from_wire, credential_to_wire};
 use super::{
     InvalidResource, Kind, Section, hostname_from_wire, networks_from_wire, networks_to_wire,
     origin_from_wire, origin_to_wire, port, tls_version_from_wire, tls_version_to_wire,
@@ -6,7 +7,7 @@ use crate::pb;
 use model::listener::Caps;
 use model::{
     AccessLog, ClientValidation, ErrorTemplate, Forwarded, ForwardedFor, Listener,
-    ListenerProtocol, ListenerTls, LogFormat,
+    ListenerProtocol, ListenerTls, LogFormat, Tracing,
 };
 
 impl Section for Listener {
@@ -23,6 +24,7 @@ impl Section for Listener {
             hostname,
             health,
             access_log,
+            tracing,
             tls,
             proxy_protocol,
             forwarded,
@@ -52,6 +54,7 @@ impl Section for Listener {
             hostname: hostname.to_string(),
             health: *health,
             access_log: access_log.as_ref().map(access_log_to_wire),
+            tracing: tracing.as_ref().map(tracing_to_wire),
             tls: tls.as_ref().map(tls_to_wire),
             proxy_protocol: *proxy_protocol,
             forwarded: Some(forwarded_to_wire(forwarded)),
@@ -87,6 +90,7 @@ impl Section for Listener {
             hostname: hostname_from_wire(&w.hostname, "hostname")?,
             health: w.health,
             access_log: w.access_log.map(access_log_from_wire),
+            tracing: w.tracing.map(tracing_from_wire),
             tls: w.tls.map(tls_from_wire).transpose()?,
             proxy_protocol: w.proxy_protocol,
             forwarded: forwarded_from_wire(w.forwarded.unwrap_or_default())?,
@@ -106,6 +110,30 @@ impl Section for Listener {
             keep_alive_ms: w.keep_alive_ms,
             drain_ms: w.drain_ms,
         })
+    }
+}
+
+fn tracing_to_wire(tracing: &Tracing) -> pb::Tracing {
+    let Tracing {
+        endpoint,
+        grpc,
+        headers,
+        sample_millionths,
+    } = tracing;
+    pb::Tracing {
+        endpoint: endpoint.clone(),
+        grpc: *grpc,
+        headers: headers.iter().map(credential_to_wire).collect(),
+        sample_millionths: *sample_millionths,
+    }
+}
+
+fn tracing_from_wire(w: pb::Tracing) -> Tracing {
+    Tracing {
+        endpoint: w.endpoint,
+        grpc: w.grpc,
+        headers: w.headers.into_iter().map(credential_from_wire).collect(),
+        sample_millionths: w.sample_millionths,
     }
 }
 

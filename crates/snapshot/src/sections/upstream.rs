@@ -85,10 +85,6 @@ impl Section for Upstream {
                     .collect::<Result<_, _>>()?,
             ),
         };
-        let credential = |w: pb::CredentialHeader| CredentialHeader {
-            name: w.name,
-            value: Secret::new(w.value),
-        };
         Ok(Self {
             origin: origin_from_wire(w.origin)?,
             source,
@@ -98,7 +94,11 @@ impl Section for Upstream {
             health: health_from_wire(required(w.health, "health")?)?,
             circuit_breaker: w.circuit_breaker.map(breaker_from_wire),
             concurrency: w.concurrency.map(concurrency_from_wire),
-            credentials: w.credentials.into_iter().map(credential).collect(),
+            credentials: w
+                .credentials
+                .into_iter()
+                .map(credential_from_wire)
+                .collect(),
             path_prefix: w.path_prefix,
             authority: w.authority,
             connect_ms: w.connect_ms,
@@ -192,7 +192,14 @@ fn connection_from_wire(w: pb::Connection) -> Result<Connection, InvalidResource
     })
 }
 
-fn credential_to_wire(c: &CredentialHeader) -> pb::CredentialHeader {
+pub(super) fn credential_from_wire(w: pb::CredentialHeader) -> CredentialHeader {
+    CredentialHeader {
+        name: w.name,
+        value: Secret::new(w.value),
+    }
+}
+
+pub(super) fn credential_to_wire(c: &CredentialHeader) -> pb::CredentialHeader {
     pb::CredentialHeader {
         name: c.name.clone(),
         value: c.value.reveal().to_vec(),

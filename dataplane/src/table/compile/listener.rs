@@ -4,6 +4,7 @@ use super::{Keys, Map};
 use crate::engine::tls::TlsPolicy;
 use crate::table::stage::Key;
 use crate::telemetry::access_log::Plan;
+use crate::telemetry::otlp::Tracing;
 use model::{HostPattern, Listener};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ pub(super) struct ListenerState {
     pub listener: Arc<Listener>,
     pub tls: Option<TlsPolicy>,
     pub access_log: Option<Arc<Plan>>,
+    pub tracing: Option<Tracing>,
     /// Routes by the hosts that they have on this listener.
     pub claims: Map<HostPattern, Keys>,
 }

@@ -208,6 +208,7 @@ impl Compiler {
             if dirty.listeners.contains(key) {
                 table.tls = self.front(state);
                 table.access_log.clone_from(&state.access_log);
+                table.tracing.clone_from(&state.tracing);
             }
             for host in dirty.hosts.get(key).into_iter().flatten() {
                 table.put(host, self.list(state, host));

@@ -129,6 +129,7 @@ impl Compiler {
                     state.listener = Arc::new(ready.listener);
                     state.tls = ready.tls;
                     state.access_log = ready.access_log;
+                    state.tracing = ready.tracing;
                 }
                 (Some(ready), before) => {
                     // Other hosts: all of them, before and after.
@@ -142,6 +143,7 @@ impl Compiler {
                         listener: Arc::new(ready.listener),
                         tls: ready.tls,
                         access_log: ready.access_log,
+                        tracing: ready.tracing,
                         claims: Map::default(),
                     };
                     for (name, route) in self
