@@ -26,9 +26,12 @@ use support::{Origin, PATIENCE, becomes, config};
 use tokio::runtime::Runtime;
 use tonic::{Request, Response, Status};
 
-/// What a collector got: the `x-key` of each batch, and its spans with the name of the service.
+/// The `x-key` of a batch, the name of the service, and a span.
+type Told = (Option<String>, String, Span);
+
+/// What a collector got.
 #[derive(Clone, Default)]
-struct Got(Arc<Mutex<Vec<(Option<String>, String, Span)>>>);
+struct Got(Arc<Mutex<Vec<Told>>>);
 
 impl Got {
     fn take(&self, key: Option<&str>, request: ExportTraceServiceRequest) {

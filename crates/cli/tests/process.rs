@@ -1,4 +1,4 @@
-//! A running `diolkos run` is replaced by another process, again and again, while clients send requests.
+//! `diolkos run` as a process: it is replaced by another one, again and again, while clients send requests; and it stops.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
@@ -200,7 +200,9 @@ fn slow_upstream() -> (
         let mut head = [0; 4096];
         let _ = stream.read(&mut head).unwrap();
         came.send(()).unwrap();
-        wait.recv().unwrap();
+        if wait.recv().is_err() {
+            return;
+        }
         stream
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow")
             .unwrap();
@@ -282,4 +284,36 @@ fn a_successor_that_does_not_come_to_serve_changes_nothing() {
     load.goes_on(200);
     assert!(running.child.try_wait().unwrap().is_none());
     load.end();
+}
+
+#[test]
+fn a_signal_lets_exchanges_finish_and_a_second_one_does_not_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifests = directory.path().join("manifests");
+    fs::create_dir(&manifests).unwrap();
+    let (upstream, go, arrived) = slow_upstream();
+    let text = MANIFESTS.replace("PORT", &upstream.port().to_string());
+    fs::write(manifests.join("all.yaml"), text).unwrap();
+    let (http, admin) = (free(), free());
+    let mut running = Gateway::start(directory.path(), http, admin);
+    let ready = || Some(Client::connect(admin).ok()?.get("/readyz").ok()?.0);
+    until("it is ready", || ready().filter(|s| s.contains("200")));
+    let slow = thread::spawn(move || Client::connect(http).unwrap().get("/slow"));
+    arrived.recv_timeout(PATIENCE).unwrap();
+    let id = running.child.id().to_string();
+    let signal = || assert!(Command::new("kill").arg(&id).status().unwrap().success());
+    signal();
+    until("it is no longer ready", || {
+        ready().filter(|s| s.contains("503"))
+    });
+    assert!(running.child.try_wait().unwrap().is_none(), "it waits");
+    let begun = Instant::now();
+    signal();
+    assert!(running.ended().success());
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "not for the drain's 30 s"
+    );
+    assert!(slow.join().unwrap().is_err(), "its exchange was cut");
+    drop(go);
 }
