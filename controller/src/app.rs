@@ -10,7 +10,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -80,7 +80,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     let written = Arc::new(Written::default());
     let queue = Arc::new(Queue::new(metrics.status_queue.clone()));
     let wishes = Arc::new(Wishes::default());
+    let (pods, asked) = watch::channel(false);
     let task = WorldTask {
+        pods,
         publisher: Arc::clone(&publisher),
         queue: Arc::clone(&queue),
         written: Arc::clone(&written),
@@ -100,6 +102,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         events,
         written: Arc::clone(&written),
         metrics: Arc::clone(&metrics),
+        pods: asked,
     }
     .start();
 

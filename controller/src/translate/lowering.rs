@@ -62,6 +62,8 @@ pub(super) enum Dep {
     Object(ObjectId),
     /// The set of EndpointSlices of a Service (namespace, name).
     Slices(String, String),
+    /// The Pods of a namespace.
+    Pods(String),
     /// The ReferenceGrants of a namespace.
     Grants(String),
     /// What the unit of all GatewayConfigs gives.

@@ -168,6 +168,7 @@ impl Translator {
             ObjectKind::ReferenceGrant => {
                 self.mark_dependents(&Dep::Grants(id.namespace.clone()), todo);
             }
+            ObjectKind::Pod => self.mark_dependents(&Dep::Pods(id.namespace.clone()), todo),
             ObjectKind::EndpointSlice => {
                 if let Some(Body::EndpointSlice(slice)) = world.get(id).map(|o| &o.body)
                     && let Some(service) = &slice.service
@@ -654,7 +655,10 @@ fn arriving(lowered: &Lowered) -> BTreeSet<(Kind, String)> {
         Unit::Certificate(id) => Some((Kind::Certificate, id.path())),
         _ => None,
     });
-    lowered.resources.keys().cloned().chain(demanded).collect()
+    // Endpoints come and go: whether the object is in effect does not depend on it.
+    let own = lowered.resources.keys().cloned();
+    let own = own.filter(|(kind, _)| *kind != Kind::EndpointShard);
+    own.chain(demanded).collect()
 }
 
 /// Why nothing of a present version is used.

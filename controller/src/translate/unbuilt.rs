@@ -32,7 +32,6 @@ const TABLE: &[(ObjectKind, &str, bool)] = &[
     (ObjectKind::Route, "rules[].ai", true),
     (ObjectKind::Route, "rules[].plugins[].when", true),
     (ObjectKind::Route, "plugins[].when", true),
-    (ObjectKind::Upstream, "selector", true),
     (ObjectKind::Upstream, "discovery", true),
     (ObjectKind::Upstream, "auth.awsSigV4", true),
     (ObjectKind::Upstream, "auth.gcp", true),

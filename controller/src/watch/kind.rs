@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::object::HasStatus;
@@ -18,7 +18,7 @@ use kube::{Api, Client, Resource, discovery};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{Event, unix_ns};
 use crate::metrics::Metrics;
@@ -39,6 +39,8 @@ pub struct Watches {
     /// Learns the statuses that objects carry.
     pub written: Arc<Written>,
     pub metrics: Arc<Metrics>,
+    /// Whether anything asks for Pods. They are many, so they are watched only then.
+    pub pods: watch::Receiver<bool>,
 }
 
 /// The world has gone, and the watches with it.
@@ -73,6 +75,10 @@ impl Watches {
         kind: ObjectKind,
     ) -> Result<std::convert::Infallible, WorldGone> {
         let mut said = false;
+        if kind == ObjectKind::Pod {
+            let mut pods = self.pods.clone();
+            pods.wait_for(|asked| *asked).await.map_err(|_| WorldGone)?;
+        }
         loop {
             let resource = match self.resource(kind).await {
                 Ok(Some(resource)) => resource,
@@ -104,6 +110,7 @@ impl Watches {
             ObjectKind::Secret => return Ok(Some(ApiResource::erase::<Secret>(&()))),
             ObjectKind::ConfigMap => return Ok(Some(ApiResource::erase::<ConfigMap>(&()))),
             ObjectKind::Namespace => return Ok(Some(ApiResource::erase::<Namespace>(&()))),
+            ObjectKind::Pod => return Ok(Some(ApiResource::erase::<Pod>(&()))),
             ObjectKind::EndpointSlice => return Ok(Some(ApiResource::erase::<EndpointSlice>(&()))),
             _ => {}
         }
@@ -148,6 +155,13 @@ impl Watches {
                 // From the server's cache, and only those of Services.
                 let config = config.any_semantic().labels("kubernetes.io/service-name");
                 self.run(kind, Api::<EndpointSlice>::all(self.client.clone()), config)
+                    .await
+            }
+            ObjectKind::Pod => {
+                let config = config
+                    .any_semantic()
+                    .fields("status.phase!=Succeeded,status.phase!=Failed");
+                self.run(kind, Api::<Pod>::all(self.client.clone()), config)
                     .await
             }
             ObjectKind::Secret => {
@@ -376,7 +390,7 @@ macro_rules! watched {
     )*};
 }
 
-watched!(Service, EndpointSlice);
+watched!(Service, EndpointSlice, Pod);
 
 impl Watched for PartialObjectMeta<Namespace> {
     fn read(self, _: ObjectKind) -> Option<Read> {

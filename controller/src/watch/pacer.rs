@@ -46,7 +46,7 @@ impl Pacer {
     pub fn note(&mut self, id: ObjectId, at: u64, now: Instant) {
         // A change that comes soon after a batch waits for what is left of the quiet moment, not for another one.
         let first = self.last.map_or(now, |last| now.max(last + QUIET));
-        let is_endpoints = id.kind == ObjectKind::EndpointSlice;
+        let is_endpoints = matches!(id.kind, ObjectKind::EndpointSlice | ObjectKind::Pod);
         let (lane, quiet, longest) = match is_endpoints {
             true => (&mut self.endpoints, LONGEST_ENDPOINTS, LONGEST_ENDPOINTS),
             false => (&mut self.objects, QUIET, LONGEST),

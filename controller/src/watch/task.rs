@@ -20,7 +20,7 @@ use crate::publish::Publisher;
 use crate::report::Programmed;
 use crate::status::{Queue, Written};
 use crate::translate::{Delta, Translator};
-use crate::world::{Object, ObjectId, ObjectKind, Values, World};
+use crate::world::{Body, Object, ObjectId, ObjectKind, Values, World};
 
 /// A question to the owner of the world.
 enum Ask {
@@ -101,6 +101,8 @@ pub struct WorldTask {
     pub metrics: Arc<Metrics>,
     /// What the [`super::reader::Reader`] is to read.
     pub wishes: Arc<Wishes>,
+    /// Told when an Upstream selects Pods.
+    pub pods: watch::Sender<bool>,
     pub sync_timeout: Duration,
 }
 
@@ -197,10 +199,12 @@ impl Owner {
                     self.remove(id, unix_ns());
                 }
                 self.gate.listed(kind);
+                self.need_no_pods(kind);
                 self.look_at_gate();
             }
             Event::Absent(kind) => {
                 self.gate.absent(kind);
+                self.need_no_pods(kind);
                 self.look_at_gate();
             }
             Event::Forbidden(kind) => {
@@ -210,8 +214,22 @@ impl Owner {
         }
     }
 
+    /// Once all Upstreams are known and none selects Pods, these are not waited for.
+    fn need_no_pods(&mut self, known: ObjectKind) {
+        if known == ObjectKind::Upstream && !*self.with.pods.borrow() {
+            self.gate.absent(ObjectKind::Pod);
+        }
+    }
+
     fn apply(&mut self, object: Object, at: u64) {
         let id = object.id.clone();
+        if let Body::Upstream(spec) = &object.body
+            && spec.selector.is_some()
+        {
+            self.with
+                .pods
+                .send_if_modified(|asked| !std::mem::replace(asked, true));
+        }
         if let Some(Values::Unread { version }) = object.values()
             && self.held.contains(&id)
         {

@@ -28,6 +28,7 @@ fn start(sync_timeout: Duration) -> Running {
         written: Arc::default(),
         metrics: Arc::clone(&metrics),
         wishes: Arc::clone(&wishes),
+        pods: watch::channel(false).0,
         sync_timeout,
     };
     let (events, received) = mpsc::channel(EVENTS);
@@ -340,4 +341,42 @@ async fn certificates_in_use_are_counted_by_their_expiry() {
         let count = running.metrics.certs_expiring.with_label_values(&[within]);
         assert_eq!(count.get(), 1, "{within}");
     }
+}
+
+#[tokio::test]
+async fn pods_are_waited_for_where_an_upstream_selects_them() {
+    let running = start(FOREVER);
+    let value = json!({
+        "apiVersion": "diolkos.io/v1alpha1", "kind": "Upstream",
+        "metadata": {"namespace": "a", "name": "pods", "generation": 1},
+        "spec": {"selector": {"matchLabels": {"app": "web"}, "port": 80}},
+    });
+    let upstream = Object::from_json(&value).unwrap().unwrap();
+    let ids = BTreeSet::from([upstream.id.clone()]);
+    running.send(apply(upstream)).await;
+    for kind in ObjectKind::ALL.iter().filter(|k| **k != ObjectKind::Pod) {
+        let ids = match kind {
+            ObjectKind::Upstream => ids.clone(),
+            _ => BTreeSet::new(),
+        };
+        running.send(Event::Listed { kind: *kind, ids }).await;
+    }
+    let mut missing = running.world.missing.clone();
+    let last = missing.wait_for(|kinds| *kinds == [ObjectKind::Pod]);
+    timeout(FOREVER, last).await.unwrap().unwrap();
+    assert!(running.publisher.subscribe().borrow().is_none());
+    running
+        .send(Event::Listed {
+            kind: ObjectKind::Pod,
+            ids: BTreeSet::new(),
+        })
+        .await;
+    running.published(0).await;
+}
+
+#[tokio::test]
+async fn pods_that_nobody_selects_are_not_waited_for() {
+    let running = start(FOREVER);
+    running.list_all_but(ObjectKind::Pod).await;
+    running.published(0).await;
 }

@@ -47,6 +47,8 @@ kinds! {
     ModelCatalog, "diolkos.io", true;
     Service, "", false;
     EndpointSlice, "discovery.k8s.io", false;
+    /// Only where an Upstream selects Pods by labels.
+    Pod, "", false;
     Secret, "", false;
     ConfigMap, "", false;
     Namespace, "", false;

@@ -127,6 +127,37 @@ impl From<&discovery::EndpointSlice> for EndpointSlice {
     }
 }
 
+/// What is kept of a Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    pub labels: BTreeMap<String, String>,
+    /// `None`: it has none yet, or it has ended.
+    pub address: Option<IpAddr>,
+    /// As its condition says, whether it terminates or not.
+    pub ready: bool,
+    pub terminating: bool,
+}
+
+impl From<&core::Pod> for Pod {
+    fn from(pod: &core::Pod) -> Self {
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|s| s.phase.as_deref());
+        let has_ended = matches!(phase, Some("Succeeded" | "Failed"));
+        let address = status.and_then(|s| s.pod_ip.as_deref()?.parse().ok());
+        let mut conditions = status.and_then(|s| s.conditions.as_ref()).into_iter();
+        let ready = conditions
+            .by_ref()
+            .flatten()
+            .any(|c| c.type_ == "Ready" && c.status == "True");
+        Self {
+            labels: pod.metadata.labels.clone().unwrap_or_default(),
+            address: address.filter(|_| !has_ended),
+            ready,
+            terminating: pod.metadata.deletion_timestamp.is_some(),
+        }
+    }
+}
+
 /// What is kept of a Namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {

@@ -11,7 +11,7 @@ mod reference_grant;
 mod values;
 
 pub use id::{ObjectId, ObjectKind};
-pub use kubernetes::{EndpointSlice, Namespace, Service, ServicePort, SliceEndpoint};
+pub use kubernetes::{EndpointSlice, Namespace, Pod, Service, ServicePort, SliceEndpoint};
 pub use object::{Body, Meta, Object, Refusal, Unreadable};
 pub use pem::Pair;
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};

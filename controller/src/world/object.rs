@@ -1,6 +1,6 @@
 //! From what watches and files bring to what the world keeps.
 
-use super::kubernetes::{EndpointSlice, Namespace, Service};
+use super::kubernetes::{EndpointSlice, Namespace, Pod, Service};
 use super::reference_grant::{ReferenceGrant, ReferenceGrantSpec};
 use super::values::{self, Values};
 use super::{ObjectId, ObjectKind};
@@ -43,6 +43,7 @@ pub enum Body {
     ModelCatalog,
     Service(Service),
     EndpointSlice(EndpointSlice),
+    Pod(Pod),
     Secret(Values),
     ConfigMap(Values),
     Namespace(Namespace),
@@ -244,6 +245,7 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
         ObjectKind::EndpointSlice => {
             Body::EndpointSlice((&read::<discovery::EndpointSlice>(value, "")?).into())
         }
+        ObjectKind::Pod => Body::Pod((&read::<core::Pod>(value, "")?).into()),
         ObjectKind::Secret => Body::Secret(values::<core::Secret>(value)?),
         ObjectKind::ConfigMap => Body::ConfigMap(values::<core::ConfigMap>(value)?),
         ObjectKind::Namespace => Body::Namespace((&read::<core::Namespace>(value, "")?).into()),
@@ -285,6 +287,7 @@ from_typed! {
     ModelCatalog: crds::ModelCatalog, _o => Body::ModelCatalog;
     Service: core::Service, o => Body::Service(o.into());
     EndpointSlice: discovery::EndpointSlice, o => Body::EndpointSlice(o.into());
+    Pod: core::Pod, o => Body::Pod(o.into());
     Namespace: core::Namespace, o => Body::Namespace(o.into());
     ReferenceGrant: ReferenceGrant, o => Body::ReferenceGrant(o.spec.clone());
     GatewayClass: GatewayClass, o => Body::GatewayClass(Arc::new(o.spec.clone()));

@@ -4,6 +4,7 @@ mod balance;
 mod connection;
 mod credentials;
 mod health;
+mod pods;
 mod source;
 mod tls;
 

@@ -42,8 +42,11 @@ impl Lowering<'_> {
         if let Some(external) = &spec.external {
             return self.external("spec.external.url", &external.url, upstream);
         }
-        if spec.selector.is_none() && spec.discovery.is_none() {
-            let message = "one of service, endpoints, dns and external must be given";
+        if let Some(selector) = &spec.selector {
+            return self.pods(selector, upstream);
+        }
+        if spec.discovery.is_none() {
+            let message = "one of service, selector, endpoints, dns and external must be given";
             self.error("spec", Reason::Invalid, message);
             return None;
         }
