@@ -7,16 +7,8 @@
 mod support;
 
 #[allow(unreachable_pub, reason = "seen by this program alone")]
-mod faults {
-    use super::support;
-
-    pub mod backend;
-    pub mod load;
-    pub mod message;
-    pub mod process;
-    pub mod rig;
-    pub mod tally;
-}
+#[path = "faults/mod.rs"]
+mod faults;
 
 use diolkos_dataplane::push::Reply;
 use faults::backend::{Backend, Does};

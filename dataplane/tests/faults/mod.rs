@@ -1,0 +1,10 @@
+//! What the tests of faults under load are made of.
+
+use super::support;
+
+pub mod backend;
+pub mod load;
+pub mod message;
+pub mod process;
+pub mod rig;
+pub mod tally;
