@@ -275,6 +275,7 @@ fn a_successor_that_does_not_come_to_serve_changes_nothing() {
     let socket = directory.path().join("handover.sock");
     let mut running = Gateway::start(directory.path(), http, admin);
     until("it waits for a successor", || socket.exists().then_some(()));
+    until("it serves", || Client::connect(http).ok());
     let load = Load::start(http);
     load.goes_on(50);
     // It has the sockets and dies.
