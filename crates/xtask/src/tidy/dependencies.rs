@@ -137,7 +137,7 @@ mod tests {
             ),
             [
                 "dataplane must not depend on controller: the direction allows it model, plugins, snapshot",
-                "dataplane must not depend on k8s-openapi: k8s-openapi is for crds and controller only",
+                "dataplane must not depend on k8s-openapi: k8s-openapi is for crds and gateway-api and controller only",
             ]
         );
         assert_eq!(
