@@ -6,9 +6,9 @@
 //! it for `diolkos run DIR`.
 //!
 //! The cluster half talks: [`watch`] (API server to world), [`serve`] (gRPC to data planes), [`ca`] (certificates of
-//! that channel), [`health`] (what data planes find out together
-//! about endpoints), [`events`] (who is told of it), [`leader`] (who writes), [`status`] (what is written) and [`admin`] (health and metrics). [`app`] puts
-//! them together for `diolkos-controller`.
+//! that channel), [`health`] (what data planes find out together about endpoints), [`events`] (who is told of it),
+//! [`leader`] (who writes), [`status`] (what is written) and [`admin`] (health and metrics). [`app`] puts them together
+//! for `diolkos-controller`.
 
 mod adapt;
 pub mod admin;
