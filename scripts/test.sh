@@ -12,7 +12,11 @@ finish() {
   [ -z "$rig_build" ] || kill -- "-$rig_build" 2>/dev/null || true
   [ -z "$rig_ours" ] || scripts/rig.sh down
   steps_report
-  [ $rc = 0 ] && closing_line || { say "make test: FAILED"; exit $rc; }
+  [ $rc = 0 ] && closing_line || { failures; say "make test: FAILED"; exit $rc; }
+}
+# What failed and the first line of why, at the end, where it is looked for.
+failures() {
+  sed 's/\x1b\[[0-9;]*m//g' "$LOGS"/*.log | grep -A 3 -E '^---- .* ----$' | cut -c 1-500 | head -60 || true
 }
 # One line in the form of cargo's own, summed over every runner of this run.
 closing_line() {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -21,6 +21,8 @@ pub(crate) const SYSTEM: &str = "diolkos-system";
 
 /// The admin port of a data plane's Pod.
 const ADMIN: u16 = 9090;
+/// Where a Pod of the data plane takes requests.
+const HTTP: u16 = 8080;
 
 /// One case's objects in the cluster; they and their namespaces are removed when it is dropped.
 pub struct Cluster {
@@ -106,6 +108,29 @@ impl Cluster {
         self.kubectl(&["apply", "--server-side", "-f", "-"], &text.join("---\n"))?;
         self.namespaces.extend(missing);
         Ok(())
+    }
+}
+
+impl Cluster {
+    /// Addresses of the Pods that run a data plane.
+    fn data_planes(&self) -> Result<impl Iterator<Item = IpAddr> + use<>> {
+        let addresses = self.kubectl(
+            &[
+                "get",
+                "pods",
+                "--namespace",
+                SYSTEM,
+                "--selector",
+                DATA_PLANES,
+                "--output",
+                "jsonpath={.items[*].status.podIP}",
+            ],
+            "",
+        )?;
+        let parsed: Result<Vec<IpAddr>, _> = addresses.split_whitespace().map(str::parse).collect();
+        Ok(parsed
+            .with_context(|| format!("Pod addresses {addresses:?}"))?
+            .into_iter())
     }
 }
 
@@ -217,23 +242,14 @@ impl Gateway for Cluster {
         Ok(address)
     }
 
+    fn each_address(&mut self) -> Result<Vec<SocketAddr>> {
+        let pods = self.data_planes()?;
+        Ok(pods.map(|ip| SocketAddr::new(ip, HTTP)).collect())
+    }
+
     fn revisions(&self) -> Result<Vec<String>> {
-        let addresses = self.kubectl(
-            &[
-                "get",
-                "pods",
-                "--namespace",
-                SYSTEM,
-                "--selector",
-                DATA_PLANES,
-                "--output",
-                "jsonpath={.items[*].status.podIP}",
-            ],
-            "",
-        )?;
-        addresses
-            .split_whitespace()
-            .map(|ip| revision_at(SocketAddr::new(ip.parse()?, ADMIN)))
+        self.data_planes()?
+            .map(|ip| revision_at(SocketAddr::new(ip, ADMIN)))
             .collect()
     }
 

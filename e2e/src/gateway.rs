@@ -42,6 +42,11 @@ pub trait Gateway {
     /// Where requests go; starts the gateway when it has not been started.
     fn address(&mut self) -> Result<SocketAddr>;
 
+    /// Where each data plane alone takes requests; what data planes find out at run time reaches one later than another.
+    fn each_address(&mut self) -> Result<Vec<SocketAddr>> {
+        Ok(vec![self.address()?])
+    }
+
     /// The revision of the configuration in effect, of each data plane.
     fn revisions(&self) -> Result<Vec<String>>;
 

@@ -1,7 +1,7 @@
 //! Plays a case against a gateway.
 //!
-//! After each step: apply, wait for the expected conditions, send the requests until each has had its answer once, then send
-//! them all again without patience. The first pass lets the change arrive, the second shows that it stays.
+//! After each step: apply, wait for the expected conditions, send the requests to each data plane until each has had its answer
+//! once, then send them all again without patience. The first pass lets the change arrive, the second shows that it stays.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -68,9 +68,12 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
             })
             .with_context(shown)?;
         }
+        let each = gateway.each_address().with_context(shown)?;
         for spec in &step.requests {
-            eventually(|| send(spec, address))
-                .with_context(|| format!("step {}: {}", step.name, title(spec)))?;
+            for one in &each {
+                eventually(|| send(spec, *one))
+                    .with_context(|| format!("step {}: {} ({one})", step.name, title(spec)))?;
+            }
         }
         for spec in &step.requests {
             send(spec, address)
