@@ -930,6 +930,52 @@ fn a_client_whose_window_stays_tiny_is_given_up() {
     assert_eq!(client.next(0), (5, b"hello".to_vec()));
 }
 
+/// RFC 9113 section 6.8: first the word that the end is near, and only when the client has heard it where the end is.
+#[test]
+fn the_end_of_a_connection_comes_in_two_steps_and_no_request_between_them_is_lost() {
+    let mut setup = Setup::default();
+    setup.conn.requests = 3;
+    let rig = Rig::with(setup);
+    let mut client = Raw::connect(rig.address, &[]);
+    for stream in [1, 3, 5] {
+        client.send(&frame(1, 5, stream, &head("/gated")));
+    }
+    let (_, said) = client.next(7);
+    assert_eq!(said[..8], [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0], "{said:?}");
+    let (_, ping) = client.next(6);
+    // It has not heard of it yet: these crossed the word on their way.
+    for stream in [7, 9] {
+        client.send(&frame(1, 5, stream, &head("/gated")));
+        rig.origin.arrived.recv_timeout(PATIENCE).unwrap();
+    }
+    client.send(&frame(6, 1, 0, &ping));
+    let (_, said) = client.next(7);
+    assert_eq!(said[..8], [0, 0, 0, 9, 0, 0, 0, 0], "{said:?}");
+    // What comes now is nobody's: the client has been told so, and may repeat it.
+    client.send(&frame(1, 5, 11, &head("/")));
+    for _ in 0..3 {
+        rig.origin.arrived.recv_timeout(PATIENCE).unwrap();
+    }
+    for _ in 0..5 {
+        rig.origin.gate.send(()).unwrap();
+    }
+    let (mut answered, mut whole) = (Vec::new(), Vec::new());
+    while let Ok((kind, stream, payload)) = client.frames.recv_timeout(PATIENCE) {
+        match kind {
+            1 => answered.push(stream),
+            0 if !payload.is_empty() => whole.push((stream, payload)),
+            3 => panic!("stream {stream} was reset: {payload:?}"),
+            _ => {}
+        }
+    }
+    answered.sort_unstable();
+    whole.sort_unstable();
+    let all = [1, 3, 5, 7, 9];
+    assert_eq!(answered, all);
+    assert_eq!(whole, all.map(|stream| (stream, b"ok".to_vec())));
+    assert_eq!(rig.origin.count(), 5);
+}
+
 #[test]
 fn more_streams_than_allowed_are_refused() {
     run(Setup::default(), async |_, client| {

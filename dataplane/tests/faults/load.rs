@@ -260,7 +260,7 @@ impl Client {
         let (head, mut body) = match answer.await {
             Ok(answer) => answer.into_parts(),
             Err(e) => {
-                let unprocessed = e.is_go_away() || e.reason() == Some(h2::Reason::REFUSED_STREAM);
+                let unprocessed = e.is_go_away() && e.reason() == Some(h2::Reason::NO_ERROR);
                 self.tally.came(match unprocessed {
                     true => Came::Unprocessed,
                     // An answer that is cut at once may lose its head to the reset that says so.
