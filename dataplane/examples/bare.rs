@@ -78,9 +78,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             ..Timeouts::default()
         },
     })?;
-    let real = workers
-        .listen("bare", listen, ListenerConfig::default())
-        .await?;
+    let real = workers.listen(1, listen, ListenerConfig::default()).await?;
     println!("listening address={real}");
     signal(SignalKind::terminate())?.recv().await;
     workers.drain(Duration::from_secs(1)).await;

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod app;
+mod by_host;
 pub mod engine;
 pub mod h1;
 pub mod handover;

@@ -1,9 +1,9 @@
-//! Which listeners are open: follows the table and remembers what each came to.
+//! Which ports are open: follows the table and remembers what each listener came to.
 
 use crate::engine::open::Opening;
 use crate::engine::{ClientTimeouts, ConnConfig, HeadLimits};
 use crate::listen::{ListenerConfig, Workers};
-use crate::table::{ListenerTable, Table};
+use crate::table::{ListenerTable, PortTable, Table};
 use model::{Listener, ListenerProtocol};
 use snapshot::pb::ListenerState;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,24 +16,27 @@ use tokio::runtime::Handle;
 /// Addresses that replace those of the configuration (`--http`, `--https`).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Binds {
-    /// For the first HTTP listener: the one with the lowest position, then key.
+    /// For the port of the first HTTP listener: the one with the lowest position, then key.
     pub http: Option<SocketAddr>,
-    /// For the first HTTPS listener.
+    /// For the port of the first HTTPS listener.
     pub https: Option<SocketAddr>,
 }
 
-/// Opens and closes listeners on the worker threads.
+/// Opens and closes ports on the worker threads.
 pub struct Listeners {
     workers: Arc<Workers>,
     runtime: Handle,
     binds: Binds,
-    open: BTreeMap<String, Open>,
+    open: BTreeMap<u16, Open>,
 }
 
+/// A port that is wanted.
 struct Open {
-    /// What was asked for; a listener that asks for something else is opened anew.
+    /// What was asked for; a port for which something else is asked is opened anew.
     wanted: Wanted,
     result: Result<SocketAddr, String>,
+    /// Keys of the listeners that share it, each with the reason why it is not served.
+    listeners: Vec<(Arc<str>, Option<String>)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,140 +56,164 @@ impl Listeners {
     }
 
     /// Opens what the table has and this has not, closes what it no longer has, and tries again what could not be
-    /// bound. Must not be called on a runtime's own thread: it waits for the workers.
+    /// bound. A port stays open as long as it has listeners. Must not be called on a runtime's own thread: it waits for
+    /// the workers.
     pub fn follow(&mut self, table: &Table) {
         let wanted = self.wanted(table);
-        let stale: Vec<String> = self
+        let stale: Vec<u16> = self
             .open
             .iter()
-            .filter(|(key, open)| open.result.is_err() || wanted.get(*key) != Some(&open.wanted))
-            .map(|(key, _)| key.clone())
+            .filter(|(port, open)| open.result.is_err() || wanted.get(*port) != Some(&open.wanted))
+            .map(|(port, _)| *port)
             .collect();
         let mut failed = BTreeSet::new();
-        for key in stale {
-            if self.open.get(&key).is_some_and(|open| open.result.is_err()) {
-                failed.insert(key.clone());
-            }
-            if let Some(Open {
-                result: Ok(address),
-                ..
-            }) = self.open.remove(&key)
-            {
-                self.runtime.block_on(self.workers.close(&key));
-                tracing::info!(event = "closed", listener = key, address = %address, "listener closed");
+        for port in stale {
+            match self.open.remove(&port).map(|open| open.result) {
+                Some(Ok(address)) => {
+                    self.runtime.block_on(self.workers.close(port));
+                    tracing::info!(event = "closed", port, address = %address, "port closed");
+                }
+                _ => drop(failed.insert(port)),
             }
         }
-        for (key, wanted) in wanted {
-            let config = table
-                .listeners
-                .get(&*key)
-                .map(|l| config(l))
-                .unwrap_or_default();
-            if self.open.contains_key(&key) {
-                self.workers.configure(&key, config);
+        for (port, wanted) in wanted {
+            let Some(of_port) = table.ports.get(&port) else {
+                continue;
+            };
+            let config = config(of_port);
+            let all = of_port.listeners();
+            let listeners =
+                all.map(|(l, refused)| (Arc::clone(&l.key), refused.map(str::to_owned)));
+            let listeners: Vec<_> = listeners.collect();
+            if let Some(open) = self.open.get_mut(&port) {
+                self.workers.configure(port, config);
+                open.listeners = listeners;
                 continue;
             }
             let result = self
                 .runtime
-                .block_on(bind(&self.workers, &key, wanted, config));
+                .block_on(bind(&self.workers, port, wanted, config));
+            let keys: Vec<&str> = listeners.iter().map(|(key, _)| &**key).collect();
+            let keys = keys.join(", ");
             match &result {
                 Ok(address) => {
-                    tracing::info!(event = "listening", listener = key, address = %address, "listener open");
+                    tracing::info!(event = "listening", listener = keys, address = %address, "port open");
                 }
                 // Said once, not with every further attempt.
-                Err(error) if failed.contains(&key) => {
+                Err(error) if failed.contains(&port) => {
                     tracing::debug!(
                         event = "bind_failed",
-                        listener = key,
+                        listener = keys,
                         error,
-                        "listener cannot be opened yet"
+                        "port cannot be opened yet"
                     );
                 }
                 Err(error) => {
                     tracing::error!(
                         event = "bind_failed",
-                        listener = key,
+                        listener = keys,
                         error,
-                        "listener cannot be opened"
+                        "port cannot be opened"
                     );
                 }
             }
-            self.open.insert(key, Open { wanted, result });
+            let open = Open {
+                wanted,
+                result,
+                listeners,
+            };
+            self.open.insert(port, open);
         }
     }
 
-    /// All wanted listeners are open.
+    /// All wanted ports are open.
     pub fn are_bound(&self) -> bool {
         self.open.values().all(|o| o.result.is_ok())
     }
 
-    /// For the acknowledgement.
+    /// For the acknowledgement: what each listener came to, by key.
     pub fn states(&self) -> Vec<ListenerState> {
-        let state = |(key, open): (&String, &Open)| ListenerState {
-            key: key.clone(),
-            bound: open.result.is_ok(),
-            address: open
-                .result
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-            error: open.result.as_ref().err().cloned().unwrap_or_default(),
+        let of_port = |open: &Open| {
+            let address = open.result.as_ref().map(ToString::to_string);
+            let state = |(key, refused): &(Arc<str>, Option<String>)| {
+                let error = refused.as_ref().or_else(|| open.result.as_ref().err());
+                ListenerState {
+                    key: key.to_string(),
+                    bound: error.is_none(),
+                    address: match error {
+                        None => address.clone().unwrap_or_default(),
+                        Some(_) => String::new(),
+                    },
+                    error: error.cloned().unwrap_or_default(),
+                }
+            };
+            open.listeners.iter().map(state).collect::<Vec<_>>()
         };
-        self.open.iter().map(state).collect()
+        let mut states: Vec<ListenerState> = self.open.values().flat_map(of_port).collect();
+        states.sort_by(|a, b| a.key.cmp(&b.key));
+        states
     }
 
-    fn wanted(&self, table: &Table) -> BTreeMap<String, Wanted> {
-        let listeners = table.listeners.iter();
-        let listeners: Vec<(&str, &Listener)> =
-            listeners.map(|(key, l)| (&**key, &*l.listener)).collect();
+    fn wanted(&self, table: &Table) -> BTreeMap<u16, Wanted> {
+        let leads = table.ports.iter();
+        let leads: Vec<(u16, &ListenerTable)> = leads
+            .map(|(port, of_port)| (*port, of_port.lead()))
+            .collect();
         let first = |protocol| {
-            let of_protocol = listeners.iter().filter(|(_, l)| l.protocol == protocol);
-            let first = of_protocol.min_by_key(|(key, l)| (l.order, *key));
-            first.map(|(key, _)| *key)
+            let of_protocol = leads
+                .iter()
+                .filter(|(_, l)| l.listener.protocol == protocol);
+            let first = of_protocol.min_by_key(|(_, l)| (l.listener.order, &l.key));
+            first.map(|(port, _)| *port)
         };
         let replaced = [
             (first(ListenerProtocol::Http), self.binds.http),
             (first(ListenerProtocol::Https), self.binds.https),
         ];
-        let want = |(key, l): (&str, &Listener)| {
-            let address = replaced.iter().find(|(first, _)| *first == Some(key));
+        let want = |(port, _): &(u16, &ListenerTable)| {
+            let address = replaced.iter().find(|(first, _)| *first == Some(*port));
             let wanted = match address.and_then(|(_, address)| *address) {
                 Some(address) => Wanted::Address(address),
-                None => Wanted::Port(l.port),
+                None => Wanted::Port(*port),
             };
-            (key.to_owned(), wanted)
+            (*port, wanted)
         };
-        listeners.iter().copied().map(want).collect()
+        leads.iter().map(want).collect()
     }
 }
 
-/// What the connections of a listener may use.
-fn config(table: &ListenerTable) -> ListenerConfig {
-    let listener = &*table.listener;
-    let ms = |ms: u32| Duration::from_millis(ms.into());
-    let caps = &listener.caps;
-    let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+/// What the connections of a port may use: of caps and times that its listeners do not agree about, the strictest, because
+/// a connection is no listener's before it has sent a request.
+fn config(of_port: &PortTable) -> ListenerConfig {
+    let lead = &*of_port.lead().listener;
+    let served = || {
+        let served = of_port.listeners().filter(|(_, refused)| refused.is_none());
+        served.map(|(table, _)| &*table.listener)
+    };
+    let least = |of: fn(&Listener) -> u32| served().map(of).min().unwrap_or_default();
+    let ms = |of| Duration::from_millis(least(of).into());
+    let size = |of| usize::try_from(least(of)).unwrap_or(usize::MAX);
     ListenerConfig {
-        connections: size(caps.connections),
-        trusted: listener.forwarded.trusted.as_slice().into(),
+        connections: size(|l| l.caps.connections),
+        trusted: lead.forwarded.trusted.as_slice().into(),
         conn: ConnConfig {
             timeouts: ClientTimeouts {
-                idle: ms(listener.keep_alive_ms),
-                header: ms(listener.request_header_ms),
+                idle: ms(|l| l.keep_alive_ms),
+                header: ms(|l| l.request_header_ms),
                 ..ClientTimeouts::default()
             },
-            requests: caps.requests_per_connection,
+            requests: least(|l| l.caps.requests_per_connection),
             head: HeadLimits {
-                bytes: size(caps.header_bytes),
-                fields: size(caps.header_count),
-                target: size(caps.url_bytes),
+                bytes: size(|l| l.caps.header_bytes),
+                fields: size(|l| l.caps.header_count),
+                target: size(|l| l.caps.url_bytes),
             },
         },
         opening: Opening {
-            proxy_protocol: listener
+            proxy_protocol: lead
                 .proxy_protocol
-                .then(|| listener.forwarded.trusted.as_slice().into()),
-            tls: table.tls.clone(),
+                .then(|| lead.forwarded.trusted.as_slice().into()),
+            tls: of_port.tls.clone(),
         },
         ..ListenerConfig::default()
     }
@@ -195,7 +222,7 @@ fn config(table: &ListenerTable) -> ListenerConfig {
 /// Every address of both families, or of IPv4 alone where the machine has no IPv6.
 async fn bind(
     workers: &Workers,
-    key: &str,
+    port: u16,
     wanted: Wanted,
     config: ListenerConfig,
 ) -> Result<SocketAddr, String> {
@@ -207,10 +234,13 @@ async fn bind(
         ),
     };
     let describe = |address: SocketAddr, e: &io::Error| format!("cannot bind {address}: {e}");
-    match (workers.listen(key, address, config.clone()).await, fallback) {
+    match (
+        workers.listen(port, address, config.clone()).await,
+        fallback,
+    ) {
         (Ok(address), _) => Ok(address),
         (Err(e), Some(fallback)) if e.kind() != io::ErrorKind::AddrInUse => workers
-            .listen(key, fallback, config)
+            .listen(port, fallback, config)
             .await
             .map_err(|e| describe(fallback, &e)),
         (Err(e), _) => Err(describe(address, &e)),

@@ -41,7 +41,7 @@ fn the_error_catalogue_is_the_documented_one() {
 fn every_metric_is_documented_with_its_labels_and_help() {
     let metrics = Metrics::new();
     // A family shows only once it has a series.
-    metrics.listener("d/gw/http").count(200);
+    metrics.listeners.of(Some("d/gw/http")).count(200);
     metrics.error("bad_request");
     metrics.edge_rejected("bad_request");
     metrics.attempt(Attempt::Ok);
@@ -120,7 +120,12 @@ fn every_behaviour_has_its_test() {
             std::path::Path::new(&format!("{root}../e2e/cases/{test}/case.yaml")).exists()
         } else {
             // What takes a whole process, or a controller, is tested there.
-            let folders = ["tests", "../crates/cli/tests", "../controller/tests/push"];
+            let folders = [
+                "tests",
+                "tests/front",
+                "../crates/cli/tests",
+                "../controller/tests/push",
+            ];
             folders.iter().any(|folder| {
                 let text = std::fs::read_to_string(format!("{root}{folder}/{file}.rs"));
                 text.is_ok_and(|t| t.contains(&format!("fn {test}(")))

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "front/ports.rs"]
+mod ports;
 mod support;
 
 use diolkos_dataplane::engine::TlsFront;
@@ -579,7 +581,7 @@ fn handshakes_that_stall_make_room_for_others() {
     let rig = Rig::with(Setup {
         opening: Opening {
             proxy_protocol: None,
-            tls: Some(TlsFront::new(&policy, [&certificate].into_iter(), None)),
+            tls: Some(TlsFront::new(&policy, [&certificate].into_iter(), None).into()),
         },
         openings: 2,
         ..Setup::default()

@@ -603,7 +603,7 @@ fn a_listener_that_closes_lets_streams_end() {
         while rig.origin.arrived.try_recv().is_err() {
             tokio::task::yield_now().await;
         }
-        rig.workers.close("test").await;
+        rig.workers.close(1).await;
         // GOAWAY: sooner or later no further stream can be opened.
         loop {
             match client.send.clone().ready().await {

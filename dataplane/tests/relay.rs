@@ -573,18 +573,18 @@ fn listeners_come_and_go() {
         .runtime
         .block_on(
             rig.workers
-                .listen("second", "127.0.0.1:0".parse().unwrap(), Default::default()),
+                .listen(2, "127.0.0.1:0".parse().unwrap(), Default::default()),
         )
         .unwrap();
     assert_eq!(Client::connect(second).get("/").status, 200);
     let taken = rig
         .runtime
-        .block_on(rig.workers.listen("third", second, Default::default()))
+        .block_on(rig.workers.listen(3, second, Default::default()))
         .unwrap_err();
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     let mut kept = Client::connect(second);
     assert_eq!(kept.get("/").status, 200);
-    rig.runtime.block_on(rig.workers.close("second"));
+    rig.runtime.block_on(rig.workers.close(2));
     assert_eq!(kept.rest(), b"", "its idle connections close");
     assert!(std::net::TcpStream::connect(second).is_err());
     assert_eq!(

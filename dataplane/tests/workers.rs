@@ -79,7 +79,7 @@ impl Fixture {
         .unwrap();
         let runtime = Runtime::new().unwrap();
         let local = "127.0.0.1:0".parse().unwrap();
-        let listening = workers.listen("test", local, ListenerConfig::default());
+        let listening = workers.listen(1, local, ListenerConfig::default());
         let address = runtime.block_on(listening).unwrap();
         Self {
             runtime,
@@ -149,7 +149,7 @@ fn a_worker_that_falls_is_started_anew_with_its_listeners() {
     }
     assert_eq!(fixture.traps.started.load(SeqCst), 5);
     // What is told to it is heard as before.
-    fixture.runtime.block_on(fixture.workers.close("test"));
+    fixture.runtime.block_on(fixture.workers.close(1));
     becomes("refused", true, || {
         TcpStream::connect(fixture.address).is_err()
     });
@@ -168,11 +168,9 @@ fn a_worker_that_falls_hears_what_comes_before_the_next_one_accepts() {
     }
     // It pauses now: a listener can be opened and closed all the same, and it can be stopped.
     let local = "127.0.0.1:0".parse().unwrap();
-    let listening = fixture
-        .workers
-        .listen("second", local, ListenerConfig::default());
+    let listening = fixture.workers.listen(2, local, ListenerConfig::default());
     let second = fixture.runtime.block_on(listening).unwrap();
-    fixture.runtime.block_on(fixture.workers.close("test"));
+    fixture.runtime.block_on(fixture.workers.close(1));
     assert_eq!(said(&mut Client::connect(second)).1, 2);
     assert!(TcpStream::connect(fixture.address).is_err());
     let drained = fixture.workers.drain(Duration::ZERO);

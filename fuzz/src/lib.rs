@@ -116,7 +116,7 @@ pub fn serve(bytes: &[u8], at_once: usize) -> Vec<Reading> {
         id: 0,
         peer: address,
         local: address,
-        listener: "fuzz".into(),
+        port: 1,
         tls: None,
     };
     let recorder = Recorder::default();

@@ -98,26 +98,23 @@ pub(crate) fn explain(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// The listener of that scheme on that port, else the first of that scheme in its GatewayConfig.
+/// The listener of that scheme to which the host belongs: on that port, else on that of the first listener of the scheme.
 fn listener_for(table: &Table, url: &Url) -> Result<String> {
     let wanted = match url.scheme {
         "https" => ListenerProtocol::Https,
         _ => ListenerProtocol::Http,
     };
-    let found = table
-        .listeners
-        .iter()
-        .filter(|(_, l)| l.listener.protocol == wanted)
-        .min_by_key(|(key, l)| {
-            (
-                url.host.port() != Some(l.listener.port),
-                l.listener.order,
-                *key,
-            )
+    let ports = table.ports.iter();
+    let found = ports
+        .filter(|(_, of_port)| of_port.lead().listener.protocol == wanted)
+        .min_by_key(|(port, of_port)| {
+            let lead = of_port.lead();
+            let elsewhere = url.host.port() != Some(**port);
+            (elsewhere, lead.listener.order, &lead.key)
         });
-    let (key, _) =
+    let (_, of_port) =
         found.with_context(|| format!("the manifests have no usable {} listener", url.scheme))?;
-    Ok(key.to_string())
+    Ok(of_port.of(url.host.name()).key.to_string())
 }
 
 /// The parts of a URL in the form that the edge gate gives them.

@@ -16,7 +16,6 @@ use futures_util::FutureExt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Where a connection came from.
@@ -26,8 +25,8 @@ pub struct ConnInfo {
     pub id: u64,
     pub peer: SocketAddr,
     pub local: SocketAddr,
-    /// Key of the listener that accepted it.
-    pub listener: Arc<str>,
+    /// Of the listeners that it is for; not that of `local` where another one stands in for it (`--http`).
+    pub port: u16,
     /// `None`: it is not encrypted.
     pub tls: Option<Box<TlsInfo>>,
 }

@@ -6,7 +6,7 @@
 use super::client::ClientSocket;
 use super::conn::{ConnInfo, Event, Service};
 use super::proxy_protocol;
-use super::tls::{TlsFailure, TlsFront};
+use super::tls::{TlsFailure, TlsFronts};
 use ipnet::IpNet;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub trait Sourced {
 pub struct Opening {
     /// The PROXY protocol, from these networks alone; from anywhere, if there are none.
     pub proxy_protocol: Option<Arc<[IpNet]>>,
-    pub tls: Option<TlsFront>,
+    pub tls: Option<TlsFronts>,
 }
 
 impl Opening {
@@ -87,11 +87,11 @@ impl Opening {
                 return None;
             }
         }
-        let Some(front) = &self.tls else {
+        let Some(fronts) = &self.tls else {
             return Some(ClientSocket::Plain(stream));
         };
         let begun = Instant::now();
-        let failure = match timeout(limit, front.accept(stream)).await {
+        let failure = match timeout(limit, fronts.accept(stream)).await {
             Ok(Ok((socket, tls))) => {
                 service.note(Event::Handshake(begun.elapsed()));
                 info.tls = Some(Box::new(tls));

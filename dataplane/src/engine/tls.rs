@@ -2,9 +2,11 @@
 //!
 //! What can fail is done once, when a table is compiled: [`ServerCertificate`] from PEM, [`TlsPolicy`] from a
 //! listener's settings. Both together are a [`TlsFront`], which new connections of a listener use until there is
-//! another; connections that are open keep theirs.
+//! another; connections that are open keep theirs. Listeners that share a port are told apart by the host that a client
+//! asks for ([`TlsFronts`]).
 
 use super::client::ClientSocket;
+use crate::by_host::ByHost;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -329,6 +331,41 @@ impl TlsFront {
         }
     }
 
+    /// Whether it is one and the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config)
+    }
+}
+
+/// What new connections of a port get, by the host that they ask for.
+#[derive(Clone, Debug)]
+pub struct TlsFronts {
+    /// For hosts that no listener has, and clients that name none.
+    first: TlsFront,
+    /// `None`: there is only one.
+    by_host: Option<Arc<ByHost<TlsFront>>>,
+}
+
+impl From<TlsFront> for TlsFronts {
+    fn from(only: TlsFront) -> Self {
+        Self::new(only, None)
+    }
+}
+
+impl TlsFronts {
+    pub fn new(first: TlsFront, by_host: Option<ByHost<TlsFront>>) -> Self {
+        Self {
+            first,
+            by_host: by_host.map(Arc::new),
+        }
+    }
+
+    fn of(&self, name: Option<&str>) -> &TlsFront {
+        let by_host = self.by_host.as_deref();
+        let found = by_host.and_then(|all| all.get(name.unwrap_or_default()));
+        found.unwrap_or(&self.first)
+    }
+
     /// Does the handshake.
     ///
     /// # Errors
@@ -338,13 +375,14 @@ impl TlsFront {
         let started = LazyConfigAcceptor::new(acceptor, stream).await;
         let mut started = started.map_err(|e| TlsFailure::of(&e))?;
         let hello = started.client_hello();
-        if self.store.of(hello.server_name()).is_empty() {
+        let front = self.of(hello.server_name());
+        if front.store.of(hello.server_name()).is_empty() {
             // One attempt: the socket of a new connection has room for it.
             let _ = started.io.write_all(&UNRECOGNIZED_NAME).await;
             let _ = started.io.shutdown().await;
             return Err(TlsFailure::NoCertificate);
         }
-        let accepted = started.into_stream(Arc::clone(&self.config)).await;
+        let accepted = started.into_stream(Arc::clone(&front.config)).await;
         let stream = accepted.map_err(|e| TlsFailure::of(&e))?;
         let (_, session) = stream.get_ref();
         let info = TlsInfo {

@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Takes one listener's connections on one thread.
 pub(super) struct Acceptor<S> {
-    pub key: Arc<str>,
+    pub port: u16,
     pub service: Rc<S>,
     pub shared: Arc<SharedByWorkers>,
     pub settings: Arc<Settings>,
@@ -77,7 +77,7 @@ impl<S: Service> Acceptor<S> {
         self.shared.counters.errors.fetch_add(1, Relaxed);
         // The client went away before it was accepted: the next one is already there. All else is a shortage.
         if error.kind() != io::ErrorKind::ConnectionAborted {
-            tracing::warn!(listener = &*self.key, %error, "accept failed");
+            tracing::warn!(port = self.port, %error, "accept failed");
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -105,7 +105,7 @@ impl<S: Service> Acceptor<S> {
             id: NEXT_ID.fetch_add(1, Relaxed),
             peer,
             local,
-            listener: self.key.clone(),
+            port: self.port,
             tls: None,
         };
         let (service, openings) = (self.service.clone(), self.openings.clone());

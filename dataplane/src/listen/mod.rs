@@ -49,10 +49,10 @@ struct SharedByWorkers {
     sources: Arc<Sources>,
 }
 
-/// Settings of one listener. They can change while it is open: connections accepted from then on have the new ones.
+/// Settings of one port. They can change while it is open: connections accepted from then on have the new ones.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
-    /// Client connections of this listener on all threads; further ones are refused.
+    /// Client connections of this port on all threads; further ones are refused.
     pub connections: usize,
     /// Networks of proxies, whose connections are those of many clients.
     pub trusted: Arc<[IpNet]>,
@@ -75,7 +75,7 @@ impl Default for ListenerConfig {
     }
 }
 
-/// What the threads share about one listener.
+/// What the threads share about one port.
 #[derive(Debug)]
 struct Settings {
     config: ArcSwap<ListenerConfig>,
@@ -111,7 +111,8 @@ pub struct Workers {
     /// Until somebody waits for their end.
     threads: Mutex<Vec<JoinHandle<()>>>,
     shared: Arc<SharedByWorkers>,
-    listeners: Mutex<HashMap<String, OpenListener>>,
+    /// By port; where `--http` or `--https` stand in for it, their address is another.
+    listeners: Mutex<HashMap<u16, OpenListener>>,
     /// From the process before this one.
     inherited: Mutex<Inherited>,
 }
@@ -187,13 +188,13 @@ impl Workers {
         self.listeners.lock().values().map(copies).collect()
     }
 
-    /// Opens a listener on all threads and returns its real address (of interest for port 0).
+    /// Listens for a port on all threads, at this address, and returns the real one (of interest for port 0).
     ///
     /// # Errors
     /// The address cannot be bound, also when another process listens there.
     pub async fn listen(
         &self,
-        key: &str,
+        port: u16,
         address: SocketAddr,
         config: ListenerConfig,
     ) -> io::Result<SocketAddr> {
@@ -205,14 +206,13 @@ impl Workers {
         });
         let sockets: Vec<Arc<StdListener>> = sockets.into_iter().map(Arc::new).collect();
         self.listeners.lock().insert(
-            key.to_owned(),
+            port,
             OpenListener {
                 address,
                 settings: Arc::clone(&settings),
                 sockets: sockets.clone(),
             },
         );
-        let key: Arc<str> = key.into();
         for (index, worker) in self.commands.iter().enumerate() {
             // More sockets than threads were inherited perhaps: somebody must accept from each.
             let of_worker = sockets.iter().skip(index).step_by(self.commands.len());
@@ -221,28 +221,27 @@ impl Workers {
                 settings: settings.clone(),
             };
             worker
-                .send(Command::Listen(key.clone(), kept))
+                .send(Command::Listen(port, kept))
                 .await
                 .map_err(|_| io::Error::other("worker has ended"))?;
         }
         Ok(address)
     }
 
-    /// Changes the settings of an open listener; connections that it has accepted before keep theirs.
-    pub fn configure(&self, key: &str, config: ListenerConfig) {
-        if let Some(open) = self.listeners.lock().get(key) {
+    /// Changes the settings of an open port; connections that it has accepted before keep theirs.
+    pub fn configure(&self, port: u16, config: ListenerConfig) {
+        if let Some(open) = self.listeners.lock().get(&port) {
             open.settings.config.store(Arc::new(config));
         }
     }
 
-    /// Closes a listener. What its accept queues hold is still served; answers on its connections say
+    /// Closes a port. What its accept queues hold is still served; answers on its connections say
     /// `Connection: close`, and idle ones are closed.
-    pub async fn close(&self, key: &str) {
-        self.listeners.lock().remove(key);
-        let key: Arc<str> = key.into();
+    pub async fn close(&self, port: u16) {
+        self.listeners.lock().remove(&port);
         for worker in &self.commands {
             // A worker that has ended has no listener.
-            let _ = worker.send(Command::Close { key: key.clone() }).await;
+            let _ = worker.send(Command::Close { port }).await;
         }
     }
 

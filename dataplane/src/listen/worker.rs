@@ -20,9 +20,9 @@ use tokio::time::{Instant, sleep_until};
 /// What a worker is told.
 #[derive(Debug)]
 pub(super) enum Command {
-    Listen(Arc<str>, Kept),
+    Listen(u16, Kept),
     Close {
-        key: Arc<str>,
+        port: u16,
     },
     Drain {
         until: Instant,
@@ -31,7 +31,7 @@ pub(super) enum Command {
     Kill,
 }
 
-/// A thread's sockets of one listener, as they are bound; it accepts from copies of them. So what the kernel has queued
+/// A thread's sockets of one port, as they are bound; it accepts from copies of them. So what the kernel has queued
 /// there outlives a worker that falls.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
@@ -42,7 +42,7 @@ pub(super) struct Kept {
 /// What a worker that falls leaves to the next one on its thread.
 pub(super) struct Estate {
     commands: mpsc::Receiver<Command>,
-    listeners: HashMap<Arc<str>, Kept>,
+    listeners: HashMap<u16, Kept>,
     draining: Option<(Instant, oneshot::Sender<usize>)>,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Worker<S> {
     service: Rc<S>,
     shared: Arc<SharedByWorkers>,
     open: Rc<Open>,
-    listeners: HashMap<Arc<str>, Vec<Rc<Listening>>>,
+    listeners: HashMap<u16, Vec<Rc<Listening>>>,
     /// Nothing is accepted before.
     begins: Instant,
     /// An acceptor has panicked.
@@ -85,7 +85,7 @@ pub(super) struct Open {
     changed: Notify,
 }
 
-/// One listener on one thread.
+/// One socket on one thread.
 #[derive(Default)]
 pub(super) struct Listening {
     pub stop: Notify,
@@ -158,21 +158,21 @@ impl<S: Service> Worker<S> {
                 }
             };
             match command {
-                Some(Command::Listen(key, kept)) => {
+                Some(Command::Listen(port, kept)) => {
                     if begun {
-                        self.listen(&key, &kept);
+                        self.listen(port, &kept);
                     }
-                    estate.listeners.insert(key, kept);
+                    estate.listeners.insert(port, kept);
                 }
-                Some(Command::Close { key }) => {
+                Some(Command::Close { port }) => {
                     // First, so that the acceptors have the last copies of the sockets.
-                    estate.listeners.remove(&key);
-                    self.close(&key);
+                    estate.listeners.remove(&port);
+                    self.close(port);
                 }
                 Some(Command::Drain { until, done }) => {
                     estate.listeners.clear();
-                    let keys: Vec<Arc<str>> = self.listeners.keys().cloned().collect();
-                    keys.iter().for_each(|key| self.close(key));
+                    let ports: Vec<u16> = self.listeners.keys().copied().collect();
+                    ports.into_iter().for_each(|port| self.close(port));
                     estate.draining = Some((until, done));
                 }
                 Some(Command::Kill) | None => return Ok(()),
@@ -190,22 +190,22 @@ impl<S: Service> Worker<S> {
     }
 
     fn open_all(&mut self, estate: &Estate) {
-        for (key, kept) in &estate.listeners {
-            self.listen(key, kept);
+        for (port, kept) in &estate.listeners {
+            self.listen(*port, kept);
         }
     }
 
-    fn listen(&mut self, key: &Arc<str>, kept: &Kept) {
-        self.close(key);
+    fn listen(&mut self, port: u16, kept: &Kept) {
+        self.close(port);
         let openings = Rc::new(Openings::new(kept.settings.config.load().openings));
         for socket in &kept.sockets {
             let listening = Rc::new(Listening::default());
             self.listeners
-                .entry(Arc::clone(key))
+                .entry(port)
                 .or_default()
                 .push(Rc::clone(&listening));
             let acceptor = Acceptor {
-                key: Arc::clone(key),
+                port,
                 openings: Rc::clone(&openings),
                 service: self.service.clone(),
                 shared: Arc::clone(&self.shared),
@@ -225,8 +225,8 @@ impl<S: Service> Worker<S> {
         }
     }
 
-    fn close(&mut self, key: &str) {
-        for listening in self.listeners.remove(key).unwrap_or_default() {
+    fn close(&mut self, port: u16) {
+        for listening in self.listeners.remove(&port).unwrap_or_default() {
             listening.stop.notify_one();
         }
     }

@@ -26,10 +26,9 @@ mod wait;
 use crate::engine::{ConnInfo, Connections, Down, Event, Exchange, Outcome, ResponseHead, Service};
 use crate::h1::Reject;
 use crate::sync::Current;
-use crate::table::{Action, Found, ListenerTable, Query, Rule, Table};
-use crate::telemetry::metrics::ListenerCounters;
+use crate::table::{Action, Found, ListenerTable, PortTable, Query, Rule, Table};
 use crate::telemetry::otlp::Exporter;
-use crate::telemetry::{AccessLog, Metrics, access_log, trace};
+use crate::telemetry::{AccessLog, Metrics, trace};
 use before::Stop;
 use bytes::Bytes;
 use client::Origin;
@@ -76,8 +75,6 @@ pub struct Proxy {
     shared: Arc<Shared>,
     connections: Rc<Connections>,
     mirrors: Rc<Mirrors>,
-    /// Counters of the listeners that this thread has met, by key.
-    listeners: RefCell<Vec<(Arc<str>, ListenerCounters)>>,
     /// Room for a rewritten target.
     scratch: RefCell<String>,
 }
@@ -90,7 +87,6 @@ impl Proxy {
             mirrors: Mirrors::new(Rc::clone(&connections), metrics),
             shared,
             connections,
-            listeners: RefCell::default(),
             scratch: RefCell::default(),
         }
     }
@@ -100,7 +96,8 @@ impl Service for Proxy {
     async fn serve<D: Down>(&self, x: Exchange<'_, D>) -> Outcome {
         let begun = Instant::now();
         let table: Arc<Table> = self.shared.current.table.load_full();
-        let listener = table.listeners.get(&*x.conn.listener).map(|l| &**l);
+        let port = table.ports.get(&x.conn.port);
+        let listener = port.map(|port| port.of(x.request.host.name()));
         let peer = client_of(x.conn);
         let client = match listener {
             Some(l) => client::identify(&l.listener.forwarded, peer, &mut x.request.headers),
@@ -114,7 +111,7 @@ impl Service for Proxy {
             proxy: self,
             x,
             rule: None,
-            log: listener.map_or(Some(&access_log::JSON), |l| l.access_log.as_deref()),
+            listener,
             begun,
             summary: Summary {
                 pages: listener.and_then(ListenerTable::pages),
@@ -126,7 +123,8 @@ impl Service for Proxy {
         let Journey {
             x, rule, summary, ..
         } = &mut journey;
-        let outcome = self.answer(x, listener, rule, summary).await;
+        let place = port.map(|port| &**port).zip(listener);
+        let outcome = self.answer(x, place, rule, summary).await;
         journey.is_over = true;
         outcome
     }
@@ -168,10 +166,15 @@ impl Service for Proxy {
             metrics.edge_rejected(reject.code);
         }
         metrics.error(reject.code);
-        self.count(&conn.listener, reject.status);
+        let table = self.shared.current.table.load();
+        // Nothing is known of the request but its connection.
+        let sni = conn.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+        let port = table.ports.get(&conn.port);
+        let listener = port.map(|port| port.of(sni.unwrap_or_default()));
+        self.count(listener, reject.status);
         tracing::debug!(
             event = "refused",
-            listener = &*conn.listener,
+            listener = listener.map_or("", |l| &l.key),
             client = %client_of(conn),
             status = reject.status,
             code = reject.code,
@@ -180,8 +183,7 @@ impl Service for Proxy {
         );
         let failure = Failure::from(*reject);
         let body = failure.answer(None, head);
-        let table = self.shared.current.table.load();
-        let pages = table.listeners.get(&*conn.listener).and_then(|l| l.pages());
+        let pages = listener.and_then(ListenerTable::pages);
         let page = pages.and_then(|l| error_page::body(&l.errors, failure, None, None, head));
         page.unwrap_or(body)
     }
@@ -192,16 +194,16 @@ impl Proxy {
     async fn answer<D: Down>(
         &self,
         x: &mut Exchange<'_, D>,
-        listener: Option<&ListenerTable>,
+        place: Option<(&PortTable, &ListenerTable)>,
         found: &mut Option<Arc<Rule>>,
         summary: &mut Summary,
     ) -> Outcome {
         let client = summary.client;
-        let Some(listener) = listener else {
+        let Some((port, listener)) = place else {
             return self.fail(x, None, fail::ROUTE_NOT_FOUND, summary).await;
         };
-        if let (Some(tls), Some(front)) = (&x.conn.tls, &listener.tls)
-            && !front.is_one_for(tls, x.request.host.name())
+        if let Some(tls) = &x.conn.tls
+            && !port.may_carry(tls, listener, x.request.host.name())
         {
             return self.fail(x, None, fail::MISDIRECTED_REQUEST, summary).await;
         }

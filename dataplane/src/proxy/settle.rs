@@ -4,23 +4,21 @@ use super::Proxy;
 use super::exchange::{Summary, request_view};
 use super::{grpc, grpc_web};
 use crate::engine::{Down, Exchange, RequestHead, Version};
-use crate::table::Rule;
+use crate::table::{ListenerTable, Rule};
 use crate::telemetry::Metrics;
-use crate::telemetry::access_log::{Plan, Record};
+use crate::telemetry::access_log::{self, Record};
 use crate::telemetry::metrics::{Cut, Kind};
 use model::Stage;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// Listeners whose counters a thread remembers; a process has at most 16 at a time, but they may come and go.
-const REMEMBERED: usize = 32;
 
 /// One request's journey. It is accounted for when this is dropped, also when a drain comes to its deadline.
 pub(super) struct Journey<'a, D: Down> {
     pub proxy: &'a Proxy,
     pub x: Exchange<'a, D>,
     pub rule: Option<Arc<Rule>>,
-    pub log: Option<&'a Plan>,
+    /// `None`: its port is closed.
+    pub listener: Option<&'a ListenerTable>,
     pub begun: Instant,
     pub summary: Summary,
     pub is_over: bool,
@@ -35,9 +33,9 @@ impl<D: Down> Drop for Journey<'_, D> {
             self.summary.status = self.x.down.answered().unwrap_or(0);
             self.summary.cut = self.summary.progress.answered.map(|_| Cut::Drain);
         }
-        let (rule, log) = (self.rule.as_deref(), self.log);
+        let (rule, listener) = (self.rule.as_deref(), self.listener);
         self.proxy
-            .settle(&self.x, rule, log, self.begun, &self.summary);
+            .settle(&self.x, rule, listener, self.begun, &self.summary);
     }
 }
 
@@ -46,7 +44,7 @@ impl Proxy {
         &self,
         x: &Exchange<'_, D>,
         rule: Option<&Rule>,
-        log: Option<&Plan>,
+        listener: Option<&ListenerTable>,
         begun: Instant,
         summary: &Summary,
     ) {
@@ -60,7 +58,7 @@ impl Proxy {
         };
         let response_bytes = summary.progress.response_bytes + summary.local_bytes;
         let counted = summary.counted.unwrap_or(status);
-        self.count(&x.conn.listener, counted);
+        self.count(listener, counted);
         let kind = match status {
             101 => Kind::WebSocket,
             _ if grpc::is_request(x.request) || grpc_web::is_request(x.request) => Kind::Grpc,
@@ -96,13 +94,14 @@ impl Proxy {
             }
         }
         let failed = status >= 500 || summary.failure.is_some();
-        let log = self.shared.access_log.as_ref().zip(log);
+        let plan = listener.map_or(Some(&access_log::JSON), |l| l.access_log.as_deref());
+        let log = self.shared.access_log.as_ref().zip(plan);
         let log = log.filter(|(_, plan)| plan.wants(failed));
         if log.is_none() && summary.trace.is_none() {
             return;
         }
         let record = Record {
-            listener: &x.conn.listener,
+            listener: listener.map_or("", |l| &l.key),
             client: summary.client,
             method: x.request.method.as_str(),
             host: x.request.host.as_str(),
@@ -136,17 +135,12 @@ impl Proxy {
     }
 
     /// Counts an answer for its listener.
-    pub(super) fn count(&self, listener: &Arc<str>, status: u16) {
-        let mut known = self.listeners.borrow_mut();
-        if let Some((_, counters)) = known.iter().find(|(key, _)| Arc::ptr_eq(key, listener)) {
-            return counters.count(status);
+    pub(super) fn count(&self, listener: Option<&ListenerTable>, status: u16) {
+        let all = &self.shared.metrics.listeners;
+        match listener {
+            Some(l) => l.stats.get_or_init(|| all.of(Some(&l.key))).count(status),
+            None => all.of(None).count(status),
         }
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        let counters = self.shared.metrics.listener(listener);
-        counters.count(status);
-        known.push((Arc::clone(listener), counters));
     }
 }
 

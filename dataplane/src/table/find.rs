@@ -5,6 +5,7 @@ use super::hosts::{Entry, HostRules};
 use super::matcher::{Matcher, Refusal};
 use super::observe::{Observer, Silent};
 use super::rule::Rule;
+use crate::by_host;
 use model::{Headers, HostPattern, ObjectRef, Rank};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -125,16 +126,9 @@ impl ListenerTable {
             visit(host)?;
         }
         for len in self.wildcard_lengths.iter() {
-            // One byte at least for the label, and the dot behind it.
-            let suffix = name
-                .len()
-                .checked_sub(len + 1)
-                .filter(|at| *at > 0)
-                .and_then(|at| name.get(at..));
-            let Some(suffix) = suffix.and_then(|s| s.strip_prefix('.')) else {
-                continue;
-            };
-            if let Some(host) = self.wildcard.get(suffix) {
+            if let Some(suffix) = by_host::suffix(name, len)
+                && let Some(host) = self.wildcard.get(suffix)
+            {
                 visit(host)?;
             }
         }

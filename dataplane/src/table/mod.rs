@@ -22,6 +22,7 @@ pub mod hosts;
 pub mod matcher;
 pub mod observe;
 pub mod pick;
+mod port;
 pub mod redirect;
 mod rewrite;
 pub mod rule;
@@ -40,6 +41,7 @@ pub use find::{Found, Matched, Query};
 pub use gate::{Entry, Gate, Permit};
 pub use observe::{Observer, Silent, Trace};
 pub use pick::{EndpointSet, EndpointState, InFlight};
+pub use port::PortTable;
 pub use redirect::Redirect;
 pub use rule::{Action, Mirror, Rule};
 pub use stage::Rejected;
@@ -48,22 +50,27 @@ pub use wire::Wire;
 
 use crate::engine::TlsFront;
 use crate::telemetry::access_log::Plan;
+use crate::telemetry::listeners::ListenerCounters;
 use crate::telemetry::otlp::Tracing;
 use hosts::{HostRules, Lengths, Sharded};
 use model::{HostPattern, HostRank, Listener};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Everything that is served, at one moment. One request sees one table from beginning to end.
 #[derive(Debug, Default)]
 pub struct Table {
     /// By resource key, `NAMESPACE/CONFIG/LISTENER`.
     pub listeners: BTreeMap<Arc<str>, Arc<ListenerTable>>,
+    /// The same by the ports that they share.
+    pub ports: BTreeMap<u16, Arc<PortTable>>,
 }
 
 /// What one listener serves.
 #[derive(Clone, Debug)]
 pub struct ListenerTable {
+    /// Of the resource.
+    pub key: Arc<str>,
     pub listener: Arc<Listener>,
     /// What new connections get, on an HTTPS listener.
     pub tls: Option<TlsFront>,
@@ -80,11 +87,15 @@ pub struct ListenerTable {
     any: Option<Arc<HostRules>>,
     /// Hosts with a rule whose precedence is not 0.
     precedence_hosts: usize,
+    /// What its requests are counted in, once there are some.
+    pub stats: Arc<OnceLock<Arc<ListenerCounters>>>,
 }
 
 impl ListenerTable {
-    fn new(listener: Arc<Listener>) -> Self {
+    fn new(key: Arc<str>, listener: Arc<Listener>) -> Self {
         Self {
+            key,
+            stats: Arc::default(),
             access_log: None,
             tracing: None,
             listener,

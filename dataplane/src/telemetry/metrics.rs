@@ -3,6 +3,7 @@
 //! Handles are resolved here, so that a request only adds to counters: no label is looked up on its way.
 
 use super::connections::Connections;
+use super::listeners::Listeners;
 use super::routes::Routes;
 use super::upstreams::UpstreamMetrics;
 use crate::proxy::fail::CATALOGUE;
@@ -26,7 +27,8 @@ type Counter = GenericCounter<AtomicU64>;
 /// The process's metrics.
 pub struct Metrics {
     pub registry: Registry,
-    requests: IntCounterVec,
+    /// Requests answered, by listener.
+    pub listeners: Listeners,
     errors: Vec<Counter>,
     durations: [Histogram; Kind::ALL.len()],
     in_flight: [IntGauge; Kind::ALL.len()],
@@ -206,20 +208,6 @@ impl Retried {
     }
 }
 
-/// Requests of one listener by status class.
-#[derive(Clone)]
-pub struct ListenerCounters([Counter; 5]);
-
-impl ListenerCounters {
-    /// Counts an answer; a request that got none counts as 4xx when the client left, so as not to be lost.
-    pub fn count(&self, status: u16) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        if let Some(counter) = self.0.get(class) {
-            counter.inc();
-        }
-    }
-}
-
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -353,12 +341,7 @@ impl Metrics {
             registry.register(Box::new(process)).unwrap();
         }
         Self {
-            requests: declare!(
-                IntCounterVec,
-                "diolkos_requests_total",
-                "Requests answered.",
-                &["listener", "code_class"]
-            ),
+            listeners: Listeners::register(&registry),
             errors: CATALOGUE
                 .iter()
                 .map(|f| errors.with_label_values(&[f.code]))
@@ -431,11 +414,6 @@ impl Metrics {
             mirrors_dropped: evictions.with_label_values(&["mirrors"]),
             registry,
         }
-    }
-
-    /// The counters of one listener; resolved when it is opened, for at most 16 of them by name.
-    pub fn listener(&self, key: &str) -> ListenerCounters {
-        ListenerCounters(CLASSES.map(|class| self.requests.with_label_values(&[key, class])))
     }
 
     /// Requests of this kind that are under way.

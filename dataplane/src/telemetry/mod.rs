@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod connections;
+pub mod listeners;
 mod log_filter;
 mod log_template;
 pub mod logs;

@@ -531,7 +531,7 @@ impl Rig {
             .build()
             .unwrap();
         let address = runtime
-            .block_on(workers.listen("test", "127.0.0.1:0".parse().unwrap(), listener))
+            .block_on(workers.listen(1, "127.0.0.1:0".parse().unwrap(), listener))
             .unwrap();
         let listen = workers.counters();
         Self {

@@ -16,7 +16,7 @@ use super::hosts::{Entry, HostRules};
 use super::rule::{Links, ReadyPlugin, Rule};
 use super::stage::{Key, ReadyCertificate, Rejected, Route, Staged};
 use super::upstream::{Registry, Upstream};
-use super::{ListenerTable, Table};
+use super::{ListenerTable, PortTable, Table};
 use crate::engine::TlsFront;
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
@@ -202,7 +202,7 @@ impl Compiler {
             };
             let mut table = match listeners.get(key) {
                 Some(before) => ListenerTable::clone(before),
-                None => ListenerTable::new(Arc::clone(&state.listener)),
+                None => ListenerTable::new(Arc::clone(key), Arc::clone(&state.listener)),
             };
             table.listener = Arc::clone(&state.listener);
             if dirty.listeners.contains(key) {
@@ -215,7 +215,35 @@ impl Compiler {
             }
             listeners.insert(Arc::clone(key), Arc::new(table));
         }
-        self.table = Arc::new(Table { listeners });
+        let ports = self.ports(&listeners, dirty);
+        self.table = Arc::new(Table { listeners, ports });
+    }
+
+    /// The ports of these listeners, of which those that have nothing to do with the dirty ones stay as they are.
+    fn ports(
+        &self,
+        listeners: &BTreeMap<Key, Arc<ListenerTable>>,
+        dirty: &Dirty,
+    ) -> BTreeMap<u16, Arc<PortTable>> {
+        let mut ports = self.table.ports.clone();
+        let touched = dirty.listeners.iter().chain(dirty.hosts.keys());
+        let touched = touched.flat_map(|key| [self.table.listeners.get(key), listeners.get(key)]);
+        let touched: BTreeSet<u16> = touched.flatten().map(|l| l.listener.port).collect();
+        let mut of_port: BTreeMap<u16, Vec<Arc<ListenerTable>>> = BTreeMap::new();
+        for listener in listeners.values() {
+            if touched.contains(&listener.listener.port) {
+                let all = of_port.entry(listener.listener.port).or_default();
+                all.push(Arc::clone(listener));
+            }
+        }
+        for port in touched {
+            let before = ports.remove(&port);
+            let all = of_port.remove(&port).unwrap_or_default();
+            if let Some(table) = PortTable::new(all, before.as_deref()) {
+                ports.insert(port, Arc::new(table));
+            }
+        }
+        ports
     }
 
     /// What new connections of an HTTPS listener get. A certificate that is not there is one that its names do without.

@@ -8,6 +8,18 @@ use std::fmt::Write as _;
 
 pub(super) fn dump(table: &Table) -> String {
     let mut out = String::new();
+    for (port, of_port) in &table.ports {
+        for (listener, refused) in of_port.listeners() {
+            let key = &listener.key;
+            let is_same = Arc::ptr_eq(listener, &table.listeners[key]);
+            assert!(is_same, "{key} is another one on its port");
+            let here = std::ptr::eq(
+                of_port.of(&host_of(&listener.listener.hostname)),
+                &**listener,
+            );
+            writeln!(out, "port {port} {key} {refused:?} {here}").unwrap();
+        }
+    }
     for (key, listener) in &table.listeners {
         let lengths: Vec<_> = listener.wildcard_lengths.iter().collect();
         let precedence = listener.precedence_hosts;
@@ -41,6 +53,15 @@ pub(super) fn dump(table: &Table) -> String {
         }
     }
     out
+}
+
+/// One that the pattern covers.
+fn host_of(pattern: &HostPattern) -> String {
+    match pattern {
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Wildcard(suffix) => format!("any.{suffix}"),
+        HostPattern::Any | HostPattern::Regex(_) => "nobody.invalid".to_owned(),
+    }
 }
 
 fn entries(out: &mut String, kind: &str, host: &HostPattern, list: &[Entry]) {

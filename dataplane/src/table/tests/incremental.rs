@@ -72,10 +72,15 @@ fn any_route() -> impl Strategy<Value = Route> {
 }
 
 fn any_listener() -> impl Strategy<Value = Listener> {
-    (select(vec!["*", "*.a", "b.a"]), any::<bool>()).prop_map(|(hostname, health)| Listener {
-        health,
-        ..listener(hostname)
-    })
+    let place = (select(vec![8080, 8081]), 0_u32..2);
+    (select(vec!["*", "*.a", "b.a"]), any::<bool>(), place).prop_map(
+        |(hostname, health, (port, order))| Listener {
+            health,
+            port,
+            order,
+            ..listener(hostname)
+        },
+    )
 }
 
 fn any_upstream() -> impl Strategy<Value = model::Upstream> {

@@ -4,6 +4,7 @@ mod dump;
 mod explain;
 mod forward;
 mod incremental;
+mod isolation;
 mod matching;
 mod oracle;
 mod precedence;
