@@ -3,6 +3,7 @@
 //!
 //!     push LISTEN DIR
 
+use diolkos_controller::groups::{Group, Groups};
 use diolkos_controller::health::Board;
 use diolkos_controller::metrics::Metrics;
 use diolkos_controller::publish::Publisher;
@@ -41,11 +42,11 @@ async fn push(listen: &str, dir: PathBuf) -> Result<(), Box<dyn Error>> {
     let health = Board::new(entries.clone(), omitted.clone(), |_| {});
     let stop = CancellationToken::new();
     tokio::spawn(Arc::clone(&health).run(stop.clone()));
+    let group = Group::new(Arc::clone(&publisher), health, stop.child_token());
     let server = serve(
         listener,
         Security::Plaintext,
-        Arc::clone(&publisher),
-        health,
+        Groups::new("push", move |_| group.clone()),
         Arc::clone(&metrics),
         stop,
     );

@@ -11,15 +11,15 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::groups::Groups;
 use crate::metrics::Metrics;
-use crate::publish::Publisher;
 use crate::watch::task::WorldHandle;
 
 /// What the admin port shows.
 #[derive(Clone)]
 pub struct Admin {
     pub world: WorldHandle,
-    pub publisher: Arc<Publisher>,
+    pub groups: Arc<Groups>,
     pub metrics: Arc<Metrics>,
     /// The process stops: it takes no new streams.
     pub stopping: Arc<AtomicBool>,
@@ -52,7 +52,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
     if admin.stopping.load(Ordering::Acquire) {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
     }
-    if admin.publisher.subscribe().borrow().is_some() {
+    if admin.groups.is_ready() {
         return "ready\n".into_response();
     }
     let missing: Vec<_> = admin
@@ -70,7 +70,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     admin.world.count().await;
-    match admin.metrics.render(&admin.publisher) {
+    match admin.metrics.render(&admin.groups) {
         Ok(text) => (
             [(
                 header::CONTENT_TYPE,

@@ -10,15 +10,17 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
-use crate::ca::keeper::Keeper;
+use crate::ca::keeper::{self, Keeper};
 use crate::config::Config;
 use crate::events::{self, Announcer};
-use crate::health::Board;
+use crate::groups::{Group, Groups};
+use crate::health::{Board, Change};
 use crate::leader::Elector;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
@@ -67,13 +69,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     let grpc = listen(config.grpc).await?;
     let admin = listen(config.admin).await?;
     let server_id = format!("{}_{:08x}", config.identity, rand::random::<u32>());
-    let publisher = Publisher::new(server_id);
     let stopping = Arc::new(AtomicBool::new(false));
     let end_of_writes = CancellationToken::new();
     let end_of_lease = CancellationToken::new();
     let end = CancellationToken::new();
     // Whatever way this function is left, nothing of it goes on.
     let _end = end.clone().drop_guard();
+    let (changed, changes) = events::queue();
+    let groups = groups(&config, server_id, &metrics, changed, &end);
 
     // What the cluster says becomes the world, and the world what is published.
     let (events, received) = mpsc::channel(EVENTS);
@@ -83,7 +86,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     let (pods, asked) = watch::channel(false);
     let task = WorldTask {
         pods,
-        publisher: Arc::clone(&publisher),
+        groups: Arc::clone(&groups),
         queue: Arc::clone(&queue),
         written: Arc::clone(&written),
         metrics: Arc::clone(&metrics),
@@ -121,7 +124,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         written,
         metrics: Arc::clone(&metrics),
         leadership: leadership.clone(),
-        progress: publisher.progress(),
+        progress: groups.progress(),
     };
     let writer = tokio::spawn(writer.run(end_of_writes.clone()));
 
@@ -133,16 +136,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     } else {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace);
         let keeper = Keeper::new(secrets, &config.namespace);
-        let group = keeper.group();
         keeping = Some(tokio::spawn(
             Arc::clone(&keeper).run(leadership, end_of_writes.clone()),
         ));
         Security::Mutual {
             settings: Arc::new(move || keeper.server_config()),
-            group,
         }
     };
-    let (changed, changes) = events::queue();
     let announcer = Announcer {
         client,
         world: world.clone(),
@@ -151,29 +151,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         dropped: metrics.events_dropped.clone(),
     };
     tokio::spawn(announcer.run(end_of_writes.clone()));
-    let counted = Arc::clone(&metrics);
-    let health = Board::new(
-        metrics.health_reports.clone(),
-        metrics.health_reports_omitted.clone(),
-        move |all| {
-            let dropped = all
-                .iter()
-                .filter(|c| changed.try_send((*c).clone()).is_err());
-            counted.events_dropped.inc_by(dropped.count() as u64);
-        },
-    );
-    tokio::spawn(Arc::clone(&health).run(end.clone()));
     let mut push = tokio::spawn(serve(
         grpc,
         security,
-        Arc::clone(&publisher),
-        health,
+        Arc::clone(&groups),
         Arc::clone(&metrics),
         end.clone(),
     ));
     let admin_port = Admin {
         world,
-        publisher,
+        groups,
         metrics,
         stopping: Arc::clone(&stopping),
     };
@@ -204,6 +191,36 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     }
     finish("admin", timeout(LAST_WORDS, admin).await);
     failed.map_or(Ok(()), Err)
+}
+
+/// Groups of data planes. Each has a board for what its data planes find out about endpoints, and a task that merges it.
+fn groups(
+    config: &Config,
+    server_id: String,
+    metrics: &Arc<Metrics>,
+    changed: mpsc::Sender<Change>,
+    end: &CancellationToken,
+) -> Arc<Groups> {
+    let (metrics, end) = (Arc::clone(metrics), end.clone());
+    // Groups are made on the thread that translates, and must not run there.
+    let runtime = Handle::current();
+    Groups::new(&keeper::shared_group(&config.namespace), move |progress| {
+        let (changed, dropped) = (changed.clone(), metrics.events_dropped.clone());
+        let health = Board::new(
+            metrics.health_reports.clone(),
+            metrics.health_reports_omitted.clone(),
+            move |all| {
+                let lost = all
+                    .iter()
+                    .filter(|c| changed.try_send((*c).clone()).is_err());
+                dropped.inc_by(lost.count() as u64);
+            },
+        );
+        let end = end.child_token();
+        runtime.spawn(Arc::clone(&health).run(end.clone()));
+        let publisher = Publisher::counting(server_id.clone(), progress);
+        Group::new(publisher, health, end)
+    })
 }
 
 async fn client() -> Result<Client, AppError> {

@@ -16,6 +16,7 @@ pub mod app;
 pub mod ca;
 pub mod config;
 pub mod events;
+pub mod groups;
 pub mod health;
 pub mod leader;
 pub mod metrics;

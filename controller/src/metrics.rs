@@ -1,24 +1,19 @@
 //! Every metric of the controller, declared in one place.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
-use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
-use snapshot::Generation;
 
-use crate::publish::Publisher;
+use crate::groups::Groups;
 
 /// Buckets of times on the configuration path, in seconds.
 const PROPAGATION: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
 ];
-/// So many generations are remembered to tell the lag.
-const GENERATIONS: usize = 1024;
 
 /// The metrics of one process.
 pub struct Metrics {
@@ -52,8 +47,6 @@ pub struct Metrics {
     pub health_reports_omitted: IntCounter,
     /// Changes of which no Event tells.
     pub events_dropped: IntCounter,
-    /// When generations came into being, oldest first.
-    generations: Mutex<VecDeque<(Generation, Instant)>>,
 }
 
 impl Metrics {
@@ -162,7 +155,6 @@ impl Metrics {
             health_reports: tables.with_label_values(&["health_reports"]),
             health_reports_omitted: evictions.with_label_values(&["health_reports"]),
             events_dropped: evictions.with_label_values(&["events"]),
-            generations: Mutex::default(),
             registry,
         };
         // A rate is computed from zero, so the closed label sets stand from the start.
@@ -181,34 +173,20 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Notes when a generation came into being.
-    pub fn published(&self, generation: Generation) {
-        let mut generations = self.generations.lock();
-        if generations
-            .back()
-            .is_none_or(|(last, _)| *last < generation)
-        {
-            generations.push_back((generation, Instant::now()));
-        }
-        if generations.len() > GENERATIONS {
-            generations.pop_front();
-        }
-    }
-
     /// All metrics as Prometheus text.
     ///
     /// # Errors
     /// A metric that cannot be written as text.
-    pub fn render(&self, publisher: &Publisher) -> Result<String, prometheus::Error> {
-        self.observe(publisher);
+    pub fn render(&self, groups: &Groups) -> Result<String, prometheus::Error> {
+        self.observe(groups);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    fn observe(&self, publisher: &Publisher) {
-        let current = publisher.cursor();
-        self.revision.set(current.digest.revision() as f64);
+    fn observe(&self, groups: &Groups) {
+        let shared = groups.shared().publisher.cursor();
+        self.revision.set(shared.digest.revision() as f64);
         let mut states = [
             ("current", 0),
             ("behind", 0),
@@ -216,23 +194,21 @@ impl Metrics {
             ("draining", 0),
         ];
         let mut oldest: Option<Instant> = None;
-        for plane in publisher.data_planes() {
-            let behind = plane.acknowledged.is_none_or(|g| g < current.generation);
-            let state = match () {
-                () if plane.draining => 3,
-                () if plane.refused.is_some() => 2,
-                () if behind => 1,
-                () => 0,
-            };
-            states[state].1 += 1;
-            if behind && !plane.draining {
-                let acknowledged = plane.acknowledged.unwrap_or(0);
-                let generations = self.generations.lock();
-                let first = generations
-                    .iter()
-                    .find(|(g, _)| *g > acknowledged)
-                    .map(|(_, at)| *at);
-                oldest = oldest.into_iter().chain(first).min();
+        for group in groups.all() {
+            let publisher = &group.publisher;
+            let current = publisher.cursor().generation;
+            for plane in publisher.data_planes() {
+                let state = match () {
+                    () if plane.draining => 3,
+                    () if plane.refused.is_some() => 2,
+                    () if plane.acknowledged.is_none_or(|g| g < current) => 1,
+                    () => 0,
+                };
+                states[state].1 += 1;
+                oldest = oldest
+                    .into_iter()
+                    .chain(publisher.behind_since(&plane))
+                    .min();
             }
         }
         for (state, count) in states {

@@ -7,14 +7,14 @@
 //! A data plane that refuses a resource does not hold up the others: the [`Publisher`] puts back what was accepted
 //! before (or takes the resource out), remembers why, and goes on.
 
-use crate::report::{ObjectReport, Programmed};
+use crate::report::Programmed;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use snapshot::pb::client_message::Message;
 use snapshot::{Cursor, Digest, Generation, Hash, Kind, SCHEMA, Store, pb};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// A stream carries a message at least this often.
@@ -22,6 +22,9 @@ pub const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// How many generations a stream may lag behind before it needs everything anew.
 const KEPT_GENERATIONS: Generation = 1024;
+
+/// How many generations are remembered with the time of their making.
+const TIMED_GENERATIONS: usize = 1024;
 
 /// A resource by kind and key.
 pub type ResourceId = (Kind, String);
@@ -31,7 +34,7 @@ pub struct Publisher {
     server_id: String,
     inner: Mutex<Inner>,
     generation: watch::Sender<Option<Generation>>,
-    progress: watch::Sender<u64>,
+    progress: Arc<watch::Sender<u64>>,
 }
 
 #[derive(Default)]
@@ -45,6 +48,8 @@ struct Inner {
     /// body means that there was no such resource.
     accepted: BTreeMap<ResourceId, Accepted>,
     rejected: BTreeMap<ResourceId, Rejected>,
+    /// When the last generations were made.
+    made: VecDeque<(Generation, Instant)>,
 }
 
 struct Accepted {
@@ -79,11 +84,16 @@ pub struct DataPlane {
 impl Publisher {
     /// `server_id` must differ after each start.
     pub fn new(server_id: impl Into<String>) -> Arc<Self> {
+        Self::counting(server_id, Arc::default())
+    }
+
+    /// One that counts its progress together with others.
+    pub fn counting(server_id: impl Into<String>, progress: Arc<watch::Sender<u64>>) -> Arc<Self> {
         Arc::new(Self {
             server_id: server_id.into(),
             inner: Mutex::default(),
             generation: watch::Sender::new(None),
-            progress: watch::Sender::new(0),
+            progress,
         })
     }
 
@@ -93,7 +103,7 @@ impl Publisher {
     /// A body that a data plane has refused stays out until it changes. `observed_unix_ns`: when the change was seen.
     pub fn publish(
         &self,
-        changes: impl IntoIterator<Item = (ResourceId, Option<Vec<u8>>)>,
+        changes: impl IntoIterator<Item = (ResourceId, Option<Bytes>)>,
         observed_unix_ns: u64,
     ) -> Generation {
         let mut inner = self.inner.lock();
@@ -126,6 +136,10 @@ impl Publisher {
         let first = !std::mem::replace(&mut inner.ready, true);
         if changed {
             inner.observed_unix_ns = observed_unix_ns;
+            inner.made.push_back((next, Instant::now()));
+            if inner.made.len() > TIMED_GENERATIONS {
+                inner.made.pop_front();
+            }
         }
         inner.forget_tombstones();
         let generation = inner.store.cursor().generation;
@@ -167,6 +181,14 @@ impl Publisher {
         self.inner.lock().peers.values().cloned().collect()
     }
 
+    /// When the first generation was made that a data plane lacks; `None`: it has everything, or drains.
+    pub fn behind_since(&self, plane: &DataPlane) -> Option<Instant> {
+        let inner = self.inner.lock();
+        let acknowledged = plane.acknowledged.unwrap_or(0);
+        let mut later = inner.made.iter().filter(|(g, _)| *g > acknowledged);
+        later.next().filter(|_| !plane.draining).map(|(_, at)| *at)
+    }
+
     /// Resources that data planes have refused, with their words.
     pub fn rejections(&self) -> Vec<(ResourceId, String)> {
         let inner = self.inner.lock();
@@ -174,14 +196,15 @@ impl Publisher {
         all.map(|(id, r)| (id.clone(), r.reason.clone())).collect()
     }
 
-    /// How far an object has come: every connected data plane that does not drain must have acknowledged a
-    /// generation that holds its present resources.
-    pub fn programmed(&self, report: &ObjectReport) -> Programmed {
+    /// How far an object of these resources has come: every connected data plane that does not drain must have
+    /// acknowledged a generation that holds them as they are now.
+    pub fn programmed<'a>(
+        &self,
+        resources: impl IntoIterator<Item = &'a ResourceId>,
+    ) -> Programmed {
+        let resources: BTreeSet<&ResourceId> = resources.into_iter().collect();
         let inner = self.inner.lock();
-        let rejected = report
-            .resources
-            .iter()
-            .find_map(|id| inner.rejected.get(id));
+        let rejected = resources.iter().find_map(|id| inner.rejected.get(id));
         if let Some(rejected) = rejected {
             return Programmed::Rejected(rejected.reason.clone());
         }
@@ -189,8 +212,7 @@ impl Publisher {
         if peers.peek().is_none() {
             return Programmed::NoDataPlane;
         }
-        let newest = report
-            .resources
+        let newest = resources
             .iter()
             .map(|(kind, key)| inner.store.generation_of(*kind, key))
             .collect::<Option<Vec<_>>>();
@@ -207,7 +229,7 @@ impl Publisher {
             }
             not_bound = not_bound.or_else(|| {
                 let mine = |s: &&pb::ListenerState| {
-                    !s.bound && report.resources.contains(&(Kind::Listener, s.key.clone()))
+                    !s.bound && resources.contains(&(Kind::Listener, s.key.clone()))
                 };
                 peer.listeners.iter().find(mine)
             });
@@ -271,7 +293,7 @@ impl Inner {
             let (hash, reason) = (Hash::of(body), rejection.reason.clone());
             let before = self.accepted.remove(&id).and_then(|a| a.body);
             self.rejected.insert(id.clone(), Rejected { hash, reason });
-            restore.push((id.0, id.1, before.map(|body| body.to_vec())));
+            restore.push((id.0, id.1, before));
         }
         self.store.update(restore)
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::report::ObjectReport;
 use crate::world::{ObjectId, ObjectKind};
 use snapshot::{ApplyError, Replica};
 use std::collections::BTreeSet;
@@ -7,7 +8,7 @@ use std::collections::BTreeSet;
 struct Client {
     session: Session,
     replica: Replica,
-    refuses: Option<Vec<u8>>,
+    refuses: Option<Bytes>,
 }
 
 impl Client {
@@ -85,7 +86,7 @@ fn names(chunks: &[pb::Chunk]) -> Vec<String> {
     all.map(|r| r.key.clone()).collect()
 }
 
-fn plugin(key: &str, settings: &str) -> (ResourceId, Option<Vec<u8>>) {
+fn plugin(key: &str, settings: &str) -> (ResourceId, Option<Bytes>) {
     let plugin = model::Plugin {
         origin: model::ObjectRef::new("Plugin", "a", key),
         name: key.into(),
@@ -98,7 +99,7 @@ fn plugin(key: &str, settings: &str) -> (ResourceId, Option<Vec<u8>>) {
         settings: settings.into(),
     };
     let body = snapshot::encode(&plugin).unwrap();
-    ((Kind::Plugin, key.to_owned()), Some(body))
+    ((Kind::Plugin, key.to_owned()), Some(body.into()))
 }
 
 fn report(key: &str) -> ObjectReport {
@@ -162,27 +163,39 @@ fn changes_merge_while_one_is_under_way() {
 fn programmed_waits_for_all_and_says_when_there_is_nobody() {
     let publisher = Publisher::new("s");
     publisher.publish([plugin("x", "1")], 0);
-    assert_eq!(publisher.programmed(&report("x")), Programmed::NoDataPlane);
+    assert_eq!(
+        publisher.programmed(&report("x").resources),
+        Programmed::NoDataPlane
+    );
     let mut a = Client::connect(&publisher, Replica::default());
     let mut b = Client::connect(&publisher, Replica::default());
     let mut progress = publisher.progress();
     progress.borrow_and_update();
     a.sync();
     assert!(progress.has_changed().unwrap());
-    assert_eq!(publisher.programmed(&report("x")), Programmed::Pending);
+    assert_eq!(
+        publisher.programmed(&report("x").resources),
+        Programmed::Pending
+    );
     b.sync();
-    assert_eq!(publisher.programmed(&report("x")), Programmed::Yes);
+    assert_eq!(
+        publisher.programmed(&report("x").resources),
+        Programmed::Yes
+    );
     publisher.publish([plugin("y", "1")], 0);
     assert_eq!(
-        publisher.programmed(&report("x")),
+        publisher.programmed(&report("x").resources),
         Programmed::Yes,
         "its own resource is there"
     );
-    assert_eq!(publisher.programmed(&report("y")), Programmed::Pending);
+    assert_eq!(
+        publisher.programmed(&report("y").resources),
+        Programmed::Pending
+    );
     a.sync();
     drop(b);
     assert_eq!(
-        publisher.programmed(&report("y")),
+        publisher.programmed(&report("y").resources),
         Programmed::Yes,
         "who left is not waited for"
     );
@@ -198,17 +211,23 @@ fn a_refused_resource_goes_back_and_the_others_go_on() {
     publisher.publish([plugin("bad", "2"), plugin("x", "2")], 0);
     assert_eq!(client.sync(), 2, "refused, then without the bad one");
     assert_eq!(
-        publisher.programmed(&report("bad")),
+        publisher.programmed(&report("bad").resources),
         Programmed::Rejected("cannot be used".into())
     );
-    assert_eq!(publisher.programmed(&report("x")), Programmed::Yes);
+    assert_eq!(
+        publisher.programmed(&report("x").resources),
+        Programmed::Yes
+    );
     assert_eq!(client.replica.len(), 2);
     // The same body stays out, another one gets its chance.
     publisher.publish([plugin("bad", "2")], 0);
     assert_eq!(client.sync(), 0);
     publisher.publish([plugin("bad", "3")], 0);
     assert_eq!(client.sync(), 1);
-    assert_eq!(publisher.programmed(&report("bad")), Programmed::Yes);
+    assert_eq!(
+        publisher.programmed(&report("bad").resources),
+        Programmed::Yes
+    );
     assert!(publisher.rejections().is_empty());
 }
 
@@ -271,9 +290,15 @@ fn a_change_and_its_undoing_need_no_transaction() {
     client.sync();
     publisher.publish([plugin("x", "2")], 0);
     publisher.publish([plugin("x", "1")], 0);
-    assert_eq!(publisher.programmed(&report("x")), Programmed::Pending);
+    assert_eq!(
+        publisher.programmed(&report("x").resources),
+        Programmed::Pending
+    );
     assert_eq!(client.sync(), 0);
-    assert_eq!(publisher.programmed(&report("x")), Programmed::Yes);
+    assert_eq!(
+        publisher.programmed(&report("x").resources),
+        Programmed::Yes
+    );
 }
 
 #[test]
@@ -322,5 +347,8 @@ fn a_draining_data_plane_is_not_waited_for() {
         message: Some(Message::Draining(pb::Draining {})),
     };
     client.session.on_message(draining).unwrap();
-    assert_eq!(publisher.programmed(&report("x")), Programmed::NoDataPlane);
+    assert_eq!(
+        publisher.programmed(&report("x").resources),
+        Programmed::NoDataPlane
+    );
 }

@@ -27,6 +27,7 @@ use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::ca::authority::group_of;
+use crate::groups::{Group, Groups};
 use crate::health::{Board, Member, Outcome};
 use crate::metrics::Metrics;
 use crate::publish::{HEARTBEAT, Publisher, Session, SessionError};
@@ -52,12 +53,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Who may connect.
 #[derive(Clone)]
 pub enum Security {
-    /// Anybody, unencrypted: for tests.
+    /// Anybody, unencrypted, as one of the shared group: for tests.
     Plaintext,
-    /// Certificates that the given settings accept and that name the group.
+    /// Certificates that the given settings accept; each names the group of its data plane.
     Mutual {
         settings: Arc<dyn Fn() -> Option<Arc<ServerConfig>> + Send + Sync>,
-        group: String,
     },
 }
 
@@ -68,16 +68,14 @@ pub enum Security {
 pub async fn serve(
     listener: TcpListener,
     security: Security,
-    publisher: Arc<Publisher>,
-    health: Arc<Board>,
+    groups: Arc<Groups>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (connections, incoming) = mpsc::channel(64);
     tokio::spawn(accept(listener, security, connections, stop.clone()));
     let service = Streams {
-        publisher,
-        health,
+        groups,
         metrics,
         stop: stop.clone(),
     };
@@ -117,15 +115,15 @@ async fn accept(
         let (security, connections) = (security.clone(), connections.clone());
         tokio::spawn(async move {
             match timeout(HANDSHAKE, identify(stream, &security)).await {
-                Ok(Ok(io)) => drop(
-                    connections
-                        .send(Ok(Connection {
-                            io,
-                            address,
-                            _slot: slot,
-                        }))
-                        .await,
-                ),
+                Ok(Ok((io, group))) => {
+                    let peer = Peer { address, group };
+                    let connection = Connection {
+                        io,
+                        peer,
+                        _slot: slot,
+                    };
+                    drop(connections.send(Ok(connection)).await);
+                }
                 Ok(Err(reason)) => tracing::warn!(%address, reason, "a connection is refused"),
                 Err(_) => {
                     tracing::warn!(%address, reason = "TLS took too long", "a connection is refused")
@@ -136,10 +134,13 @@ async fn accept(
 }
 
 /// Finds out who connects.
-async fn identify(stream: TcpStream, security: &Security) -> Result<Box<dyn Io>, String> {
+async fn identify(
+    stream: TcpStream,
+    security: &Security,
+) -> Result<(Box<dyn Io>, Option<String>), String> {
     stream.set_nodelay(true).map_err(|e| e.to_string())?;
-    let Security::Mutual { settings, group } = security else {
-        return Ok(Box::new(stream));
+    let Security::Mutual { settings } = security else {
+        return Ok((Box::new(stream), None));
     };
     let settings = settings().ok_or("the certificates are not there yet")?;
     let stream = TlsAcceptor::from(settings)
@@ -148,8 +149,7 @@ async fn identify(stream: TcpStream, security: &Security) -> Result<Box<dyn Io>,
         .map_err(|e| e.to_string())?;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     match certificates.first().and_then(|c| group_of(c)) {
-        Some(named) if named == *group => Ok(Box::new(stream)),
-        Some(_) => Err("the certificate is for another group".to_owned()),
+        Some(group) => Ok((Box::new(stream), Some(group))),
         None => Err("the certificate names no group".to_owned()),
     }
 }
@@ -157,18 +157,26 @@ async fn identify(stream: TcpStream, security: &Security) -> Result<Box<dyn Io>,
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
+/// Who is at the other end of a connection.
+#[derive(Clone)]
+struct Peer {
+    address: SocketAddr,
+    /// As its certificate says; `None`: nobody asked.
+    group: Option<String>,
+}
+
 /// An accepted connection, encrypted or not.
 struct Connection {
     io: Box<dyn Io>,
-    address: SocketAddr,
+    peer: Peer,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = SocketAddr;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> SocketAddr {
-        self.address
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -213,8 +221,7 @@ impl AsyncWrite for Connection {
 }
 
 struct Streams {
-    publisher: Arc<Publisher>,
-    health: Arc<Board>,
+    groups: Arc<Groups>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 }
@@ -230,28 +237,36 @@ impl SnapshotService for Streams {
         if self.stop.is_cancelled() {
             return Err(Status::unavailable("this replica stops"));
         }
-        if self.publisher.subscribe().borrow().is_none() {
+        if !self.groups.is_ready() {
             return Err(Status::unavailable(
                 "this replica has not listed everything yet",
             ));
         }
-        let address = request
-            .extensions()
-            .get::<SocketAddr>()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let peer = request.extensions().get::<Peer>();
+        let address = peer.map(|peer| peer.address.to_string());
+        let address = address.unwrap_or_default();
+        let Group {
+            publisher, health, ..
+        } = match peer.and_then(|peer| peer.group.as_deref()) {
+            None => self.groups.shared(),
+            // Its Gateway may have come a moment ago.
+            Some(name) => self
+                .groups
+                .get(name)
+                .ok_or_else(|| Status::unavailable("there is no such group of data planes"))?,
+        };
         let (out, messages) = mpsc::channel(8);
         let stream = Stream {
-            session: Session::new(Arc::clone(&self.publisher)),
+            session: Session::new(Arc::clone(&publisher)),
             inbound: request.into_inner(),
             out: out.clone(),
             metrics: Arc::clone(&self.metrics),
             sent: None,
             measured: false,
-            health: Arc::clone(&self.health),
+            health,
             shared: None,
         };
-        let (publisher, stop) = (Arc::clone(&self.publisher), self.stop.clone());
+        let stop = self.stop.clone();
         tokio::spawn(async move {
             match stream.run(&publisher, stop).await {
                 Ok(()) => tracing::info!(address, "a data plane's stream ended"),

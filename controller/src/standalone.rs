@@ -147,7 +147,7 @@ impl Standalone {
     /// `Kind/namespace/name` → status, for `/api/v1/status`.
     pub fn status(&self) -> Map<String, Value> {
         let publisher = &self.publisher;
-        let programmed = |report: &ObjectReport| publisher.programmed(report);
+        let programmed = |report: &ObjectReport| publisher.programmed(&report.resources);
         self.view.read().report.statuses(programmed)
     }
 

@@ -49,6 +49,11 @@ pub enum KeeperError {
     Ca(#[from] CaError),
 }
 
+/// The group of the data planes that serve GatewayConfigs, in the controller's own namespace.
+pub fn shared_group(namespace: &str) -> String {
+    format!("{namespace}/diolkos-dataplane")
+}
+
 /// The certificates as one replica holds them.
 pub struct Keeper<S> {
     secrets: S,
@@ -73,9 +78,9 @@ impl<S: Objects<Secret>> Keeper<S> {
         })
     }
 
-    /// The group whose data planes are served.
+    /// The group of the certificate in [`CLIENT_SECRET`].
     pub fn group(&self) -> String {
-        format!("{}/diolkos-dataplane", self.namespace)
+        shared_group(&self.namespace)
     }
 
     /// TLS settings for the next connection. `None` before the first [`Keeper::refresh`] that succeeded.

@@ -14,6 +14,7 @@ use snapshot::pb;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -39,6 +40,8 @@ pub struct Board {
     outcome: watch::Sender<Arc<Outcome>>,
     told: Told,
     entries: IntGauge,
+    /// What of it is ours.
+    counted: AtomicI64,
     omitted: IntCounter,
 }
 
@@ -85,6 +88,7 @@ impl Board {
             outcome: watch::Sender::default(),
             told: Box::new(changes),
             entries,
+            counted: AtomicI64::new(0),
             omitted,
         })
     }
@@ -142,7 +146,10 @@ impl Board {
             }
         }
         drop(inner);
-        self.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+        // Other groups have boards of their own, and all count together.
+        let entries = i64::try_from(entries).unwrap_or(i64::MAX);
+        let before = self.counted.swap(entries, Ordering::Relaxed);
+        self.entries.add(entries.saturating_sub(before));
         for key in known.keys() {
             tallies.entry(key.clone()).or_default();
         }
@@ -245,6 +252,12 @@ impl Member {
                 _ => outcome.unhealthy.to_wire(),
             },
         })
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        self.entries.sub(self.counted.load(Ordering::Relaxed));
     }
 }
 

@@ -234,6 +234,8 @@ pub enum Programmed {
     Yes,
     /// Some have not answered yet.
     Pending,
+    /// No data plane needs it, since nothing that serves refers to it.
+    Unused,
     /// None is connected.
     NoDataPlane,
     /// One refused it, with this message.
@@ -242,6 +244,26 @@ pub enum Programmed {
     NotBound(String),
     /// Nobody asks: `diolkos translate` has no data planes.
     Unknown,
+}
+
+impl Programmed {
+    /// Larger is worse: what is said of an object that is in several places.
+    pub(crate) fn rank(&self) -> u8 {
+        match self {
+            Self::Unused => 0,
+            Self::Yes => 1,
+            Self::Unknown => 2,
+            Self::Pending => 3,
+            Self::NoDataPlane => 4,
+            Self::NotBound(_) => 5,
+            Self::Rejected(_) => 6,
+        }
+    }
+
+    /// Whether data planes have yet to answer.
+    pub(crate) fn waits(&self) -> bool {
+        !matches!(self, Self::Yes | Self::Unused)
+    }
 }
 
 /// A condition without the time of its last change, which only a writer of status knows.
@@ -452,6 +474,10 @@ fn program(
         Programmed::Pending => {
             let message = "not yet acknowledged by every connected data plane";
             condition(TYPE, "False", "Pending", message.to_owned())
+        }
+        Programmed::Unused => {
+            let message = "nothing that a data plane serves refers to it";
+            condition(TYPE, "True", TYPE, message.to_owned())
         }
         Programmed::NoDataPlane => condition(
             TYPE,

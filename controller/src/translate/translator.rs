@@ -9,6 +9,7 @@ use super::resource;
 use crate::adapt::gateway::Said;
 use crate::report::{ListenerReport, ObjectReport, Problem, Reason, Report, Severity};
 use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
+use bytes::Bytes;
 use gateway_api::http_route::HttpRouteSpec;
 use model::Model;
 use snapshot::Kind;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Delta {
     /// Bodies of resources that are new or different; `None`: it is gone.
-    pub resources: BTreeMap<(Kind, String), Option<Vec<u8>>>,
+    pub resources: BTreeMap<(Kind, String), Option<Bytes>>,
     /// Objects whose report was made again or is gone: their status may be another one.
     pub reports: BTreeSet<ObjectId>,
     /// Secrets and ConfigMaps that something refers to from now on (`true`), there or not, or no longer.
@@ -103,6 +104,12 @@ impl Translator {
 
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// The Gateways that are ours.
+    pub fn our_gateways(&self) -> impl Iterator<Item = ObjectId> {
+        let all = self.report.objects.keys();
+        all.filter(|id| id.kind == ObjectKind::Gateway).cloned()
     }
 
     /// When the certificates in use expire, in seconds since the epoch.
@@ -488,7 +495,7 @@ impl Translator {
         }
         for (id, (resource, body)) in lowered.resources {
             if resource.put(&id.1, &mut self.model) {
-                delta.resources.insert(id, Some(body));
+                delta.resources.insert(id, Some(body.into()));
             }
         }
         // Whoever refers to an upstream or plugin asks whether it can be used.

@@ -15,8 +15,8 @@ use super::held::Held;
 use super::pacer::{Batch, Pacer};
 use super::reader::{Version, Wishes};
 use super::{Event, unix_ns};
+use crate::groups::Groups;
 use crate::metrics::Metrics;
-use crate::publish::Publisher;
 use crate::report::Programmed;
 use crate::status::{Queue, Written};
 use crate::translate::{Delta, Translator};
@@ -95,7 +95,7 @@ impl WorldHandle {
 
 /// What the world task works with.
 pub struct WorldTask {
-    pub publisher: Arc<Publisher>,
+    pub groups: Arc<Groups>,
     pub queue: Arc<Queue>,
     pub written: Arc<Written>,
     pub metrics: Arc<Metrics>,
@@ -417,9 +417,16 @@ impl Owner {
 
     /// `even_empty`: also where there is nothing to publish.
     fn publish(&self, delta: Delta, at: u64, even_empty: bool) {
-        if even_empty || !delta.resources.is_empty() {
-            let generation = self.with.publisher.publish(delta.resources, at);
-            self.with.metrics.published(generation);
+        let gateways_changed = delta
+            .reports
+            .iter()
+            .any(|id| id.kind == ObjectKind::Gateway);
+        if even_empty || gateways_changed || !delta.resources.is_empty() {
+            let gateways = self.translator.our_gateways();
+            let model = self.translator.model();
+            self.with
+                .groups
+                .publish(gateways, delta.resources, model, at);
         }
         self.with.queue.push(delta.reports);
     }
@@ -459,7 +466,7 @@ impl Owner {
     /// Whoever asked may have gone meanwhile.
     fn answer(&self, ask: Ask) {
         let report = self.translator.report();
-        let programmed = |report: &_| self.with.publisher.programmed(report);
+        let programmed = |report: &_| self.with.groups.programmed(report);
         match ask {
             Ask::Ids(reply) => {
                 let ids = report
@@ -475,7 +482,7 @@ impl Owner {
                         .map(programmed)
                         .unwrap_or(Programmed::Unknown);
                     let status = report.status(&id, &programmed);
-                    let waits = status.is_some() && programmed != Programmed::Yes;
+                    let waits = status.is_some() && programmed.waits();
                     Wanted { id, status, waits }
                 });
                 drop(reply.send(wanted.collect()));

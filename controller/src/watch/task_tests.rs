@@ -1,7 +1,11 @@
 use serde_json::json;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::groups::{Group, Groups};
+use crate::health::Board;
+use crate::publish::Publisher;
 use crate::watch::EVENTS;
 use crate::world::Object;
 
@@ -20,10 +24,22 @@ struct Running {
 fn start(sync_timeout: Duration) -> Running {
     let metrics = Arc::new(Metrics::new().unwrap());
     let publisher = Publisher::new("test");
+    let groups = {
+        let publisher = Arc::clone(&publisher);
+        Groups::new("test/shared", move |_| {
+            let metrics = Metrics::new().unwrap();
+            let health = Board::new(
+                metrics.health_reports,
+                metrics.health_reports_omitted,
+                |_| {},
+            );
+            Group::new(Arc::clone(&publisher), health, CancellationToken::new())
+        })
+    };
     let queue = Arc::new(Queue::new(metrics.status_queue.clone()));
     let wishes = Arc::new(Wishes::default());
     let task = WorldTask {
-        publisher: Arc::clone(&publisher),
+        groups,
         queue: Arc::clone(&queue),
         written: Arc::default(),
         metrics: Arc::clone(&metrics),

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use dataplane::push::{self, Apply, PushConfig, Reply};
 use diolkos_controller::ca::authority::{Authority, Data};
 use diolkos_controller::ca::keeper::server_config;
+use diolkos_controller::groups::{Group, Groups};
 use diolkos_controller::health::{self, Board};
 use diolkos_controller::metrics::Metrics;
 use diolkos_controller::publish::{DataPlane, Publisher, ResourceId};
@@ -48,10 +50,10 @@ fn upstream(name: &str, port: u16) -> Upstream {
 }
 
 /// A change of one Upstream.
-pub(crate) fn change(name: &str, port: u16) -> (ResourceId, Option<Vec<u8>>) {
+pub(crate) fn change(name: &str, port: u16) -> (ResourceId, Option<Bytes>) {
     (
         key(name),
-        Some(snapshot::encode(&upstream(name, port)).unwrap()),
+        Some(snapshot::encode(&upstream(name, port)).unwrap().into()),
     )
 }
 
@@ -93,15 +95,13 @@ impl Controller {
             },
         );
         tokio::spawn(Arc::clone(&health).run(stop.clone()));
-        let security = Security::Mutual {
-            settings,
-            group: GROUP.into(),
-        };
+        let security = Security::Mutual { settings };
+        let group = Group::new(Arc::clone(&publisher), health, stop.child_token());
+        let groups = Groups::new(GROUP, move |_| group.clone());
         let serving = tokio::spawn(serve(
             listener,
             security,
-            Arc::clone(&publisher),
-            health,
+            groups,
             Arc::clone(&metrics),
             stop.clone(),
         ));

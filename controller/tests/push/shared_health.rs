@@ -110,7 +110,9 @@ fn pool(addresses: &[SocketAddr], health: Health) -> Upstream {
 
 fn publish(controller: &Controller, upstream: &Upstream) {
     let body = snapshot::encode(upstream).unwrap();
-    controller.publisher.publish([(key("pool"), Some(body))], 0);
+    controller
+        .publisher
+        .publish([(key("pool"), Some(body.into()))], 0);
 }
 
 fn checked() -> Health {

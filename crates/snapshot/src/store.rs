@@ -95,16 +95,16 @@ impl Store {
 
     /// Makes one generation out of some changed bodies (`None`: removed). Bodies that are what they were count as no
     /// change. Returns whether there was any.
-    pub fn update(
+    pub fn update<B: Into<Bytes>>(
         &mut self,
-        changes: impl IntoIterator<Item = (Kind, String, Option<Vec<u8>>)>,
+        changes: impl IntoIterator<Item = (Kind, String, Option<B>)>,
     ) -> bool {
         let next = self.generation + 1;
         let mut any = false;
         for (kind, key, body) in changes {
             let id = (kind, key);
             any |= match body {
-                Some(body) => self.put(id, body, next),
+                Some(body) => self.put(id, body.into(), next),
                 None => self.take(id, next),
             };
         }
@@ -131,7 +131,7 @@ impl Store {
         self.update(changes)
     }
 
-    fn put(&mut self, id: Id, body: Vec<u8>, next: Generation) -> bool {
+    fn put(&mut self, id: Id, body: Bytes, next: Generation) -> bool {
         let hash = Hash::of(&body);
         if let Some(old) = self.live.get(&id) {
             if old.hash == hash {
@@ -144,7 +144,6 @@ impl Store {
         }
         self.digest.add(id.0 as u32, &id.1, hash);
         self.changed.insert((next, id.clone()));
-        let body = Bytes::from(body);
         let generation = next;
         self.live.insert(
             id,

@@ -68,7 +68,7 @@ fn one_changed_resource_is_one_small_message() {
 fn a_difference_on_another_base_is_refused() {
     let mut store = store(2, 10);
     let held = store.cursor();
-    store.update([(Kind::Plugin, "p0000".into(), None)]);
+    store.update([(Kind::Plugin, "p0000".into(), None::<Vec<u8>>)]);
     let chunk = store.since(Some(held)).unwrap().into_chunks(2, 0).remove(0);
     let mut empty = Replica::default();
     assert!(matches!(empty.receive(chunk), Err(ApplyError::Resync(_))));
@@ -78,7 +78,7 @@ fn a_difference_on_another_base_is_refused() {
 fn a_cursor_older_than_the_tombstones_gets_everything() {
     let mut store = store(2, 10);
     let held = store.cursor();
-    store.update([(Kind::Plugin, "p0000".into(), None)]);
+    store.update([(Kind::Plugin, "p0000".into(), None::<Vec<u8>>)]);
     store.forget(store.cursor().generation);
     assert!(store.since(Some(held)).unwrap().full);
     assert_eq!(store.resume(held.digest), None);
@@ -101,7 +101,7 @@ fn what_comes_and_goes_between_two_looks_is_never_sent() {
     let mut store = store(1, 10);
     let held = store.cursor();
     store.update([(Kind::Plugin, "x".into(), Some(plugin_body(1)))]);
-    store.update([(Kind::Plugin, "x".into(), None)]);
+    store.update([(Kind::Plugin, "x".into(), None::<Vec<u8>>)]);
     assert!(store.since(Some(held)).is_none());
 }
 

@@ -1,0 +1,231 @@
+//! Which groups need which resources: what their listeners are, the Routes attached to these, and whatever those refer
+//! to. It is kept by counting, so that a change costs what it concerns and not what there is. Pure.
+
+use super::links::Links;
+use crate::publish::ResourceId;
+use bytes::Bytes;
+use model::Model;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Of a group, `NAMESPACE/NAME`.
+pub(super) type Name = Arc<str>;
+
+/// For each group that a change concerns the new bodies of resources; `None`: it does not need that one any more.
+pub(super) type Changes = BTreeMap<Name, BTreeMap<ResourceId, Option<Bytes>>>;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Closure {
+    nodes: BTreeMap<ResourceId, Node>,
+}
+
+/// A resource, or what others refer to as one.
+#[derive(Default)]
+struct Node {
+    /// `None`: it is not there, or it stands for its parts alone.
+    body: Option<Bytes>,
+    roots: BTreeSet<Name>,
+    to: BTreeSet<ResourceId>,
+    part_of: Option<ResourceId>,
+    /// Who refers to it, counted.
+    referrers: usize,
+    /// How many reasons each group has to need it: referrers that it needs, and that it is a root.
+    needed: BTreeMap<Name, usize>,
+}
+
+/// Groups that needed a resource before the change, and whether its body is another one now.
+#[derive(Default)]
+struct Before {
+    groups: BTreeSet<Name>,
+    is_changed: bool,
+}
+
+/// One change under way.
+struct Update<'a> {
+    nodes: &'a mut BTreeMap<ResourceId, Node>,
+    before: BTreeMap<ResourceId, Before>,
+}
+
+impl Closure {
+    /// Takes changed resources (`None`: gone) as they are in `model`. `group_of`: the group of a listener's key.
+    pub(super) fn update(
+        &mut self,
+        resources: impl IntoIterator<Item = (ResourceId, Option<Bytes>)>,
+        model: &Model,
+        group_of: impl Fn(&str) -> Name,
+    ) -> Changes {
+        self.apply(resources.into_iter().map(|(id, body)| {
+            let links = body.as_ref().and_then(|_| Links::of(&id, model));
+            let links = links.unwrap_or_default();
+            let roots = links.listeners.iter().map(|key| group_of(key)).collect();
+            (id, body, roots, links)
+        }))
+    }
+
+    fn apply(
+        &mut self,
+        resources: impl Iterator<Item = (ResourceId, Option<Bytes>, BTreeSet<Name>, Links)>,
+    ) -> Changes {
+        let mut update = Update {
+            nodes: &mut self.nodes,
+            before: BTreeMap::new(),
+        };
+        for (id, body, roots, links) in resources {
+            update.set(&id, body, roots, links);
+        }
+        update.finish()
+    }
+
+    /// Everything that a group needs.
+    pub(super) fn needed_by(
+        &self,
+        group: &Name,
+    ) -> impl Iterator<Item = (ResourceId, Option<Bytes>)> {
+        let needed = self.nodes.iter();
+        let needed = needed.filter(|(_, n)| n.body.is_some() && n.needed.contains_key(group));
+        needed.map(|(id, node)| (id.clone(), node.body.clone()))
+    }
+
+    /// The groups that need a resource; `None`: it is not there.
+    pub(super) fn holders(&self, id: &ResourceId) -> Option<impl Iterator<Item = &Name> + use<'_>> {
+        let node = self.nodes.get(id).filter(|node| node.body.is_some())?;
+        Some(node.needed.keys())
+    }
+}
+
+impl Update<'_> {
+    fn set(&mut self, id: &ResourceId, body: Option<Bytes>, roots: BTreeSet<Name>, links: Links) {
+        self.note(id).is_changed = true;
+        let node = self.node(id);
+        node.body = body;
+        let old_roots = std::mem::replace(&mut node.roots, roots.clone());
+        let old_whole = std::mem::replace(&mut node.part_of, links.part_of.clone());
+        let gone: Vec<ResourceId> = node.to.difference(&links.to).cloned().collect();
+        // What comes is counted before what goes, so that nothing is let go of in between.
+        for to in links.to {
+            if self.node(id).to.insert(to.clone()) {
+                self.link(id, &to);
+            }
+        }
+        for group in roots.difference(&old_roots) {
+            self.need(group, id);
+        }
+        if old_whole != links.part_of {
+            if let Some(whole) = &links.part_of {
+                self.node(whole).to.insert(id.clone());
+                self.link(whole, id);
+            }
+            if let Some(whole) = &old_whole {
+                self.node(whole).to.remove(id);
+                self.unlink(whole, id);
+                self.sweep(whole);
+            }
+        }
+        for to in gone {
+            self.node(id).to.remove(&to);
+            self.unlink(id, &to);
+        }
+        for group in old_roots.difference(&roots) {
+            self.release(group, id);
+        }
+        self.sweep(id);
+    }
+
+    fn node(&mut self, id: &ResourceId) -> &mut Node {
+        self.nodes.entry(id.clone()).or_default()
+    }
+
+    /// Remembers how it was when the change began.
+    fn note(&mut self, id: &ResourceId) -> &mut Before {
+        let nodes = &self.nodes;
+        self.before.entry(id.clone()).or_insert_with(|| Before {
+            groups: nodes
+                .get(id)
+                .map(|node| node.needed.keys().cloned().collect())
+                .unwrap_or_default(),
+            is_changed: false,
+        })
+    }
+
+    fn link(&mut self, from: &ResourceId, to: &ResourceId) {
+        self.node(to).referrers += 1;
+        let groups: Vec<Name> = self.node(from).needed.keys().cloned().collect();
+        for group in groups {
+            self.need(&group, to);
+        }
+    }
+
+    fn unlink(&mut self, from: &ResourceId, to: &ResourceId) {
+        let groups: Vec<Name> = self.node(from).needed.keys().cloned().collect();
+        for group in groups {
+            self.release(&group, to);
+        }
+        let node = self.node(to);
+        node.referrers = node.referrers.saturating_sub(1);
+        self.sweep(to);
+    }
+
+    /// One more reason. The first one leads on to what the resource refers to.
+    fn need(&mut self, group: &Name, id: &ResourceId) {
+        self.note(id);
+        let node = self.node(id);
+        let reasons = node.needed.entry(Arc::clone(group)).or_insert(0);
+        *reasons += 1;
+        if *reasons == 1 {
+            for to in node.to.clone() {
+                self.need(group, &to);
+            }
+        }
+    }
+
+    /// One reason less.
+    fn release(&mut self, group: &Name, id: &ResourceId) {
+        self.note(id);
+        let node = self.node(id);
+        let Some(reasons) = node.needed.get_mut(group) else {
+            return;
+        };
+        *reasons -= 1;
+        if *reasons == 0 {
+            node.needed.remove(group);
+            for to in node.to.clone() {
+                self.release(group, &to);
+            }
+        }
+    }
+
+    /// Forgets what is not there and nobody speaks of.
+    fn sweep(&mut self, id: &ResourceId) {
+        let is_idle =
+            |node: &Node| node.body.is_none() && node.referrers == 0 && node.to.is_empty();
+        if self.nodes.get(id).is_some_and(is_idle) {
+            self.nodes.remove(id);
+        }
+    }
+
+    fn finish(self) -> Changes {
+        let mut changes = Changes::new();
+        for (id, before) in self.before {
+            let node = self.nodes.get(&id);
+            let body = node.and_then(|node| node.body.clone());
+            let needed = node.iter().flat_map(|node| node.needed.keys());
+            for group in needed {
+                if before.is_changed || !before.groups.contains(group) {
+                    let changes = changes.entry(Arc::clone(group)).or_default();
+                    changes.insert(id.clone(), body.clone());
+                }
+            }
+            for group in before.groups {
+                if node.is_none_or(|node| !node.needed.contains_key(&group)) {
+                    changes.entry(group).or_default().insert(id.clone(), None);
+                }
+            }
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+#[path = "closure_tests.rs"]
+mod tests;

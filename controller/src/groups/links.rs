@@ -1,0 +1,87 @@
+//! What a resource has to do with others.
+
+use crate::publish::ResourceId;
+use model::{Action, EndpointSource, Model, PluginUse, Route, Rule, Target};
+use snapshot::Kind;
+use std::collections::BTreeSet;
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Links {
+    /// Keys of the listener that it is, or of those that it is attached to: whoever serves them needs it.
+    pub(super) listeners: BTreeSet<String>,
+    /// What it refers to, there or not.
+    pub(super) to: BTreeSet<ResourceId>,
+    /// What it is a part of; nothing of its own, but others refer to it.
+    pub(super) part_of: Option<ResourceId>,
+}
+
+impl Links {
+    /// Those of a resource of the model; `None`: there is no such resource.
+    pub(super) fn of((kind, key): &ResourceId, model: &Model) -> Option<Self> {
+        let mut links = Self::default();
+        match kind {
+            Kind::Listener => {
+                let listener = model.listeners.get(key)?;
+                links.listeners.insert(key.clone());
+                if let Some(tls) = &listener.tls {
+                    let keys = tls.certificates.iter().chain(&tls.default_certificate);
+                    links.refer(Kind::Certificate, keys);
+                }
+            }
+            Kind::Route => links.add_route(model.routes.get(key)?),
+            Kind::Upstream => {
+                let upstream = model.upstreams.get(key)?;
+                if let EndpointSource::Service(service) = &upstream.source {
+                    links.to.insert(shards_of(service));
+                }
+                let tls = upstream.tls.iter();
+                let keys = tls.flat_map(|tls| &tls.client_certificate);
+                links.refer(Kind::Certificate, keys);
+            }
+            Kind::EndpointShard => {
+                let shard = model.shards.get(key)?;
+                links.part_of = Some(shards_of(&shard.service));
+            }
+            Kind::Plugin => drop(model.plugins.get(key)?),
+            Kind::Certificate => drop(model.certificates.get(key)?),
+        }
+        Some(links)
+    }
+
+    fn add_route(&mut self, route: &Route) {
+        self.listeners.extend(route.listeners.iter().cloned());
+        for rule in &route.rules {
+            self.add_rule(rule);
+        }
+    }
+
+    fn add_rule(&mut self, rule: &Rule) {
+        let backends: &[_] = match &rule.action {
+            Action::Forward(backends) => backends,
+            Action::Redirect(_) | Action::Respond(_) | Action::Closed { .. } => &[],
+        };
+        let targets = backends.iter().map(|backend| &backend.target);
+        let targets = targets.chain(rule.mirrors.iter().map(|mirror| &mirror.target));
+        let upstreams = targets.filter_map(|target| match target {
+            Target::Upstream(key) => Some(key),
+            _ => None,
+        });
+        self.refer(Kind::Upstream, upstreams);
+        let plugins = rule.plugins.iter().filter_map(|plugin| match plugin {
+            PluginUse::Ref(key) => Some(key),
+            PluginUse::Inline(_) => None,
+        });
+        self.refer(Kind::Plugin, plugins);
+    }
+
+    fn refer<'a>(&mut self, kind: Kind, keys: impl IntoIterator<Item = &'a String>) {
+        self.to
+            .extend(keys.into_iter().map(|key| (kind, key.clone())));
+    }
+}
+
+/// What stands for all shards of a service port.
+fn shards_of(service: &str) -> ResourceId {
+    (Kind::EndpointShard, service.to_owned())
+}

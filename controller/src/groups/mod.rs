@@ -1,0 +1,217 @@
+//! Groups of data planes. All data planes of a group serve the same listeners; each Gateway has a group of its own, and
+//! the GatewayConfigs share one. A group is sent what its listeners need and nothing else: no Route, no upstream and
+//! above all no private key of another's.
+
+mod closure;
+mod links;
+
+use crate::health::Board;
+use crate::publish::{Publisher, ResourceId};
+use crate::report::{ObjectReport, Programmed};
+use crate::world::{ObjectId, ObjectKind};
+use bytes::Bytes;
+use closure::{Closure, Name};
+use model::Model;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// What the data planes of one group are told, and tell.
+#[derive(Clone)]
+pub struct Group {
+    pub publisher: Arc<Publisher>,
+    pub health: Arc<Board>,
+    _end: Arc<DropGuard>,
+}
+
+impl Group {
+    /// `end` is cancelled when nobody knows the group any more.
+    pub fn new(publisher: Arc<Publisher>, health: Arc<Board>, end: CancellationToken) -> Self {
+        Self {
+            publisher,
+            health,
+            _end: Arc::new(end.drop_guard()),
+        }
+    }
+}
+
+/// See the module.
+pub struct Groups {
+    /// The group of the GatewayConfigs.
+    shared: Name,
+    make: Box<dyn Fn(Arc<watch::Sender<u64>>) -> Group + Send + Sync>,
+    progress: Arc<watch::Sender<u64>>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    groups: BTreeMap<Name, Group>,
+    closure: Closure,
+}
+
+/// Name of what belongs to the data planes of a Gateway, in its namespace: their Deployment, Service, ServiceAccount.
+/// A name of 63 characters at most, as that of a Service; a longer one is cut and told from others by a hash.
+pub fn infrastructure_name(gateway: &str) -> String {
+    const SUFFIX: &str = "-diolkos";
+    const MAX: usize = 63;
+    // A Gateway's name may have dots, and may begin with a digit; a Service's may not.
+    let simple = gateway.len() + SUFFIX.len() <= MAX
+        && !gateway.contains('.')
+        && gateway.starts_with(|c: char| c.is_ascii_lowercase());
+    if simple {
+        return format!("{gateway}{SUFFIX}");
+    }
+    let hash = format!("{:?}", snapshot::Hash::of(gateway.as_bytes()));
+    let hash: String = hash.chars().take(8).collect();
+    let kept = MAX - SUFFIX.len() - hash.len() - "gw--".len();
+    let name: String = gateway.replace('.', "-").chars().take(kept).collect();
+    format!("gw-{}-{hash}{SUFFIX}", name.trim_end_matches('-'))
+}
+
+/// The group of a Gateway's data planes, as their certificate names it.
+pub fn group_of_gateway(id: &ObjectId) -> String {
+    format!("{}/{}", id.namespace, infrastructure_name(&id.name))
+}
+
+impl Groups {
+    /// `shared`: name of the group of the GatewayConfigs. `make` makes what a group needs; it is handed where the
+    /// group counts its progress.
+    pub fn new(
+        shared: &str,
+        make: impl Fn(Arc<watch::Sender<u64>>) -> Group + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let progress = Arc::new(watch::Sender::new(0));
+        let shared: Name = shared.into();
+        let first = make(Arc::clone(&progress));
+        let groups = Self {
+            inner: Mutex::new(Inner {
+                groups: BTreeMap::from([(Arc::clone(&shared), first)]),
+                closure: Closure::default(),
+            }),
+            shared,
+            make: Box::new(make),
+            progress,
+        };
+        Arc::new(groups)
+    }
+
+    /// The group of a name; `None`: there is no such group (yet).
+    pub fn get(&self, name: &str) -> Option<Group> {
+        self.inner.lock().groups.get(name).cloned()
+    }
+
+    /// The group of the GatewayConfigs.
+    pub fn shared(&self) -> Group {
+        let inner = self.inner.lock();
+        let found = inner.groups.get(&self.shared).cloned();
+        drop(inner);
+        found.unwrap_or_else(|| (self.make)(Arc::clone(&self.progress)))
+    }
+
+    /// All groups.
+    pub fn all(&self) -> Vec<Group> {
+        self.inner.lock().groups.values().cloned().collect()
+    }
+
+    /// Something has been published: data planes may be told.
+    pub fn is_ready(&self) -> bool {
+        self.shared().publisher.subscribe().borrow().is_some()
+    }
+
+    /// Counts what data planes of all groups did: connected, acknowledged, refused, drained, left.
+    pub fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
+    /// Takes changed resources (`None`: gone) as they are in `model`, and sends each group what concerns it.
+    /// `gateways`: those that have a group.
+    pub fn publish(
+        &self,
+        gateways: impl IntoIterator<Item = ObjectId>,
+        resources: impl IntoIterator<Item = (ResourceId, Option<Bytes>)>,
+        model: &Model,
+        observed_unix_ns: u64,
+    ) {
+        let wanted: BTreeSet<Name> = gateways
+            .into_iter()
+            .map(|id| group_of_gateway(&id).into())
+            .chain([Arc::clone(&self.shared)])
+            .collect();
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        let mut changes = inner
+            .closure
+            .update(resources, model, |listener| self.group_of(listener));
+        // Data planes of a Gateway that is gone keep their group until they are gone too.
+        inner.groups.retain(|name, group| {
+            wanted.contains(name) || !group.publisher.data_planes().is_empty()
+        });
+        for name in wanted {
+            let new = !inner.groups.contains_key(&name);
+            let group = inner
+                .groups
+                .entry(Arc::clone(&name))
+                .or_insert_with(|| (self.make)(Arc::clone(&self.progress)));
+            let changed = changes.remove(&name).unwrap_or_default();
+            if new {
+                // What it needs may have been here before it.
+                let all = inner.closure.needed_by(&name);
+                group.publisher.publish(all, observed_unix_ns);
+            } else if !changed.is_empty() || group.publisher.subscribe().borrow().is_none() {
+                group.publisher.publish(changed, observed_unix_ns);
+            }
+        }
+        for (name, resources) in changes {
+            if let Some(group) = inner.groups.get(&name) {
+                group.publisher.publish(resources, observed_unix_ns);
+            }
+        }
+    }
+
+    /// The group of a listener's key.
+    fn group_of(&self, listener: &str) -> Name {
+        match ObjectId::of_listener_key(listener) {
+            Some(gateway) => group_of_gateway(&gateway).into(),
+            None => Arc::clone(&self.shared),
+        }
+    }
+
+    /// How far an object has come: in each group that needs something of it, all data planes must have acknowledged
+    /// what they need.
+    pub fn programmed(&self, report: &ObjectReport) -> Programmed {
+        let inner = self.inner.lock();
+        let mut by_group: BTreeMap<&Name, Vec<&ResourceId>> = BTreeMap::new();
+        for id in &report.resources {
+            let Some(holders) = inner.closure.holders(id) else {
+                // It is about to be published.
+                return Programmed::Pending;
+            };
+            for name in holders {
+                by_group.entry(name).or_default().push(id);
+            }
+        }
+        let own: Option<Name> = match report.id.kind {
+            ObjectKind::Gateway => Some(group_of_gateway(&report.id).into()),
+            ObjectKind::GatewayConfig => Some(Arc::clone(&self.shared)),
+            _ => None,
+        };
+        if let Some(name) = &own {
+            by_group.entry(name).or_default();
+        }
+        let found = by_group.into_iter().filter_map(|(name, resources)| {
+            let group = inner.groups.get(name)?;
+            Some(group.publisher.programmed(resources))
+        });
+        // The worst of it.
+        found
+            .max_by_key(Programmed::rank)
+            .unwrap_or(Programmed::Unused)
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

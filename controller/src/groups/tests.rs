@@ -1,0 +1,222 @@
+use super::*;
+use crate::metrics::Metrics;
+use crate::publish::Session;
+use crate::translate::Translator;
+use crate::world::{Object, World};
+use serde_json::{Value, json};
+use snapshot::{Kind, pb};
+
+fn groups() -> Arc<Groups> {
+    let metrics = Metrics::new().unwrap();
+    Groups::new("diolkos-system/diolkos-dataplane", move |progress| {
+        let (entries, omitted) = (&metrics.health_reports, &metrics.health_reports_omitted);
+        let health = Board::new(entries.clone(), omitted.clone(), |_| {});
+        let publisher = Publisher::counting("test", progress);
+        Group::new(publisher, health, CancellationToken::new())
+    })
+}
+
+/// The world of a test, and what is published of it.
+struct Control {
+    world: World,
+    translator: Translator,
+    groups: Arc<Groups>,
+}
+
+impl Control {
+    fn new() -> Self {
+        let mut control = Self {
+            world: World::default(),
+            translator: Translator::default(),
+            groups: groups(),
+        };
+        control.apply(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "diolkos"},
+            "spec": {"controllerName": "diolkos.io/controller"},
+        }));
+        control
+    }
+
+    fn publish(&mut self, id: ObjectId) {
+        let delta = self.translator.update(&self.world, &[id].into());
+        let gateways: Vec<ObjectId> = self.translator.our_gateways().collect();
+        self.groups
+            .publish(gateways, delta.resources, self.translator.model(), 1);
+    }
+
+    fn apply(&mut self, value: Value) {
+        let object = Object::from_json(&value).unwrap().unwrap();
+        let id = object.id.clone();
+        self.world.apply(object);
+        self.publish(id);
+    }
+
+    fn remove(&mut self, id: ObjectId) {
+        self.world.remove(&id);
+        self.publish(id);
+    }
+
+    fn gateway(&mut self, name: &str, port: u16) {
+        self.apply(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+            "metadata": {"namespace": "a", "name": name, "generation": 1},
+            "spec": {"gatewayClassName": "diolkos", "listeners": [{"name": "http", "port": port, "protocol": "HTTP"}]},
+        }));
+    }
+
+    fn route(&mut self, name: &str, parents: &[&str]) {
+        let parents = parents.iter().map(|parent| match *parent {
+            "shared" => {
+                json!({"kind": "GatewayConfig", "name": "default", "namespace": "diolkos-system"})
+            }
+            name => json!({"kind": "Gateway", "name": name}),
+        });
+        self.apply(json!({
+            "apiVersion": "diolkos.io/v1alpha1", "kind": "Route",
+            "metadata": {"namespace": "a", "name": name, "generation": 1},
+            "spec": {
+                "parentRefs": parents.collect::<Vec<_>>(), "hostnames": [format!("{name}.example")],
+                "rules": [{"backends": [{"kind": "Upstream", "name": format!("{name}-pool")}]}],
+            },
+        }));
+    }
+
+    fn upstream(&mut self, name: &str) {
+        self.apply(json!({
+            "apiVersion": "diolkos.io/v1alpha1", "kind": "Upstream",
+            "metadata": {"namespace": "a", "name": name, "generation": 1},
+            "spec": {"endpoints": [{"address": "10.0.0.1", "port": 80}]},
+        }));
+    }
+
+    /// What a data plane of a group would be sent from nothing.
+    fn holds(&self, group: &str) -> Vec<String> {
+        let mut session = Session::new(self.groups.get(group).unwrap().publisher);
+        let hello = pb::Hello {
+            schema_min: 1,
+            schema_max: u32::MAX,
+            ..pb::Hello::default()
+        };
+        session.on_hello(&hello).unwrap();
+        let chunks = session.next_chunks().unwrap_or_default();
+        let resources = chunks.into_iter().flat_map(|chunk| chunk.upsert);
+        let names = resources.map(|r| {
+            let kind = Kind::from_number(r.kind).unwrap();
+            format!("{kind:?} {}", r.key)
+        });
+        names.collect()
+    }
+
+    fn programmed(&self, kind: ObjectKind, name: &str) -> Programmed {
+        let id = ObjectId::new(kind, "a", name);
+        self.groups
+            .programmed(self.translator.report().get(&id).unwrap())
+    }
+}
+
+const SHARED: &str = "diolkos-system/diolkos-dataplane";
+
+#[test]
+fn each_gateway_has_what_is_its_own() {
+    let mut control = Control::new();
+    for (name, port) in [("x", 80), ("y", 81)] {
+        control.gateway(name, port);
+        control.upstream(&format!("{name}-pool"));
+        control.route(name, &[name]);
+    }
+    control.upstream("both-pool");
+    control.route("both", &["x", "y"]);
+    for name in ["x", "y"] {
+        let expected = [
+            format!("Listener Gateway/a/{name}/http"),
+            "Route a/both".to_owned(),
+            format!("Route a/{name}"),
+            "Upstream Upstream/a/both-pool".to_owned(),
+            format!("Upstream Upstream/a/{name}-pool"),
+        ];
+        let mut held = control.holds(&format!("a/{name}-diolkos"));
+        held.sort();
+        assert_eq!(held, expected);
+    }
+    let shared = control.holds(SHARED);
+    assert!(shared.iter().all(|r| !r.contains("pool")), "{shared:?}");
+}
+
+#[test]
+fn a_route_moves_with_what_it_needs() {
+    let mut control = Control::new();
+    control.gateway("x", 80);
+    control.upstream("r-pool");
+    // Before the Gateway that it is for.
+    control.route("r", &["y"]);
+    assert!(
+        !control
+            .holds("a/x-diolkos")
+            .iter()
+            .any(|r| r.contains("pool"))
+    );
+    control.gateway("y", 81);
+    assert!(
+        control
+            .holds("a/y-diolkos")
+            .contains(&"Upstream Upstream/a/r-pool".to_owned())
+    );
+    control.route("r", &["x"]);
+    assert!(
+        control
+            .holds("a/x-diolkos")
+            .contains(&"Upstream Upstream/a/r-pool".to_owned())
+    );
+    assert_eq!(control.holds("a/y-diolkos"), ["Listener Gateway/a/y/http"]);
+}
+
+#[test]
+fn a_group_goes_with_its_gateway_and_comes_back_whole() {
+    let mut control = Control::new();
+    control.gateway("x", 80);
+    control.upstream("r-pool");
+    control.route("r", &["x"]);
+    let before = control.holds("a/x-diolkos");
+    control.remove(ObjectId::new(ObjectKind::Gateway, "a", "x"));
+    assert!(control.groups.get("a/x-diolkos").is_none());
+    control.gateway("x", 80);
+    assert_eq!(control.holds("a/x-diolkos"), before);
+}
+
+#[test]
+fn what_nothing_refers_to_waits_for_nobody() {
+    let mut control = Control::new();
+    control.gateway("x", 80);
+    control.upstream("r-pool");
+    assert_eq!(
+        control.programmed(ObjectKind::Upstream, "r-pool"),
+        Programmed::Unused
+    );
+    control.route("r", &["x"]);
+    assert_eq!(
+        control.programmed(ObjectKind::Upstream, "r-pool"),
+        Programmed::NoDataPlane
+    );
+    assert_eq!(
+        control.programmed(ObjectKind::Gateway, "x"),
+        Programmed::NoDataPlane
+    );
+}
+
+#[test]
+fn names_that_a_service_may_have() {
+    let long = "g".repeat(80);
+    let names = ["web", "1st", "a.b", "a-b", &long, &format!("{long}1")].map(infrastructure_name);
+    assert_eq!(names[0], "web-diolkos");
+    assert_eq!(names[3], "a-b-diolkos");
+    for name in &names {
+        assert!(name.len() <= 63, "{name}");
+        assert!(name.starts_with(|c: char| c.is_ascii_lowercase()), "{name}");
+        assert!(
+            name.chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'),
+            "{name}"
+        );
+    }
+    assert_eq!(BTreeSet::from(names).len(), 6);
+}
