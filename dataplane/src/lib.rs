@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod app;
 mod by_host;
+mod discover;
 pub mod engine;
 pub mod h1;
 pub mod handover;
@@ -14,6 +15,7 @@ mod health;
 pub mod keep;
 pub mod listen;
 pub mod listeners;
+mod outside;
 pub mod proxy;
 pub mod push;
 mod resolve;

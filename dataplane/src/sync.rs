@@ -2,6 +2,7 @@
 //!
 //! The same for a stream over gRPC and for standalone mode, where controller and data plane share a process.
 
+use crate::discover::Poller;
 use crate::health;
 use crate::keep::Keep;
 use crate::listeners::Listeners;
@@ -72,7 +73,8 @@ pub struct Applier {
     compiler: Compiler,
     current: Arc<Current>,
     listeners: Listeners,
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
+    poller: Poller,
     keep: Option<Keep>,
     metrics: Arc<Metrics>,
 }
@@ -101,9 +103,14 @@ impl Applier {
         let compiler = Compiler::with(Common::in_zone(zone));
         health::start(runtime, compiler.registry());
         metrics.upstreams.follow(compiler.registry());
+        let registry = compiler.registry();
+        let resolver = Resolver::start(runtime, Arc::clone(&registry), metrics.dns_names.clone());
+        let resolver = Arc::new(resolver);
+        let asked = metrics.registries.clone();
         Self {
             replica: Replica::default(),
-            resolver: Resolver::start(runtime, compiler.registry(), metrics.dns_names.clone()),
+            poller: Poller::start(runtime, registry, Arc::clone(&resolver), asked),
+            resolver,
             compiler,
             current,
             listeners,
@@ -160,6 +167,7 @@ impl Applier {
         for change in &staged.changes.upstreams {
             if let Some(upstream) = registry.get(&change.key) {
                 self.resolver.follow(&upstream);
+                self.poller.follow(&upstream);
             }
         }
         if !Arc::ptr_eq(&table, &self.current.table.load()) {

@@ -119,10 +119,11 @@ fn every_behaviour_has_its_test() {
         let found = if file == "case" {
             std::path::Path::new(&format!("{root}../e2e/cases/{test}/case.yaml")).exists()
         } else {
-            // What takes a whole process, or a controller, is tested there.
+            // What takes a whole process, or a controller, is tested there; what no client can see, beside its code.
             let folders = [
                 "tests",
                 "tests/front",
+                "src",
                 "../crates/cli/tests",
                 "../controller/tests/push",
             ];

@@ -9,6 +9,7 @@
 //! | `/trailers` | chunks, then the trailer `x-trailer: end` |
 //! | `/sse` | three server-sent events |
 //! | `/sse/MS` | the same, MS milliseconds apart |
+//! | `/endpoints/ADDRESS:PORT,…` | `{"items": […]}` with these, as a registry of endpoints has them |
 //! | `/close` | the connection closes without an answer |
 //! | `/noted/NAME` | the echo of the last request with the field `x-note: NAME`, 404 before it has come |
 //!
@@ -88,6 +89,7 @@ enum Behaviour {
     Events(Duration),
     Close,
     Noted(String),
+    Endpoints(Vec<String>),
 }
 
 impl Behaviour {
@@ -110,6 +112,10 @@ impl Behaviour {
                     return Self::Events(pause.min(MAX_DELAY));
                 }
                 ("close", _) => return Self::Close,
+                ("endpoints", _) => {
+                    let list = segments.get(i + 1).copied().unwrap_or_default();
+                    return Self::Endpoints(list.split(',').map(str::to_owned).collect());
+                }
                 ("noted", _) => {
                     let name = segments.get(i + 1).copied().unwrap_or_default();
                     return Self::Noted(name.to_owned());
@@ -182,6 +188,11 @@ fn serve(name: &str, notes: &Notes, stream: TcpStream) -> io::Result<()> {
                 "x-trailer: end\r\n",
             ),
             Behaviour::Events(_) => chunks(&mut head, "text/event-stream", EVENTS, ""),
+            Behaviour::Endpoints(ref items) => whole(
+                &mut head,
+                "application/json",
+                json!({"items": items}).to_string().into_bytes(),
+            ),
             Behaviour::Bytes(n) => whole(&mut head, "text/plain", vec![b'x'; n]),
             _ if status == 204 || status == 304 => {
                 head.push_str("\r\n");

@@ -62,8 +62,8 @@ pub use route::{
 pub use secret::Secret;
 pub use tls::{Certificate, ClientValidation, ListenerTls, TlsVersion, UpstreamTls};
 pub use upstream::{
-    Connection, CredentialHeader, DnsSource, EndpointSource, ProxyProtocol, StaticEndpoint,
-    Upstream, UpstreamProtocol,
+    Connection, CredentialHeader, Discovery, DiscoverySource, DnsSource, EndpointSource,
+    HttpSource, ProxyProtocol, StaticEndpoint, Upstream, UpstreamProtocol,
 };
 
 /// Everything a data plane needs to serve, by resource key.

@@ -118,6 +118,37 @@ pub enum EndpointSource {
     Service(String),
     /// The addresses of a host name.
     Dns(DnsSource),
+    /// What several sources say (features.md F40).
+    Discovery(Discovery),
+}
+
+/// Sources that are asked, and how their answers go together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Discovery {
+    /// The first source that has any endpoint counts alone; otherwise all count together.
+    pub first_available: bool,
+    pub sources: Vec<DiscoverySource>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DiscoverySource {
+    Http(HttpSource),
+    Dns(DnsSource),
+    Static(Vec<StaticEndpoint>),
+}
+
+/// A registry that lists endpoints as JSON (features.md F46).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpSource {
+    /// `http` or `https`, without user and password.
+    pub url: String,
+    /// Names that lead from the document to the list; none: it is the list.
+    pub path: Vec<String>,
+    /// Time between two questions.
+    pub refresh_ms: u32,
 }
 
 /// A host name whose addresses are endpoints (features.md F48).

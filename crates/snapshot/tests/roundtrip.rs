@@ -591,6 +591,7 @@ fn source() -> impl Strategy<Value = EndpointSource> {
             zone,
         },
     );
+    let endpoint = endpoint.boxed();
     let dns = (text(), any::<u16>(), any::<u32>(), any::<bool>()).prop_map(
         |(hostname, port, refresh_ms, respect_ttl)| DnsSource {
             hostname,
@@ -599,7 +600,27 @@ fn source() -> impl Strategy<Value = EndpointSource> {
             respect_ttl,
         },
     );
+    let dns = dns.boxed();
+    let http = (text(), vec(text(), 0..3), any::<u32>()).prop_map(|(url, path, refresh_ms)| {
+        DiscoverySource::Http(HttpSource {
+            url,
+            path,
+            refresh_ms,
+        })
+    });
+    let source = prop_oneof![
+        http,
+        dns.clone().prop_map(DiscoverySource::Dns),
+        vec(endpoint.clone(), 0..3).prop_map(DiscoverySource::Static),
+    ];
+    let discovery = (any::<bool>(), vec(source, 0..4)).prop_map(|(first_available, sources)| {
+        EndpointSource::Discovery(Discovery {
+            first_available,
+            sources,
+        })
+    });
     prop_oneof![
+        discovery,
         vec(endpoint, 0..3).prop_map(EndpointSource::Static),
         text().prop_map(EndpointSource::Service),
         dns.prop_map(EndpointSource::Dns),

@@ -179,16 +179,17 @@ pub enum DiscoverySourceType {
     Static,
 }
 
-/// A registry behind an HTTP API.
+/// A registry behind an HTTP API. Each data plane asks it; while it fails its last list goes on serving.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpSource {
-    /// URL that answers with JSON.
+    /// URL that answers a GET with 200 and at most 1 MiB of JSON, in which is a list of {"address", "port", "weight",
+    /// "zone"}, of which the last two may be missing, or of "ADDRESS:PORT". At most 1024 of them are used.
     pub url: Url,
-    /// Path to the list of endpoints in the answer, such as $.items. Default: $.
+    /// Names that lead to the list of endpoints in the answer, such as $.data.items. Default: $, the answer is the list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub json_path: Option<Line>,
-    /// How often this source is asked. Default: refreshInterval.
+    /// How often this source is asked; never more often than each second. Default: refreshInterval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<Duration>,
 }

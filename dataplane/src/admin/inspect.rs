@@ -82,10 +82,17 @@ pub(super) fn upstreams(registry: &Registry, page: &Page) -> Value {
                 "pruned": e.state.is_pruned(),
             })
         });
+        let registries = upstream.registries();
+        let registries = registries.iter().map(|poll| {
+            // The rest of the URL may hold a key.
+            let url = poll.source.url.split('?').next();
+            json!({"url": url, "trouble": poll.trouble.as_deref()})
+        });
         json!({
             "key": key,
             "endpoints": listed.collect::<Vec<_>>(),
             "endpointCount": set.endpoints().len(),
+            "registries": registries.collect::<Vec<_>>(),
         })
     })
 }

@@ -3,15 +3,16 @@
 
 use super::common::{Common, Reason};
 use super::pick::{Ask, Checks, Endpoint, EndpointSet, EndpointState, Moment, Terms, WARM, hash};
-use super::upstream::DnsName;
+use super::upstream::{DnsName, Poll, Refresh};
 use arc_swap::ArcSwap;
-use model::PassiveHealth;
+use model::{DnsSource, PassiveHealth, StaticEndpoint};
 use parking_lot::Mutex;
 use snapshot::health::Opinion;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Survives a change of the upstream's settings.
 pub(super) struct Endpoints {
@@ -28,9 +29,86 @@ pub(super) const NEVER: Moment = u64::MAX;
 #[derive(Default)]
 pub(super) struct Sources {
     pub(super) terms: Terms,
+    /// Of groups that each say where endpoints are, the first that has any counts alone.
+    pub(super) first_available: bool,
+    pub(super) groups: Vec<Group>,
+    pub(super) resolved: BTreeMap<Box<str>, Box<[IpAddr]>>,
+}
+
+/// What one source says.
+#[derive(Default)]
+pub(super) struct Group {
+    /// The registry that says it, which is asked again and again.
+    pub(super) registry: Option<Poll>,
     pub(super) members: Vec<Member>,
     pub(super) names: Vec<DnsName>,
-    pub(super) resolved: BTreeMap<Box<str>, Box<[IpAddr]>>,
+}
+
+impl Group {
+    /// Endpoints that are written down: addresses, and names that have to be resolved.
+    pub(super) fn listed(list: &[StaticEndpoint]) -> Self {
+        let mut group = Self::default();
+        for StaticEndpoint {
+            host,
+            port,
+            weight,
+            zone,
+        } in list
+        {
+            let zone: Option<Arc<str>> = zone.as_deref().map(Into::into);
+            match literal(host) {
+                Some(ip) => {
+                    let member = Member::fixed(SocketAddr::new(ip, *port), *weight, zone);
+                    group.members.push(member);
+                }
+                None => group.names.push(DnsName {
+                    host: host.as_str().into(),
+                    port: *port,
+                    weight: *weight,
+                    zone,
+                    refresh: Refresh::default(),
+                }),
+            }
+        }
+        group
+    }
+
+    /// The addresses of one name.
+    pub(super) fn name(source: &DnsSource) -> Self {
+        let name = DnsName {
+            host: source.hostname.as_str().into(),
+            port: source.port,
+            weight: 1,
+            zone: None,
+            refresh: Refresh {
+                interval: Duration::from_millis(source.refresh_ms.into()),
+                respect_ttl: source.respect_ttl,
+            },
+        };
+        Self {
+            names: vec![name],
+            ..Self::default()
+        }
+    }
+
+    fn members<'a>(
+        &'a self,
+        resolved: &'a BTreeMap<Box<str>, Box<[IpAddr]>>,
+    ) -> impl Iterator<Item = Member> + 'a {
+        let named = self.names.iter().flat_map(|name| {
+            let addresses = resolved.get(&name.host).map_or(&[][..], |a| a);
+            addresses.iter().map(|ip| {
+                let addr = SocketAddr::new(*ip, name.port);
+                Member::fixed(addr, name.weight, name.zone.clone())
+            })
+        });
+        self.members.iter().cloned().chain(named)
+    }
+}
+
+fn literal(host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    bare.unwrap_or(host).parse().ok()
 }
 
 #[derive(Clone)]
@@ -72,7 +150,16 @@ impl Endpoints {
     }
 
     pub(super) fn names(&self) -> Vec<DnsName> {
-        self.sources.lock().names.clone()
+        let sources = self.sources.lock();
+        let names = sources.groups.iter().flat_map(|group| &group.names);
+        names.cloned().collect()
+    }
+
+    /// The registries among the sources.
+    pub(super) fn registries(&self) -> Vec<Poll> {
+        let sources = self.sources.lock();
+        let registries = sources.groups.iter().filter_map(|g| g.registry.clone());
+        registries.collect()
     }
 
     /// Whether these are the addresses of the name already.
@@ -237,16 +324,41 @@ fn find(sorted: &[Endpoint], addr: SocketAddr) -> Option<&Endpoint> {
 }
 
 impl Sources {
+    /// Other groups take the place of those that are there. What is known of names and registries that stay, stays.
+    pub(super) fn replace(&mut self, first_available: bool, mut groups: Vec<Group>) {
+        for group in &mut groups {
+            let Some(poll) = &group.registry else {
+                continue;
+            };
+            let said =
+                |g: &&mut Group| g.registry.as_ref().is_some_and(|p| p.source == poll.source);
+            if let Some(before) = self.groups.iter_mut().find(said) {
+                *group = std::mem::take(before);
+            }
+        }
+        (self.first_available, self.groups) = (first_available, groups);
+        self.forget_names();
+    }
+
+    /// Forgets the addresses of names that are no longer listed.
+    pub(super) fn forget_names(&mut self) {
+        let groups = &self.groups;
+        let listed = |host: &str| {
+            let mut names = groups.iter().flat_map(|g| &g.names);
+            names.any(|n| *n.host == *host)
+        };
+        self.resolved.retain(|host, _| listed(host));
+    }
+
     /// One endpoint an address, in the order of addresses. Named twice (a Pod in two slices while they are
     /// rebalanced), it is ready if it is so anywhere, and has the greater weight.
     fn merge(&self, before: &[Endpoint], slow_start_ms: u32, now: Moment) -> Vec<Endpoint> {
-        let mut members = self.members.clone();
-        for name in &self.names {
-            let addresses = self.resolved.get(&name.host).map_or(&[][..], |a| a);
-            members.extend(addresses.iter().map(|ip| {
-                let addr = SocketAddr::new(*ip, name.port);
-                Member::fixed(addr, name.weight, name.zone.clone())
-            }));
+        let mut members = Vec::new();
+        for group in &self.groups {
+            members.extend(group.members(&self.resolved));
+            if self.first_available && !members.is_empty() {
+                break;
+            }
         }
         members.sort_by_key(|m| m.addr);
         members.dedup_by(|next, kept| {

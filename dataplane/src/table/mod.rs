@@ -45,7 +45,7 @@ pub use port::PortTable;
 pub use redirect::Redirect;
 pub use rule::{Action, Mirror, Rule};
 pub use stage::Rejected;
-pub use upstream::{DnsName, EndpointCounts, Gates, Picked, Refresh, Registry, Upstream};
+pub use upstream::{DnsName, EndpointCounts, Gates, Picked, Poll, Refresh, Registry, Upstream};
 pub use wire::Wire;
 
 use crate::engine::TlsFront;

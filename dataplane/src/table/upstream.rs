@@ -5,11 +5,14 @@
 
 use super::budget::RetryBudget;
 use super::common::{Common, Permits, Reason, Scope};
-use super::endpoints::{self, Endpoints, Member, NEVER};
+use super::endpoints::{self, Endpoints, Group, Member, NEVER};
 use super::gate::Gate;
 use super::pick::{self, Checks, Endpoint, EndpointSet, EndpointState, Moment, Terms};
 use super::wire::Wire;
-use model::{DnsSource, EndpointSource, StaticEndpoint, UpstreamProtocol};
+use model::{
+    Discovery, DiscoverySource, DnsSource, EndpointSource, HttpSource, StaticEndpoint,
+    UpstreamProtocol,
+};
 use parking_lot::RwLock;
 use snapshot::health::Opinion;
 use std::collections::BTreeMap;
@@ -129,6 +132,14 @@ pub struct DnsName {
     /// And is in this zone.
     pub zone: Option<Arc<str>>,
     pub refresh: Refresh,
+}
+
+/// A registry among the sources of endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poll {
+    pub source: HttpSource,
+    /// Why its last answer could not be had or used.
+    pub trouble: Option<Arc<str>>,
 }
 
 impl Upstream {
@@ -280,62 +291,75 @@ impl Upstream {
             return;
         }
         self.change(|sources| {
-            if sources.names.iter().any(|n| *n.host == *host) {
+            let mut names = sources.groups.iter().flat_map(|g| &g.names);
+            if names.any(|n| *n.host == *host) {
                 sources.resolved.insert(host.into(), addresses.into());
             }
         });
     }
 
+    /// Registries that [`Self::set_polled`] wants to be told about.
+    pub fn registries(&self) -> Vec<Poll> {
+        self.endpoints.registries()
+    }
+
+    /// What a registry says: its list, or why there is none, in which case the list before it goes on serving. Of a
+    /// registry that is not (or no longer) a source nothing is taken.
+    pub fn set_polled(&self, source: &HttpSource, said: Result<&[StaticEndpoint], String>) {
+        self.change(|sources| {
+            for group in &mut sources.groups {
+                let Some(poll) = &mut group.registry else {
+                    continue;
+                };
+                if poll.source != *source {
+                    continue;
+                }
+                match &said {
+                    Ok(list) => {
+                        poll.trouble = None;
+                        let registry = group.registry.take();
+                        *group = Group {
+                            registry,
+                            ..Group::listed(list)
+                        };
+                    }
+                    Err(trouble) => poll.trouble = Some(trouble.as_str().into()),
+                }
+            }
+            sources.forget_names();
+        });
+    }
+
     /// Endpoints that the object lists.
     pub(crate) fn set_static(&self, list: &[StaticEndpoint]) {
-        let mut members = Vec::new();
-        let mut names = Vec::new();
-        for StaticEndpoint {
-            host,
-            port,
-            weight,
-            zone,
-        } in list
-        {
-            let zone: Option<Arc<str>> = zone.as_deref().map(Into::into);
-            match literal(host) {
-                Some(ip) => members.push(Member::fixed(SocketAddr::new(ip, *port), *weight, zone)),
-                None => names.push(DnsName {
-                    host: host.as_str().into(),
-                    port: *port,
-                    weight: *weight,
-                    zone,
-                    refresh: Refresh::default(),
-                }),
-            }
-        }
-        self.change(|sources| {
-            sources.terms = self.terms();
-            sources
-                .resolved
-                .retain(|host, _| names.iter().any(|n| n.host == *host));
-            sources.members = members;
-            sources.names = names;
-        });
+        self.set_groups(false, vec![Group::listed(list)]);
     }
 
     /// The addresses of one host name.
     pub(crate) fn set_dns(&self, source: &DnsSource) {
-        let name = DnsName {
-            host: source.hostname.as_str().into(),
-            port: source.port,
-            weight: 1,
-            zone: None,
-            refresh: Refresh {
-                interval: Duration::from_millis(source.refresh_ms.into()),
-                respect_ttl: source.respect_ttl,
+        self.set_groups(false, vec![Group::name(source)]);
+    }
+
+    /// What several sources say.
+    pub(crate) fn set_discovery(&self, discovery: &Discovery) {
+        let groups = discovery.sources.iter().map(|source| match source {
+            DiscoverySource::Static(list) => Group::listed(list),
+            DiscoverySource::Dns(dns) => Group::name(dns),
+            DiscoverySource::Http(source) => Group {
+                registry: Some(Poll {
+                    source: source.clone(),
+                    trouble: None,
+                }),
+                ..Group::default()
             },
-        };
+        });
+        self.set_groups(discovery.first_available, groups.collect());
+    }
+
+    fn set_groups(&self, first_available: bool, groups: Vec<Group>) {
         self.change(|sources| {
             sources.terms = self.terms();
-            sources.resolved.retain(|host, _| *host == name.host);
-            sources.members.clear();
-            sources.names = vec![name];
+            sources.replace(first_available, groups);
         });
     }
 
@@ -349,10 +373,12 @@ impl Upstream {
             zone: e.zone.clone(),
         };
         self.change(|sources| {
+            let group = Group {
+                members: list.map(member).collect(),
+                ..Group::default()
+            };
             sources.terms = self.terms();
-            sources.members = list.map(member).collect();
-            sources.names.clear();
-            sources.resolved.clear();
+            sources.replace(false, vec![group]);
         });
     }
 
@@ -383,11 +409,6 @@ fn without_source(settings: &model::Upstream) -> model::Upstream {
         source: EndpointSource::Static(Vec::new()),
         ..settings.clone()
     }
-}
-
-fn literal(host: &str) -> Option<IpAddr> {
-    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    bare.unwrap_or(host).parse().ok()
 }
 
 /// All upstreams by key: for the resolver, active checks, the admin pages and metrics. Tables have their own pointers.

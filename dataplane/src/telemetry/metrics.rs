@@ -52,6 +52,7 @@ pub struct Metrics {
     pub upstream_idle: IntGauge,
     pub upstream_active: IntGauge,
     pub dns_names: IntGauge,
+    pub registries: IntGauge,
     encoders: IntGauge,
     pub config_revision: Gauge,
     pub config_age: Gauge,
@@ -386,6 +387,7 @@ impl Metrics {
             upstream_active: upstream_connections.with_label_values(&["active"]),
             upstream_idle: upstream_connections.with_label_values(&["idle"]),
             dns_names: tables.with_label_values(&["dns_names"]),
+            registries: tables.with_label_values(&["registries"]),
             encoders: tables.with_label_values(&["encoders"]),
             config_revision: declare!(
                 Gauge,

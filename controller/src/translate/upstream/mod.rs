@@ -3,6 +3,7 @@
 mod balance;
 mod connection;
 mod credentials;
+mod discovery;
 mod health;
 mod pods;
 mod source;

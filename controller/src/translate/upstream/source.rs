@@ -33,11 +33,18 @@ impl Lowering<'_> {
             return self.service_source(service, upstream);
         }
         if let Some(endpoints) = &spec.endpoints {
-            upstream.source = EndpointSource::Static(self.endpoints(endpoints));
+            let listed = self.endpoints("spec.endpoints", endpoints);
+            upstream.source = EndpointSource::Static(listed);
             return Some(Origin::default());
         }
         if let Some(dns) = &spec.dns {
-            return self.dns(dns, upstream);
+            let source = self.dns("spec.dns", dns)?;
+            let host = Some(source.hostname.clone());
+            upstream.source = EndpointSource::Dns(source);
+            return Some(Origin {
+                host,
+                ..Origin::default()
+            });
         }
         if let Some(external) = &spec.external {
             return self.external("spec.external.url", &external.url, upstream);
@@ -45,12 +52,13 @@ impl Lowering<'_> {
         if let Some(selector) = &spec.selector {
             return self.pods(selector, upstream);
         }
-        if spec.discovery.is_none() {
-            let message = "one of service, selector, endpoints, dns and external must be given";
-            self.error("spec", Reason::Invalid, message);
-            return None;
+        if let Some(discovery) = &spec.discovery {
+            return self.discovery(discovery, upstream);
         }
-        Some(Origin::default())
+        let message =
+            "one of service, selector, endpoints, dns, external and discovery must be given";
+        self.error("spec", Reason::Invalid, message);
+        None
     }
 
     fn service_source(
@@ -119,10 +127,14 @@ impl Lowering<'_> {
         })
     }
 
-    fn endpoints(&mut self, endpoints: &[crds::Endpoint]) -> Vec<StaticEndpoint> {
+    pub(super) fn endpoints(
+        &mut self,
+        field: &str,
+        endpoints: &[crds::Endpoint],
+    ) -> Vec<StaticEndpoint> {
         let mut all = Vec::with_capacity(endpoints.len());
         for (i, endpoint) in endpoints.iter().enumerate() {
-            let at = format!("spec.endpoints[{i}]");
+            let at = format!("{field}[{i}]");
             let host = self.valid(format!("{at}.address"), host(&endpoint.address));
             let usable = self.valid(format!("{at}.port"), port(endpoint.port));
             if let (Some(host), Some(())) = (host, usable) {
@@ -137,24 +149,22 @@ impl Lowering<'_> {
         all
     }
 
-    fn dns(&mut self, dns: &crds::Dns, upstream: &mut Upstream) -> Option<Origin> {
-        let hostname = self.valid("spec.dns.hostname", host_name(&dns.hostname));
-        let usable = self.valid("spec.dns.port", port(dns.port));
+    pub(super) fn dns(&mut self, field: &str, dns: &crds::Dns) -> Option<DnsSource> {
+        let hostname = self.valid(format!("{field}.hostname"), host_name(&dns.hostname));
+        let usable = self.valid(format!("{field}.port"), port(dns.port));
         let refresh_ms = match &dns.refresh_interval {
-            Some(interval) => self.positive_millis("spec.dns.refreshInterval", interval)?,
+            Some(interval) => {
+                self.positive_millis(&format!("{field}.refreshInterval"), interval)?
+            }
             None => DNS_REFRESH_MS,
         };
         let hostname = hostname?;
         usable?;
-        upstream.source = EndpointSource::Dns(DnsSource {
-            hostname: hostname.clone(),
+        Some(DnsSource {
+            hostname,
             port: dns.port,
             refresh_ms,
             respect_ttl: dns.ttl_policy != Some(TtlPolicy::Ignore),
-        });
-        Some(Origin {
-            host: Some(hostname),
-            ..Origin::default()
         })
     }
 

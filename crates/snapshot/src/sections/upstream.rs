@@ -8,9 +8,9 @@ use super::{
 };
 use crate::pb;
 use model::{
-    Balance, BalancePolicy, Connection, ConsistentHash, CredentialHeader, DnsSource,
-    EndpointSource, HashSource, HashTable, ProxyProtocol, Secret, StaticEndpoint, Upstream,
-    UpstreamProtocol, UpstreamTls,
+    Balance, BalancePolicy, Connection, ConsistentHash, CredentialHeader, Discovery,
+    DiscoverySource, DnsSource, EndpointSource, HashSource, HashTable, HttpSource, ProxyProtocol,
+    Secret, StaticEndpoint, Upstream, UpstreamProtocol, UpstreamTls,
 };
 
 impl Section for Upstream {
@@ -37,6 +37,9 @@ impl Section for Upstream {
         let (source, endpoints) = match source {
             EndpointSource::Service(service) => (Source::Service(service.clone()), Vec::new()),
             EndpointSource::Dns(dns) => (Source::Dns(dns_to_wire(dns)), Vec::new()),
+            EndpointSource::Discovery(discovery) => {
+                (Source::Discovery(discovery_to_wire(discovery)), Vec::new())
+            }
             EndpointSource::Static(list) => (
                 Source::Static(true),
                 list.iter().map(endpoint_to_wire).collect(),
@@ -78,6 +81,7 @@ impl Section for Upstream {
         let source = match required(w.source, "source")? {
             Source::Service(service) => EndpointSource::Service(service),
             Source::Dns(dns) => EndpointSource::Dns(dns_from_wire(dns)?),
+            Source::Discovery(w) => EndpointSource::Discovery(discovery_from_wire(w)?),
             Source::Static(_) => EndpointSource::Static(
                 w.endpoints
                     .into_iter()
@@ -150,6 +154,62 @@ fn dns_from_wire(w: pb::DnsSource) -> Result<DnsSource, InvalidResource> {
         port: port(w.port, "dns.port")?,
         refresh_ms: w.refresh_ms,
         respect_ttl: w.respect_ttl,
+    })
+}
+
+fn discovery_to_wire(discovery: &Discovery) -> pb::Discovery {
+    use pb::discovery_source::Source;
+    let Discovery {
+        first_available,
+        sources,
+    } = discovery;
+    let source = |source: &DiscoverySource| match source {
+        DiscoverySource::Http(HttpSource {
+            url,
+            path,
+            refresh_ms,
+        }) => Source::Http(pb::HttpSource {
+            url: url.clone(),
+            path: path.clone(),
+            refresh_ms: *refresh_ms,
+        }),
+        DiscoverySource::Dns(dns) => Source::Dns(dns_to_wire(dns)),
+        DiscoverySource::Static(list) => Source::Static(pb::StaticEndpoints {
+            endpoints: list.iter().map(endpoint_to_wire).collect(),
+        }),
+    };
+    let sources = sources.iter().map(|s| pb::DiscoverySource {
+        source: Some(source(s)),
+    });
+    pb::Discovery {
+        first_available: *first_available,
+        sources: sources.collect(),
+    }
+}
+
+fn discovery_from_wire(w: pb::Discovery) -> Result<Discovery, InvalidResource> {
+    use pb::discovery_source::Source;
+    let source = |w: pb::DiscoverySource| {
+        Ok(match required(w.source, "discovery.source")? {
+            Source::Http(http) => DiscoverySource::Http(HttpSource {
+                url: http.url,
+                path: http.path,
+                refresh_ms: http.refresh_ms,
+            }),
+            Source::Dns(dns) => DiscoverySource::Dns(dns_from_wire(dns)?),
+            Source::Static(list) => {
+                let list = list.endpoints.into_iter().map(endpoint_from_wire);
+                DiscoverySource::Static(list.collect::<Result<_, _>>()?)
+            }
+        })
+    };
+    Ok(Discovery {
+        first_available: w.first_available,
+        sources: w
+            .sources
+            .into_iter()
+            .map(source)
+            .collect::<Result<_, _>>()?,
     })
 }
 

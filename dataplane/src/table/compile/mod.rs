@@ -185,6 +185,7 @@ impl Compiler {
                     upstream.set_service(shards.flat_map(|shard| &shard.endpoints));
                 }
                 Some(EndpointSource::Dns(dns)) => upstream.set_dns(dns),
+                Some(EndpointSource::Discovery(discovery)) => upstream.set_discovery(discovery),
                 None => {}
             }
         }

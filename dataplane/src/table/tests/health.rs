@@ -29,7 +29,12 @@ fn resize(endpoints: &Endpoints, n: u8, balance: Balance, now: Moment) {
             min_healthy_percent: 0,
             own_zone: None,
         };
-        sources.members = (1..=n).map(|i| Member::fixed(addr(i), 1, None)).collect();
+        let members = (1..=n).map(|i| Member::fixed(addr(i), 1, None)).collect();
+        let group = Group {
+            members,
+            ..Group::default()
+        };
+        sources.replace(false, vec![group]);
     });
 }
 
