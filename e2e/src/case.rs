@@ -148,6 +148,8 @@ pub struct Condition {
     pub reason: Option<String>,
     /// Part of the message.
     pub message: Option<String>,
+    /// Of a Gateway: the condition is this listener's; default: the object's own, or one of its parents'.
+    pub listener: Option<String>,
 }
 
 /// A request and its answer.
@@ -158,6 +160,9 @@ pub struct RequestSpec {
     pub name: Option<String>,
     /// `METHOD http://host/path?query`.
     pub send: String,
+    /// The Gateway of the case's namespace that it goes to, `NAME` or `NAME/LISTENER`, at the address in its status; default:
+    /// the data planes that serve what is attached to no Gateway. Standalone there is one place for all.
+    pub gateway: Option<String>,
     /// Header fields.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,

@@ -125,9 +125,12 @@ fn subset(at: &str, wanted: &Value, got: &Value, wrong: &mut Vec<String>) {
 
 /// What does not fit in a status; empty when every condition is as expected.
 pub fn conditions(expected: &[Condition], status: &Value) -> Vec<String> {
-    let present = all_conditions(status);
     let mut wrong = Vec::new();
     for want in expected {
+        let present = match &want.listener {
+            None => all_conditions(status),
+            Some(name) => conditions_of_listener(status, name),
+        };
         let of_type: Vec<&&Value> = present
             .iter()
             .filter(|c| c["type"] == want.kind.as_str())
@@ -157,8 +160,15 @@ pub fn conditions(expected: &[Condition], status: &Value) -> Vec<String> {
     wrong
 }
 
+fn conditions_of_listener<'a>(status: &'a Value, name: &str) -> Vec<&'a Value> {
+    let listeners = status["listeners"].as_array().into_iter().flatten();
+    let mut named = listeners.filter(|listener| listener["name"] == name);
+    let conditions = named.next().and_then(|l| l["conditions"].as_array());
+    conditions.into_iter().flatten().collect()
+}
+
 /// The conditions of a status, those of each parent among them.
-fn all_conditions(status: &Value) -> Vec<&Value> {
+pub(crate) fn all_conditions(status: &Value) -> Vec<&Value> {
     let mut found: Vec<&Value> = status["conditions"]
         .as_array()
         .into_iter()
@@ -234,10 +244,29 @@ mod tests {
             status: status.into(),
             reason: None,
             message: message.map(str::to_owned),
+            listener: None,
         };
         assert!(conditions(&[want("False", Some("a/b"))], &status).is_empty());
         assert_eq!(conditions(&[want("True", None)], &status).len(), 1);
         assert_eq!(conditions(&[want("False", Some("c/d"))], &status).len(), 1);
         assert_eq!(conditions(&[want("Absent", None)], &status).len(), 1);
+    }
+
+    #[test]
+    fn conditions_of_a_listener_count_where_it_is_named() {
+        let status = json!({
+            "conditions": [{"type": "Accepted", "status": "True"}],
+            "listeners": [{"name": "a", "conditions": [{"type": "Accepted", "status": "False"}]}],
+        });
+        let want = |status: &str, listener: Option<&str>| Condition {
+            kind: "Accepted".into(),
+            status: status.into(),
+            reason: None,
+            message: None,
+            listener: listener.map(str::to_owned),
+        };
+        assert!(conditions(&[want("True", None), want("False", Some("a"))], &status).is_empty());
+        assert_eq!(conditions(&[want("False", None)], &status).len(), 1);
+        assert_eq!(conditions(&[want("False", Some("b"))], &status).len(), 1);
     }
 }

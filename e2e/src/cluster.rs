@@ -11,6 +11,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use crate::check;
 use crate::gateway::{Gateway, revision_at};
 use crate::objects::{Key, Object};
 
@@ -194,7 +195,15 @@ impl Gateway for Cluster {
             "",
         )?;
         let mut object: Value = serde_json::from_str(&text)?;
-        let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+        let generation = &object["metadata"]["generation"];
+        let current = match key.is_gateway_api() {
+            true => {
+                let conditions = check::all_conditions(&object["status"]);
+                let speaks_of_it = |c: &&Value| c["observedGeneration"] == *generation;
+                !conditions.is_empty() && conditions.iter().all(speaks_of_it)
+            }
+            false => object["status"]["observedGeneration"] == *generation,
+        };
         Ok(current.then(|| object["status"].take()))
     }
 
@@ -240,6 +249,21 @@ impl Gateway for Cluster {
         );
         self.address = Some(address);
         Ok(address)
+    }
+
+    fn address_of(&mut self, gateway: &Key, listener: Option<&str>) -> Result<SocketAddr> {
+        let text = self.kubectl(
+            &[
+                "get",
+                "--namespace",
+                &gateway.namespace,
+                &gateway.kubectl(),
+                "--output",
+                "json",
+            ],
+            "",
+        )?;
+        address_of(&serde_json::from_str(&text)?, listener)
     }
 
     fn each_address(&mut self) -> Result<Vec<SocketAddr>> {
@@ -288,6 +312,21 @@ impl Gateway for Cluster {
     }
 }
 
+/// Where a Gateway's listener takes requests by its status; the first listener where none is named.
+fn address_of(gateway: &Value, listener: Option<&str>) -> Result<SocketAddr> {
+    let ip = gateway["status"]["addresses"][0]["value"].as_str();
+    let ip = ip.context("the Gateway has no address yet")?;
+    let listeners = gateway["spec"]["listeners"].as_array();
+    let found = listeners
+        .into_iter()
+        .flatten()
+        .find(|l| listener.is_none_or(|name| l["name"] == name));
+    let port = found.and_then(|l| u16::try_from(l["port"].as_u64()?).ok());
+    let port = port.with_context(|| format!("no listener {listener:?}"))?;
+    let ip = ip.parse().with_context(|| format!("address {ip:?}"))?;
+    Ok(SocketAddr::new(ip, port))
+}
+
 /// Selects the Pods of the data planes.
 pub(crate) const DATA_PLANES: &str = "app.kubernetes.io/component=data-plane";
 
@@ -311,13 +350,13 @@ impl Drop for Cluster {
     }
 }
 
-/// Our kinds, and whatever lies in a namespace that outlives the case, by namespace.
+/// The kinds that the gateway serves, and whatever lies in a namespace that outlives the case, by namespace.
 fn group(applied: &BTreeSet<Key>) -> Vec<(String, Vec<String>)> {
     let mut groups: std::collections::BTreeMap<String, Vec<String>> =
         std::collections::BTreeMap::new();
     for key in applied
         .iter()
-        .filter(|k| k.is_ours() || k.namespace == SYSTEM)
+        .filter(|k| k.is_ours() || k.is_gateway_api() || k.namespace == SYSTEM)
     {
         groups
             .entry(key.namespace.clone())
@@ -325,4 +364,24 @@ fn group(applied: &BTreeSet<Key>) -> Vec<(String, Vec<String>)> {
             .push(key.kubectl());
     }
     groups.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_gateway_is_where_its_status_says_on_the_port_of_its_listener() {
+        let mut gateway = json!({
+            "spec": {"listeners": [{"name": "http", "port": 80}, {"name": "https", "port": 443}]},
+        });
+        assert!(address_of(&gateway, None).is_err());
+        gateway["status"] = json!({"addresses": [{"type": "IPAddress", "value": "10.99.0.7"}]});
+        let at = |listener| address_of(&gateway, listener).unwrap().to_string();
+        assert_eq!(at(None), "10.99.0.7:80");
+        assert_eq!(at(Some("https")), "10.99.0.7:443");
+        assert!(address_of(&gateway, Some("tls")).is_err());
+    }
 }

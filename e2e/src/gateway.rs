@@ -42,6 +42,12 @@ pub trait Gateway {
     /// Where requests go; starts the gateway when it has not been started.
     fn address(&mut self) -> Result<SocketAddr>;
 
+    /// Where requests to a Gateway of the Gateway API go, of several listeners to the named one. Standalone there is one
+    /// place for all.
+    fn address_of(&mut self, _gateway: &Key, _listener: Option<&str>) -> Result<SocketAddr> {
+        self.address()
+    }
+
     /// Where each data plane alone takes requests; what data planes find out at run time reaches one later than another.
     fn each_address(&mut self) -> Result<Vec<SocketAddr>> {
         Ok(vec![self.address()?])

@@ -24,4 +24,5 @@ pub mod process;
 pub mod runner;
 pub mod secrets;
 pub mod standalone;
+pub mod statuses;
 pub mod websocket;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 /// Kinds that a case may use and that belong to no namespace.
-const CLUSTER_SCOPED: [&str; 2] = ["Tenant", "Namespace"];
+const CLUSTER_SCOPED: [&str; 3] = ["Tenant", "Namespace", "GatewayClass"];
 
 /// `Kind/namespace/name`; the namespace of a cluster-scoped object is empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +45,11 @@ impl Key {
                 | "GatewayConfig"
                 | "ModelCatalog"
         )
+    }
+
+    /// Whether the kind is one of the Gateway API that the gateway serves, with entries of ours in its status.
+    pub fn is_gateway_api(&self) -> bool {
+        matches!(self.kind.as_str(), "GatewayClass" | "Gateway" | "HTTPRoute")
     }
 
     /// The argument that names the object to kubectl; the group tells our kinds from others of that name.

@@ -69,14 +69,27 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
             .with_context(shown)?;
         }
         let each = gateway.each_address().with_context(shown)?;
+        let mut targets = Vec::with_capacity(step.requests.len());
         for spec in &step.requests {
-            for one in &each {
+            let first = match &spec.gateway {
+                None => each.clone(),
+                Some(named) => {
+                    let (key, listener) = of_gateway(case, named);
+                    let one = eventually(|| gateway.address_of(&key, listener));
+                    vec![one.with_context(|| format!("step {}: {key}", step.name))?]
+                }
+            };
+            for one in &first {
                 eventually(|| send(spec, *one))
                     .with_context(|| format!("step {}: {} ({one})", step.name, title(spec)))?;
             }
+            targets.push(match (&spec.gateway, first.first()) {
+                (Some(_), Some(one)) => *one,
+                _ => address,
+            });
         }
-        for spec in &step.requests {
-            send(spec, address)
+        for (spec, target) in step.requests.iter().zip(targets) {
+            send(spec, target)
                 .with_context(|| format!("step {}, second pass: {}", step.name, title(spec)))?;
         }
         for (key, expected) in &step.events {
@@ -191,7 +204,7 @@ fn apply_step(
     let ours: Vec<Key> = accepted
         .into_iter()
         .map(|o| o.key)
-        .filter(|k| matches!(k.kind.as_str(), "Route" | "Upstream"))
+        .filter(|k| matches!(k.kind.as_str(), "Route" | "Upstream" | "HTTPRoute"))
         .collect();
     gateway.address()?;
     for key in ours {
@@ -203,6 +216,20 @@ fn apply_step(
         })?;
     }
     Ok(())
+}
+
+/// The Gateway of `NAME` or `NAME/LISTENER`, and the listener.
+fn of_gateway<'a>(case: &Case, named: &'a str) -> (Key, Option<&'a str>) {
+    let (name, listener) = match named.split_once('/') {
+        Some((name, listener)) => (name, Some(listener)),
+        None => (named, None),
+    };
+    let key = Key {
+        kind: "Gateway".into(),
+        namespace: case.namespace(),
+        name: name.into(),
+    };
+    (key, listener)
 }
 
 fn title(spec: &RequestSpec) -> String {

@@ -2,7 +2,7 @@
 
 use diolkos_e2e::case::{self, Mode};
 use diolkos_e2e::cluster::{self, Cluster};
-use diolkos_e2e::{disruption, runner};
+use diolkos_e2e::{disruption, runner, statuses};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> anyhow::Result<()> {
@@ -20,8 +20,9 @@ fn main() -> anyhow::Result<()> {
             .with_ignored_flag(obstacle.is_some())
         })
         .collect();
-    type Disruption = fn(&mut Cluster) -> anyhow::Result<()>;
-    let disruptions: [(&str, Disruption); 4] = [
+    type Test = fn(&mut Cluster) -> anyhow::Result<()>;
+    let tests: [(&str, Test); 5] = [
+        ("entries_of_others_stay", statuses::entries_of_others_stay),
         ("edit_under_load", |cluster| {
             disruption::edit_under_load(cluster)
         }),
@@ -35,7 +36,7 @@ fn main() -> anyhow::Result<()> {
             disruption::data_plane_restarts_alone,
         ),
     ];
-    trials.extend(disruptions.map(|(name, run)| {
+    trials.extend(tests.map(|(name, run)| {
         Trial::test(name, move || {
             run(&mut Cluster::new()?).map_err(|e| Failed::from(format!("{e:#}")))
         })

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::world::ObjectId;
 
@@ -18,6 +18,13 @@ impl Written {
     pub fn note(&self, id: &ObjectId, status: Option<&Value>) {
         let imprint = status.map(Imprint::of).unwrap_or_default();
         self.0.lock().insert(id.clone(), imprint);
+    }
+
+    /// Whether an object carries nothing of ours.
+    pub fn is_empty(&self, id: &ObjectId) -> bool {
+        let written = self.0.lock();
+        let present = written.get(id).and_then(|old| old.content);
+        present.is_none_or(|present| present == content(&Value::Object(Map::new())))
     }
 
     /// The object is gone.
@@ -80,8 +87,8 @@ impl Imprint {
     }
 }
 
-/// Calls `see` for the conditions of a status and those of its parents, with a hash of place, type and value.
-fn visit(status: &mut Value, see: &mut impl FnMut(u64, &mut serde_json::Map<String, Value>)) {
+/// Calls `see` for the conditions of a status and those of its parts, with a hash of place, type and value.
+fn visit(status: &mut Value, see: &mut impl FnMut(u64, &mut Map<String, Value>)) {
     let mut conditions = |of: &mut Value, place: u64| {
         let Some(Value::Array(list)) = of.get_mut("conditions") else {
             return;
@@ -100,10 +107,16 @@ fn visit(status: &mut Value, see: &mut impl FnMut(u64, &mut serde_json::Map<Stri
         }
     };
     conditions(status, 0);
-    if let Some(Value::Array(parents)) = status.get_mut("parents") {
-        for parent in parents {
-            let place = parent.get("parentRef").map_or(1, |p| first_8(&content(p)));
-            conditions(parent, place);
+    for (list, name) in [
+        ("parents", "parentRef"),
+        ("ancestors", "ancestorRef"),
+        ("listeners", "name"),
+    ] {
+        if let Some(Value::Array(parts)) = status.get_mut(list) {
+            for part in parts {
+                let place = part.get(name).map_or(1, |p| first_8(&content(p)));
+                conditions(part, place);
+            }
         }
     }
 }
@@ -116,7 +129,7 @@ fn first_8(hash: &blake3::Hash) -> u64 {
 }
 
 /// A hash of a value that does not depend on the order of fields, on times, or on whether what is empty is written.
-fn content(value: &Value) -> blake3::Hash {
+pub(super) fn content(value: &Value) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     feed(value, &mut hasher);
     hasher.finalize()

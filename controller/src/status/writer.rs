@@ -1,10 +1,13 @@
 //! The leader's loop: take names, compute statuses, write what differs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use gateway_api::gateway::Gateway;
+use gateway_api::gateway_class::GatewayClass;
+use gateway_api::http_route::HttpRoute;
 use k8s_openapi::jiff::{Timestamp, Unit};
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
@@ -15,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Written;
 use super::queue::{Next, Queue};
+use super::shared::{SharedList, ours, replaced, shared_list};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::watch::task::WorldHandle;
@@ -31,7 +35,8 @@ const CONCURRENCY: usize = 8;
 const WRITE: Duration = Duration::from_secs(5);
 /// Data planes have mostly answered a change after so long: one write says all of it.
 const SETTLE: Duration = Duration::from_millis(100);
-/// After a failed write, and between two looks at what waits for data planes.
+/// After a failed write, between two looks at what waits for data planes, and between two writes of one Gateway,
+/// which counts its Routes.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Everything is looked at so often, whatever has been missed.
 const LOOK_AT_ALL: Duration = Duration::from_secs(30);
@@ -50,6 +55,20 @@ pub struct StatusWriter {
     pub progress: watch::Receiver<u64>,
 }
 
+/// How often a shared status is read again at once when somebody else was faster.
+const ATTEMPTS: usize = 3;
+
+/// What the loop keeps from one round to the next.
+struct Pending {
+    bucket: Bucket,
+    /// Statuses that change when data planes answer.
+    waiting: BTreeSet<ObjectId>,
+    /// To be looked at again after a pause.
+    later: BTreeSet<ObjectId>,
+    /// When the statuses of Gateways were last written, as long as that keeps the next ones waiting.
+    paced: BTreeMap<ObjectId, Instant>,
+}
+
 /// How a write ended.
 #[derive(PartialEq, Eq)]
 enum Outcome {
@@ -63,21 +82,24 @@ enum Outcome {
 impl StatusWriter {
     /// Writes while leading, until `stop`; then what is in the queue for a short time.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut bucket = Bucket::new(Instant::now());
-        let mut waiting = BTreeSet::new();
+        let mut pending = Pending {
+            bucket: Bucket::new(Instant::now()),
+            waiting: BTreeSet::new(),
+            later: BTreeSet::new(),
+            paced: BTreeMap::new(),
+        };
         let mut again = interval(AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look_at_all = interval(LOOK_AT_ALL);
         let mut led = false;
-        let mut later = BTreeSet::new();
         loop {
             let leads = self.leadership.holds();
             if leads && !led {
                 self.queue.push_all();
             }
             if !leads {
-                waiting.clear();
-                later.clear();
+                pending.waiting.clear();
+                pending.later.clear();
                 self.queue.clear();
             }
             led = leads;
@@ -86,33 +108,32 @@ impl StatusWriter {
                 () = self.leadership.changed() => {}
                 () = self.queue.wait(), if leads => {
                     sleep(SETTLE).await;
-                    self.work(&mut bucket, &mut waiting, &mut later, &stop).await;
+                    self.work(&mut pending, &stop).await;
                 }
                 _ = again.tick(), if leads => {
-                    self.queue.push(std::mem::take(&mut later));
+                    pending.paced.retain(|_, at| at.elapsed() < AGAIN);
+                    self.queue.push(std::mem::take(&mut pending.later));
                     if self.progress.has_changed().unwrap_or(false) {
                         self.progress.mark_unchanged();
-                        self.queue.push(waiting.iter().cloned());
+                        self.queue.push(pending.waiting.iter().cloned());
                     }
                 }
                 _ = look_at_all.tick(), if leads => self.queue.push_all(),
             }
         }
         let go_on = CancellationToken::new();
-        let flush = self.work(&mut bucket, &mut waiting, &mut later, &go_on);
-        if timeout(FLUSH, flush).await.is_err() {
+        pending.paced.clear();
+        self.queue.push(std::mem::take(&mut pending.later));
+        if timeout(FLUSH, self.work(&mut pending, &go_on))
+            .await
+            .is_err()
+        {
             tracing::warn!("not every status could be written before the stop");
         }
     }
 
     /// Empties the queue.
-    async fn work(
-        &self,
-        bucket: &mut Bucket,
-        waiting: &mut BTreeSet<ObjectId>,
-        later: &mut BTreeSet<ObjectId>,
-        stop: &CancellationToken,
-    ) {
+    async fn work(&self, pending: &mut Pending, stop: &CancellationToken) {
         while self.leadership.holds() && !stop.is_cancelled() {
             let ids = match self.queue.take(BATCH) {
                 None => return,
@@ -125,15 +146,32 @@ impl StatusWriter {
             let mut writes = Vec::new();
             let now = now();
             for wanted in self.world.statuses(ids).await {
-                let Some(status) = wanted.status else {
-                    waiting.remove(&wanted.id);
-                    continue;
+                let status = match wanted.status {
+                    Some(status) => status,
+                    // It has no parent of ours any more, and so no entry of ours.
+                    None if shared_list(wanted.id.kind).is_some()
+                        && !self.written.is_empty(&wanted.id) =>
+                    {
+                        json!({})
+                    }
+                    None => {
+                        pending.waiting.remove(&wanted.id);
+                        continue;
+                    }
                 };
                 match wanted.waits {
-                    true => waiting.insert(wanted.id.clone()),
-                    false => waiting.remove(&wanted.id),
+                    true => pending.waiting.insert(wanted.id.clone()),
+                    false => pending.waiting.remove(&wanted.id),
                 };
                 match self.written.stamp(&wanted.id, status, &now) {
+                    Some(_)
+                        if pending
+                            .paced
+                            .get(&wanted.id)
+                            .is_some_and(|at| at.elapsed() < AGAIN) =>
+                    {
+                        pending.later.insert(wanted.id);
+                    }
                     Some(status) => writes.push((wanted.id, status)),
                     None => self.count("skipped_equal"),
                 }
@@ -145,21 +183,25 @@ impl StatusWriter {
                 if some.is_empty() {
                     break;
                 }
-                sleep(bucket.take(some.len(), Instant::now())).await;
+                let now = Instant::now();
+                let gateways = some
+                    .iter()
+                    .map(|(id, _)| id)
+                    .filter(|id| id.kind == ObjectKind::Gateway);
+                pending.paced.extend(gateways.map(|id| (id.clone(), now)));
+                sleep(pending.bucket.take(some.len(), now)).await;
                 let some = some.into_iter().map(|(id, status)| async move {
                     let failed = self.write(&id, &status).await == Outcome::Failed;
                     failed.then_some(id)
                 });
-                later.extend(join_all(some).await.into_iter().flatten());
+                pending
+                    .later
+                    .extend(join_all(some).await.into_iter().flatten());
             }
         }
     }
 
     async fn write(&self, id: &ObjectId, status: &Value) -> Outcome {
-        // Asked again for each write: the Lease may have gone while this one waited.
-        if !self.leadership.holds() {
-            return Outcome::Dropped;
-        }
         let Some(resource) = resource(id.kind) else {
             return Outcome::Dropped;
         };
@@ -167,24 +209,12 @@ impl StatusWriter {
             "" => Api::all_with(self.client.clone(), &resource),
             namespace => Api::namespaced_with(self.client.clone(), namespace, &resource),
         };
-        let patch = json!({
-            "apiVersion": resource.api_version,
-            "kind": resource.kind,
-            "metadata": { "name": id.name },
-            "status": status,
-        });
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        match timeout(
-            WRITE,
-            api.patch_status(&id.name, &params, &Patch::Apply(&patch)),
-        )
-        .await
-        {
-            Ok(Ok(_)) => {
-                self.written.note(id, Some(status));
-                self.count("written");
-                Outcome::Written
-            }
+        let written = match shared_list(id.kind) {
+            None => timeout(WRITE, self.apply(&api, &resource, id, status)).await,
+            Some(list) => timeout(WRITE, self.replace(&api, list, id, status)).await,
+        };
+        match written {
+            Ok(Ok(outcome)) => outcome,
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Outcome::Dropped,
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
                 self.count("conflict");
@@ -199,6 +229,82 @@ impl StatusWriter {
                 tracing::warn!(object = %id, "the API server did not take the status in time");
                 self.count("failed");
                 Outcome::Failed
+            }
+        }
+    }
+
+    /// A status that is ours alone.
+    async fn apply(
+        &self,
+        api: &Api<DynamicObject>,
+        resource: &ApiResource,
+        id: &ObjectId,
+        status: &Value,
+    ) -> Result<Outcome, kube::Error> {
+        // Asked again for each write: the Lease may have gone while this one waited.
+        if !self.leadership.holds() {
+            return Ok(Outcome::Dropped);
+        }
+        let patch = json!({
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": { "name": id.name },
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        api.patch_status(&id.name, &params, &Patch::Apply(&patch))
+            .await?;
+        self.written.note(id, Some(status));
+        self.count("written");
+        Ok(Outcome::Written)
+    }
+
+    /// Our entries in a list of several controllers.
+    async fn replace(
+        &self,
+        api: &Api<DynamicObject>,
+        list: SharedList,
+        id: &ObjectId,
+        status: &Value,
+    ) -> Result<Outcome, kube::Error> {
+        let mut attempt = 1;
+        loop {
+            let present = api.get(&id.name).await?;
+            let empty = Value::Null;
+            let of_all = present.data.get("status").unwrap_or(&empty);
+            let Some(entries) = replaced(list, of_all, status) else {
+                self.written.note(id, Some(status));
+                self.count("skipped_equal");
+                return Ok(Outcome::Written);
+            };
+            if !self.leadership.holds() {
+                return Ok(Outcome::Dropped);
+            }
+            let entries = json!({ list.name: entries });
+            // The version makes the server refuse it when the object has changed since.
+            let patch = json!({
+                "metadata": { "resourceVersion": present.metadata.resource_version },
+                "status": entries,
+            });
+            let params = PatchParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            match api
+                .patch_status(&id.name, &params, &Patch::Merge(&patch))
+                .await
+            {
+                Ok(_) => {
+                    self.written
+                        .note(id, ours(id.kind, Some(&entries)).as_ref());
+                    self.count("written");
+                    return Ok(Outcome::Written);
+                }
+                Err(kube::Error::Api(error)) if error.code == 409 && attempt < ATTEMPTS => {
+                    self.count("conflict");
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -220,6 +326,9 @@ fn resource(kind: ObjectKind) -> Option<ApiResource> {
         ObjectKind::Tenant => ApiResource::erase::<crds::Tenant>(&()),
         ObjectKind::Consumer => ApiResource::erase::<crds::Consumer>(&()),
         ObjectKind::ModelCatalog => ApiResource::erase::<crds::ModelCatalog>(&()),
+        ObjectKind::GatewayClass => ApiResource::erase::<GatewayClass>(&()),
+        ObjectKind::Gateway => ApiResource::erase::<Gateway>(&()),
+        ObjectKind::HTTPRoute => ApiResource::erase::<HttpRoute>(&()),
         _ => return None,
     })
 }
@@ -278,9 +387,9 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_ours_has_a_status_to_write() {
+    fn every_kind_with_a_status_of_ours_can_be_written() {
         for kind in ObjectKind::ALL {
-            assert_eq!(resource(*kind).is_some(), kind.is_ours());
+            assert_eq!(resource(*kind).is_some(), kind.has_status());
         }
     }
 }

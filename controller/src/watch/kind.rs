@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Event, unix_ns};
 use crate::metrics::Metrics;
-use crate::status::Written;
+use crate::status::{self, Written};
 use crate::world::{Meta, Object, ObjectId, ObjectKind, Refusal};
 
 /// How often a kind that the cluster does not know is asked for again.
@@ -50,17 +50,8 @@ impl Watches {
     /// Starts one task for each kind. They end when nobody receives the events.
     pub fn start(&self) {
         for kind in ObjectKind::ALL {
-            match kind.is_gateway_api() {
-                // Nobody writes their statuses yet, and what has no status must not serve.
-                true => tokio::spawn(self.clone().leave_out(*kind)),
-                false => tokio::spawn(self.clone().follow(*kind)),
-            };
+            tokio::spawn(self.clone().follow(*kind));
         }
-    }
-
-    async fn leave_out(self, kind: ObjectKind) {
-        // An error means that there is no world any more.
-        let _ = self.send(Event::Absent(kind)).await;
     }
 
     async fn follow(self, kind: ObjectKind) {
@@ -192,9 +183,10 @@ impl Watches {
                 )
                 .await
             }
-            // Not followed, see `start`.
-            ObjectKind::GatewayClass | ObjectKind::Gateway | ObjectKind::HTTPRoute => Ok(()),
-            ObjectKind::ReferenceGrant => {
+            ObjectKind::ReferenceGrant
+            | ObjectKind::GatewayClass
+            | ObjectKind::Gateway
+            | ObjectKind::HTTPRoute => {
                 self.run(
                     kind,
                     Api::<DynamicObject>::all_with(self.client.clone(), resource),
@@ -306,7 +298,7 @@ impl Watches {
             return Ok(None);
         };
         let id = object.id.clone();
-        if kind.is_ours() {
+        if kind.has_status() {
             self.written.note(&id, status.as_ref());
         }
         self.send(Event::Apply {
@@ -337,7 +329,7 @@ fn refusal(error: &watcher::Error) -> Option<u16> {
 /// What an object is read into.
 struct Read {
     object: Object,
-    /// As it stands in the cluster; kinds of ours only.
+    /// As it stands in the cluster, of it what is ours; kinds without one of ours have none.
     status: Option<Value>,
 }
 
@@ -420,16 +412,14 @@ watched_by_metadata!(Secret, ConfigMap);
 impl Watched for DynamicObject {
     fn read(self, kind: ObjectKind) -> Option<Read> {
         let name = self.metadata.name.clone();
-        let object = serde_json::to_value(self)
-            .ok()
-            .and_then(|value| Object::from_json(&value).ok())
-            .flatten();
+        let value = serde_json::to_value(self).unwrap_or_default();
+        let object = Object::from_json(&value).ok().flatten();
         if object.is_none() {
             tracing::warn!(%kind, name, "this build cannot read the object");
         }
         Some(Read {
             object: object?,
-            status: None,
+            status: status::ours(kind, value.get("status")),
         })
     }
 }
