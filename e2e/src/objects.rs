@@ -49,7 +49,10 @@ impl Key {
 
     /// Whether the kind is one of the Gateway API that the gateway serves, with entries of ours in its status.
     pub fn is_gateway_api(&self) -> bool {
-        matches!(self.kind.as_str(), "GatewayClass" | "Gateway" | "HTTPRoute")
+        matches!(
+            self.kind.as_str(),
+            "GatewayClass" | "Gateway" | "HTTPRoute" | "GRPCRoute"
+        )
     }
 
     /// The argument that names the object to kubectl; the group tells our kinds from others of that name.

@@ -8,8 +8,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::NamedTempFile;
 
+use crate::case::Condition;
+use crate::check;
 use crate::gateway::{Gateway, PATIENCE, eventually};
-use crate::objects::Object;
+use crate::objects::{Key, Object};
 use crate::process::Process;
 use crate::secrets::Pair;
 use crate::standalone::Standalone;
@@ -137,5 +139,54 @@ pub fn grpc_web() -> Result<()> {
         String::from_utf8_lossy(&output.stderr),
         gateway.log_tail()
     );
+    Ok(())
+}
+
+/// GRPCRoute: official interoperability cases through a Gateway, by the methods that the route names exactly and by an
+/// expression; what it does not name is not implemented.
+pub fn grpc_route() -> Result<()> {
+    let Some(program) = made("go", "grpc")? else {
+        return Ok(());
+    };
+    let server = Process::start(Command::new(&program).arg("server"))?;
+    let said = server.stdout.wait(PATIENCE, |l| Some(l.to_owned()));
+    let address: SocketAddr = said.context("the server does not start")?.parse()?;
+    let objects = include_str!("../peers/grpc/route.yaml")
+        .replace("${address}", &address.ip().to_string())
+        .replace("${port}", &address.port().to_string());
+    let mut gateway = Standalone::new()?;
+    gateway.apply(&Object::parse_all(&objects)?)?;
+    let at = gateway.address()?.to_string();
+    let run = |case: &str| {
+        let output = Command::new(&program)
+            .args(["client", &at, case])
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{case}: {said}");
+        Ok(())
+    };
+    eventually(|| run("empty_unary"))?;
+    [
+        "large_unary",
+        "ping_pong",
+        "server_streaming",
+        "custom_metadata",
+        "status_code_and_message",
+        "unimplemented_method",
+        "unimplemented_service",
+    ]
+    .into_iter()
+    .try_for_each(run)?;
+    let key = Key::parse("GRPCRoute/grpc-route/interop")?;
+    let status = gateway.status(&key)?.context("no status")?;
+    let wanted = ["Accepted", "ResolvedRefs", "Programmed"].map(|kind| Condition {
+        kind: kind.into(),
+        status: "True".into(),
+        reason: None,
+        message: None,
+        listener: None,
+    });
+    let wrong = check::conditions(&wanted, &status);
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
     Ok(())
 }

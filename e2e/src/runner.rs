@@ -204,7 +204,12 @@ fn apply_step(
     let ours: Vec<Key> = accepted
         .into_iter()
         .map(|o| o.key)
-        .filter(|k| matches!(k.kind.as_str(), "Route" | "Upstream" | "HTTPRoute"))
+        .filter(|k| {
+            matches!(
+                k.kind.as_str(),
+                "Route" | "Upstream" | "HTTPRoute" | "GRPCRoute"
+            )
+        })
         .collect();
     gateway.address()?;
     for key in ours {

@@ -22,6 +22,9 @@ fn main() -> anyhow::Result<()> {
     trials.push(Trial::test("peer_websocket", || {
         peers::websocket().map_err(|e| Failed::from(format!("{e:#}")))
     }));
+    trials.push(Trial::test("peer_grpc_route", || {
+        peers::grpc_route().map_err(|e| Failed::from(format!("{e:#}")))
+    }));
     trials.push(Trial::test("peer_grpc_web", || {
         peers::grpc_web().map_err(|e| Failed::from(format!("{e:#}")))
     }));

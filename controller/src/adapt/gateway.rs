@@ -34,7 +34,11 @@ pub(crate) struct SaidListener {
 }
 
 /// Kinds of Routes that HTTP and HTTPS listeners take. The first are those of the Gateway API.
-const HTTP_KINDS: &[ObjectKind] = &[ObjectKind::HTTPRoute, ObjectKind::Route];
+const HTTP_KINDS: &[ObjectKind] = &[
+    ObjectKind::HTTPRoute,
+    ObjectKind::GRPCRoute,
+    ObjectKind::Route,
+];
 
 /// Says a Gateway as a GatewayConfig. `base`: what its class or itself names by parametersRef; its listeners do not
 /// count.

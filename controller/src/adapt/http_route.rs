@@ -70,7 +70,7 @@ impl Said {
     }
 
     /// Something without which the rule would do less than it says.
-    fn close(&mut self, rule: usize, field: String, message: impl Into<String>) {
+    pub(super) fn close(&mut self, rule: usize, field: String, message: impl Into<String>) {
         self.fault(field, Reason::UnsupportedValue, message);
         self.closed.insert(rule);
     }

@@ -1,12 +1,13 @@
 //! Objects of the Gateway API, said in the words of our own kinds.
 //!
-//! A Gateway has listeners as a GatewayConfig has them, and an HTTPRoute has rules as a Route has them: what is common
+//! A Gateway has listeners as a GatewayConfig has them, and HTTPRoutes and GRPCRoutes have rules as a Route has them: what is common
 //! is translated once, from [`crds`]. What one of these modules gives beside that are the [`Names`] under which its author knows
 //! the fields, and what cannot be said at all ([`Fault`]).
 //!
 //! Absent fields mean what the CustomResourceDefinitions' defaults say: in a directory nobody has filled them in.
 
 pub(crate) mod gateway;
+pub(crate) mod grpc_route;
 pub(crate) mod http_route;
 mod names;
 

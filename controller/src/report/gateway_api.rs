@@ -8,7 +8,7 @@ use crate::world::ObjectKind;
 use serde_json::{Value, json};
 
 /// What the conformance suite of the Gateway API may ask of us: the names of its feature registry, sorted.
-const FEATURES: &[&str] = &["Gateway", "HTTPRoute", "ReferenceGrant"];
+const FEATURES: &[&str] = &["GRPCRoute", "Gateway", "HTTPRoute", "ReferenceGrant"];
 
 /// The status of a GatewayClass.
 pub(super) fn class(report: &ObjectReport) -> Value {
@@ -24,7 +24,7 @@ pub(super) fn class(report: &ObjectReport) -> Value {
     })
 }
 
-/// The part of an HTTPRoute's status that is ours.
+/// The part of the status of an HTTPRoute or GRPCRoute that is ours.
 pub(super) fn route(report: &ObjectReport, programmed: &Programmed) -> Value {
     let parents = report.parents.iter().map(|parent| {
         // What is wrong at this parent is said first, and nothing is in effect there then.

@@ -89,7 +89,7 @@ reasons! {
     RefNotPermitted,
     /// A reference to a kind that cannot stand there.
     InvalidKind,
-    /// A filter or value of an HTTPRoute that this release does not know or does not support there. Its rule answers 500.
+    /// A filter or value of an HTTPRoute or GRPCRoute that this release does not know or does not support there. Its rule answers 500.
     UnsupportedValue,
     /// A Gateway names parameters that are no GatewayConfig, or one that is not there: nothing of it serves with other ones.
     InvalidParameters,
@@ -313,10 +313,10 @@ impl Report {
     }
 }
 
-/// Of an HTTPRoute without a parent of ours, others speak.
+/// Of a Route of the Gateway API without a parent of ours, others speak.
 fn has_status(report: &ObjectReport) -> bool {
     match report.id.kind {
-        ObjectKind::HTTPRoute => !report.parents.is_empty(),
+        ObjectKind::HTTPRoute | ObjectKind::GRPCRoute => !report.parents.is_empty(),
         kind => kind.has_status(),
     }
 }
@@ -325,7 +325,9 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
     match report.id.kind {
         ObjectKind::GatewayClass => return gateway_api::class(report),
         ObjectKind::Gateway => return gateway_api::gateway(report, programmed),
-        ObjectKind::HTTPRoute => return gateway_api::route(report, programmed),
+        ObjectKind::HTTPRoute | ObjectKind::GRPCRoute => {
+            return gateway_api::route(report, programmed);
+        }
         _ => {}
     }
     let own = conditions(report, &[], programmed);
@@ -404,6 +406,7 @@ pub fn conditions(
             | ObjectKind::GatewayConfig
             | ObjectKind::Gateway
             | ObjectKind::HTTPRoute
+            | ObjectKind::GRPCRoute
     ) {
         all.push(judge("ResolvedRefs", true));
         all.push(program(report, programmed, &all, &condition));

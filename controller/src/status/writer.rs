@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use gateway_api::gateway::Gateway;
 use gateway_api::gateway_class::GatewayClass;
+use gateway_api::grpc_route::GrpcRoute;
 use gateway_api::http_route::HttpRoute;
 use k8s_openapi::jiff::{Timestamp, Unit};
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
@@ -329,6 +330,7 @@ fn resource(kind: ObjectKind) -> Option<ApiResource> {
         ObjectKind::GatewayClass => ApiResource::erase::<GatewayClass>(&()),
         ObjectKind::Gateway => ApiResource::erase::<Gateway>(&()),
         ObjectKind::HTTPRoute => ApiResource::erase::<HttpRoute>(&()),
+        ObjectKind::GRPCRoute => ApiResource::erase::<GrpcRoute>(&()),
         _ => return None,
     })
 }

@@ -1,6 +1,7 @@
 //! References to what serves requests.
 
-use super::lowering::{Dep, Lowering, PortKey, Unit};
+use super::lowering::{Dep, Lowering, PortKey, Speech, Unit};
+use super::service::H2C;
 use crate::report::Reason;
 use crate::world::{ObjectId, ObjectKind};
 use model::{Backend, Mirror, Target};
@@ -107,10 +108,21 @@ impl Lowering<'_> {
             return None;
         };
         let port = self.service_port(field, "port", &id, port)?;
-        let key = port.upstream_key();
+        let speech = self.speech(&port);
+        let key = port.upstream_key(speech);
         self.out.demands.insert(Unit::Shards(port.clone()));
-        self.out.demands.insert(Unit::ServiceUpstream(port));
+        self.out.demands.insert(Unit::ServiceUpstream(port, speech));
         Some(key)
+    }
+
+    fn speech(&self, port: &PortKey) -> Speech {
+        let service = self.world.service(&port.namespace, &port.service);
+        let declared = service.and_then(|s| s.ports.iter().find(|p| p.port == port.port));
+        let is_h2c = declared.is_some_and(|p| p.app_protocol.as_deref() == Some(H2C));
+        match self.id.kind == ObjectKind::GRPCRoute && !is_h2c {
+            true => Speech::Grpc,
+            false => Speech::Declared,
+        }
     }
 
     /// A port of a Service that exists and can be served; otherwise the problem says what is missing.

@@ -20,7 +20,7 @@ pub(super) enum Unit {
     Object(ObjectId),
     Route(ObjectId),
     /// The upstream that a Service port is where a Route names it directly.
-    ServiceUpstream(PortKey),
+    ServiceUpstream(PortKey, Speech),
     /// The endpoint shards of a Service port.
     Shards(PortKey),
     /// The certificate of a Secret.
@@ -37,6 +37,15 @@ pub(super) struct PortKey {
     pub port: u16,
 }
 
+/// How a Service port is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Speech {
+    /// As its `appProtocol` says.
+    Declared,
+    /// gRPC, which needs HTTP/2, where `appProtocol` does not say so.
+    Grpc,
+}
+
 /// `NAMESPACE/NAME:PORT`
 impl fmt::Display for PortKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,8 +55,11 @@ impl fmt::Display for PortKey {
 
 impl PortKey {
     /// Key of the upstream resource.
-    pub(super) fn upstream_key(&self) -> String {
-        format!("Service/{self}")
+    pub(super) fn upstream_key(&self, speech: Speech) -> String {
+        match speech {
+            Speech::Declared => format!("Service/{self}"),
+            Speech::Grpc => format!("Service/{self}/grpc"),
+        }
     }
 
     pub(super) fn service_id(&self) -> ObjectId {

@@ -75,7 +75,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Those that are ours. What else an HTTPRoute names, other controllers speak of.
+    /// Those that are ours. What else a Route of the Gateway API names, other controllers speak of.
     pub(super) fn parents_of_http_route(&mut self, spec: &HttpRouteSpec) -> Vec<Parent> {
         self.out.deps.insert(Dep::Gateways);
         let mut parents = Vec::new();

@@ -202,6 +202,12 @@ fn object() -> impl Strategy<Value = Value> {
         json!({"parentRefs": [{"name": gateway}], "hostnames": [format!("{host}.example.com")],
             "rules": [{"filters": [filter], "backendRefs": [backend]}]})
     });
+    let grpc_route = (name(), reference(), name(), any::<bool>()).prop_map(|(gateway, to, host, exact)| {
+        let backend = json!({"name": to["name"], "namespace": to["namespace"], "port": 80});
+        let type_ = if exact { "Exact" } else { "RegularExpression" };
+        json!({"parentRefs": [{"name": gateway}], "hostnames": [format!("{host}.example.com")],
+            "rules": [{"matches": [{"method": {"type": type_, "method": host}}], "backendRefs": [backend]}]})
+    });
     let held = (metadata(), values(), any::<bool>()).prop_map(|(metadata, values, is_secret)| {
         let (kind, field) = match is_secret {
             true => ("Secret", "stringData"),
@@ -227,6 +233,7 @@ fn object() -> impl Strategy<Value = Value> {
         }),
         2 => (metadata(), theirs).prop_map(of(THEIRS, "Gateway")),
         3 => (metadata(), http_route).prop_map(of(THEIRS, "HTTPRoute")),
+        2 => (metadata(), grpc_route).prop_map(of(THEIRS, "GRPCRoute")),
         2 => slice,
         4 => held,
         1 => metadata().prop_map(|m| json!({"apiVersion": OURS, "kind": "Consumer", "metadata": m})),

@@ -11,11 +11,12 @@ use crate::report::{ParentReport, Problem, Reason, Severity};
 use crate::world::{Body, ObjectId, ObjectKind};
 use crds::RouteSpec;
 use crds::header::HeaderEdits;
+use gateway_api::grpc_route::GrpcRouteSpec;
 use gateway_api::http_route::HttpRouteSpec;
 use model::{Action, HostPattern, Route, Rule};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What an HTTPRoute adds to the Route that it is said as.
+/// What an HTTPRoute or GRPCRoute adds to the Route that it is said as.
 #[derive(Default)]
 struct Extras {
     /// Rules that must not be served.
@@ -32,13 +33,23 @@ impl Lowering<'_> {
 
     /// What an HTTPRoute says, by the names of its own fields.
     pub(super) fn http_route(&mut self, spec: &HttpRouteSpec) {
+        self.said(adapt::http_route::as_route(spec), spec);
+    }
+
+    /// What a GRPCRoute says, by the names of its own fields.
+    pub(super) fn grpc_route(&mut self, spec: &GrpcRouteSpec) {
+        let (said, http) = adapt::grpc_route::as_route(spec);
+        self.said(said, &http);
+    }
+
+    fn said(&mut self, said: Said, spec: &HttpRouteSpec) {
         let Said {
             spec: route,
             names,
             faults,
             closed,
             response_headers,
-        } = adapt::http_route::as_route(spec);
+        } = said;
         let parents = self.parents_of_http_route(spec);
         let extras = Extras {
             closed,

@@ -1,6 +1,6 @@
 //! Service ports as upstreams, and their endpoints.
 
-use super::lowering::{Dep, Lowering, PortKey};
+use super::lowering::{Dep, Lowering, PortKey, Speech};
 use crate::report::Reason;
 use crate::world::ObjectId;
 use crate::world::ObjectKind;
@@ -11,7 +11,7 @@ pub(super) const H2C: &str = "kubernetes.io/h2c";
 
 impl Lowering<'_> {
     /// The upstream that a Service port is where a Route names it directly, with all defaults.
-    pub(super) fn service_upstream(&mut self, port: &PortKey) {
+    pub(super) fn service_upstream(&mut self, port: &PortKey, speech: Speech) {
         let Some(service) = self.service(&port.namespace, &port.service) else {
             return;
         };
@@ -33,7 +33,10 @@ impl Lowering<'_> {
             }
             _ => {}
         }
-        self.put(port.upstream_key(), upstream);
+        if speech == Speech::Grpc {
+            upstream.protocol = UpstreamProtocol::H2C;
+        }
+        self.put(port.upstream_key(speech), upstream);
     }
 
     /// One shard for each EndpointSlice that has the port.

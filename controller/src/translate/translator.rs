@@ -4,12 +4,13 @@ use super::Translation;
 use super::certificate::LastGood;
 use super::conflict::{self, Claim};
 use super::gateway_config::{self, Candidate, Gateways, Version};
-use super::lowering::{Dep, Lowered, Lowering, PortKey, Unit};
+use super::lowering::{Dep, Lowered, Lowering, PortKey, Speech, Unit};
 use super::resource;
 use crate::adapt::gateway::Said;
 use crate::report::{ListenerReport, ObjectReport, Problem, Reason, Report, Severity};
 use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
 use bytes::Bytes;
+use gateway_api::grpc_route::GrpcRouteSpec;
 use gateway_api::http_route::HttpRouteSpec;
 use model::Model;
 use snapshot::Kind;
@@ -83,6 +84,7 @@ enum Accepted {
     Upstream(Arc<crds::UpstreamSpec>),
     Plugin(Arc<crds::PluginSpec>),
     HTTPRoute(Arc<HttpRouteSpec>),
+    GRPCRoute(Arc<GrpcRouteSpec>),
 }
 
 impl Accepted {
@@ -92,6 +94,7 @@ impl Accepted {
             Body::Upstream(spec) => Self::Upstream(Arc::clone(spec)),
             Body::Plugin(spec) => Self::Plugin(Arc::clone(spec)),
             Body::HTTPRoute(spec) => Self::HTTPRoute(Arc::clone(spec)),
+            Body::GRPCRoute(spec) => Self::GRPCRoute(Arc::clone(spec)),
             _ => return None,
         })
     }
@@ -153,7 +156,7 @@ impl Translator {
                     let concerned = self.object(world, id, &unit, &mut todo, &mut delta);
                     routes.extend(concerned);
                 }
-                Unit::ServiceUpstream(_) | Unit::Shards(_) => {
+                Unit::ServiceUpstream(..) | Unit::Shards(_) => {
                     self.service_port(world, &unit, &mut todo, &mut delta);
                 }
                 Unit::Certificate(id) | Unit::Authorities(id) => {
@@ -408,6 +411,7 @@ impl Translator {
             Accepted::Upstream(spec) => lowering.upstream(spec),
             Accepted::Plugin(spec) => lowering.plugin_object(spec),
             Accepted::HTTPRoute(spec) => lowering.http_route(spec),
+            Accepted::GRPCRoute(spec) => lowering.grpc_route(spec),
             Accepted::Listening(_) => {}
         }
         lowering.out
@@ -420,7 +424,7 @@ impl Translator {
         todo: &mut BTreeSet<Unit>,
         delta: &mut Delta,
     ) {
-        let (Unit::ServiceUpstream(port) | Unit::Shards(port)) = unit else {
+        let (Unit::ServiceUpstream(port, _) | Unit::Shards(port)) = unit else {
             return;
         };
         let id = port.service_id();
@@ -429,7 +433,7 @@ impl Translator {
             let meta = world.meta(&id).cloned().unwrap_or_default();
             let mut lowering = self.lowering(world, &id, &meta);
             match unit {
-                Unit::ServiceUpstream(_) => lowering.service_upstream(port),
+                Unit::ServiceUpstream(_, speech) => lowering.service_upstream(port, *speech),
                 _ => lowering.shards(port),
             }
             lowered = lowering.out;
@@ -620,13 +624,14 @@ impl Translator {
             })
         };
         let mut problems: Vec<Problem> = Vec::new();
-        for first in [first(Unit::ServiceUpstream), first(Unit::Shards)] {
+        let upstream = |port| Unit::ServiceUpstream(port, Speech::Declared);
+        for first in [first(upstream), first(Unit::Shards)] {
             let same = std::mem::discriminant(&first);
             let units = self
                 .units
                 .range(first..)
                 .take_while(|(unit, _)| match unit {
-                    Unit::ServiceUpstream(port) | Unit::Shards(port) => {
+                    Unit::ServiceUpstream(port, _) | Unit::Shards(port) => {
                         std::mem::discriminant(*unit) == same && port.service_id() == *id
                     }
                     _ => false,
@@ -658,7 +663,7 @@ impl Translator {
 /// refers to, which have no status of their own.
 fn arriving(lowered: &Lowered) -> BTreeSet<(Kind, String)> {
     let demanded = lowered.demands.iter().filter_map(|demand| match demand {
-        Unit::ServiceUpstream(port) => Some((Kind::Upstream, port.upstream_key())),
+        Unit::ServiceUpstream(port, speech) => Some((Kind::Upstream, port.upstream_key(*speech))),
         Unit::Certificate(id) => Some((Kind::Certificate, id.path())),
         _ => None,
     });

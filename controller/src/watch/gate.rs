@@ -35,6 +35,7 @@ fn is_optional(kind: ObjectKind) -> bool {
             | K::GatewayClass
             | K::Gateway
             | K::HTTPRoute
+            | K::GRPCRoute
             | K::Pod
     )
 }

@@ -186,7 +186,8 @@ impl Watches {
             ObjectKind::ReferenceGrant
             | ObjectKind::GatewayClass
             | ObjectKind::Gateway
-            | ObjectKind::HTTPRoute => {
+            | ObjectKind::HTTPRoute
+            | ObjectKind::GRPCRoute => {
                 self.run(
                     kind,
                     Api::<DynamicObject>::all_with(self.client.clone(), resource),

@@ -56,6 +56,7 @@ kinds! {
     GatewayClass, "gateway.networking.k8s.io", false;
     Gateway, "gateway.networking.k8s.io", false;
     HTTPRoute, "gateway.networking.k8s.io", false;
+    GRPCRoute, "gateway.networking.k8s.io", false;
 }
 
 impl ObjectKind {
@@ -73,7 +74,10 @@ impl ObjectKind {
 
     /// Whether it is a kind of the Gateway API whose objects get a status where they are ours.
     pub fn is_gateway_api(self) -> bool {
-        matches!(self, Self::GatewayClass | Self::Gateway | Self::HTTPRoute)
+        matches!(
+            self,
+            Self::GatewayClass | Self::Gateway | Self::HTTPRoute | Self::GRPCRoute
+        )
     }
 
     /// Whether objects of the kind may get a status from us.
@@ -88,7 +92,7 @@ impl ObjectKind {
 
     /// Whether objects of the kind are Routes: they have rules and attach to listeners.
     pub fn is_route(self) -> bool {
-        matches!(self, Self::Route | Self::HTTPRoute)
+        matches!(self, Self::Route | Self::HTTPRoute | Self::GRPCRoute)
     }
 
     /// Whether objects of the kind stand outside namespaces.

@@ -6,6 +6,7 @@ use super::values::{self, Values};
 use super::{ObjectId, ObjectKind};
 use gateway_api::gateway::{Gateway, GatewaySpec};
 use gateway_api::gateway_class::{GatewayClass, GatewayClassSpec};
+use gateway_api::grpc_route::{GrpcRoute, GrpcRouteSpec};
 use gateway_api::http_route::{HttpRoute, HttpRouteSpec};
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -51,6 +52,7 @@ pub enum Body {
     GatewayClass(Arc<GatewayClassSpec>),
     Gateway(Arc<GatewaySpec>),
     HTTPRoute(Arc<HttpRouteSpec>),
+    GRPCRoute(Arc<GrpcRouteSpec>),
     /// It is there, but admission refuses it or this build cannot read it.
     Refused(Vec<Refusal>),
 }
@@ -253,6 +255,7 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
         ObjectKind::GatewayClass => Body::GatewayClass(spec(value)?),
         ObjectKind::Gateway => Body::Gateway(spec(value)?),
         ObjectKind::HTTPRoute => Body::HTTPRoute(spec(value)?),
+        ObjectKind::GRPCRoute => Body::GRPCRoute(spec(value)?),
     })
 }
 
@@ -293,4 +296,5 @@ from_typed! {
     GatewayClass: GatewayClass, o => Body::GatewayClass(Arc::new(o.spec.clone()));
     Gateway: Gateway, o => Body::Gateway(Arc::new(o.spec.clone()));
     HTTPRoute: HttpRoute, o => Body::HTTPRoute(Arc::new(o.spec.clone()));
+    GRPCRoute: GrpcRoute, o => Body::GRPCRoute(Arc::new(o.spec.clone()));
 }

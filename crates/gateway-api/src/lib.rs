@@ -10,5 +10,7 @@
 pub mod gateway;
 #[path = "generated/gatewayclasses.rs"]
 pub mod gateway_class;
+#[path = "generated/grpcroutes.rs"]
+pub mod grpc_route;
 #[path = "generated/httproutes.rs"]
 pub mod http_route;

@@ -66,7 +66,11 @@ pub(super) struct Candidate<'a> {
 }
 
 /// Kinds of Routes that the listeners of a GatewayConfig take.
-const ROUTE_KINDS: &[ObjectKind] = &[ObjectKind::Route, ObjectKind::HTTPRoute];
+const ROUTE_KINDS: &[ObjectKind] = &[
+    ObjectKind::Route,
+    ObjectKind::HTTPRoute,
+    ObjectKind::GRPCRoute,
+];
 
 /// Keys of the listeners by their ports.
 type Ports = BTreeMap<u16, String>;
