@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::events::{self, Announcer};
 use crate::groups::{Group, Groups};
 use crate::health::{Board, Change};
+use crate::infrastructure::{Operator, Settings};
 use crate::leader::Elector;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
@@ -84,8 +85,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     let queue = Arc::new(Queue::new(metrics.status_queue.clone()));
     let wishes = Arc::new(Wishes::default());
     let (pods, asked) = watch::channel(false);
+    let (gateways, gateways_changed) = watch::channel(0);
     let task = WorldTask {
         pods,
+        gateways,
         groups: Arc::clone(&groups),
         queue: Arc::clone(&queue),
         written: Arc::clone(&written),
@@ -136,6 +139,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     } else {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace);
         let keeper = Keeper::new(secrets, &config.namespace);
+        if !config.dataplane_image.is_empty() {
+            let operator = Operator {
+                client: client.clone(),
+                world: world.clone(),
+                keeper: Arc::clone(&keeper),
+                leadership: leadership.clone(),
+                changed: gateways_changed,
+                settings: Settings {
+                    namespace: config.namespace.clone(),
+                    image: config.dataplane_image.clone(),
+                },
+            };
+            tokio::spawn(operator.run(end_of_writes.clone()));
+        }
         keeping = Some(tokio::spawn(
             Arc::clone(&keeper).run(leadership, end_of_writes.clone()),
         ));

@@ -28,6 +28,13 @@ pub struct Config {
     /// 60s or 2m.
     #[arg(long, env = "DIOLKOS_SYNC_TIMEOUT", default_value = "60s", value_parser = model::duration::parse)]
     pub sync_timeout: Duration,
+    /// Image of the data planes that Gateways get. Empty: none are made, somebody else runs them.
+    #[arg(
+        long,
+        env = "DIOLKOS_DATAPLANE_IMAGE",
+        default_value = "ghcr.io/diolkos/diolkos-dataplane:dev"
+    )]
+    pub dataplane_image: String,
     /// Serve the push channel without TLS and without asking who connects. For tests.
     #[arg(long, env = "DIOLKOS_INSECURE_PLAINTEXT")]
     pub insecure_plaintext: bool,

@@ -18,6 +18,7 @@ pub mod config;
 pub mod events;
 pub mod groups;
 pub mod health;
+pub mod infrastructure;
 pub mod leader;
 pub mod metrics;
 pub mod objects;

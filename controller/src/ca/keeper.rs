@@ -135,6 +135,23 @@ impl<S: Objects<Secret>> Keeper<S> {
         Ok(())
     }
 
+    /// What the Secret of a group's data planes has to hold, where `held` has to be replaced.
+    ///
+    /// # Errors
+    /// [`KeeperError`]: there is no authority to sign it.
+    pub async fn client_data(
+        &self,
+        group: &str,
+        held: Option<&Data>,
+        now: SystemTime,
+    ) -> Result<Option<Data>, KeeperError> {
+        let authority = self.authority(false, now).await?;
+        if held.is_some_and(|held| authority.client_data_is_current(held, group, now)) {
+            return Ok(None);
+        }
+        Ok(Some(authority.client_data(group, now)?))
+    }
+
     fn server_names(&self) -> [String; 3] {
         let service = format!("diolkos-controller.{}.svc", self.namespace);
         [

@@ -16,6 +16,7 @@ use super::pacer::{Batch, Pacer};
 use super::reader::{Version, Wishes};
 use super::{Event, unix_ns};
 use crate::groups::Groups;
+use crate::infrastructure::Plan;
 use crate::metrics::Metrics;
 use crate::report::Programmed;
 use crate::status::{Queue, Written};
@@ -32,6 +33,8 @@ enum Ask {
     Count(oneshot::Sender<()>),
     /// All statuses by `Kind/namespace/name`.
     All(oneshot::Sender<Map<String, Value>>),
+    /// What Gateways ask of their data planes.
+    Gateways(oneshot::Sender<Vec<Plan>>),
     /// The UID of an object.
     Uid(ObjectId, oneshot::Sender<Option<String>>),
 }
@@ -69,6 +72,11 @@ impl WorldHandle {
         self.ask(Ask::All).await
     }
 
+    /// What our Gateways ask of their data planes.
+    pub async fn gateways(&self) -> Vec<Plan> {
+        self.ask(Ask::Gateways).await
+    }
+
     /// The UID of an object, where it is known.
     pub async fn uid(&self, id: ObjectId) -> Option<String> {
         self.ask(|reply| Ask::Uid(id, reply)).await
@@ -101,6 +109,8 @@ pub struct WorldTask {
     pub metrics: Arc<Metrics>,
     /// What the [`super::reader::Reader`] is to read.
     pub wishes: Arc<Wishes>,
+    /// Ticks when Gateways have changed.
+    pub gateways: watch::Sender<u64>,
     /// Told when an Upstream selects Pods.
     pub pods: watch::Sender<bool>,
     pub sync_timeout: Duration,
@@ -428,6 +438,9 @@ impl Owner {
                 .groups
                 .publish(gateways, delta.resources, model, at);
         }
+        if even_empty || gateways_changed {
+            self.with.gateways.send_modify(|n| *n = n.wrapping_add(1));
+        }
         self.with.queue.push(delta.reports);
     }
 
@@ -463,6 +476,29 @@ impl Owner {
         }
     }
 
+    fn plan(&self, gateway: ObjectId) -> Option<Plan> {
+        let object = self.world.get(&gateway)?;
+        let Body::Gateway(spec) = &object.body else {
+            return None;
+        };
+        let listeners = self.translator.model().listeners.iter();
+        let own = listeners.filter(|(key, _)| {
+            ObjectId::of_listener_key(key).is_some_and(|owner| owner == gateway)
+        });
+        let ports = own.map(|(_, listener)| listener.port).collect();
+        let asked = spec.infrastructure.as_ref();
+        Some(Plan {
+            uid: object.meta.uid.clone(),
+            class: spec.gateway_class_name.clone(),
+            ports,
+            labels: asked.and_then(|i| i.labels.clone()).unwrap_or_default(),
+            annotations: asked
+                .and_then(|i| i.annotations.clone())
+                .unwrap_or_default(),
+            gateway,
+        })
+    }
+
     /// Whoever asked may have gone meanwhile.
     fn answer(&self, ask: Ask) {
         let report = self.translator.report();
@@ -495,6 +531,11 @@ impl Owner {
             Ask::Uid(id, reply) => {
                 let uid = self.world.meta(&id).map(|meta| meta.uid.clone());
                 drop(reply.send(uid.filter(|uid| !uid.is_empty())));
+            }
+            Ask::Gateways(reply) => {
+                let plans = self.translator.our_gateways();
+                let plans = plans.filter_map(|id| self.plan(id));
+                drop(reply.send(plans.collect()));
             }
             Ask::All(reply) => drop(reply.send(report.statuses(programmed))),
         }

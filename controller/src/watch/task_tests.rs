@@ -40,6 +40,7 @@ fn start(sync_timeout: Duration) -> Running {
     let wishes = Arc::new(Wishes::default());
     let task = WorldTask {
         groups,
+        gateways: watch::Sender::default(),
         queue: Arc::clone(&queue),
         written: Arc::default(),
         metrics: Arc::clone(&metrics),
@@ -258,8 +259,16 @@ async fn values_that_something_refers_to_are_read_before_anything_is_published()
     let running = start(FOREVER);
     running.send(apply(upstream())).await;
     running.send(apply(secret("1", None))).await;
+    // Only what serves is sent to anybody.
+    let user = json!({
+        "apiVersion": "diolkos.io/v1alpha1", "kind": "Route", "metadata": {"namespace": "a", "name": "r"},
+        "spec": {"rules": [{"backends": [{"kind": "Upstream", "name": "up"}]}]},
+    });
+    let user = Object::from_json(&user).unwrap().unwrap();
+    running.send(apply(user.clone())).await;
     for kind in ObjectKind::ALL {
         let ids = match kind {
+            ObjectKind::Route => BTreeSet::from([user.id.clone()]),
             ObjectKind::Upstream => BTreeSet::from([upstream().id]),
             ObjectKind::Secret => BTreeSet::from([secret("1", None).id]),
             _ => BTreeSet::new(),
@@ -272,7 +281,7 @@ async fn values_that_something_refers_to_are_read_before_anything_is_published()
     timeout(FOREVER, secrets).await.unwrap().unwrap();
     assert!(running.publisher.subscribe().borrow().is_none());
     running.send(read("1", "one")).await;
-    running.published(0).await;
+    running.published(1).await;
     running.condition("ResolvedRefs", "ResolvedRefs").await;
     assert!(running.world.missing().is_empty());
 
@@ -307,8 +316,16 @@ async fn values_that_cannot_be_read_hold_nothing_up() {
     let running = start(FOREVER);
     running.send(apply(upstream())).await;
     running.send(apply(secret("1", None))).await;
+    // Only what serves is sent to anybody.
+    let user = json!({
+        "apiVersion": "diolkos.io/v1alpha1", "kind": "Route", "metadata": {"namespace": "a", "name": "r"},
+        "spec": {"rules": [{"backends": [{"kind": "Upstream", "name": "up"}]}]},
+    });
+    let user = Object::from_json(&user).unwrap().unwrap();
+    running.send(apply(user.clone())).await;
     for kind in ObjectKind::ALL {
         let ids = match kind {
+            ObjectKind::Route => BTreeSet::from([user.id.clone()]),
             ObjectKind::Upstream => BTreeSet::from([upstream().id]),
             ObjectKind::Secret => BTreeSet::from([secret("1", None).id]),
             _ => BTreeSet::new(),
@@ -323,7 +340,7 @@ async fn values_that_cannot_be_read_hold_nothing_up() {
             at: 1,
         })
         .await;
-    running.published(0).await;
+    running.published(1).await;
     running.condition("ResolvedRefs", "RefNotReadable").await;
 }
 

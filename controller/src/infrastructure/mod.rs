@@ -1,0 +1,236 @@
+//! Data planes of Gateways: for each Gateway a Deployment with its ServiceAccount, PodDisruptionBudget, Service and the
+//! Secret of the push channel. The leader alone applies them, and takes away what is for no Gateway of ours any more.
+//!
+//! What is wanted is compared by a hash with what was applied, so that nothing is written without need; now and then
+//! everything is applied again, which puts right what others have changed.
+
+mod objects;
+
+pub use objects::{GATEWAY_NAME, Plan, Settings};
+
+use crate::ca::keeper::{Keeper, KeeperError};
+use crate::groups::group_of_gateway;
+use crate::leader::Leadership;
+use crate::watch::task::WorldHandle;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use objects::MANAGED_BY;
+use serde_json::json;
+use snapshot::Hash;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+const FIELD_MANAGER: &str = "diolkos-controller-infrastructure";
+/// Changes that come together are one.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Everything is applied again so often; certificates are looked at, too, which live for a day.
+const AGAIN: Duration = Duration::from_secs(300);
+/// Pause after a failure: at first, and at most after it has doubled again and again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// One request to the API server.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// Why data planes of a Gateway are not as they should be.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Api(#[from] kube::Error),
+    #[error("the API server did not answer")]
+    Silent,
+    #[error("{0}")]
+    Certificate(#[from] KeeperError),
+    #[error("{0}")]
+    Object(#[from] serde_json::Error),
+}
+
+/// See the module.
+pub struct Operator {
+    pub client: Client,
+    pub world: WorldHandle,
+    pub keeper: Arc<Keeper<Api<Secret>>>,
+    pub leadership: Leadership,
+    /// Ticks when Gateways have changed.
+    pub changed: watch::Receiver<u64>,
+    pub settings: Settings,
+}
+
+/// What was applied, by Gateway (`NAMESPACE/NAME`) and kind.
+#[derive(Default)]
+struct Applied(BTreeMap<(String, String), Hash>);
+
+impl Operator {
+    /// Works while leading, until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut applied = Applied::default();
+        let mut since = Instant::now();
+        let mut retry = RETRY.0;
+        loop {
+            let mut pause = AGAIN;
+            if self.leadership.holds() {
+                if since.elapsed() >= AGAIN {
+                    applied = Applied::default();
+                    since = Instant::now();
+                }
+                match self.reconcile(&mut applied).await {
+                    true => retry = RETRY.0,
+                    false => {
+                        pause = retry.mul_f64(0.5 + 0.5 * rand::random::<f64>());
+                        retry = (retry * 2).min(RETRY.1);
+                    }
+                }
+            } else {
+                applied = Applied::default();
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.leadership.changed() => {}
+                Ok(()) = self.changed.changed() => sleep(SETTLE).await,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Whether everything is as it should be.
+    async fn reconcile(&self, applied: &mut Applied) -> bool {
+        // Before everything is listed, a Gateway that is not known yet is not one that is gone.
+        if !self.world.missing().is_empty() {
+            return false;
+        }
+        let plans = self.world.gateways().await;
+        let mut fine = true;
+        for plan in &plans {
+            if !self.leadership.holds() {
+                return false;
+            }
+            if let Err(error) = self.apply(plan, applied).await {
+                tracing::warn!(gateway = %plan.gateway, %error, "the data planes of a Gateway cannot be applied");
+                fine = false;
+            }
+        }
+        let groups: BTreeSet<String> = plans.iter().map(|p| group_of_gateway(&p.gateway)).collect();
+        applied.0.retain(|(group, _), _| groups.contains(group));
+        if let Err(error) = self.remove_others(&groups).await {
+            tracing::warn!(%error, "data planes of Gateways that are gone cannot be removed");
+            fine = false;
+        }
+        fine
+    }
+
+    async fn apply(&self, plan: &Plan, applied: &mut Applied) -> Result<(), Failure> {
+        self.certificate(plan).await?;
+        let group = group_of_gateway(&plan.gateway);
+        for object in plan.objects(&self.settings) {
+            let key = (group.clone(), object["kind"].to_string());
+            let hash = Hash::of(object.to_string().as_bytes());
+            if applied.0.get(&key) == Some(&hash) {
+                continue;
+            }
+            let object: DynamicObject = serde_json::from_value(object)?;
+            let Some(resource) = resource(object.types.as_ref().map_or("", |t| &t.kind)) else {
+                continue;
+            };
+            let api = self.api(&plan.gateway.namespace, &resource);
+            let parameters = PatchParams::apply(FIELD_MANAGER).force();
+            let name = object.name_any();
+            request(api.patch(&name, &parameters, &Patch::Apply(&object))).await?;
+            tracing::info!(gateway = %plan.gateway, kind = resource.kind, name, "applied");
+            applied.0.insert(key, hash);
+        }
+        Ok(())
+    }
+
+    /// The Secret that the data planes mount: a certificate that names their group.
+    async fn certificate(&self, plan: &Plan) -> Result<(), Failure> {
+        let name = plan.name();
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &plan.gateway.namespace);
+        let found = request(api.get_opt(&name)).await?;
+        let data = found.as_ref().and_then(|secret| secret.data.as_ref());
+        let group = group_of_gateway(&plan.gateway);
+        let renewed = self
+            .keeper
+            .client_data(&group, data, SystemTime::now())
+            .await?;
+        let Some(data) = renewed else {
+            return Ok(());
+        };
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": plan.metadata(), "data": data,
+        });
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        request(api.patch(&name, &parameters, &Patch::Apply(&secret))).await?;
+        tracing::info!(gateway = %plan.gateway, "the data planes of a Gateway have a new certificate");
+        Ok(())
+    }
+
+    /// Takes away what was made for a Gateway that is another's now. What was made for one that is gone, the cluster
+    /// takes away itself.
+    async fn remove_others(&self, groups: &BTreeSet<String>) -> Result<(), Failure> {
+        let (key, value) = MANAGED_BY;
+        let ours = ListParams::default().labels(&format!("{key}={value},{GATEWAY_NAME}"));
+        let all: Api<Deployment> = Api::all(self.client.clone());
+        for deployment in request(all.list(&ours)).await?.items {
+            let namespace = deployment.namespace().unwrap_or_default();
+            let name = deployment.name_any();
+            if groups.contains(&format!("{namespace}/{name}"))
+                || deployment.meta().deletion_timestamp.is_some()
+            {
+                continue;
+            }
+            tracing::info!(
+                namespace,
+                name,
+                "data planes of no Gateway of ours are removed"
+            );
+            for kind in KINDS {
+                let Some(resource) = resource(kind) else {
+                    continue;
+                };
+                let api = self.api(&namespace, &resource);
+                match request(api.delete(&name, &DeleteParams::background())).await {
+                    Ok(_) => {}
+                    Err(Failure::Api(kube::Error::Api(status))) if status.code == 404 => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn api(&self, namespace: &str, resource: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, resource)
+    }
+}
+
+/// Kinds of what is made. The Deployment goes last: by it the rest is found.
+const KINDS: [&str; 5] = [
+    "Service",
+    "PodDisruptionBudget",
+    "Secret",
+    "ServiceAccount",
+    "Deployment",
+];
+
+fn resource(kind: &str) -> Option<ApiResource> {
+    Some(match kind {
+        "Service" => ApiResource::erase::<Service>(&()),
+        "PodDisruptionBudget" => ApiResource::erase::<PodDisruptionBudget>(&()),
+        "Secret" => ApiResource::erase::<Secret>(&()),
+        "ServiceAccount" => ApiResource::erase::<ServiceAccount>(&()),
+        "Deployment" => ApiResource::erase::<Deployment>(&()),
+        _ => return None,
+    })
+}
+
+async fn request<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
+    Ok(timeout(REQUEST, answer)
+        .await
+        .map_err(|_| Failure::Silent)??)
+}
