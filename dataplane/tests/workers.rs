@@ -7,6 +7,7 @@ use bytes::Bytes;
 use diolkos_dataplane::engine::conn::Event;
 use diolkos_dataplane::engine::{Down, DownExt, Exchange, Outcome, Service};
 use diolkos_dataplane::listen::{ListenerConfig, Workers, WorkersConfig};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -156,6 +157,67 @@ fn a_worker_that_falls_is_started_anew_with_its_listeners() {
     drop((lost, other));
     let drained = fixture.workers.drain(Duration::from_secs(10));
     assert_eq!(fixture.runtime.block_on(drained), 0);
+}
+
+/// One client after another request, on one connection as long as it lasts: how many were answered, and how many
+/// connections it lost. Of a connection to a worker that does not fall none is lost.
+fn keeps_asking(address: SocketAddr, stop: &AtomicBool) -> (u64, u64) {
+    let (mut answered, mut lost) = (0, 0);
+    while !stop.load(SeqCst) {
+        // Never refused, also while nobody accepts.
+        let mut client = Client::connect(address);
+        let mut worker = None;
+        while !stop.load(SeqCst) {
+            let sent = client
+                .stream
+                .write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+            let answer = sent.ok().and_then(|()| client.answer("GET"));
+            let Some(answer) = answer else {
+                assert_ne!(
+                    worker,
+                    Some(1),
+                    "a connection that has nothing to do with it"
+                );
+                lost += 1;
+                break;
+            };
+            let text = String::from_utf8(answer.body).unwrap();
+            let index = text.split(' ').next().unwrap().parse().unwrap();
+            assert_eq!((answer.status, *worker.get_or_insert(index)), (200, index));
+            answered += 1;
+        }
+    }
+    (answered, lost)
+}
+
+#[test]
+fn a_worker_that_falls_under_load_costs_its_own_connections_and_nothing_else() {
+    const FALLS: u64 = 3;
+    const CLIENTS: u64 = 8;
+    let fixture = Fixture::start(2);
+    let (stop, address) = (AtomicBool::new(false), fixture.address);
+    let (answered, lost) = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..CLIENTS)
+            .map(|_| scope.spawn(|| keeps_asking(address, &stop)))
+            .collect();
+        for fall in 1..=FALLS {
+            // One that the fall costs its connection is under way.
+            drop(fixture.client_of(0));
+            fixture.traps.worker.notify_one();
+            becomes("panics", fall, || fixture.panics());
+        }
+        drop(fixture.client_of(0));
+        stop.store(true, SeqCst);
+        all.into_iter()
+            .map(|client| client.join().unwrap())
+            .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    });
+    assert!(lost <= FALLS * CLIENTS, "{lost} connections");
+    assert!(answered > 100, "{answered} answers");
+    becomes("places given back", 0, || {
+        fixture.workers.counters().open.load(SeqCst)
+    });
+    eprintln!("{answered} answers, {lost} connections lost in {FALLS} falls");
 }
 
 #[test]
