@@ -33,6 +33,8 @@ pub struct Config {
     pub zone: Option<String>,
     /// Client connections of one address in the public Internet, or one /64 of IPv6; 0: any number.
     pub per_source: u32,
+    /// Who is asked for names; nobody: those of the system's configuration.
+    pub name_servers: Vec<SocketAddr>,
 }
 
 /// For the collector to take what is left when the process ends.
@@ -96,6 +98,7 @@ impl DataPlane {
             runtime,
             Arc::clone(&metrics),
             config.zone.as_deref(),
+            &config.name_servers,
         );
         let plane = Self {
             workers,

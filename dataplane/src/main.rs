@@ -84,6 +84,7 @@ fn main() -> Result<()> {
         },
         zone: args.zone,
         per_source: args.connections_per_source,
+        name_servers: Vec::new(),
     };
     let (plane, mut applier) =
         DataPlane::start(&config, runtime.handle()).context("cannot start the data plane")?;

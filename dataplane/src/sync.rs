@@ -13,6 +13,7 @@ use crate::telemetry::Metrics;
 use arc_swap::ArcSwap;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
 use snapshot::{ApplyError, Digest, Replica};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -98,13 +99,15 @@ impl Applier {
         runtime: &Handle,
         metrics: Arc<Metrics>,
         zone: Option<&str>,
+        name_servers: &[SocketAddr],
     ) -> Self {
         let zone = zone.filter(|zone| !zone.is_empty()).map(Into::into);
         let compiler = Compiler::with(Common::in_zone(zone));
         health::start(runtime, compiler.registry());
         metrics.upstreams.follow(compiler.registry());
         let registry = compiler.registry();
-        let resolver = Resolver::start(runtime, Arc::clone(&registry), metrics.dns_names.clone());
+        let names = metrics.dns_names.clone();
+        let resolver = Resolver::start(runtime, Arc::clone(&registry), names, name_servers);
         let resolver = Arc::new(resolver);
         let asked = metrics.registries.clone();
         Self {

@@ -19,14 +19,16 @@ use faults::rig::{
 };
 use faults::tally::{Came, Tally};
 use model::{
-    Concurrency, Endpoint, EndpointShard, EndpointSource, HostPattern, Listener, ObjectRef,
-    PassiveHealth, Retry, RetryOn, Rule, Upstream, UpstreamTls,
+    Concurrency, DnsSource, Endpoint, EndpointShard, EndpointSource, HostPattern, Listener,
+    ObjectRef, PassiveHealth, Retry, RetryOn, Rule, Upstream, UpstreamTls,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use support::config::{listener, routes};
+use support::names::{self, BROKEN, GONE, NONE, REFUSED, Says, some};
 use support::plane::Plane;
 use support::{Client, PATIENCE, becomes};
 use tokio_util::sync::CancellationToken;
@@ -265,6 +267,87 @@ fn endpoints_that_come_and_go_cost_no_request() {
     );
     tally.is_only("churn", |came| *came == Came::Whole);
     assert_eq!(tally.backends().len(), backends.len());
+}
+
+#[test]
+fn names_that_flap_cost_no_request() {
+    let _alone = alone();
+    let others = runtime();
+    let names = names::Server::start();
+    let one = Backend::start(others.handle(), "one");
+    let port = one.address.port();
+    let _two = Backend::at(others.handle(), "two", ([127, 0, 0, 2], port).into());
+    let source = DnsSource {
+        hostname: "flaps.test".into(),
+        port,
+        refresh_ms: 1000,
+        respect_ttl: true,
+    };
+    names.says(some(&["127.0.0.1"], 0), NONE);
+    let mut model = upstreams(&[]);
+    let origin = ObjectRef::new("Upstream", "d", "names");
+    let up = Upstream::new(origin, EndpointSource::Dns(source));
+    model.upstreams.insert("names".into(), up);
+    routes(&mut model, vec![patient("/names", "names")]);
+    let mut plane = Plane::with_names(WORKERS, &[names.address], &model);
+    let probes = Tally::default();
+    // The first answer has to come before anything can be served.
+    becomes("served", 200, || {
+        probes.sends();
+        plane.get("/names/get").status
+    });
+    let (tally, stop) = (Tally::default(), CancellationToken::new());
+    let mut load = Load::on(plane.address);
+    load.send("/names", &Amount::Until(stop.clone()), &tally);
+    load.send("/names", &Amount::Until(stop.clone()), &tally);
+    for round in rounds() {
+        // The name is asked for at once, however long there was no answer.
+        model.upstreams.get_mut("names").unwrap().connect_ms = 1000 + round as u32;
+        plane.put(&model).unwrap();
+        for (list, expected) in [
+            (&["127.0.0.1", "127.0.0.2"][..], &["one", "two"][..]),
+            (&["127.0.0.1"], &["one"]),
+            (&["127.0.0.2"], &["two"]),
+        ] {
+            names.says(some(list, 0), NONE);
+            becomes("who serves", expected.to_vec(), || {
+                served_by(&plane, &probes)
+            });
+        }
+        // Whatever goes wrong, the last answer holds. Twice "gone" is not believed.
+        let wrong = [GONE, REFUSED, GONE, BROKEN].map(|says| (says.clone(), says));
+        names.says_in_turn(wrong);
+        let begun = names.asked();
+        becomes("more questions", true, || names.asked() >= begun + 6);
+        assert_eq!(served_by(&plane, &probes), ["two"]);
+        names.says(Says::Silence, Says::Silence);
+        let begun = names.asked();
+        becomes("a question", true, || names.asked() > begun);
+        assert_eq!(served_by(&plane, &probes), ["two"]);
+    }
+    stop.cancel();
+    settles(&plane, load, &[&tally, &probes]);
+    let (from, asked) = (tally.backends(), names.asked());
+    eprintln!("{tally} from {from:?}; {asked} questions");
+    tally.is_only("names that flap", |came| *came == Came::Whole);
+    assert_eq!(from.len(), 2);
+}
+
+/// Whom new requests go to.
+fn served_by(plane: &Plane, probes: &Tally) -> Vec<&'static str> {
+    let mut seen = BTreeSet::new();
+    let mut client = plane.client();
+    for _ in 0..8 {
+        probes.sends();
+        let said = client.get("/names/get");
+        let text = String::from_utf8(said.body).unwrap();
+        assert_eq!(said.status, 200, "{text}");
+        seen.insert(match text.contains(" one ") {
+            true => "one",
+            false => "two",
+        });
+    }
+    seen.into_iter().collect()
 }
 
 #[test]

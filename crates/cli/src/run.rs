@@ -72,6 +72,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         },
         zone: args.zone,
         per_source: args.connections_per_source,
+        name_servers: Vec::new(),
     };
     let publisher = Publisher::new("standalone".to_owned());
     let (plane, applier) =

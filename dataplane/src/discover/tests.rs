@@ -82,7 +82,7 @@ impl Rig {
         let runtime = Runtime::new().unwrap();
         let registry = Compiler::default().registry();
         let gauge = || IntGauge::new("n", "n").unwrap();
-        let resolver = Resolver::start(runtime.handle(), Arc::clone(&registry), gauge());
+        let resolver = Resolver::start(runtime.handle(), Arc::clone(&registry), gauge(), &[]);
         let resolver = Arc::new(resolver);
         let poller = Poller::start(runtime.handle(), Arc::clone(&registry), resolver, gauge());
         let origin = ObjectRef::new("Upstream", "n", "u");

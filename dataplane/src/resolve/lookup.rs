@@ -3,10 +3,12 @@
 
 use super::memory::Answer;
 use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use parking_lot::Mutex;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// One lookup, with all the names of the search list, all servers and repetitions.
@@ -14,18 +16,20 @@ const LONGEST: Duration = Duration::from_secs(15);
 /// The system's configuration is read again when lookups fail, but not more often.
 const REREAD: Duration = Duration::from_secs(30);
 
-pub(super) struct Lookup(Mutex<Servers>);
-
-enum Servers {
-    System(Option<(TokioResolver, Instant)>),
-    #[cfg(test)]
-    Given(TokioResolver),
+pub(super) struct Lookup {
+    /// None: those of the system's configuration.
+    servers: Box<[SocketAddr]>,
+    /// And when it was made.
+    known: Mutex<Option<(TokioResolver, Instant)>>,
 }
 
 impl Lookup {
-    /// Asks the servers that the system's configuration names.
-    pub(super) fn system() -> Self {
-        Self(Mutex::new(Servers::System(None)))
+    /// Asks these servers, and tries no names of a search list; none: those that the system's configuration names.
+    pub(super) fn of(servers: &[SocketAddr]) -> Self {
+        Self {
+            servers: servers.into(),
+            known: Mutex::new(None),
+        }
     }
 
     /// Addresses of both families. `pinned`: the name that has answered before, which is asked for alone; otherwise
@@ -65,33 +69,44 @@ impl Lookup {
     }
 
     fn resolver(&self) -> Result<TokioResolver, String> {
-        match &mut *self.0.lock() {
-            #[cfg(test)]
-            Servers::Given(resolver) => Ok(resolver.clone()),
-            Servers::System(Some((resolver, _))) => Ok(resolver.clone()),
-            Servers::System(none) => {
-                let resolver = system().map_err(|e| e.to_string())?;
-                *none = Some((resolver.clone(), Instant::now()));
-                Ok(resolver)
-            }
+        let mut known = self.known.lock();
+        if let Some((resolver, _)) = &*known {
+            return Ok(resolver.clone());
         }
+        let made = match &*self.servers {
+            [] => system(),
+            servers => given(servers),
+        };
+        let resolver = made.map_err(|e| e.to_string())?;
+        *known = Some((resolver.clone(), Instant::now()));
+        Ok(resolver)
     }
 
     /// Perhaps the servers have changed.
     fn forget(&self) {
-        #[allow(irrefutable_let_patterns, reason = "tests have another variant")]
-        if let Servers::System(known) = &mut *self.0.lock()
-            && known
-                .as_ref()
-                .is_some_and(|(_, read)| read.elapsed() > REREAD)
-        {
-            *known = None;
-        }
+        self.known
+            .lock()
+            .take_if(|(_, made)| made.elapsed() > REREAD);
     }
 }
 
 fn system() -> Result<TokioResolver, NetError> {
     let mut builder = TokioResolver::builder_tokio()?;
+    builder.options_mut().cache_size = 0;
+    builder.build()
+}
+
+fn given(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
+    let server = |address: &SocketAddr| {
+        let mut by = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+        for connection in &mut by {
+            connection.port = address.port();
+        }
+        NameServerConfig::new(address.ip(), true, by.into())
+    };
+    let config = ResolverConfig::from_name_servers(servers.iter().map(server).collect());
+    let provider = TokioRuntimeProvider::default();
+    let mut builder = TokioResolver::builder_with_config(config, provider);
     builder.options_mut().cache_size = 0;
     builder.build()
 }
@@ -123,7 +138,10 @@ async fn one(resolver: &TokioResolver, name: Name, family: RecordType) -> (Answe
 
 #[cfg(test)]
 impl Lookup {
-    pub(super) fn given(resolver: TokioResolver) -> Self {
-        Self(Mutex::new(Servers::Given(resolver)))
+    pub(super) fn with(resolver: TokioResolver) -> Self {
+        Self {
+            servers: Box::default(),
+            known: Mutex::new(Some((resolver, Instant::now()))),
+        }
     }
 }

@@ -10,6 +10,7 @@ use memory::{Answer, Memory, SHORTEST};
 use parking_lot::Mutex;
 use prometheus::IntGauge;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -32,6 +33,9 @@ struct Shared {
     running: Running,
     at_once: Semaphore,
     names: IntGauge,
+    /// Answers that have taken effect.
+    #[cfg(test)]
+    taken: std::sync::atomic::AtomicUsize,
 }
 
 /// One name of one upstream.
@@ -45,9 +49,15 @@ struct Job {
 type Running = Mutex<HashMap<Job, Arc<Notify>>>;
 
 impl Resolver {
-    /// `names` shows how many are kept resolved, of [`NAMES`].
-    pub(crate) fn start(runtime: &Handle, registry: Arc<Registry>, names: IntGauge) -> Self {
-        Self::with(runtime, registry, names, Lookup::system())
+    /// `names` shows how many are kept resolved, of [`NAMES`]. `servers` are asked; none: those of the system's
+    /// configuration.
+    pub(crate) fn start(
+        runtime: &Handle,
+        registry: Arc<Registry>,
+        names: IntGauge,
+        servers: &[SocketAddr],
+    ) -> Self {
+        Self::with(runtime, registry, names, Lookup::of(servers))
     }
 
     fn with(runtime: &Handle, registry: Arc<Registry>, names: IntGauge, lookup: Lookup) -> Self {
@@ -59,6 +69,8 @@ impl Resolver {
                 running: Running::default(),
                 at_once: Semaphore::new(AT_ONCE),
                 names,
+                #[cfg(test)]
+                taken: std::sync::atomic::AtomicUsize::default(),
             }),
         }
     }
@@ -148,6 +160,10 @@ async fn keep_resolved(shared: Arc<Shared>, job: Job, wake: Arc<Notify>) {
         if !(was_empty && memory.is_empty()) {
             upstream.set_resolved(&job.name, &memory.addresses());
         }
+        #[cfg(test)]
+        shared
+            .taken
+            .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         tokio::select! {
             () = tokio::time::sleep(jittered(wait)) => {}
             () = wake.notified() => {}

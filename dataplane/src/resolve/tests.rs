@@ -1,137 +1,37 @@
-//! A real server of names on the loopback, which answers what a test tells it to.
+//! Names as a real server of names on the loopback has them.
 
 use super::*;
 use crate::table::Wire;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::{RData, Record, RecordType};
 use model::{DnsSource, EndpointSource, ObjectRef};
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use names::{BROKEN, GONE, NONE, REFUSED, Says, Server, some};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 use tokio::runtime::Runtime;
 
+#[allow(dead_code, unreachable_pub, reason = "other tests use the rest of it")]
+#[path = "../../tests/support/names.rs"]
+mod names;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
-#[derive(Clone)]
-enum Says {
-    Addresses(Vec<IpAddr>, u32),
-    Code(ResponseCode),
-    /// Over UDP nothing but "ask by TCP".
-    TooMuch(Vec<IpAddr>),
-    Silence,
-}
-
-struct Zone {
-    v4: Says,
-    v6: Says,
-    asked: usize,
-}
-
-struct Server {
-    address: SocketAddr,
-    zone: Arc<Mutex<Zone>>,
-}
-
-impl Server {
-    fn start() -> Self {
-        let zone = Arc::new(Mutex::new(Zone {
-            v4: Says::Code(ResponseCode::NXDomain),
-            v6: Says::Code(ResponseCode::NoError),
-            asked: 0,
-        }));
-        // The same port for both, as name servers have it.
-        let (udp, tcp) = loop {
-            let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-            if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()) {
-                break (udp, tcp);
-            }
-        };
-        let address = udp.local_addr().unwrap();
-        let (by_udp, by_tcp) = (Arc::clone(&zone), Arc::clone(&zone));
-        std::thread::spawn(move || {
-            let mut packet = [0; 4096];
-            while let Ok((n, from)) = udp.recv_from(&mut packet) {
-                if let Some(answer) = answer(&by_udp, &packet[..n], false) {
-                    udp.send_to(&answer, from).unwrap();
-                }
-            }
-        });
-        std::thread::spawn(move || {
-            for stream in tcp.incoming() {
-                let mut stream = stream.unwrap();
-                let mut length = [0; 2];
-                while stream.read_exact(&mut length).is_ok() {
-                    let mut packet = vec![0; usize::from(u16::from_be_bytes(length))];
-                    stream.read_exact(&mut packet).unwrap();
-                    let Some(answer) = answer(&by_tcp, &packet, true) else {
-                        break;
-                    };
-                    let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
-                    stream.write_all(&[&length[..], &answer].concat()).unwrap();
-                }
-            }
-        });
-        Self { address, zone }
+fn lookup(server: &Server) -> Lookup {
+    let mut by = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+    for connection in &mut by {
+        connection.port = server.address.port();
     }
-
-    fn says(&self, v4: Says, v6: Says) {
-        let mut zone = self.zone.lock();
-        (zone.v4, zone.v6) = (v4, v6);
-    }
-
-    fn asked(&self) -> usize {
-        self.zone.lock().asked
-    }
-
-    fn lookup(&self) -> Lookup {
-        let mut by = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
-        for connection in &mut by {
-            connection.port = self.address.port();
-        }
-        let server = NameServerConfig::new(self.address.ip(), true, by.into());
-        let config = ResolverConfig::from_name_servers(vec![server]);
-        let provider = TokioRuntimeProvider::default();
-        let mut builder = TokioResolver::builder_with_config(config, provider);
-        let options = builder.options_mut();
-        options.cache_size = 0;
-        options.attempts = 1;
-        options.timeout = Duration::from_millis(500);
-        Lookup::given(builder.build().unwrap())
-    }
-}
-
-fn answer(zone: &Mutex<Zone>, question: &[u8], tcp: bool) -> Option<Vec<u8>> {
-    let question = Message::from_vec(question).unwrap();
-    let query = question.queries[0].clone();
-    let says = {
-        let mut zone = zone.lock();
-        zone.asked += 1;
-        match query.query_type() {
-            RecordType::A => zone.v4.clone(),
-            _ => zone.v6.clone(),
-        }
-    };
-    let mut message = question.into_response();
-    let mut put = |list: Vec<IpAddr>, ttl| {
-        for ip in list {
-            let data = match ip {
-                IpAddr::V4(ip) => RData::A(ip.into()),
-                IpAddr::V6(ip) => RData::AAAA(ip.into()),
-            };
-            message.add_answer(Record::from_rdata(query.name().clone(), ttl, data));
-        }
-    };
-    match says {
-        Says::Addresses(list, ttl) => put(list, ttl),
-        Says::TooMuch(list) if tcp => put(list, 60),
-        Says::TooMuch(_) => message.metadata.truncation = true,
-        Says::Code(code) => message.metadata.response_code = code,
-        Says::Silence => return None,
-    }
-    Some(message.to_vec().unwrap())
+    let name_server = NameServerConfig::new(server.address.ip(), true, by.into());
+    let config = ResolverConfig::from_name_servers(vec![name_server]);
+    let provider = TokioRuntimeProvider::default();
+    let mut builder = TokioResolver::builder_with_config(config, provider);
+    let options = builder.options_mut();
+    options.cache_size = 0;
+    options.attempts = 1;
+    options.timeout = Duration::from_millis(500);
+    Lookup::with(builder.build().unwrap())
 }
 
 /// One upstream whose endpoints are the addresses of one name.
@@ -151,7 +51,7 @@ impl Rig {
         let registry = Arc::new(Registry::default());
         let lookup = {
             let _inside = runtime.enter();
-            server.lookup()
+            lookup(&server)
         };
         let names = IntGauge::new("names", "names").unwrap();
         let resolver = Resolver::with(runtime.handle(), Arc::clone(&registry), names, lookup);
@@ -184,11 +84,15 @@ impl Rig {
         );
     }
 
-    /// Asks again at once, and waits until it has.
+    /// Asks again, until an answer of after this moment has been taken.
     fn ask(&self) {
-        let before = self.server.asked();
-        self.resolver.follow(&self.upstream);
-        until(|| self.server.asked() >= before + 2, || "not asked".into());
+        let taken = &self.resolver.shared.taken;
+        // One lookup may be under way.
+        for _ in 0..2 {
+            let before = taken.load(SeqCst);
+            self.resolver.follow(&self.upstream);
+            until(|| taken.load(SeqCst) > before, || "not asked".into());
+        }
     }
 }
 
@@ -215,14 +119,6 @@ fn upstream() -> Arc<Upstream> {
     Arc::new(upstream)
 }
 
-fn some(list: &[&str], ttl: u32) -> Says {
-    Says::Addresses(list.iter().map(|a| a.parse().unwrap()).collect(), ttl)
-}
-
-const NONE: Says = Says::Code(ResponseCode::NoError);
-const GONE: Says = Says::Code(ResponseCode::NXDomain);
-const BROKEN: Says = Says::Code(ResponseCode::ServFail);
-
 #[test]
 fn a_name_is_asked_for_again_when_its_time_to_live_is_over() {
     let rig = Rig::start(some(&["10.0.0.1"], 1), some(&["fd00::1"], 1));
@@ -237,17 +133,16 @@ fn a_name_is_asked_for_again_when_its_time_to_live_is_over() {
 fn addresses_outlive_failures_and_silence_and_a_doubtful_word() {
     let rig = Rig::start(some(&["10.0.0.1"], 60), NONE);
     rig.become_(&["10.0.0.1"]);
-    for says in [
-        BROKEN,
-        Says::Code(ResponseCode::Refused),
-        GONE,
-        Says::Silence,
-        BROKEN,
-    ] {
-        rig.server.says(says.clone(), says);
+    for says in [BROKEN, REFUSED, GONE, Says::Garbage, GONE, BROKEN] {
+        // Said once: the third time in a row "there is none" would be believed.
+        rig.server
+            .says_in_turn([(says.clone(), says), (BROKEN, BROKEN)]);
         rig.ask();
-        assert_eq!(rig.addresses().len(), 1);
+        assert_eq!(rig.addresses(), ["10.0.0.1".parse::<IpAddr>().unwrap()]);
     }
+    rig.server.says(Says::Silence, Says::Silence);
+    rig.ask();
+    assert_eq!(rig.addresses(), ["10.0.0.1".parse::<IpAddr>().unwrap()]);
     rig.server.says(some(&["10.0.0.7"], 60), BROKEN);
     rig.ask();
     rig.become_(&["10.0.0.7"]);

@@ -41,7 +41,11 @@ pub struct Backend {
 
 impl Backend {
     pub fn start(runtime: &Handle, name: &'static str) -> Self {
-        let port = socket(([127, 0, 0, 1], 0).into()).unwrap();
+        Self::at(runtime, name, ([127, 0, 0, 1], 0).into())
+    }
+
+    pub fn at(runtime: &Handle, name: &'static str, address: SocketAddr) -> Self {
+        let port = socket(address).unwrap();
         let address = port.local_addr().unwrap().as_socket().unwrap();
         let (does, told) = watch::channel(Does::Well);
         let listener = {

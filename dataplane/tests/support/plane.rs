@@ -40,6 +40,11 @@ impl Plane {
     }
 
     pub fn with_workers(threads: usize, model: &Model) -> Self {
+        Self::with_names(threads, &[], model)
+    }
+
+    /// Names are asked of these servers.
+    pub fn with_names(threads: usize, servers: &[SocketAddr], model: &Model) -> Self {
         let runtime = Runtime::new().unwrap();
         let local = Some("127.0.0.1:0".parse().unwrap());
         let binds = Binds {
@@ -51,6 +56,7 @@ impl Plane {
             binds,
             zone: Some("here".into()),
             per_source: 3,
+            name_servers: servers.to_vec(),
         };
         let (data, applier) = DataPlane::start(&config, runtime.handle()).unwrap();
         let mut this = Self {
