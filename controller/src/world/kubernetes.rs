@@ -1,5 +1,6 @@
 //! Compact records of Kubernetes' own kinds.
 
+use crate::infrastructure::GATEWAY_NAME;
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,8 @@ pub struct Service {
     pub external_name: Option<String>,
     /// Without a selector its EndpointSlices are made by somebody else than the cluster.
     pub has_selector: bool,
+    /// Where a Service of a Gateway of ours is reached from outside: addresses and host names. Empty for others.
+    pub addresses: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +54,31 @@ impl From<&core::Service> for Service {
             ports: ports.collect(),
             external_name: external_name.filter(|_| is_external),
             has_selector: selector.is_some_and(|labels| !labels.is_empty()),
+            addresses: addresses(service),
         }
     }
+}
+
+/// What a balancer gives, or the cluster itself where none is asked for.
+fn addresses(service: &core::Service) -> Vec<String> {
+    let labels = service.metadata.labels.as_ref();
+    if labels.is_none_or(|labels| !labels.contains_key(GATEWAY_NAME)) {
+        return Vec::new();
+    }
+    let spec = service.spec.as_ref();
+    if spec.and_then(|s| s.type_.as_deref()) != Some("LoadBalancer") {
+        let ips = spec.and_then(|s| s.cluster_ips.clone());
+        return ips.unwrap_or_default();
+    }
+    let balancer = service
+        .status
+        .as_ref()
+        .and_then(|s| s.load_balancer.as_ref());
+    let entries = balancer.and_then(|b| b.ingress.as_ref()).into_iter();
+    let entries = entries.flatten();
+    entries
+        .filter_map(|entry| entry.ip.clone().or_else(|| entry.hostname.clone()))
+        .collect()
 }
 
 /// What is kept of an EndpointSlice.
