@@ -51,7 +51,7 @@ impl Key {
     pub fn is_gateway_api(&self) -> bool {
         matches!(
             self.kind.as_str(),
-            "GatewayClass" | "Gateway" | "HTTPRoute" | "GRPCRoute"
+            "GatewayClass" | "Gateway" | "HTTPRoute" | "GRPCRoute" | "BackendTLSPolicy"
         )
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::case::Condition;
@@ -143,7 +144,8 @@ pub fn grpc_web() -> Result<()> {
 }
 
 /// GRPCRoute: official interoperability cases through a Gateway, by the methods that the route names exactly and by an
-/// expression; what it does not name is not implemented.
+/// expression; what it does not name is not implemented. Then the server asks for TLS: a BackendTLSPolicy says so, and a
+/// certificate of another name is refused.
 pub fn grpc_route() -> Result<()> {
     let Some(program) = made("go", "grpc")? else {
         return Ok(());
@@ -179,14 +181,57 @@ pub fn grpc_route() -> Result<()> {
     .try_for_each(run)?;
     let key = Key::parse("GRPCRoute/grpc-route/interop")?;
     let status = gateway.status(&key)?.context("no status")?;
-    let wanted = ["Accepted", "ResolvedRefs", "Programmed"].map(|kind| Condition {
-        kind: kind.into(),
+    are_true(&["Accepted", "ResolvedRefs", "Programmed"], &status)?;
+
+    let pair = Pair::new("grpc.test")?;
+    let files = tempfile::tempdir()?;
+    let (chain, key) = (files.path().join("chain"), files.path().join("key"));
+    std::fs::write(&chain, &pair.chain)?;
+    std::fs::write(&key, &pair.key)?;
+    let mut command = Command::new(&program);
+    let secure = Process::start(command.arg("server").args([&chain, &key]))?;
+    let said = secure.stdout.wait(PATIENCE, |l| Some(l.to_owned()));
+    let address: SocketAddr = said.context("the secure server does not start")?.parse()?;
+    let objects = include_str!("../peers/grpc/tls.yaml")
+        .replace("${address}", &address.ip().to_string())
+        .replace("${port}", &address.port().to_string());
+    gateway.apply(&[Object::from_value(json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "ca", "namespace": "grpc-route"},
+        "data": {"ca.crt": pair.chain},
+    }))?])?;
+    gateway.apply(&Object::parse_all(&objects)?)?;
+    drop(server);
+    eventually(|| run("empty_unary"))?;
+    run("ping_pong")?;
+    let key = Key::parse("BackendTLSPolicy/grpc-route/server")?;
+    let status = gateway.status(&key)?.context("no status")?;
+    let conditions = &status["ancestors"][0];
+    ensure!(
+        conditions["ancestorRef"]["name"] == "gw",
+        "the ancestors are {status}"
+    );
+    are_true(&["Accepted", "ResolvedRefs"], conditions)?;
+    let other = objects.replace("grpc.test", "other.test");
+    gateway.apply(&Object::parse_all(&other)?)?;
+    eventually(|| {
+        let output = Command::new(&program).args(["status", &at]).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(said.starts_with("14 "), "the call ends with {said}");
+        Ok(())
+    })
+}
+
+fn are_true(kinds: &[&str], status: &Value) -> Result<()> {
+    let wanted = kinds.iter().map(|kind| Condition {
+        kind: (*kind).into(),
         status: "True".into(),
         reason: None,
         message: None,
         listener: None,
     });
-    let wrong = check::conditions(&wanted, &status);
+    let wrong = check::conditions(&wanted.collect::<Vec<_>>(), status);
     ensure!(wrong.is_empty(), "{}", wrong.join("; "));
     Ok(())
 }

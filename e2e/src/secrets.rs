@@ -28,7 +28,7 @@ const ENCODED: &str = "Y2FuYXJ5LTdmM2E5MWMy";
 pub(crate) struct Pair {
     der: CertificateDer<'static>,
     pub(crate) chain: String,
-    key: String,
+    pub(crate) key: String,
 }
 
 impl Pair {

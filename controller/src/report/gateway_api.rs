@@ -47,6 +47,26 @@ pub(super) fn route(report: &ObjectReport, programmed: &Programmed) -> Value {
     json!({ "parents": parents.collect::<Vec<_>>() })
 }
 
+/// The part of the status of a BackendTLSPolicy that is ours.
+pub(super) fn policy(report: &ObjectReport) -> Value {
+    let (of_refs, own): (Vec<&Problem>, Vec<&Problem>) = report
+        .problems
+        .iter()
+        .partition(|p| p.reason.is_about_references());
+    let conditions = [
+        judge(report, "Accepted", &own),
+        judge(report, "ResolvedRefs", &of_refs),
+    ];
+    let ancestors = report.parents.iter().map(|ancestor| {
+        json!({
+            "ancestorRef": ancestor.parent_ref,
+            "controllerName": CONTROLLER_NAME,
+            "conditions": conditions,
+        })
+    });
+    json!({ "ancestors": ancestors.collect::<Vec<_>>() })
+}
+
 /// The status of a Gateway.
 pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
     let (own, of_listeners): (Vec<&Problem>, Vec<&Problem>) = report
@@ -150,8 +170,11 @@ fn judge(report: &ObjectReport, type_: &'static str, problems: &[&Problem]) -> C
 fn reason(problem: &Problem) -> &'static str {
     let certificate =
         problem.field.contains(".certificateRefs") || problem.field.contains(".defaultCertificate");
+    let authorities = problem.field.contains(".caCertificateRefs");
     match problem.reason {
         Reason::RefNotPermitted => "RefNotPermitted",
+        Reason::InvalidKind if authorities => "InvalidKind",
+        reason if authorities && reason.is_about_references() => "InvalidCACertificateRef",
         reason if certificate && reason.is_about_references() => "InvalidCertificateRef",
         Reason::PortConflict => "PortUnavailable",
         reason => reason.as_str(),

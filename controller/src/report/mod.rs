@@ -93,6 +93,10 @@ reasons! {
     UnsupportedValue,
     /// A Gateway names parameters that are no GatewayConfig, or one that is not there: nothing of it serves with other ones.
     InvalidParameters,
+    /// An older policy speaks for the same Service and port.
+    Conflicted,
+    /// A BackendTLSPolicy names no authorities that can be used. What was last good of them serves on; without that, requests to its Services answer 503.
+    NoValidCACertificate,
     /// A listener of a Gateway asks for a protocol that this release does not implement.
     UnsupportedProtocol,
     /// A listener of a Gateway asks for Routes of a kind that cannot attach to it.
@@ -192,7 +196,7 @@ pub struct ObjectReport {
     pub quarantined: bool,
     /// Whether nothing of it serves at all.
     pub absent: bool,
-    /// Where a Route attaches.
+    /// Where a Route attaches; of a policy, the Gateways and GatewayConfigs where it has an effect.
     pub parents: Vec<ParentReport>,
     /// Of a Gateway, all of them in its order.
     pub listeners: Vec<ListenerReport>,
@@ -313,10 +317,12 @@ impl Report {
     }
 }
 
-/// Of a Route of the Gateway API without a parent of ours, others speak.
+/// Of a Route or policy of the Gateway API without a parent of ours, others speak.
 fn has_status(report: &ObjectReport) -> bool {
     match report.id.kind {
-        ObjectKind::HTTPRoute | ObjectKind::GRPCRoute => !report.parents.is_empty(),
+        ObjectKind::HTTPRoute | ObjectKind::GRPCRoute | ObjectKind::BackendTLSPolicy => {
+            !report.parents.is_empty()
+        }
         kind => kind.has_status(),
     }
 }
@@ -328,6 +334,7 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
         ObjectKind::HTTPRoute | ObjectKind::GRPCRoute => {
             return gateway_api::route(report, programmed);
         }
+        ObjectKind::BackendTLSPolicy => return gateway_api::policy(report),
         _ => {}
     }
     let own = conditions(report, &[], programmed);

@@ -21,6 +21,10 @@ pub(super) fn shared_list(kind: ObjectKind) -> Option<SharedList> {
             name: "parents",
             most: 32,
         }),
+        ObjectKind::BackendTLSPolicy => Some(SharedList {
+            name: "ancestors",
+            most: 16,
+        }),
         _ => None,
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use gateway_api::backend_tls_policy::BackendTlsPolicy;
 use gateway_api::gateway::Gateway;
 use gateway_api::gateway_class::GatewayClass;
 use gateway_api::grpc_route::GrpcRoute;
@@ -331,6 +332,7 @@ fn resource(kind: ObjectKind) -> Option<ApiResource> {
         ObjectKind::Gateway => ApiResource::erase::<Gateway>(&()),
         ObjectKind::HTTPRoute => ApiResource::erase::<HttpRoute>(&()),
         ObjectKind::GRPCRoute => ApiResource::erase::<GrpcRoute>(&()),
+        ObjectKind::BackendTLSPolicy => ApiResource::erase::<BackendTlsPolicy>(&()),
         _ => return None,
     })
 }

@@ -78,6 +78,8 @@ pub(super) enum Dep {
     Pods(String),
     /// The ReferenceGrants of a namespace.
     Grants(String),
+    /// The BackendTLSPolicies of a namespace.
+    Policies(String),
     /// What the unit of all GatewayConfigs gives.
     Gateways,
 }

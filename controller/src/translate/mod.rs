@@ -15,6 +15,7 @@
 
 mod attempts;
 mod backend;
+mod backend_tls;
 mod certificate;
 mod conflict;
 mod gateway_config;

@@ -202,6 +202,14 @@ fn object() -> impl Strategy<Value = Value> {
         json!({"parentRefs": [{"name": gateway}], "hostnames": [format!("{host}.example.com")],
             "rules": [{"filters": [filter], "backendRefs": [backend]}]})
     });
+    let policy = (name(), name(), any::<bool>()).prop_map(|(service, authorities, of_port)| {
+        let mut target = json!({"group": "", "kind": "Service", "name": service});
+        if of_port {
+            target["sectionName"] = json!("p");
+        }
+        json!({"targetRefs": [target], "validation": {"hostname": "web.example.com",
+            "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": authorities}]}})
+    });
     let grpc_route = (name(), reference(), name(), any::<bool>()).prop_map(|(gateway, to, host, exact)| {
         let backend = json!({"name": to["name"], "namespace": to["namespace"], "port": 80});
         let type_ = if exact { "Exact" } else { "RegularExpression" };
@@ -234,6 +242,7 @@ fn object() -> impl Strategy<Value = Value> {
         2 => (metadata(), theirs).prop_map(of(THEIRS, "Gateway")),
         3 => (metadata(), http_route).prop_map(of(THEIRS, "HTTPRoute")),
         2 => (metadata(), grpc_route).prop_map(of(THEIRS, "GRPCRoute")),
+        2 => (metadata(), policy).prop_map(of(THEIRS, "BackendTLSPolicy")),
         2 => slice,
         4 => held,
         1 => metadata().prop_map(|m| json!({"apiVersion": OURS, "kind": "Consumer", "metadata": m})),

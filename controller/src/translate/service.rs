@@ -21,12 +21,14 @@ impl Lowering<'_> {
         };
         let source = EndpointSource::Service(port.to_string());
         let mut upstream = Upstream::new(self.id.origin(), source);
+        let policy = self.policy_of(port, &declared.name);
         match declared.app_protocol.as_deref() {
+            _ if policy.is_some() => {}
             Some(H2C) => upstream.protocol = UpstreamProtocol::H2C,
             Some(asked @ ("https" | "kubernetes.io/wss")) => {
                 // Nothing says which name and which authority its certificate is to be checked against.
                 let message = format!(
-                    "port {} is declared as {asked} and is spoken to in clear: name the Service in an Upstream with tls",
+                    "port {} is declared as {asked} and is spoken to in clear: name the Service in a BackendTLSPolicy, or in an Upstream with tls",
                     port.port
                 );
                 self.warn("", Reason::TlsNotConfigured, message);
@@ -34,7 +36,16 @@ impl Lowering<'_> {
             _ => {}
         }
         if speech == Speech::Grpc {
-            upstream.protocol = UpstreamProtocol::H2C;
+            upstream.protocol = match policy {
+                Some(_) => UpstreamProtocol::H2,
+                None => UpstreamProtocol::H2C,
+            };
+        }
+        match policy {
+            None => {}
+            Some(Some(tls)) => upstream.tls = Some(tls),
+            // Nothing less is done than what the policy asks for.
+            Some(None) => upstream.source = EndpointSource::Static(Vec::new()),
         }
         self.put(port.upstream_key(speech), upstream);
     }

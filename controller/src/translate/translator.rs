@@ -1,5 +1,7 @@
 //! Keeps the last translation and does again what changes concern.
 
+mod policies;
+
 use super::Translation;
 use super::certificate::LastGood;
 use super::conflict::{self, Claim};
@@ -10,6 +12,7 @@ use crate::adapt::gateway::Said;
 use crate::report::{ListenerReport, ObjectReport, Problem, Reason, Report, Severity};
 use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
 use bytes::Bytes;
+use gateway_api::backend_tls_policy::BackendTlsPolicySpec;
 use gateway_api::grpc_route::GrpcRouteSpec;
 use gateway_api::http_route::HttpRouteSpec;
 use model::Model;
@@ -61,6 +64,7 @@ pub struct Translator {
     last_good: LastGood,
     /// Key of a listener → units of the Routes that are attached to it.
     attached: BTreeMap<String, BTreeSet<Unit>>,
+    policies: policies::Index,
     started: bool,
 }
 
@@ -85,6 +89,7 @@ enum Accepted {
     Plugin(Arc<crds::PluginSpec>),
     HTTPRoute(Arc<HttpRouteSpec>),
     GRPCRoute(Arc<GrpcRouteSpec>),
+    BackendTLSPolicy(Arc<BackendTlsPolicySpec>),
 }
 
 impl Accepted {
@@ -95,6 +100,7 @@ impl Accepted {
             Body::Plugin(spec) => Self::Plugin(Arc::clone(spec)),
             Body::HTTPRoute(spec) => Self::HTTPRoute(Arc::clone(spec)),
             Body::GRPCRoute(spec) => Self::GRPCRoute(Arc::clone(spec)),
+            Body::BackendTLSPolicy(spec) => Self::BackendTLSPolicy(Arc::clone(spec)),
             _ => return None,
         })
     }
@@ -165,6 +171,7 @@ impl Translator {
             }
         }
         self.say_conflicts(&routes, &mut delta);
+        self.say_ancestors(&mut delta);
         delta
     }
 
@@ -177,6 +184,10 @@ impl Translator {
             kind if kind.is_route() => drop(todo.insert(Unit::Route(id.clone()))),
             ObjectKind::ReferenceGrant => {
                 self.mark_dependents(&Dep::Grants(id.namespace.clone()), todo);
+            }
+            ObjectKind::BackendTLSPolicy => {
+                todo.insert(Unit::Object(id.clone()));
+                self.mark_dependents(&Dep::Policies(id.namespace.clone()), todo);
             }
             ObjectKind::Pod => self.mark_dependents(&Dep::Pods(id.namespace.clone()), todo),
             ObjectKind::EndpointSlice => {
@@ -351,11 +362,15 @@ impl Translator {
     ) -> BTreeSet<ObjectId> {
         let Some(object) = world.get(id) else {
             self.accepted.remove(id);
+            self.policies.remove(id);
             self.report.objects.remove(id);
             delta.reports.insert(id.clone());
             return self.install(unit.clone(), Lowered::default(), todo, delta);
         };
         let present = Accepted::of(&object.body);
+        if id.kind == ObjectKind::BackendTLSPolicy {
+            self.policies.set(id, present.as_ref());
+        }
         let mut lowered = match &present {
             Some(version) => {
                 let lowered = self.lower(world, id, &object.meta, version);
@@ -412,6 +427,7 @@ impl Translator {
             Accepted::Plugin(spec) => lowering.plugin_object(spec),
             Accepted::HTTPRoute(spec) => lowering.http_route(spec),
             Accepted::GRPCRoute(spec) => lowering.grpc_route(spec),
+            Accepted::BackendTLSPolicy(spec) => lowering.backend_tls_policy(spec),
             Accepted::Listening(_) => {}
         }
         lowering.out
@@ -493,6 +509,9 @@ impl Translator {
             attached: lowered.attached,
         };
         self.attach(&unit, &old.attached, &state.attached, delta);
+        if let Unit::Route(_) = &unit {
+            self.policies.touch(&old, &state);
+        }
         for id in old.resources.difference(&state.resources) {
             resource::take(id.0, &id.1, &mut self.model);
             delta.resources.insert(id.clone(), None);

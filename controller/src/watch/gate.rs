@@ -36,6 +36,7 @@ fn is_optional(kind: ObjectKind) -> bool {
             | K::Gateway
             | K::HTTPRoute
             | K::GRPCRoute
+            | K::BackendTLSPolicy
             | K::Pod
     )
 }

@@ -187,7 +187,8 @@ impl Watches {
             | ObjectKind::GatewayClass
             | ObjectKind::Gateway
             | ObjectKind::HTTPRoute
-            | ObjectKind::GRPCRoute => {
+            | ObjectKind::GRPCRoute
+            | ObjectKind::BackendTLSPolicy => {
                 self.run(
                     kind,
                     Api::<DynamicObject>::all_with(self.client.clone(), resource),

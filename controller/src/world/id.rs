@@ -57,6 +57,7 @@ kinds! {
     Gateway, "gateway.networking.k8s.io", false;
     HTTPRoute, "gateway.networking.k8s.io", false;
     GRPCRoute, "gateway.networking.k8s.io", false;
+    BackendTLSPolicy, "gateway.networking.k8s.io", false;
 }
 
 impl ObjectKind {
@@ -76,7 +77,11 @@ impl ObjectKind {
     pub fn is_gateway_api(self) -> bool {
         matches!(
             self,
-            Self::GatewayClass | Self::Gateway | Self::HTTPRoute | Self::GRPCRoute
+            Self::GatewayClass
+                | Self::Gateway
+                | Self::HTTPRoute
+                | Self::GRPCRoute
+                | Self::BackendTLSPolicy
         )
     }
 
@@ -147,6 +152,18 @@ impl ObjectId {
             ObjectKind::GatewayConfig => self.path(),
             _ => self.key(),
         }
+    }
+
+    /// What a listener's key says whose it is.
+    pub fn of_listener_owner(key: &str) -> Option<Self> {
+        Self::of_listener_key(key).or_else(|| {
+            let mut parts = key.split('/');
+            let (namespace, name, _) = (parts.next()?, parts.next()?, parts.next()?);
+            parts
+                .next()
+                .is_none()
+                .then(|| Self::new(ObjectKind::GatewayConfig, namespace, name))
+        })
     }
 
     /// The Gateway of a listener's key; `None` where it is a GatewayConfig's.

@@ -4,6 +4,7 @@ use super::kubernetes::{EndpointSlice, Namespace, Pod, Service};
 use super::reference_grant::{ReferenceGrant, ReferenceGrantSpec};
 use super::values::{self, Values};
 use super::{ObjectId, ObjectKind};
+use gateway_api::backend_tls_policy::{BackendTlsPolicy, BackendTlsPolicySpec};
 use gateway_api::gateway::{Gateway, GatewaySpec};
 use gateway_api::gateway_class::{GatewayClass, GatewayClassSpec};
 use gateway_api::grpc_route::{GrpcRoute, GrpcRouteSpec};
@@ -53,6 +54,7 @@ pub enum Body {
     Gateway(Arc<GatewaySpec>),
     HTTPRoute(Arc<HttpRouteSpec>),
     GRPCRoute(Arc<GrpcRouteSpec>),
+    BackendTLSPolicy(Arc<BackendTlsPolicySpec>),
     /// It is there, but admission refuses it or this build cannot read it.
     Refused(Vec<Refusal>),
 }
@@ -256,6 +258,7 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
         ObjectKind::Gateway => Body::Gateway(spec(value)?),
         ObjectKind::HTTPRoute => Body::HTTPRoute(spec(value)?),
         ObjectKind::GRPCRoute => Body::GRPCRoute(spec(value)?),
+        ObjectKind::BackendTLSPolicy => Body::BackendTLSPolicy(spec(value)?),
     })
 }
 
@@ -297,4 +300,5 @@ from_typed! {
     Gateway: Gateway, o => Body::Gateway(Arc::new(o.spec.clone()));
     HTTPRoute: HttpRoute, o => Body::HTTPRoute(Arc::new(o.spec.clone()));
     GRPCRoute: GrpcRoute, o => Body::GRPCRoute(Arc::new(o.spec.clone()));
+    BackendTLSPolicy: BackendTlsPolicy, o => Body::BackendTLSPolicy(Arc::new(o.spec.clone()));
 }

@@ -6,6 +6,8 @@
 
 #![allow(clippy::all, missing_docs, unreachable_pub)]
 
+#[path = "generated/backendtlspolicies.rs"]
+pub mod backend_tls_policy;
 #[path = "generated/gateways.rs"]
 pub mod gateway;
 #[path = "generated/gatewayclasses.rs"]

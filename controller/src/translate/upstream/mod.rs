@@ -9,7 +9,7 @@ mod pods;
 mod source;
 mod tls;
 
-pub(super) use tls::tls_version;
+pub(super) use tls::{alternative_name, tls_version};
 
 use super::lowering::Lowering;
 use super::unbuilt;
@@ -104,7 +104,7 @@ fn host(text: &str) -> Result<String, String> {
 }
 
 /// A host name in lower case.
-fn host_name(text: &str) -> Result<String, String> {
+pub(super) fn host_name(text: &str) -> Result<String, String> {
     match HostPattern::parse(text.strip_suffix('.').unwrap_or(text)) {
         Ok(HostPattern::Exact(name)) if text.parse::<std::net::IpAddr>().is_err() => Ok(name),
         _ => Err(format!("{text:?} is not a host name")),

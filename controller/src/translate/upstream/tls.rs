@@ -81,7 +81,7 @@ pub(in crate::translate) fn tls_version(version: Option<crds::TlsVersion>) -> mo
 }
 
 /// A DNS name, an IP address or a URI, as it stands in a certificate.
-fn alternative_name(text: &str) -> Result<String, String> {
+pub(in crate::translate) fn alternative_name(text: &str) -> Result<String, String> {
     if text.contains("://") {
         return match url::Url::parse(text) {
             Ok(_) => Ok(text.to_owned()),

@@ -1,0 +1,94 @@
+//! Where policies have an effect: at the listeners of the Routes that send requests to their Services (GEP-713).
+
+use super::super::lowering::{Dep, Unit};
+use super::{Accepted, Delta, State, Translator};
+use crate::report::ParentReport;
+use crate::world::{ObjectId, ObjectKind};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// As many ancestors fit into a status.
+const MOST: usize = 16;
+
+/// Policies by their Services.
+#[derive(Default)]
+pub(super) struct Index {
+    services: BTreeMap<ObjectId, BTreeSet<ObjectId>>,
+    /// Namespaces of Services that other Routes use now, or whose policies are others.
+    touched: BTreeSet<String>,
+}
+
+impl Index {
+    pub(super) fn set(&mut self, id: &ObjectId, version: Option<&Accepted>) {
+        let targets = match version {
+            Some(Accepted::BackendTLSPolicy(spec)) => &*spec.target_refs,
+            _ => &[],
+        };
+        let services = targets
+            .iter()
+            .filter(|target| target.group.is_empty() && target.kind == ObjectKind::Service.name())
+            .map(|target| ObjectId::new(ObjectKind::Service, &*id.namespace, &*target.name));
+        self.services.insert(id.clone(), services.collect());
+        self.touched.insert(id.namespace.clone());
+    }
+
+    pub(super) fn remove(&mut self, id: &ObjectId) {
+        self.services.remove(id);
+    }
+
+    /// A Route uses other Services or listeners than before.
+    pub(super) fn touch(&mut self, old: &State, new: &State) {
+        if self.services.is_empty() || (old.attached == new.attached && old.deps == new.deps) {
+            return;
+        }
+        let services = old.deps.union(&new.deps).filter_map(|dep| match dep {
+            Dep::Object(id) if id.kind == ObjectKind::Service => Some(&id.namespace),
+            _ => None,
+        });
+        self.touched.extend(services.cloned());
+    }
+}
+
+impl Translator {
+    /// Brings the ancestors of policies up to date that may have others now.
+    pub(super) fn say_ancestors(&mut self, delta: &mut Delta) {
+        let touched = std::mem::take(&mut self.policies.touched);
+        if touched.is_empty() {
+            return;
+        }
+        for (id, services) in &self.policies.services {
+            if !touched.contains(&id.namespace) {
+                continue;
+            }
+            let mut ancestors = BTreeSet::new();
+            for service in services {
+                let dep = Dep::Object(service.clone());
+                let units = self.dependents.get(&dep).into_iter().flatten();
+                let routes = units.filter(|unit| matches!(unit, Unit::Route(_)));
+                let states = routes.filter_map(|unit| self.units.get(unit));
+                let keys = states.flat_map(|state| &state.attached);
+                ancestors.extend(keys.filter_map(|key| ObjectId::of_listener_owner(key)));
+            }
+            let parents = ancestors.iter().take(MOST).map(|ancestor| ParentReport {
+                parent_ref: reference(ancestor),
+                problems: Vec::new(),
+            });
+            let parents: Vec<ParentReport> = parents.collect();
+            if let Some(report) = self.report.objects.get_mut(id)
+                && report.parents != parents
+            {
+                report.parents = parents;
+                delta.reports.insert(id.clone());
+            }
+        }
+    }
+}
+
+fn reference(id: &ObjectId) -> Value {
+    json!({
+        "group": id.kind.group(),
+        "kind": id.kind.name(),
+        "namespace": id.namespace,
+        "name": id.name,
+    })
+}
