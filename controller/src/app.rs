@@ -26,7 +26,7 @@ use crate::leader::Elector;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::serve::{Security, serve};
-use crate::status::{Queue, StatusWriter, Written};
+use crate::status::{HealthNews, Queue, StatusWriter, Written};
 use crate::tls;
 use crate::watch::EVENTS;
 use crate::watch::kind::Watches;
@@ -77,7 +77,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     // Whatever way this function is left, nothing of it goes on.
     let _end = end.clone().drop_guard();
     let (changed, changes) = events::queue();
-    let groups = groups(&config, server_id, &metrics, changed, &end);
+    let news = Arc::new(HealthNews::default());
+    let told = (changed, Arc::clone(&news));
+    let groups = groups(&config, server_id, &metrics, told, &end);
 
     // What the cluster says becomes the world, and the world what is published.
     let (events, received) = mpsc::channel(EVENTS);
@@ -120,6 +122,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         counted.leader_transitions.inc();
     });
     let elector = tokio::spawn(elector.run(end_of_lease.clone()));
+    let news = news.run(world.clone(), Arc::clone(&queue), end_of_writes.clone());
+    tokio::spawn(news);
     let writer = StatusWriter {
         client: client.clone(),
         world: world.clone(),
@@ -130,6 +134,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         progress: groups.progress(),
     };
     let writer = tokio::spawn(writer.run(end_of_writes.clone()));
+
+    // So that no Event is written twice, it tells of endpoints, too.
+    let announcer = Announcer {
+        client: client.clone(),
+        world: world.clone(),
+        identity: config.identity.clone(),
+        leadership: leadership.clone(),
+        changes,
+        dropped: metrics.events_dropped.clone(),
+    };
+    tokio::spawn(announcer.run(end_of_writes.clone()));
 
     // Every replica serves data planes.
     let mut keeping = None;
@@ -160,14 +175,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
             settings: Arc::new(move || keeper.server_config()),
         }
     };
-    let announcer = Announcer {
-        client,
-        world: world.clone(),
-        identity: config.identity.clone(),
-        changes,
-        dropped: metrics.events_dropped.clone(),
-    };
-    tokio::spawn(announcer.run(end_of_writes.clone()));
     let mut push = tokio::spawn(serve(
         grpc,
         security,
@@ -215,7 +222,7 @@ fn groups(
     config: &Config,
     server_id: String,
     metrics: &Arc<Metrics>,
-    changed: mpsc::Sender<Change>,
+    (changed, news): (mpsc::Sender<Change>, Arc<HealthNews>),
     end: &CancellationToken,
 ) -> Arc<Groups> {
     let (metrics, end) = (Arc::clone(metrics), end.clone());
@@ -223,10 +230,12 @@ fn groups(
     let runtime = Handle::current();
     Groups::new(&keeper::shared_group(&config.namespace), move |progress| {
         let (changed, dropped) = (changed.clone(), metrics.events_dropped.clone());
+        let news = Arc::clone(&news);
         let health = Board::new(
             metrics.health_reports.clone(),
             metrics.health_reports_omitted.clone(),
             move |all| {
+                news.note(all);
                 let lost = all
                     .iter()
                     .filter(|c| changed.try_send((*c).clone()).is_err());

@@ -5,7 +5,7 @@
 
 use crate::load::{LoadProblem, Loaded, Loader};
 use crate::publish::Publisher;
-use crate::report::{ObjectReport, Programmed, Report, Severity};
+use crate::report::{Findings, ObjectReport, Programmed, Report, Severity};
 use crate::translate::{Translation, Translator};
 use crate::world::{Object, ObjectId, World};
 use model::Model;
@@ -47,7 +47,8 @@ impl Checked {
 
     /// `Kind/namespace/name` → status, as far as it can be known without data planes.
     pub fn statuses(&self) -> Map<String, Value> {
-        self.translation.report.statuses(|_| Programmed::Unknown)
+        let Translation { model, report } = &self.translation;
+        report.statuses(|_| Programmed::Unknown, &Findings::default(), model)
     }
 }
 
@@ -144,11 +145,12 @@ impl Standalone {
         })
     }
 
-    /// `Kind/namespace/name` → status, for `/api/v1/status`.
-    pub fn status(&self) -> Map<String, Value> {
+    /// `Kind/namespace/name` → status, for `/api/v1/status`. `findings`: of the data plane.
+    pub fn status(&self, findings: &Findings) -> Map<String, Value> {
         let publisher = &self.publisher;
         let programmed = |report: &ObjectReport| publisher.programmed(&report.resources);
-        self.view.read().report.statuses(programmed)
+        let view = self.view.read();
+        view.report.statuses(programmed, findings, &view.model)
     }
 
     /// What is wrong in the files now, by file and line.
@@ -188,7 +190,7 @@ struct State {
     translator: Translator,
 }
 
-type Findings = (Vec<LoadProblem>, Vec<String>);
+type Complaints = (Vec<LoadProblem>, Vec<String>);
 
 impl State {
     fn new(loader: Loader) -> Self {
@@ -200,7 +202,7 @@ impl State {
     }
 
     /// Brings the world to what was loaded.
-    fn take(&mut self, loaded: Loaded) -> (crate::translate::Delta, Findings) {
+    fn take(&mut self, loaded: Loaded) -> (crate::translate::Delta, Complaints) {
         let Loaded {
             objects,
             mut problems,

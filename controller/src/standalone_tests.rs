@@ -82,7 +82,7 @@ async fn changes_are_published_and_errors_keep_what_serves() {
         next(&mut generation).await;
     }
     assert_eq!(body_of(&standalone).as_deref(), Some("two"));
-    let status = standalone.status();
+    let status = standalone.status(&Findings::default());
     assert_eq!(condition(&status, "Quarantined"), Some("True"));
     assert_eq!(condition(&status, "Accepted"), Some("False"));
 }
@@ -94,7 +94,10 @@ async fn programmed_follows_the_data_plane() {
     let publisher = Publisher::new("test");
     let standalone =
         Standalone::start(vec![dir.path().to_owned()], Arc::clone(&publisher)).unwrap();
-    assert_eq!(condition(&standalone.status(), "Programmed"), Some("False"));
+    assert_eq!(
+        condition(&standalone.status(&Findings::default()), "Programmed"),
+        Some("False")
+    );
     let mut session = Session::new(publisher);
     let hello = pb::Hello {
         schema_min: 1,
@@ -117,7 +120,7 @@ async fn programmed_follows_the_data_plane() {
                 .unwrap();
         }
     }
-    let status = standalone.status();
+    let status = standalone.status(&Findings::default());
     assert_eq!(condition(&status, "Programmed"), Some("True"));
     assert_eq!(condition(&status, "Ready"), Some("True"));
 }

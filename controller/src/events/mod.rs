@@ -1,11 +1,13 @@
 //! Kubernetes Events (`events.k8s.io/v1`) about endpoints that work no longer, or again (features.md F59).
 //!
-//! Every replica tells what the data planes connected to it agree on. They are few, whatever happens: what comes
-//! together is one Event, an upstream that flaps is told of less and less, and there is a rate for all together.
+//! The leader tells what the data planes connected to it agree on; if every replica did, each Event would be there more
+//! than once. They are few, whatever happens: what comes together is one Event, an upstream that flaps is told of less
+//! and less, and there is a rate for all together.
 
 mod story;
 
 use crate::health::Change;
+use crate::leader::Leadership;
 use crate::report::CONTROLLER_NAME;
 use crate::watch::task::WorldHandle;
 use crate::world::{ObjectId, ObjectKind};
@@ -43,6 +45,7 @@ pub struct Announcer {
     pub world: WorldHandle,
     /// Of this replica.
     pub identity: String,
+    pub leadership: Leadership,
     pub changes: mpsc::Receiver<Change>,
     /// Changes that are not told of.
     pub dropped: IntCounter,
@@ -63,6 +66,9 @@ impl Announcer {
                 () = stop.cancelled() => return,
                 change = self.changes.recv() => {
                     let Some(change) = change else { return };
+                    if !self.leadership.holds() {
+                        continue;
+                    }
                     if !stories.note(&change, Instant::now()) {
                         self.dropped.inc();
                     }

@@ -7,7 +7,7 @@ mod links;
 
 use crate::health::Board;
 use crate::publish::{Publisher, ResourceId};
-use crate::report::{ObjectReport, Programmed};
+use crate::report::{Findings, ObjectReport, Programmed};
 use crate::world::{ObjectId, ObjectKind};
 use bytes::Bytes;
 use closure::{Closure, Name};
@@ -119,6 +119,11 @@ impl Groups {
     /// Something has been published: data planes may be told.
     pub fn is_ready(&self) -> bool {
         self.shared().publisher.subscribe().borrow().is_some()
+    }
+
+    /// What data planes have found out about endpoints.
+    pub fn findings(&self) -> Findings {
+        Findings::of(self.all().iter().map(|group| group.health.unhealthy()))
     }
 
     /// Counts what data planes of all groups did: connected, acknowledged, refused, drained, left.

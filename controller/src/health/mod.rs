@@ -93,6 +93,11 @@ impl Board {
         })
     }
 
+    /// Endpoints that get no requests.
+    pub fn unhealthy(&self) -> Opinions {
+        self.outcome.borrow().unhealthy.clone()
+    }
+
     /// A data plane that reports from now on.
     pub fn join(self: &Arc<Self>) -> Member {
         let mut inner = self.inner.lock();

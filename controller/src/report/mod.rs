@@ -4,9 +4,13 @@
 //! fixed [`Reason`]. Standalone status, `diolkos translate`, `diolkos validate` and the status writer of the cluster
 //! all read this one [`Report`].
 
+mod backends;
 mod gateway_api;
 
+pub use backends::{Findings, upstreams_of};
+
 use crate::world::{ObjectId, ObjectKind};
+use model::Model;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use snapshot::Kind;
@@ -103,6 +107,8 @@ reasons! {
     InvalidRouteKinds,
     /// A Service without endpoints for the port: requests answer 503 `no_healthy_upstream`.
     NoEndpoints,
+    /// Endpoints do not work, as checks or failed requests show: they get no requests until they do. It does not enter `Ready`.
+    EndpointsUnhealthy,
     /// A port of a Service is declared as TLS, and no Upstream says how its certificate is checked: it is spoken to in clear.
     TlsNotConfigured,
     /// A data plane refused the resource; the last accepted one serves.
@@ -309,11 +315,22 @@ impl Report {
         Some(status(report, programmed))
     }
 
-    /// `Kind/namespace/name` → status, for every object with a status of ours.
-    pub fn statuses(&self, programmed: impl Fn(&ObjectReport) -> Programmed) -> Map<String, Value> {
+    /// `Kind/namespace/name` → status, for every object with a status of ours. `findings` are about the endpoints of
+    /// `model`.
+    pub fn statuses(
+        &self,
+        programmed: impl Fn(&ObjectReport) -> Programmed,
+        findings: &Findings,
+        model: &Model,
+    ) -> Map<String, Value> {
         let ours = self.objects.values().filter(|r| has_status(r));
-        ours.map(|r| (r.id.key(), status(r, &programmed(r))))
-            .collect()
+        ours.map(|r| {
+            let programmed = programmed(r);
+            let mut status = status(r, &programmed);
+            findings.add_to(&mut status, r, &programmed, model);
+            (r.id.key(), status)
+        })
+        .collect()
     }
 }
 

@@ -7,11 +7,13 @@
 //! A status that is ours alone is applied by the server, under our name. Where controllers share a list ([`shared`])
 //! the object is read, our entries are replaced, and all of it is written back on condition that nobody was faster.
 
+mod health;
 mod imprint;
 mod queue;
 mod shared;
 mod writer;
 
+pub use health::HealthNews;
 pub use imprint::Written;
 pub use queue::Queue;
 pub(crate) use shared::ours;

@@ -5,7 +5,7 @@
 //! `BLESS=1` writes what comes out.
 
 use super::Translator;
-use crate::report::{Programmed, Reason};
+use crate::report::{Findings, Programmed, Reason};
 use crate::world::{Object, World};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -72,7 +72,7 @@ fn run(input: &str) -> String {
         .retain(|_, section| section != &json!({}));
     let all = json!({
         "model": model,
-        "status": translator.report().statuses(|_| Programmed::Yes),
+        "status": translator.report().statuses(|_| Programmed::Yes, &Findings::default(), translator.model()),
         "problems": problems,
     });
     serde_saphyr::to_string(&all).unwrap()

@@ -1,7 +1,7 @@
 //! What holds for any world: translation ends, order means nothing, and an increment equals the whole.
 
 use super::{Translator, translate};
-use crate::report::{Programmed, Reason};
+use crate::report::{Findings, Programmed, Reason};
 use crate::world::{Object, ObjectId, World};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -433,7 +433,11 @@ proptest! {
         for problem in translation.report.problems() {
             prop_assert!(Reason::ALL.contains(&problem.reason));
         }
-        let _ = translation.report.statuses(|_| Programmed::Yes);
+        let _ = translation.report.statuses(
+            |_| Programmed::Yes,
+            &Findings::default(),
+            &translation.model,
+        );
         // What comes out is what the data plane can read.
         let mut store = snapshot::Store::default();
         store.replace(bodies(&translation));

@@ -18,7 +18,7 @@ use super::{Event, unix_ns};
 use crate::groups::Groups;
 use crate::infrastructure::Plan;
 use crate::metrics::Metrics;
-use crate::report::Programmed;
+use crate::report::{Programmed, upstreams_of};
 use crate::status::{Queue, Written};
 use crate::translate::{Delta, Translator};
 use crate::world::{Body, Object, ObjectId, ObjectKind, Values, World};
@@ -29,6 +29,8 @@ enum Ask {
     Ids(oneshot::Sender<Vec<ObjectId>>),
     /// The statuses that some objects should have.
     Statuses(Vec<ObjectId>, oneshot::Sender<Vec<Wanted>>),
+    /// Objects whose status says how the endpoints of these upstreams do.
+    DependOn(BTreeSet<Arc<str>>, oneshot::Sender<Vec<ObjectId>>),
     /// Bring the gauges up to date that cost a walk over all objects.
     Count(oneshot::Sender<()>),
     /// All statuses by `Kind/namespace/name`.
@@ -65,6 +67,11 @@ impl WorldHandle {
     /// The statuses that these objects should have now.
     pub async fn statuses(&self, ids: Vec<ObjectId>) -> Vec<Wanted> {
         self.ask(|reply| Ask::Statuses(ids, reply)).await
+    }
+
+    /// Objects whose status says how the endpoints of these upstreams do.
+    pub async fn depend_on(&self, upstreams: BTreeSet<Arc<str>>) -> Vec<ObjectId> {
+        self.ask(|reply| Ask::DependOn(upstreams, reply)).await
     }
 
     /// All statuses by `Kind/namespace/name`.
@@ -512,12 +519,16 @@ impl Owner {
                 drop(reply.send(ids.cloned().collect()));
             }
             Ask::Statuses(ids, reply) => {
+                let (findings, model) = (self.with.groups.findings(), self.translator.model());
                 let wanted = ids.into_iter().map(|id| {
                     let programmed = report
                         .get(&id)
                         .map(programmed)
                         .unwrap_or(Programmed::Unknown);
-                    let status = report.status(&id, &programmed);
+                    let mut status = report.status(&id, &programmed);
+                    if let (Some(status), Some(report)) = (&mut status, report.get(&id)) {
+                        findings.add_to(status, report, &programmed, model);
+                    }
                     let waits = status.is_some() && programmed.waits();
                     Wanted { id, status, waits }
                 });
@@ -537,7 +548,26 @@ impl Owner {
                 let plans = plans.filter_map(|id| self.plan(id));
                 drop(reply.send(plans.collect()));
             }
-            Ask::All(reply) => drop(reply.send(report.statuses(programmed))),
+            Ask::DependOn(upstreams, reply) => {
+                let model = self.translator.model();
+                let concerned = report
+                    .objects()
+                    .map(|(id, _)| id)
+                    .filter(|id| match id.kind {
+                        ObjectKind::Upstream => upstreams.contains(id.key().as_str()),
+                        ObjectKind::Route => {
+                            let mut to = upstreams_of(&id.path(), model).into_iter();
+                            to.any(|key| upstreams.contains(key))
+                        }
+                        _ => false,
+                    });
+                drop(reply.send(concerned.cloned().collect()));
+            }
+            Ask::All(reply) => {
+                let findings = self.with.groups.findings();
+                let model = self.translator.model();
+                drop(reply.send(report.statuses(programmed, &findings, model)));
+            }
         }
     }
 }

@@ -112,6 +112,36 @@ impl Running {
     }
 }
 
+/// What status says of the endpoints of an upstream has to be said anew when data planes find out about them.
+#[tokio::test]
+async fn statuses_depend_on_upstreams() {
+    let running = start(FOREVER);
+    let of = |kind: &str, name: &str, spec: Value| {
+        let value = json!({"apiVersion": "diolkos.io/v1alpha1", "kind": kind, "metadata": {"namespace": "a", "name": name}, "spec": spec});
+        Object::from_json(&value).unwrap().unwrap()
+    };
+    let spec = json!({"endpoints": [{"address": "10.0.0.1", "port": 80}]});
+    let pool = of("Upstream", "pool", spec.clone());
+    let other = of("Upstream", "other", spec);
+    let to = |name: &str| json!({"rules": [{"backends": [{"kind": "Upstream", "name": name}]}]});
+    let (through, past) = (of("Route", "r", to("pool")), of("Route", "s", to("other")));
+    let expected = BTreeSet::from([pool.id.clone(), through.id.clone()]);
+    let mut listed = BTreeMap::<ObjectKind, BTreeSet<ObjectId>>::new();
+    for object in [pool, other, through, past] {
+        let ids = listed.entry(object.id.kind).or_default();
+        ids.insert(object.id.clone());
+        running.send(apply(object)).await;
+    }
+    for kind in ObjectKind::ALL {
+        let ids = listed.remove(kind).unwrap_or_default();
+        running.send(Event::Listed { kind: *kind, ids }).await;
+    }
+    running.published(2).await;
+    let upstreams = BTreeSet::from(["Upstream/a/pool".into()]);
+    let found = running.world.depend_on(upstreams).await;
+    assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected);
+}
+
 #[tokio::test]
 async fn nothing_is_published_before_everything_is_listed() {
     let running = start(FOREVER);

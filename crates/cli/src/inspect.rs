@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use controller::load::LoadProblem;
-use controller::report::{Programmed, Severity};
+use controller::report::{Findings, Programmed, Severity};
 use controller::standalone::check;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -39,10 +39,11 @@ pub(crate) fn validate(dirs: &[PathBuf]) -> Result<ExitCode> {
 pub(crate) fn translate(dirs: &[PathBuf]) -> Result<ExitCode> {
     let checked = check(dirs);
     print_problems(&checked.problems);
-    let status = checked
-        .translation
-        .report
-        .statuses(|_| Programmed::NoDataPlane);
+    let status = checked.translation.report.statuses(
+        |_| Programmed::NoDataPlane,
+        &Findings::default(),
+        &checked.translation.model,
+    );
     let document = serde_json::json!({"model": checked.translation.model, "status": status});
     print(&serde_saphyr::to_string(&document).context("cannot write YAML")?)?;
     Ok(if errors(&checked.problems) == 0 {

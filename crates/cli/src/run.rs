@@ -3,11 +3,12 @@
 
 use anyhow::{Context, Result};
 use controller::publish::{Publisher, Session};
+use controller::report::Findings;
 use controller::standalone::Standalone;
 use dataplane::app::{Config, DataPlane};
 use dataplane::handover::{self, Taken};
 use dataplane::listeners::Binds;
-use dataplane::push::{Apply, Reply};
+use dataplane::push::{Apply, Health, Reply};
 use dataplane::sync::Applier;
 use dataplane::telemetry::logs::{self, LogFormat};
 use snapshot::pb::{ClientMessage, Hello, client_message::Message};
@@ -82,6 +83,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         plane.inherit(std::mem::take(&mut taken.sockets), args.admin);
     }
     let standalone = Arc::new(Standalone::start(args.dirs, Arc::clone(&publisher))?);
+    let registry = applier.registry();
     let handle = runtime.handle().clone();
     let (running, stopped) = watch::channel(());
     let sync = std::thread::Builder::new()
@@ -89,7 +91,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         .spawn(move || follow(&publisher, applier, &handle, stopped))
         .context("cannot start a thread")?;
     runtime.block_on(async {
-        let statuses = Arc::new(move || serde_json::Value::Object(standalone.status()));
+        let statuses = Arc::new(move || {
+            let findings = Findings::of([registry.opinions()]);
+            serde_json::Value::Object(standalone.status(&findings))
+        });
         plane
             .admin(args.admin, Some(statuses))
             .await
