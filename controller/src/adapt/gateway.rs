@@ -1,7 +1,7 @@
 //! A Gateway as a GatewayConfig (gateway.networking.k8s.io/v1; GEP-91 for client certificates).
 
 use super::{Fault, GROUP, Names, port};
-use crate::report::Reason;
+use crate::report::{Frontend, Reason};
 use crate::world::ObjectKind;
 use crds::refs::{LabelOperator, LabelRequirement, LabelSelector, ObjectRef};
 use crds::{
@@ -31,6 +31,8 @@ pub(crate) struct SaidListener {
     pub name: String,
     /// Kinds of Routes that it takes.
     pub kinds: Vec<ObjectKind>,
+    /// What the Gateway asks of clients on its port, where it speaks TLS.
+    pub frontend: Option<Frontend>,
 }
 
 /// Kinds of Routes that HTTP and HTTPS listeners take. The first are those of the Gateway API.
@@ -80,10 +82,24 @@ pub(crate) fn as_config(spec: &GatewaySpec, base: Option<&GatewayConfigSpec>) ->
             let listener = said.listener(spec, &ours, &at, protocol, listener);
             said.spec.listeners.push(listener);
         }
+        let https = protocol == Some(ListenerProtocol::Https);
+        let frontend = validation(spec, listener.port).filter(|_| https);
         said.listeners.push(SaidListener {
             name: listener.name.clone(),
             kinds,
+            frontend: frontend.map(|(field, validation)| Frontend {
+                field,
+                insecure: is_insecure(validation),
+            }),
         });
+    }
+    let backend = spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
+    if backend.is_some_and(|backend| backend.client_certificate_ref.is_some()) {
+        said.fault(
+            "spec.tls.backend.clientCertificateRef".to_owned(),
+            Reason::NotBuilt,
+            "is not built yet: backends are shown no certificate; an Upstream can show one",
+        );
     }
     said
 }
@@ -202,19 +218,10 @@ impl Said {
         ours: &str,
         port: i32,
     ) -> Option<ClientValidation> {
-        let frontend = gateway.tls.as_ref()?.frontend.as_ref()?;
-        let of_port = frontend.per_port.iter().flatten().enumerate();
-        let of_port = of_port.filter(|(_, one)| one.port == port);
-        let (at, validation): (String, &Validation) = match of_port.last() {
-            Some((i, one)) => (
-                format!("spec.tls.frontend.perPort[{i}].tls.validation"),
-                one.tls.validation.as_ref()?,
-            ),
-            None => (
-                "spec.tls.frontend.default.validation".to_owned(),
-                frontend.default.validation.as_ref()?,
-            ),
-        };
+        let (at, validation) = validation(gateway, port)?;
+        if is_insecure(validation) {
+            return None;
+        }
         let ours = format!("{ours}.tls.clientValidation");
         self.names
             .add(format!("{ours}.caRefs"), format!("{at}.caCertificateRefs"));
@@ -224,12 +231,30 @@ impl Said {
             ca_refs: refs
                 .map(|r| reference(Some(&r.group), Some(&r.kind), &r.name, r.namespace.as_ref()))
                 .collect(),
-            mode: Some(match validation.mode {
-                Some(ValidationMode::AllowInsecureFallback) => ClientValidationMode::Request,
-                _ => ClientValidationMode::Require,
-            }),
+            mode: Some(ClientValidationMode::Require),
         })
     }
+}
+
+/// What a Gateway asks of clients on a port, and where it says so.
+fn validation(gateway: &GatewaySpec, port: i32) -> Option<(String, &Validation)> {
+    let frontend = gateway.tls.as_ref()?.frontend.as_ref()?;
+    let of_port = frontend.per_port.iter().flatten().enumerate();
+    let of_port = of_port.filter(|(_, one)| one.port == port);
+    Some(match of_port.last() {
+        Some((i, one)) => (
+            format!("spec.tls.frontend.perPort[{i}].tls.validation"),
+            one.tls.validation.as_ref()?,
+        ),
+        None => (
+            "spec.tls.frontend.default.validation".to_owned(),
+            frontend.default.validation.as_ref()?,
+        ),
+    })
+}
+
+fn is_insecure(validation: &Validation) -> bool {
+    validation.mode == Some(ValidationMode::AllowInsecureFallback)
 }
 
 fn reference(

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::world::ObjectKind;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// What the conformance suite of the Gateway API may ask of us: the names of its feature registry, sorted.
 const FEATURES: &[&str] = &["GRPCRoute", "Gateway", "HTTPRoute", "ReferenceGrant"];
@@ -72,7 +73,7 @@ pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
     let (own, of_listeners): (Vec<&Problem>, Vec<&Problem>) = report
         .problems
         .iter()
-        .partition(|problem| listener_of(problem).is_none());
+        .partition(|problem| listener_of(problem).is_none() && !is_of_frontend(problem));
     let mut accepted = judge(report, "Accepted", &own);
     let listeners: Vec<(Value, bool)> = report
         .listeners
@@ -80,7 +81,11 @@ pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
         .enumerate()
         .map(|(i, one)| {
             let mut problems = of_listeners.clone();
-            problems.retain(|problem| listener_of(problem) == Some(i));
+            problems.retain(|problem| {
+                let frontend = one.frontend.as_ref();
+                let of_frontend = frontend.is_some_and(|f| problem.field.starts_with(&f.field));
+                of_frontend || listener_of(problem) == Some(i)
+            });
             listener(report, one, &problems, programmed)
         })
         .collect();
@@ -99,8 +104,26 @@ pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
         ready.message = "no listener serves".to_owned();
     }
     let listeners = listeners.into_iter().map(|(listener, _)| listener);
+    let mut conditions = vec![accepted, ready];
+    let frontends = report.listeners.iter().filter_map(|l| l.frontend.as_ref());
+    let insecure: BTreeSet<&str> = frontends
+        .filter(|frontend| frontend.insecure)
+        .map(|frontend| &*frontend.field)
+        .collect();
+    if !insecure.is_empty() {
+        let fields = insecure.into_iter().collect::<Vec<_>>().join(", ");
+        conditions.push(Condition {
+            type_: "InsecureFrontendValidationMode",
+            status: "True",
+            reason: "ConfigurationChanged",
+            message: limit(format!(
+                "{fields}: any client is let in, so that none is asked for a certificate"
+            )),
+            observed_generation: report.generation,
+        });
+    }
     json!({
-        "conditions": [accepted, ready],
+        "conditions": conditions,
         "listeners": listeners.collect::<Vec<_>>(),
     })
 }
@@ -144,6 +167,11 @@ fn listener(
     (value, good)
 }
 
+/// Whether a problem is about what is asked of clients, which concerns the listeners on those ports.
+fn is_of_frontend(problem: &Problem) -> bool {
+    problem.field.starts_with("spec.tls.frontend.")
+}
+
 /// The listener that a problem is about, by its position.
 fn listener_of(problem: &Problem) -> Option<usize> {
     let rest = problem.field.strip_prefix("spec.listeners[")?;
@@ -173,6 +201,7 @@ fn reason(problem: &Problem) -> &'static str {
     let authorities = problem.field.contains(".caCertificateRefs");
     match problem.reason {
         Reason::RefNotPermitted => "RefNotPermitted",
+        Reason::InvalidKind if is_of_frontend(problem) => "InvalidCACertificateKind",
         Reason::InvalidKind if authorities => "InvalidKind",
         reason if authorities && reason.is_about_references() => "InvalidCACertificateRef",
         reason if certificate && reason.is_about_references() => "InvalidCertificateRef",

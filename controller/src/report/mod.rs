@@ -99,7 +99,7 @@ reasons! {
     InvalidParameters,
     /// An older policy speaks for the same Service and port.
     Conflicted,
-    /// A BackendTLSPolicy names no authorities that can be used. What was last good of them serves on; without that, requests to its Services answer 503.
+    /// A BackendTLSPolicy, or what a Gateway asks of clients, names no authorities that can be used. What was last good of them serves on; without that, requests to the policy's Services answer 503, and the listeners concerned are not opened.
     NoValidCACertificate,
     /// A listener of a Gateway asks for a protocol that this release does not implement.
     UnsupportedProtocol,
@@ -218,6 +218,18 @@ pub struct ListenerReport {
     pub kinds: Vec<ObjectKind>,
     /// Routes that are attached to it.
     pub attached: usize,
+    /// What its Gateway asks of clients on its port.
+    pub frontend: Option<Frontend>,
+}
+
+/// What a Gateway asks of clients on some of its ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frontend {
+    /// Where it stands.
+    pub field: String,
+    /// A certificate that is missing or not good is as good as any. So none is asked for: nothing behind the handshake
+    /// depends on it.
+    pub insecure: bool,
 }
 
 /// A Route at one parent.

@@ -315,6 +315,7 @@ impl Translator {
                 name: listener.name.clone(),
                 kinds: listener.kinds.clone(),
                 attached: self.attached.get(&key).map_or(0, BTreeSet::len),
+                frontend: listener.frontend.clone(),
                 key,
             }
         })

@@ -197,7 +197,11 @@ impl Lowering<'_> {
                 problem.field = said.names.theirs(&problem.field);
             }
             for fault in &said.faults {
-                self.error(fault.field.clone(), fault.reason, fault.message.clone());
+                let (field, message) = (fault.field.clone(), fault.message.clone());
+                match fault.reason {
+                    Reason::NotBuilt => self.warn(field, fault.reason, message),
+                    _ => self.error(field, fault.reason, message),
+                }
             }
             // The first certificate stands in two places.
             self.out.problems.sort();

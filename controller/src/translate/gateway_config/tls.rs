@@ -3,7 +3,7 @@
 use super::super::lowering::Lowering;
 use super::super::upstream::tls_version;
 use crate::report::Reason;
-use crate::world::Pair;
+use crate::world::{ObjectKind, Pair};
 use crds::{ClientValidationMode, TlsMode, TlsVersion};
 use model::{ClientValidation, HostPattern, ListenerTls};
 use rustls::crypto::aws_lc_rs;
@@ -132,7 +132,7 @@ impl Lowering<'_> {
         usable.then_some(all)
     }
 
-    /// `None`: not all authorities can be had, so that the listener must not be opened.
+    /// `None`: not all authorities can be had (of a Gateway, not one), so that the listener must not be opened.
     fn client_validation(
         &mut self,
         field: &str,
@@ -140,10 +140,25 @@ impl Lowering<'_> {
     ) -> Option<ClientValidation> {
         let mut authorities = String::new();
         let mut usable = true;
+        let mut sound = 0;
         for (i, reference) in spec.ca_refs.iter().enumerate() {
+            let before = self.out.problems.len();
             match self.authorities(&format!("{field}.caRefs[{i}]"), reference) {
                 Some(pem) => authorities.push_str(&pem),
                 None => usable = false,
+            }
+            sound += usize::from(self.out.problems.len() == before);
+        }
+        // To a Gateway those that can be had are enough: fewer clients are let in, never more.
+        if self.id.kind == ObjectKind::Gateway {
+            usable = !authorities.is_empty();
+            if sound == 0 && !spec.ca_refs.is_empty() {
+                let message = "none of them can be used";
+                self.error(
+                    format!("{field}.caRefs"),
+                    Reason::NoValidCACertificate,
+                    message,
+                );
             }
         }
         if spec.ca_refs.is_empty() {
