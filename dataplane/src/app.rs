@@ -57,6 +57,7 @@ pub struct DataPlane {
     exporter: Exporter,
     pub metrics: Arc<Metrics>,
     admin: Arc<AdminSocket>,
+    threads: usize,
 }
 
 /// The admin port's socket, and how it is closed.
@@ -84,7 +85,9 @@ impl DataPlane {
         let shared = Arc::new(shared);
         let pools = Arc::new(PoolCounters::default());
         let of_pools = Arc::clone(&pools);
-        let workers = Workers::start(workers_config(config), move |_| {
+        let settings = workers_config(config);
+        let threads = settings.threads;
+        let workers = Workers::start(settings, move |_| {
             let connections = Connections::new(POOL, Arc::clone(&of_pools));
             Proxy::new(Arc::clone(&shared), connections)
         })?;
@@ -108,16 +111,43 @@ impl DataPlane {
             exporter,
             metrics,
             admin: Arc::default(),
+            threads,
         };
         Ok((plane, applier))
     }
 
-    /// Takes the sockets of the process before this one, as far as the configuration has listeners for them. To be called
-    /// before there is one.
-    pub fn inherit(&self, mut sockets: Inherited, admin: SocketAddr) {
+    /// Takes the sockets of the process before this one, and those that the service manager has `passed`, as far as the
+    /// configuration has listeners for them. To be called before there is one.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn inherit(
+        &self,
+        mut sockets: Inherited,
+        passed: Vec<StdListener>,
+        admin: SocketAddr,
+    ) -> io::Result<()> {
+        let mut opened = Inherited::new();
+        for socket in passed {
+            opened.entry(socket.local_addr()?).or_default().push(socket);
+        }
+        for (address, mut group) in opened {
+            tracing::info!(event = "socket_passed", %address, "the service manager has opened a socket");
+            // Those of the process before this one are the same.
+            if sockets.contains_key(&address) {
+                continue;
+            }
+            // Threads that get none of their own share one: to bind another takes rights that this process may not have.
+            let first = group.first().map(StdListener::try_clone).transpose()?;
+            while group.len() < self.threads {
+                group.extend(first.as_ref().map(StdListener::try_clone).transpose()?);
+            }
+            sockets.insert(address, group);
+        }
         let of_admin = sockets.remove(&admin).unwrap_or_default();
         *self.admin.inherited.lock() = of_admin.into_iter().next();
         self.workers.inherit(sockets);
+        Ok(())
     }
 
     /// Waits until this process serves, tells the one before it to stop, and from then on gives its own sockets to the

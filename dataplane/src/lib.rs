@@ -4,6 +4,7 @@
 //! [`listen`]. A configuration's journey is [`push`] (the stream from a controller) into [`sync`] (stage, compile to a
 //! [`table`], swap, open [`listeners`], [`keep`] a copy). [`app`] puts them together.
 
+pub mod activation;
 pub mod admin;
 pub mod app;
 mod by_host;

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use diolkos_dataplane::activation;
 use diolkos_dataplane::app::{Config, DataPlane};
 use diolkos_dataplane::handover;
 use diolkos_dataplane::keep::Keep;
@@ -67,6 +68,7 @@ struct Args {
 }
 
 fn main() -> Result<()> {
+    let passed = activation::passed().context("cannot take the sockets that were passed")?;
     tls::provider();
     let args = Args::parse();
     logs::init(args.log_format);
@@ -93,9 +95,10 @@ fn main() -> Result<()> {
             .with_context(|| format!("cannot take over at {}", path.display()))?,
         None => None,
     };
-    if let Some(taken) = &mut taken {
-        plane.inherit(std::mem::take(&mut taken.sockets), args.admin);
-    }
+    let handed = taken.as_mut().map(|t| std::mem::take(&mut t.sockets));
+    plane
+        .inherit(handed.unwrap_or_default(), passed, args.admin)
+        .context("cannot take the sockets that were passed")?;
     if let Some(directory) = &args.state_dir {
         match Keep::open(directory) {
             Ok((keep, chunks)) => applier.restore(keep, chunks),

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use controller::publish::{Publisher, Session};
 use controller::report::Findings;
 use controller::standalone::Standalone;
+use dataplane::activation;
 use dataplane::app::{Config, DataPlane};
 use dataplane::handover::{self, Taken};
 use dataplane::listeners::Binds;
@@ -58,6 +59,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let passed = activation::passed().context("cannot take the sockets that were passed")?;
     logs::init(args.log_format);
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
@@ -79,9 +81,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let (plane, applier) =
         DataPlane::start(&config, runtime.handle()).context("cannot start the data plane")?;
     let mut taken = take(args.handover.as_deref())?;
-    if let Some(taken) = &mut taken {
-        plane.inherit(std::mem::take(&mut taken.sockets), args.admin);
-    }
+    let handed = taken.as_mut().map(|t| std::mem::take(&mut t.sockets));
+    plane
+        .inherit(handed.unwrap_or_default(), passed, args.admin)
+        .context("cannot take the sockets that were passed")?;
     let standalone = Arc::new(Standalone::start(args.dirs, Arc::clone(&publisher))?);
     let registry = applier.registry();
     let handle = runtime.handle().clone();

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -83,6 +84,24 @@ fn until<T>(what: &str, mut read: impl FnMut() -> Option<T>) -> T {
         assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A process that has one listening socket as the service manager passes it, as its fourth descriptor.
+fn activated(directory: &Path, socket: &TcpListener, admin: SocketAddr) -> Gateway {
+    const START: &str = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@""#;
+    let address = socket.local_addr().unwrap();
+    let child = Command::new("sh")
+        .args(["-c", START, env!("CARGO_BIN_EXE_diolkos"), "run"])
+        .arg(directory.join("manifests"))
+        .args(["--http", &address.to_string()])
+        .args(["--admin", &admin.to_string()])
+        .args(["--threads", "2"])
+        .stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())))
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    Gateway { child }
 }
 
 /// An address that is free at the moment.
@@ -285,6 +304,32 @@ fn a_successor_that_does_not_come_to_serve_changes_nothing() {
     load.goes_on(200);
     assert!(running.child.try_wait().unwrap().is_none());
     load.end();
+}
+
+#[test]
+fn sockets_that_were_passed_outlive_the_process_and_refuse_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifests = directory.path().join("manifests");
+    fs::create_dir(&manifests).unwrap();
+    fs::write(manifests.join("all.yaml"), MANIFESTS.replace("PORT", "1")).unwrap();
+    // Bound as the service manager does it: nobody else can bind the address, on any thread.
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    for _ in 0..3 {
+        // It comes before the process does.
+        let mut early = Client::connect(address).unwrap();
+        let asked = thread::spawn(move || early.get("/").unwrap());
+        let mut gateway = activated(directory.path(), &socket, free());
+        let (status, body, _) = asked.join().unwrap();
+        assert!(status.contains("200"), "{status}");
+        assert_eq!(body, b"hello");
+        let load = Load::start(address);
+        load.goes_on(50);
+        load.end();
+        let id = gateway.child.id().to_string();
+        assert!(Command::new("kill").arg(id).status().unwrap().success());
+        assert!(gateway.ended().success());
+    }
 }
 
 #[test]
