@@ -4,7 +4,7 @@
 //! said. The index therefore holds hashes, not matches.
 
 use crate::report::{Problem, Reason, Severity};
-use crate::world::ObjectId;
+use crate::world::{ObjectId, ObjectKind};
 use model::Route;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -116,7 +116,9 @@ impl Index {
             let entry = entry.or_insert_with(|| (Arc::clone(&first.route), BTreeSet::new()));
             entry.1.insert(&claim.host);
         }
-        let all = lost_to_others > 0 && lost_to_others == claims.len();
+        // The Gateway API knows no Route that is not accepted because of another one.
+        let all =
+            lost_to_others > 0 && lost_to_others == claims.len() && id.kind == ObjectKind::Route;
         let own = id.route_key();
         lost.into_iter()
             .map(|((rule, matched), (winner, hosts))| {
