@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::expected::Expected;
 use super::gate::Gate;
 use super::held::Held;
 use super::pacer::{Batch, Pacer};
@@ -148,6 +149,7 @@ impl WorldTask {
                 translator: Translator::default(),
                 gate,
                 pacer: Pacer::default(),
+                expected: Expected::default(),
                 counts: BTreeMap::new(),
                 missing: missing_now,
                 open: false,
@@ -167,6 +169,8 @@ struct Owner {
     translator: Translator,
     gate: Gate,
     pacer: Pacer,
+    /// Routes that wait for what they name.
+    expected: Expected,
     counts: BTreeMap<ObjectKind, i64>,
     missing: watch::Sender<Vec<ObjectKind>>,
     open: bool,
@@ -196,6 +200,12 @@ impl Owner {
                     None => return,
                 },
                 () = until(self.pacer.due()), if self.open => self.flush(),
+                () = until(self.expected.due()), if self.open => {
+                    let now = Instant::now();
+                    for (id, at) in self.expected.expired(now) {
+                        self.pacer.note(id, at, now);
+                    }
+                }
                 () = sleep_until(self.judged + JUDGE), if self.open => self.judge(),
                 () = sleep_until(self.gate.patience()), if !self.open && Instant::now() < self.gate.patience() => {
                     self.look_at_gate();
@@ -341,9 +351,23 @@ impl Owner {
 
     fn changed(&mut self, id: ObjectId, at: u64) {
         // Before the gate opens everything is dirty anyway.
-        if self.open {
-            self.pacer.note(id, at, Instant::now());
+        if !self.open {
+            return;
         }
+        let now = Instant::now();
+        match self.world.get(&id) {
+            Some(object) => {
+                let known = |id: &ObjectId| self.world.contains(id);
+                if self.expected.hold(object, known, at, now) {
+                    return;
+                }
+                for (waited, at) in self.expected.arrived(&id) {
+                    self.pacer.note(waited, at, now);
+                }
+            }
+            None => self.expected.forget(&id),
+        }
+        self.pacer.note(id, at, now);
     }
 
     fn look_at_gate(&mut self) {

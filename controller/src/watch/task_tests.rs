@@ -143,6 +143,47 @@ async fn statuses_depend_on_upstreams() {
 }
 
 #[tokio::test]
+async fn a_route_waits_for_what_it_names_and_not_for_ever() {
+    let running = start(FOREVER);
+    for kind in ObjectKind::ALL {
+        let ids = BTreeSet::new();
+        running.send(Event::Listed { kind: *kind, ids }).await;
+    }
+    running.published(0).await;
+    let of = |kind: &str, name: &str, spec: Value| {
+        let value = json!({"apiVersion": "diolkos.io/v1alpha1", "kind": kind, "metadata": {"namespace": "a", "name": name}, "spec": spec});
+        Object::from_json(&value).unwrap().unwrap()
+    };
+    let to = |name: &str| json!({"rules": [{"backends": [{"kind": "Upstream", "name": name}]}]});
+    let reason = async |name: &str| {
+        let wait = async {
+            loop {
+                let all = running.world.all().await;
+                let parents = all
+                    .get(&format!("Route/a/{name}"))
+                    .map(|s| &s["parents"][0]);
+                let conditions = parents.and_then(|p| p["conditions"].as_array());
+                let refs =
+                    conditions.and_then(|all| all.iter().find(|c| c["type"] == "ResolvedRefs"));
+                if let Some(refs) = refs {
+                    return refs["reason"].as_str().unwrap().to_owned();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(FOREVER, wait).await.expect("a status")
+    };
+    // The watch of Routes is ahead of that of Upstreams: nothing is said of the Route before both are there.
+    running.send(apply(of("Route", "r", to("pool")))).await;
+    let spec = json!({"endpoints": [{"address": "10.0.0.1", "port": 80}]});
+    running.send(apply(of("Upstream", "pool", spec))).await;
+    assert_eq!(reason("r").await, "ResolvedRefs");
+    // What does not come is waited for for a moment.
+    running.send(apply(of("Route", "s", to("nothing")))).await;
+    assert_eq!(reason("s").await, "BackendNotFound");
+}
+
+#[tokio::test]
 async fn nothing_is_published_before_everything_is_listed() {
     let running = start(FOREVER);
     running.send(apply(route("one"))).await;
