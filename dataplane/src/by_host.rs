@@ -39,8 +39,8 @@ impl<T> ByHost<T> {
                 return true;
             }
             HostPattern::Any | HostPattern::Regex(_) => return false,
-            HostPattern::Exact(name) => self.exact.entry(name.as_str().into()),
-            HostPattern::Wildcard(suffix) => self.wildcard.entry(suffix.as_str().into()),
+            HostPattern::Exact(name) => self.exact.entry(Box::from(&**name)),
+            HostPattern::Wildcard(suffix) => self.wildcard.entry(Box::from(&**suffix)),
         };
         let Entry::Vacant(place) = free else {
             return false;

@@ -71,7 +71,8 @@ impl Keep {
         if chunks.first().is_some_and(|c| c.full) {
             return self.replace(chunks);
         }
-        let bytes = frames(chunks);
+        let mut bytes = Vec::new();
+        write_frames(&mut bytes, chunks)?;
         if let Err(e) = self.file.write_all(&bytes) {
             // Half a frame must not stand in the middle.
             let _ = self.file.set_len(self.size);
@@ -118,12 +119,12 @@ impl Keep {
     fn replace(&mut self, chunks: &[Chunk]) -> io::Result<()> {
         let temporary = self.directory.join("last-good.new");
         let mut file = private(options().truncate(true), &temporary)?;
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend(frames(chunks));
-        file.write_all(&bytes)?;
+        file.write_all(MAGIC)?;
+        // One after the other: all of them may be as large as all that is served.
+        let size = write_frames(&mut file, chunks)?;
         std::fs::rename(&temporary, self.directory.join(FILE))?;
         self.file = file;
-        self.size = bytes.len() as u64;
+        self.size = MAGIC.len() as u64 + size;
         self.base = self.size;
         Ok(())
     }
@@ -145,15 +146,18 @@ fn private(options: &OpenOptions, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn frames(chunks: &[Chunk]) -> Vec<u8> {
-    let mut out = Vec::new();
+/// Gives the bytes that were written.
+fn write_frames(out: &mut impl Write, chunks: &[Chunk]) -> io::Result<u64> {
+    let mut size = 0;
     for chunk in chunks {
         let body = chunk.encode_to_vec();
-        out.extend((body.len() as u32).to_le_bytes());
-        out.extend(Hash::of(&body).0);
-        out.extend(body);
+        let (len, hash) = ((body.len() as u32).to_le_bytes(), Hash::of(&body).0);
+        for part in [&len[..], &hash, &body] {
+            out.write_all(part)?;
+            size += part.len() as u64;
+        }
     }
-    out
+    Ok(size)
 }
 
 /// The chunks of all complete transactions, and where the last of them ends.

@@ -17,6 +17,10 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// Gives memory of closed connections and of tables of the past back to the system.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Data plane of Diolkos.
 #[derive(Parser)]
 #[command(name = "diolkos-dataplane", version)]

@@ -148,27 +148,26 @@ impl Applier {
     }
 
     fn apply(&mut self, chunk: Chunk) -> Result<Option<Ack>, ApplyError> {
-        let Some(staged) = self.replica.receive(chunk)? else {
+        let Some(mut staged) = self.replica.receive(chunk)? else {
             return Ok(None);
         };
         let transaction = staged.transaction;
-        let table = self
-            .compiler
-            .apply(staged.changes.clone())
-            .map_err(|rejected| {
-                let rejected = rejected.into_iter().map(|r| Rejection {
-                    kind: r.kind as u32,
-                    key: r.key,
-                    reason: r.reason,
-                });
-                ApplyError::Rejected {
-                    transaction,
-                    rejected: rejected.collect(),
-                }
-            })?;
+        let changes = std::mem::take(&mut staged.changes);
+        let upstreams: Vec<String> = changes.upstreams.iter().map(|c| c.key.clone()).collect();
+        let table = self.compiler.apply(changes).map_err(|rejected| {
+            let rejected = rejected.into_iter().map(|r| Rejection {
+                kind: r.kind as u32,
+                key: r.key,
+                reason: r.reason,
+            });
+            ApplyError::Rejected {
+                transaction,
+                rejected: rejected.collect(),
+            }
+        })?;
         let registry = self.compiler.registry();
-        for change in &staged.changes.upstreams {
-            if let Some(upstream) = registry.get(&change.key) {
+        for key in &upstreams {
+            if let Some(upstream) = registry.get(key) {
                 self.resolver.follow(&upstream);
                 self.poller.follow(&upstream);
             }

@@ -169,7 +169,7 @@ impl Lowering<'_> {
         let compiled = values::expression(pattern, model::pattern::whole(pattern));
         let regex = self.valid(field, compiled)?;
         let groups = regex.capture_names().flatten().map(str::to_owned).collect();
-        Some((vec![HostPattern::Regex(pattern.to_owned())], groups))
+        Some((vec![HostPattern::Regex(pattern.into())], groups))
     }
 
     /// Keys of the listeners that take the Route, and whether one of them asks for something that is not built, so

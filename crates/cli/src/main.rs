@@ -8,6 +8,10 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// Gives memory that is not needed any more back to the system.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Ingress controller and AI gateway for Kubernetes, on a laptop as in a cluster.
 #[derive(Parser)]
 #[command(name = "diolkos", version, propagate_version = true)]

@@ -2,21 +2,22 @@
 
 use crate::pattern;
 use std::fmt;
+use std::sync::Arc;
 
 /// Longest host name that DNS allows, in bytes (RFC 1035 2.3.4).
 pub const MAX_HOST_BYTES: usize = 253;
 
-/// Which hosts a Route or a listener serves.
+/// Which hosts a Route or a listener serves. Copies share their text: every table of a data plane has some.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HostPattern {
     /// Every host, also a request that names none (HTTP/1.0).
     Any,
     /// `*.example.com`: any host with one or more labels before `.example.com`; holds `example.com`.
-    Wildcard(String),
+    Wildcard(Arc<str>),
     /// One host, or an IP address literal.
-    Exact(String),
+    Exact(Arc<str>),
     /// Hosts that an expression matches as a whole (`hostnameRegex`); its named groups are at hand in rewrites.
-    Regex(String),
+    Regex(Arc<str>),
 }
 
 /// Why a text is not a host pattern.
@@ -43,13 +44,21 @@ impl HostPattern {
         let lower = text.to_ascii_lowercase();
         if let Some(rest) = lower.strip_prefix("*.") {
             check_name(rest)?;
-            return Ok(Self::Wildcard(rest.to_owned()));
+            return Ok(Self::Wildcard(rest.into()));
         }
         if lower.contains('*') {
             return Err(InvalidHostname::Wildcard);
         }
         check_name(&lower)?;
-        Ok(Self::Exact(lower))
+        Ok(Self::Exact(lower.into()))
+    }
+
+    /// The name, the suffix or the expression; empty for [`Self::Any`].
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Any => "",
+            Self::Wildcard(text) | Self::Exact(text) | Self::Regex(text) => text,
+        }
     }
 
     /// Whether a canonical host (lower case, without port and final dot) is covered. An expression is compiled anew
@@ -57,9 +66,9 @@ impl HostPattern {
     pub fn covers(&self, host: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Exact(name) => name == host,
+            Self::Exact(name) => **name == *host,
             Self::Wildcard(suffix) => host
-                .strip_suffix(suffix.as_str())
+                .strip_suffix(&**suffix)
                 .and_then(|rest| rest.strip_suffix('.'))
                 .is_some_and(|label| !label.is_empty()),
             Self::Regex(pattern) => pattern::whole(pattern).is_ok_and(|regex| regex.is_match(host)),
@@ -80,7 +89,7 @@ impl HostPattern {
             (regex @ Self::Regex(_), Self::Wildcard(_))
             | (Self::Wildcard(_), regex @ Self::Regex(_)) => Some(regex.clone()),
             (Self::Exact(name), x) | (x, Self::Exact(name)) => {
-                x.covers(name).then(|| Self::Exact(name.clone()))
+                x.covers(name).then(|| Self::Exact(Arc::clone(name)))
             }
             (Self::Wildcard(a), Self::Wildcard(b)) => {
                 let within = |inner: &str, outer: &str| {

@@ -41,7 +41,7 @@ impl HostRank {
     pub fn of(host: &HostPattern) -> Self {
         match host {
             HostPattern::Any => Self::Any,
-            HostPattern::Regex(pattern) => Self::Regex(pattern.len(), Reverse(pattern.clone())),
+            HostPattern::Regex(pattern) => Self::Regex(pattern.len(), Reverse(pattern.to_string())),
             HostPattern::Wildcard(suffix) => Self::Wildcard(suffix.len()),
             HostPattern::Exact(_) => Self::Exact,
         }

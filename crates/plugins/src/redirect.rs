@@ -88,7 +88,7 @@ impl Compile for Redirect {
         }
         let host = match self.hostname.as_deref().map(HostPattern::parse) {
             None => None,
-            Some(Ok(HostPattern::Exact(host))) => Some(host),
+            Some(Ok(HostPattern::Exact(host))) => Some(host.to_string()),
             Some(_) => return Err(InvalidSettings::new("hostname", "must be a host name")),
         };
         let change = self.path.unwrap_or_default();

@@ -7,12 +7,22 @@ use std::collections::HashMap;
 /// Bytes of bodies that one transaction may bring.
 const MAX_STAGED_BYTES: usize = 512 << 20;
 
-/// What a data plane holds, by name and hash; bodies live in what was compiled from them.
+/// What a data plane holds, by hash; bodies live in what was compiled from them.
 #[derive(Default)]
 pub struct Replica {
-    held: HashMap<(u32, String), Hash>,
+    held: HashMap<Id, Hash>,
     digest: Digest,
     incoming: Option<Incoming>,
+}
+
+/// Kind and key of a resource, hashed: shorter than most keys.
+type Id = Hash;
+
+fn id(kind: u32, key: &str) -> Id {
+    let mut text = Vec::with_capacity(4 + key.len());
+    text.extend_from_slice(&kind.to_be_bytes());
+    text.extend_from_slice(key.as_bytes());
+    Hash::of(&text)
 }
 
 struct Incoming {
@@ -25,13 +35,16 @@ struct Incoming {
 /// A complete and consistent transaction, not yet in effect.
 pub struct Staged {
     pub transaction: u64,
+    /// Everything that was held before is gone.
+    full: bool,
+    /// To be taken: a commit does not need them.
     pub changes: Changes,
     pub digest: Digest,
     /// When the change was seen by the controller, in nanoseconds since the epoch; 0: unknown.
     pub observed_unix_ns: u64,
     /// The chunks as they came, for the last-good copy.
     pub chunks: Vec<pb::Chunk>,
-    held: Vec<((u32, String), Option<Hash>)>,
+    held: HashMap<Id, Option<Hash>>,
 }
 
 /// Where a replica stands after a commit.
@@ -119,15 +132,15 @@ impl Replica {
             full,
             ..Changes::default()
         };
-        let mut held: HashMap<(u32, String), Option<Hash>> = HashMap::new();
+        let mut held: HashMap<Id, Option<Hash>> = HashMap::new();
         let mut rejected = Vec::new();
-        let old = |held: &HashMap<_, Option<Hash>>, id: &(u32, String)| match held.get(id) {
+        let old = |held: &HashMap<_, Option<Hash>>, id: &Id| match held.get(id) {
             Some(staged) => *staged,
             None if full => None,
             None => self.held.get(id).copied(),
         };
         for r in incoming.chunks.iter().flat_map(|c| &c.upsert) {
-            let id = (r.kind, r.key.clone());
+            let id = id(r.kind, &r.key);
             let hash = Hash::of(&r.body);
             if Hash::from_slice(&r.hash) != Some(hash) {
                 return Err(resync("a body does not have its hash"));
@@ -146,15 +159,15 @@ impl Replica {
                 }
             }
             if let Some(hash) = old(&held, &id) {
-                digest.remove(id.0, &id.1, hash);
+                digest.remove(r.kind, &r.key, hash);
             }
-            digest.add(id.0, &id.1, hash);
+            digest.add(r.kind, &r.key, hash);
             held.insert(id, Some(hash));
         }
         for n in incoming.chunks.iter().flat_map(|c| &c.remove) {
-            let id = (n.kind, n.key.clone());
+            let id = id(n.kind, &n.key);
             if let Some(hash) = old(&held, &id) {
-                digest.remove(id.0, &id.1, hash);
+                digest.remove(n.kind, &n.key, hash);
             }
             if let Some(kind) = Kind::from_number(n.kind) {
                 changes.remove(kind, n.key.clone());
@@ -173,18 +186,20 @@ impl Replica {
         }
         Ok(Staged {
             transaction,
+            full,
             changes,
             digest,
             observed_unix_ns,
             chunks: incoming.chunks,
-            held: held.into_iter().collect(),
+            held,
         })
     }
 
     /// The transaction is in effect.
     pub fn commit(&mut self, staged: Staged) -> Applied {
-        if staged.changes.full {
-            self.held.clear();
+        if staged.full {
+            // Of the size that it now takes.
+            self.held = HashMap::with_capacity(staged.held.len());
         }
         for (id, hash) in staged.held {
             match hash {

@@ -22,8 +22,8 @@ fn origin() -> impl Strategy<Value = ObjectRef> {
 fn host() -> impl Strategy<Value = HostPattern> {
     prop_oneof![
         Just(HostPattern::Any),
-        "[a-z]{1,3}\\.[a-z]{1,3}".prop_map(HostPattern::Exact),
-        "[a-z]{1,3}\\.[a-z]{1,3}".prop_map(HostPattern::Wildcard),
+        "[a-z]{1,3}\\.[a-z]{1,3}".prop_map(|text| HostPattern::Exact(text.into())),
+        "[a-z]{1,3}\\.[a-z]{1,3}".prop_map(|text| HostPattern::Wildcard(text.into())),
     ]
 }
 

@@ -92,7 +92,7 @@ fn host(text: &str) -> Result<String, &'static str> {
         return Ok(address.to_string());
     }
     match HostPattern::parse(text.strip_suffix('.').unwrap_or(text)) {
-        Ok(HostPattern::Exact(name)) => Ok(name),
+        Ok(HostPattern::Exact(name)) => Ok(name.to_string()),
         _ => Err("address must be an IP address or a host name"),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::buffers::{self, Scratch};
 use super::deadline::ClientTimeouts;
-use super::down::{Begun, H1Down, Next};
+use super::down::{After, Begun, H1Down, Next};
 use super::drain::Ticket;
 use super::h2;
 use super::head::{RequestHead, ResponseHead};
@@ -221,19 +221,38 @@ async fn serve_http1<S: Socket, V: Service>(
     let mut down = H1Down::new(begun, config.timeouts, config.head);
     let trust = service.trusts_forwarded(info);
     let mut left = config.requests_of(info);
-    while down.wait().await {
-        let mut scratch = buffers::take_scratch();
-        left = left.saturating_sub(1);
-        if left == 0 {
-            down.close_after_answer();
-        }
-        let go_on = exchange(&mut down, info, service, trust, &mut scratch).await;
-        buffers::put_scratch(scratch);
-        if !go_on {
-            break;
-        }
+    // Apart, and not while the connection rests: idle connections are many, and the state of a request is large.
+    while down.wait().await && Box::pin(exchanges(&mut down, info, service, trust, &mut left)).await
+    {
     }
     down.close().await;
+}
+
+/// Serves the request that has begun to come and those that follow it closely; whether the connection can serve others.
+async fn exchanges<S: Socket, V: Service>(
+    down: &mut H1Down<S>,
+    info: &ConnInfo,
+    service: &V,
+    trust: bool,
+    left: &mut u32,
+) -> bool {
+    loop {
+        let mut scratch = buffers::take_scratch();
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            down.close_after_answer();
+        }
+        let go_on = exchange(down, info, service, trust, &mut scratch).await;
+        buffers::put_scratch(scratch);
+        if !go_on {
+            return false;
+        }
+        match down.wait_a_moment().await {
+            After::Request => {}
+            After::Rest => return true,
+            After::End => return false,
+        }
+    }
 }
 
 /// Serves one request; whether the connection can serve another.

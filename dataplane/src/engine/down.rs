@@ -20,6 +20,8 @@ use tokio::time::Instant;
 
 /// How long a connection must have been idle to be closed by the end of its listener.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long the next request is awaited with the state of the last one kept.
+const MOMENT: Duration = Duration::from_secs(1);
 /// Bytes of the next requests that are read while an answer is under way.
 const PIPELINE: usize = 16 << 10;
 /// Bytes of a request's rest that are read to save the connection after an early answer.
@@ -35,6 +37,8 @@ pub struct H1Down<S: Socket> {
     timeouts: ClientTimeouts,
     limits: HeadLimits,
     ticket: Ticket,
+    /// Since when nothing has come, where that is more than a moment.
+    resting: Option<Instant>,
     decoder: Decoder,
     encoder: Encoder,
     request: Request,
@@ -81,7 +85,7 @@ impl<S: Socket> Begun<S> {
         timeouts: &ClientTimeouts,
     ) -> Option<bool> {
         let Self { io, timer, ticket } = self;
-        if !wait(io, timer, ticket, timeouts.idle).await {
+        if wait(io, timer, ticket, None, timeouts.idle).await != Waited::Input {
             return None;
         }
         let rest = poll_fn(|cx| {
@@ -101,37 +105,63 @@ impl<S: Socket> Begun<S> {
     }
 }
 
-/// Waits without a buffer for the first byte of a request; false when none shall come. A connection that is to end has
-/// [`QUIET`] from its last answer on, because a request may be on its way.
+/// What a wait for a request has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    Input,
+    /// None shall come: the client has closed, or the connection is to end.
+    End,
+    /// The time is over, and nothing has come since.
+    Nothing {
+        since: Instant,
+    },
+}
+
+/// Waits without a buffer for the first byte of a request, `limit` from `since` on, or from now on. A connection that is
+/// to end has [`QUIET`] from its last answer on, because a request may be on its way.
 async fn wait<S: Socket>(
     io: &mut Io<S>,
     timer: &mut Timer,
     ticket: &mut Ticket,
-    idle: Duration,
-) -> bool {
-    let (mut since, mut ends) = (None, false);
+    since: Option<Instant>,
+    limit: Duration,
+) -> Waited {
+    let (mut begun, mut ends) = (None, false);
     poll_fn(|cx| {
         if !io.input.is_empty() {
-            return Poll::Ready(true);
+            return Poll::Ready(Waited::Input);
         }
         if let Poll::Ready(read) = io.poll_fill(cx) {
-            return Poll::Ready(matches!(read, Ok(1..)));
+            return Poll::Ready(match read {
+                Ok(1..) => Waited::Input,
+                _ => Waited::End,
+            });
         }
-        let since = match since {
-            Some(since) => since,
-            None => {
-                let now = Instant::now();
-                timer.arm(now + idle);
-                *since.insert(now)
-            }
-        };
+        let since = *begun.get_or_insert_with(|| {
+            let since = since.unwrap_or_else(Instant::now);
+            timer.arm(since + limit);
+            since
+        });
         if ticket.poll(cx) && !ends {
             ends = true;
-            timer.arm(since + idle.min(QUIET));
+            timer.arm(since + limit.min(QUIET));
         }
-        timer.poll(cx).map(|()| false)
+        timer.poll(cx).map(|()| match ends {
+            true => Waited::End,
+            false => Waited::Nothing { since },
+        })
     })
     .await
+}
+
+/// What a connection is to do after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// There is another request.
+    Request,
+    /// Nothing has come for a moment: [`H1Down::wait`] for more, with no state of requests.
+    Rest,
+    End,
 }
 
 /// What came next on a connection.
@@ -152,6 +182,7 @@ impl<S: Socket> H1Down<S> {
             timeouts,
             limits,
             ticket,
+            resting: None,
             decoder: Decoder::Done,
             encoder: Encoder::Nothing,
             request: Request::default(),
@@ -174,13 +205,28 @@ impl<S: Socket> H1Down<S> {
 
     /// Waits without a buffer for the first byte of a request; false when none shall come.
     pub(crate) async fn wait(&mut self) -> bool {
-        wait(
-            &mut self.io,
-            &mut self.timer,
-            &mut self.ticket,
-            self.timeouts.idle,
-        )
-        .await
+        let since = self.resting.take();
+        self.wait_for(since, self.timeouts.idle).await == Waited::Input
+    }
+
+    /// The same for a moment.
+    pub(crate) async fn wait_a_moment(&mut self) -> After {
+        let limit = self.timeouts.idle.min(MOMENT);
+        match self.wait_for(None, limit).await {
+            Waited::Input => After::Request,
+            Waited::End => After::End,
+            Waited::Nothing { since } => {
+                self.resting = Some(since);
+                After::Rest
+            }
+        }
+    }
+
+    async fn wait_for(&mut self, since: Option<Instant>, limit: Duration) -> Waited {
+        let Self {
+            io, timer, ticket, ..
+        } = self;
+        wait(io, timer, ticket, since, limit).await
     }
 
     /// Reads the head of the next request; [`H1Down::wait`] has seen its first byte.

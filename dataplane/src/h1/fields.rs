@@ -1,6 +1,6 @@
 //! What requests and answers share: where a head ends, which fields belong to the connection, and framing.
 
-use super::{MAX_HEAD, Reject};
+use super::{MAX_FIELDS, MAX_HEAD, Reject};
 use memchr::{memchr, memchr_iter};
 use model::Headers;
 
@@ -76,6 +76,9 @@ impl HeadEnd {
     }
 }
 
+// Each has its bit in a `Control`.
+const _: () = assert!(MAX_FIELDS <= u128::BITS as usize);
+
 /// Names that a `Connection` field may list in one head; more is an attack, not a client.
 const MAX_NOMINATED: usize = 32;
 
@@ -95,6 +98,8 @@ pub struct Control<'a> {
     /// `Connection: upgrade`
     pub upgrade: bool,
     nominated: bool,
+    /// A bit for each field of the head, from the first on: whether it is end-to-end.
+    end_to_end: u128,
 }
 
 /// How the codec treats a field.
@@ -136,9 +141,10 @@ pub fn control<'a>(fields: &[httparse::Header<'a>]) -> Result<Control<'a>, Rejec
     let mut c = Control::default();
     let mut nominated = 0;
     let mut codings = 0;
-    for f in fields {
+    for (i, f) in fields.iter().enumerate() {
         match class(f.name) {
-            Class::EndToEnd | Class::HopByHop => {}
+            Class::EndToEnd => c.end_to_end |= 1 << i,
+            Class::HopByHop => {}
             Class::Connection => {
                 for option in options(f.value) {
                     if option.eq_ignore_ascii_case(b"close") {
@@ -211,8 +217,9 @@ pub fn copy_end_to_end(
     control: &Control<'_>,
     out: &mut Headers,
 ) -> Result<(), Reject> {
-    for f in fields {
-        if class(f.name) != Class::EndToEnd || (control.nominated && is_nominated(fields, f.name)) {
+    for (i, f) in fields.iter().enumerate() {
+        let end_to_end = control.end_to_end >> i & 1 == 1;
+        if !end_to_end || (control.nominated && is_nominated(fields, f.name)) {
             continue;
         }
         let pushed = match line(text, f) {

@@ -1,9 +1,10 @@
 //! The backends of a rule, in tiers, and whose turn it is.
 
+use super::names::Names;
 use super::rule::{Edits, Links, boxed, edits};
 use super::upstream::Upstream;
 use super::weights::Schedule;
-use model::{HeaderEdits, Target};
+use model::HeaderEdits;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,15 +21,12 @@ pub(super) struct BackendSpec {
 }
 
 impl BackendSpec {
-    pub(super) fn new(backend: model::Backend) -> Self {
-        let (target, resolved) = match backend.target {
-            Target::Upstream(key) => (key, true),
-            Target::Unresolved(what) => (what, false),
-        };
+    pub(super) fn new(backend: model::Backend, names: &Names) -> Self {
+        let (target, resolved) = names.of_target(backend.target);
         Self {
             weight: backend.weight,
             priority: backend.priority,
-            target: target.into(),
+            target,
             resolved,
             request_headers: boxed(backend.request_headers),
             response_headers: boxed(backend.response_headers),
@@ -40,7 +38,7 @@ impl BackendSpec {
 pub struct WeightedBackends {
     specs: Arc<[BackendSpec]>,
     upstreams: Box<[Option<Arc<Upstream>>]>,
-    /// In the order of priorities; most rules have one.
+    /// In the order of priorities. A rule of one backend needs none.
     tiers: Box<[Tier]>,
 }
 
@@ -107,7 +105,10 @@ impl WeightedBackends {
         };
         Self {
             upstreams: specs.iter().map(upstream).collect(),
-            tiers: priorities.into_iter().map(tier).collect(),
+            tiers: match &**specs {
+                [_] => Box::default(),
+                _ => priorities.into_iter().map(tier).collect(),
+            },
             specs: Arc::clone(specs),
         }
     }
@@ -118,8 +119,10 @@ impl WeightedBackends {
     /// error. With more, a request goes to the first tier in which any backend has a healthy endpoint, or else any
     /// endpoint at all.
     pub fn next(&self) -> Option<Backend<'_>> {
-        if let [only] = &*self.tiers {
-            return self.get(only.draw()?);
+        match (&*self.tiers, &*self.specs) {
+            ([], [only]) => return self.get(0).filter(|_| only.weight > 0),
+            ([only], _) => return self.get(only.draw()?),
+            _ => {}
         }
         let mut drawn = None;
         for tier in &self.tiers {

@@ -6,7 +6,7 @@ use super::matcher::{Matcher, Refusal};
 use super::observe::{Observer, Silent};
 use super::rule::Rule;
 use crate::by_host;
-use model::{Headers, HostPattern, ObjectRef, Rank};
+use model::{Headers, HostPattern, Rank};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -55,10 +55,6 @@ pub struct Matched<'t> {
 }
 
 impl<'t> Matched<'t> {
-    pub fn route(&self) -> &'t ObjectRef {
-        self.rule.route()
-    }
-
     /// The key by which it won.
     pub fn rank(&self) -> Rank {
         self.entry.rank(self.host)
@@ -149,7 +145,8 @@ impl ListenerTable {
         let _ = self.levels(q.host, |host| {
             for entry in host.candidates(q.path) {
                 if let Err(Refusal::Method) = entry.matcher.judge(q) {
-                    methods.extend(entry.matcher.methods.iter().map(|m| m.as_str()));
+                    let wanted = &entry.matcher.conditions().methods;
+                    methods.extend(wanted.iter().map(|m| m.as_str()));
                 }
             }
             ControlFlow::Continue(())

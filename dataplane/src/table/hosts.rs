@@ -3,15 +3,13 @@
 use super::matcher::Matcher;
 use super::rule::Rule;
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use model::pattern::whole;
 use model::{HostPattern, HostRank, PathMatch, PathRank, Rank};
 use regex::Regex;
 use std::cmp::Reverse;
 use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock};
-
-pub(super) type Map<V> = HashMap<Box<str>, V, FixedState>;
 
 /// One match of one rule, as it stands in the list of a host.
 #[derive(Clone, Debug)]
@@ -25,14 +23,15 @@ impl Entry {
     pub fn rank(&self, host: &HostPattern) -> Rank {
         let spec = &self.rule.spec;
         let m = &self.matcher;
+        let asks = m.conditions();
         Rank {
             precedence: spec.precedence,
             host: HostRank::of(host),
             path: PathRank::of(&m.path),
-            method: !m.methods.is_empty(),
-            headers: m.headers.len() + m.cookies.len(),
-            query: m.query.len(),
-            clients: !m.clients.is_empty(),
+            method: !asks.methods.is_empty(),
+            headers: asks.headers.len() + asks.cookies.len(),
+            query: asks.query.len(),
+            clients: !asks.clients.is_empty(),
             created: Reverse(spec.route.created),
             route: Reverse(spec.route.key.to_string()),
             rule: Reverse(spec.index),
@@ -41,53 +40,58 @@ impl Entry {
     }
 }
 
-/// Everything that one host pattern serves on one listener. Lists are in the order of rank, best first.
+/// Everything that one host pattern serves on one listener.
 #[derive(Debug)]
 pub struct HostRules {
     pub pattern: HostPattern,
     /// Of [`HostPattern::Regex`].
-    host_regex: Option<Regex>,
-    pub(super) exact: Map<Box<[Entry]>>,
-    /// By prefix as in [`PathMatch::Prefix`].
-    pub(super) prefix: Map<Box<[Entry]>>,
-    /// The lengths of prefixes that exist, longest first: only these are looked up.
-    lengths: Box<[usize]>,
-    pub(super) regex: Box<[Entry]>,
+    host_regex: Option<Box<Regex>>,
+    /// Exact paths, then prefixes from the longest to the shortest, then expressions; within one path, as among the
+    /// expressions, best rank first.
+    entries: Box<[Entry]>,
+    /// Where there are more paths than are looked through one by one.
+    index: Option<Box<Index>>,
     /// Whether some rule has a precedence other than 0.
     pub(super) has_precedence: bool,
 }
 
+/// The entries of a host by path.
+#[derive(Debug, Default)]
+struct Index {
+    exact: HashTable<Group>,
+    prefix: HashTable<Group>,
+    /// The lengths of prefixes that exist, longest first: only these are looked up.
+    lengths: Box<[usize]>,
+    /// Entries before the expressions.
+    literal: usize,
+}
+
+/// The entries of one path, by their place in the list.
+type Group = (u32, u32);
+
+/// So many entries are compared one by one: that is quicker than to hash a path.
+const FEW: usize = 8;
+
 impl HostRules {
     pub(super) fn new(pattern: HostPattern, entries: impl Iterator<Item = Entry>) -> Self {
-        let mut ranked: Vec<(Rank, Entry)> = entries.map(|e| (e.rank(&pattern), e)).collect();
-        ranked.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
-        let mut exact: HashMap<&str, Vec<Entry>, FixedState> = HashMap::default();
-        let mut prefix: HashMap<&str, Vec<Entry>, FixedState> = HashMap::default();
-        let mut regex = Vec::new();
-        for (_, entry) in &ranked {
-            match &entry.matcher.path {
-                PathMatch::Exact(path) => exact.entry(path).or_default().push(entry.clone()),
-                PathMatch::Prefix(path) => prefix.entry(path).or_default().push(entry.clone()),
-                PathMatch::Regex(_) => regex.push(entry.clone()),
-            }
+        let mut entries: Vec<Entry> = entries.collect();
+        if entries.len() > 1 {
+            entries.sort_by_cached_key(|entry| {
+                let path = match &entry.matcher.path {
+                    PathMatch::Exact(path) => (0, Reverse(path.len()), path.clone()),
+                    PathMatch::Prefix(path) => (1, Reverse(path.len()), path.clone()),
+                    PathMatch::Regex(_) => (2, Reverse(0), String::new()),
+                };
+                (path, Reverse(entry.rank(&pattern)))
+            });
         }
-        let freeze = |map: HashMap<&str, Vec<Entry>, FixedState>| -> Map<Box<[Entry]>> {
-            map.into_iter()
-                .map(|(path, list)| (path.into(), list.into()))
-                .collect()
-        };
-        let mut lengths: Vec<usize> = prefix.keys().map(|p| p.len()).collect();
-        lengths.sort_unstable_by(|a, b| b.cmp(a));
-        lengths.dedup();
         Self {
-            has_precedence: ranked.iter().any(|(rank, _)| rank.precedence != 0),
-            exact: freeze(exact),
-            prefix: freeze(prefix),
-            lengths: lengths.into(),
-            regex: regex.into(),
+            has_precedence: entries.iter().any(|e| e.rule.spec.precedence != 0),
+            index: (entries.len() > FEW).then(|| Box::new(Index::new(&entries))),
+            entries: entries.into(),
             host_regex: match &pattern {
                 // It has been compiled before, with the Route.
-                HostPattern::Regex(expression) => whole(expression).ok(),
+                HostPattern::Regex(expression) => whole(expression).ok().map(Box::new),
                 HostPattern::Any | HostPattern::Wildcard(_) | HostPattern::Exact(_) => None,
             },
             pattern,
@@ -101,46 +105,100 @@ impl HostRules {
 
     /// The entries whose path fits, best path first; within one path best rank first.
     pub(super) fn candidates<'t>(&'t self, path: &str) -> impl Iterator<Item = &'t Entry> {
-        let exact = self.exact.get(path).map_or(&[][..], |list| list).iter();
-        let prefixes = self
-            .lengths
-            .iter()
-            .filter_map(|len| {
-                let (head, rest) = path.split_at_checked(*len)?;
-                if !rest.is_empty() && !rest.starts_with('/') {
-                    return None;
-                }
-                self.prefix.get(head)
-            })
-            .flatten();
-        let fits = move |e: &&Entry| {
-            e.matcher
-                .path_regex
-                .as_ref()
-                .is_some_and(|r| r.is_match(path))
-        };
-        exact.chain(prefixes).chain(self.regex.iter().filter(fits))
+        let index = self.index.as_deref();
+        let found = index.map(|index| index.candidates(&self.entries, path));
+        let others = self.entries.get(index.map_or(0, |index| index.literal)..);
+        let others = others.unwrap_or_default().iter();
+        let others = others.filter(move |entry| entry.matcher.covers(path));
+        found.into_iter().flatten().chain(others)
     }
 
-    /// Every entry, in no particular order.
+    /// Every entry.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        let lists = self.exact.values().chain(self.prefix.values());
-        lists.flatten().chain(&self.regex)
+        self.entries.iter()
+    }
+}
+
+impl Index {
+    /// Of entries in the order of [`HostRules::entries`].
+    fn new(entries: &[Entry]) -> Self {
+        let mut index = Self::default();
+        let mut lengths = Vec::new();
+        for group in entries.chunk_by(|a, b| a.matcher.path == b.matcher.path) {
+            let (table, path) = match group.first().map(|entry| &entry.matcher.path) {
+                Some(PathMatch::Exact(path)) => (&mut index.exact, path),
+                Some(PathMatch::Prefix(path)) => {
+                    lengths.push(path.len());
+                    (&mut index.prefix, path)
+                }
+                Some(PathMatch::Regex(_)) | None => break,
+            };
+            let (begin, end) = (index.literal, index.literal + group.len());
+            index.literal = end;
+            // A list longer than that would not fit the memory.
+            let place = (begin as u32, end as u32);
+            table.insert_unique(hash(path), place, |at| hash(path_of(entries, *at)));
+        }
+        lengths.dedup();
+        index.lengths = lengths.into();
+        index.exact.shrink_to_fit(|at| hash(path_of(entries, *at)));
+        index.prefix.shrink_to_fit(|at| hash(path_of(entries, *at)));
+        index
+    }
+
+    fn candidates<'t>(
+        &'t self,
+        entries: &'t [Entry],
+        path: &str,
+    ) -> impl Iterator<Item = &'t Entry> {
+        let get = move |table: &HashTable<Group>, path: &str| {
+            let same = |at: &Group| path_of(entries, *at) == path;
+            let (begin, end) = *table.find(hash(path), same)?;
+            entries.get(begin as usize..end as usize)
+        };
+        let exact = if self.exact.is_empty() {
+            None
+        } else {
+            get(&self.exact, path)
+        };
+        let prefixes = self.lengths.iter().filter_map(move |len| {
+            let (head, rest) = path.split_at_checked(*len)?;
+            if !rest.is_empty() && !rest.starts_with('/') {
+                return None;
+            }
+            get(&self.prefix, head)
+        });
+        exact.into_iter().chain(prefixes).flatten()
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    FixedState::default().hash_one(text)
+}
+
+/// The path of a group, which is no expression.
+fn path_of(entries: &[Entry], (begin, _): Group) -> &str {
+    match entries.get(begin as usize).map(|entry| &entry.matcher.path) {
+        Some(PathMatch::Exact(path) | PathMatch::Prefix(path)) => path,
+        Some(PathMatch::Regex(_)) | None => "",
     }
 }
 
 const SHARDS: usize = 256;
 
+/// Hosts of one shard, each found by its name or suffix.
+type Shard = HashTable<Arc<HostRules>>;
+
 /// A map from host names to their rules that shares all but the touched shards with the map it was cloned from.
 #[derive(Clone, Debug)]
 pub(super) struct Sharded {
-    shards: Box<[Arc<Map<Arc<HostRules>>>]>,
+    shards: Box<[Arc<Shard>]>,
     len: usize,
 }
 
 impl Default for Sharded {
     fn default() -> Self {
-        static EMPTY: LazyLock<Arc<Map<Arc<HostRules>>>> = LazyLock::new(Arc::default);
+        static EMPTY: LazyLock<Arc<Shard>> = LazyLock::new(Arc::default);
         Self {
             shards: (0..SHARDS).map(|_| Arc::clone(&EMPTY)).collect(),
             len: 0,
@@ -149,16 +207,18 @@ impl Default for Sharded {
 }
 
 impl Sharded {
-    /// Bits that the maps inside use neither for the bucket nor for the tag.
-    fn place(host: &str) -> usize {
-        (FixedState::default().hash_one(host) >> 40) as usize % SHARDS
+    /// Bits that the tables inside use neither for the bucket nor for the tag.
+    fn place(hash: u64) -> usize {
+        (hash >> 40) as usize % SHARDS
     }
 
     pub(super) fn get(&self, host: &str) -> Option<&Arc<HostRules>> {
         if self.len == 0 {
             return None;
         }
-        self.shards.get(Self::place(host))?.get(host)
+        let hash = hash(host);
+        let shard = self.shards.get(Self::place(hash))?;
+        shard.find(hash, |rules| rules.pattern.text() == host)
     }
 
     /// Sets or removes a host and gives what was there.
@@ -167,22 +227,27 @@ impl Sharded {
         host: &str,
         rules: Option<Arc<HostRules>>,
     ) -> Option<Arc<HostRules>> {
-        let shard = Arc::make_mut(self.shards.get_mut(Self::place(host))?);
+        let hash = hash(host);
+        let shard = Arc::make_mut(self.shards.get_mut(Self::place(hash))?);
         let added = usize::from(rules.is_some());
-        let before = match rules {
-            Some(rules) => shard.insert(host.into(), rules),
-            None => shard.remove(host),
+        let same = |rules: &Arc<HostRules>| rules.pattern.text() == host;
+        let before = match shard.find_entry(hash, same) {
+            Ok(there) => Some(there.remove().0),
+            Err(_) => None,
         };
+        if let Some(rules) = rules {
+            shard.insert_unique(hash, rules, |rules| self::hash(rules.pattern.text()));
+        }
         self.len = self.len + added - usize::from(before.is_some());
         before
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<HostRules>> {
-        self.shards.iter().flat_map(|shard| shard.values())
+        self.shards.iter().flat_map(|shard| shard.iter())
     }
 
     #[cfg(test)]
-    pub(super) fn shards(&self) -> &[Arc<Map<Arc<HostRules>>>] {
+    pub(super) fn shards(&self) -> &[Arc<Shard>] {
         &self.shards
     }
 }

@@ -13,14 +13,21 @@ pub struct Matcher {
     /// Position in the rule.
     pub index: u32,
     pub path: PathMatch,
-    pub(super) path_regex: Option<Regex>,
+    path_regex: Option<Box<Regex>>,
+    /// Most matches ask for nothing but a path.
+    conditions: Option<Box<Conditions>>,
+}
+
+/// What a match asks beside the path.
+#[derive(Debug)]
+pub struct Conditions {
     /// Empty: every method.
-    pub methods: Box<[Method]>,
-    pub headers: Box<[Predicate]>,
-    pub query: Box<[Predicate]>,
-    pub cookies: Box<[Predicate]>,
+    pub methods: Vec<Method>,
+    pub headers: Vec<Predicate>,
+    pub query: Vec<Predicate>,
+    pub cookies: Vec<Predicate>,
     /// Empty: every client.
-    pub clients: Box<[IpNet]>,
+    pub clients: Vec<IpNet>,
 }
 
 /// A condition on the header lines, the query parameter or the cookie of one name.
@@ -28,7 +35,7 @@ pub struct Matcher {
 pub struct Predicate {
     pub name: Box<str>,
     pub wants: ValueMatch,
-    regex: Option<Regex>,
+    regex: Option<Box<Regex>>,
 }
 
 /// Why a request whose path fits is refused.
@@ -62,20 +69,76 @@ impl Matcher {
         let header = |HeaderMatch { name, value }| Predicate::compile("headers", name, value);
         let parameter = |QueryMatch { name, value }| Predicate::compile("query", name, value);
         let cookie = |CookieMatch { name, value }| Predicate::compile("cookies", name, value);
-        Ok(Self {
-            index,
-            path,
-            path_regex,
-            methods: methods.into(),
+        let conditions = Conditions {
+            methods,
             headers: headers.into_iter().map(header).collect::<Result<_, _>>()?,
             query: query.into_iter().map(parameter).collect::<Result<_, _>>()?,
             cookies: cookies.into_iter().map(cookie).collect::<Result<_, _>>()?,
-            clients: clients.into(),
+            clients,
+        };
+        Ok(Self {
+            index,
+            path,
+            path_regex: path_regex.map(Box::new),
+            conditions: (!conditions.is_none()).then(|| Box::new(conditions)),
         })
+    }
+
+    /// What it asks beside the path.
+    pub fn conditions(&self) -> &Conditions {
+        static NONE: Conditions = Conditions {
+            methods: Vec::new(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            cookies: Vec::new(),
+            clients: Vec::new(),
+        };
+        self.conditions.as_deref().unwrap_or(&NONE)
+    }
+
+    /// Whether the path is the one, or one of those, that it asks for.
+    pub(super) fn covers(&self, path: &str) -> bool {
+        match (&self.path, &self.path_regex) {
+            (PathMatch::Exact(exact), _) => exact == path,
+            (PathMatch::Prefix(prefix), _) => PathMatch::prefix_covers(prefix, path),
+            (PathMatch::Regex(_), regex) => regex.as_ref().is_some_and(|r| r.is_match(path)),
+        }
     }
 
     /// Everything but the path. The method comes last: a request refused for its method lacks nothing else.
     pub(super) fn judge(&self, q: &Query<'_>) -> Result<(), Refusal<'_>> {
+        match &self.conditions {
+            None => Ok(()),
+            Some(conditions) => conditions.judge(q),
+        }
+    }
+
+    /// How much of `path`, which fits, a prefix rewrite replaces: all of it unless a prefix was asked for.
+    pub(super) fn prefix_len(&self, path: &str) -> usize {
+        match &self.path {
+            PathMatch::Prefix(prefix) => prefix.len(),
+            PathMatch::Exact(_) | PathMatch::Regex(_) => path.len(),
+        }
+    }
+}
+
+impl Conditions {
+    fn is_none(&self) -> bool {
+        let Self {
+            methods,
+            headers,
+            query,
+            cookies,
+            clients,
+        } = self;
+        methods.is_empty()
+            && headers.is_empty()
+            && query.is_empty()
+            && cookies.is_empty()
+            && clients.is_empty()
+    }
+
+    fn judge(&self, q: &Query<'_>) -> Result<(), Refusal<'_>> {
         for predicate in &self.headers {
             if !predicate.takes_header(q) {
                 return Err(Refusal::Header(predicate));
@@ -99,14 +162,6 @@ impl Matcher {
         }
         Ok(())
     }
-
-    /// How much of `path`, which fits, a prefix rewrite replaces: all of it unless a prefix was asked for.
-    pub(super) fn prefix_len(&self, path: &str) -> usize {
-        match &self.path {
-            PathMatch::Prefix(prefix) => prefix.len(),
-            PathMatch::Exact(_) | PathMatch::Regex(_) => path.len(),
-        }
-    }
 }
 
 fn takes_client(networks: &[IpNet], client: IpAddr) -> bool {
@@ -127,7 +182,7 @@ impl Predicate {
         Ok(Self {
             name: name.into(),
             wants,
-            regex,
+            regex: regex.map(Box::new),
         })
     }
 

@@ -20,6 +20,7 @@ pub mod find;
 pub mod gate;
 pub mod hosts;
 pub mod matcher;
+mod names;
 pub mod observe;
 pub mod pick;
 mod port;

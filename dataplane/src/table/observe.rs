@@ -106,16 +106,10 @@ impl Observer for Trace<'_> {
     fn level(&mut self, host: &HostRules) {
         for entry in host.entries() {
             let m = &entry.matcher;
+            if m.covers(self.query.path) {
+                continue;
+            }
             let common = match &m.path {
-                PathMatch::Exact(p) if p == self.query.path => continue,
-                PathMatch::Prefix(p) if PathMatch::prefix_covers(p, self.query.path) => continue,
-                PathMatch::Regex(_)
-                    if m.path_regex
-                        .as_ref()
-                        .is_some_and(|r| r.is_match(self.query.path)) =>
-                {
-                    continue;
-                }
                 PathMatch::Exact(p) | PathMatch::Prefix(p) => common_len(p, self.query.path),
                 PathMatch::Regex(_) => 0,
             };
@@ -150,7 +144,8 @@ fn common_len(a: &str, b: &str) -> usize {
 fn why(q: &Query<'_>, entry: &Entry, refusal: Refusal<'_>) -> String {
     match refusal {
         Refusal::Method => {
-            let methods: Vec<&str> = entry.matcher.methods.iter().map(|m| m.as_str()).collect();
+            let methods = entry.matcher.conditions().methods.iter();
+            let methods: Vec<&str> = methods.map(|m| m.as_str()).collect();
             format!("method is {}, wants {}", q.method, methods.join(" or "))
         }
         Refusal::Header(Predicate { name, .. }) if Known::of(name.as_bytes()).is_secret() => {

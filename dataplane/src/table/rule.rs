@@ -5,13 +5,14 @@
 use super::backends::{BackendSpec, WeightedBackends};
 use super::gate::Gate;
 use super::matcher::Matcher;
+use super::names::Names;
 use super::redirect::Redirect;
 use super::rewrite::PathEdit;
 use super::template::Text;
 use super::upstream::Upstream;
 use model::{
-    Affinity, Concurrency, DirectResponse, FailurePolicy, HeaderEdits, ObjectRef, PluginUse, Retry,
-    Stage, Target, Timeouts,
+    Affinity, Concurrency, DirectResponse, FailurePolicy, HeaderEdits, PluginUse, Retry, Stage,
+    Timeouts,
 };
 use plugins::{Chain, ChainEntry, Plugin};
 use regex::Regex;
@@ -24,7 +25,6 @@ use std::time::Duration;
 pub struct RouteInfo {
     /// `NAMESPACE/NAME`.
     pub key: Arc<str>,
-    pub origin: ObjectRef,
     /// Seconds since the epoch.
     pub created: i64,
     /// Its counters, found with the first request.
@@ -39,21 +39,26 @@ pub struct RuleSpec {
     /// Position in the Route.
     pub index: u32,
     pub precedence: i32,
-    pub timeouts: Timeouts,
-    /// Bytes; more is 413 `request_too_large`.
-    pub max_request_body: u64,
-    pub grpc_web: bool,
+    timeouts: Timeouts,
+    max_request_body: u64,
     pub matches: Box<[Arc<Matcher>]>,
     action: ActionSpec,
-    retry: Option<Box<Retry>>,
-    affinity: Option<Box<Affinity>>,
+    /// Most rules say nothing of all that.
+    extras: Option<Box<Extras>>,
+}
+
+/// What a rule may say beside matches, action and limits.
+struct Extras {
+    grpc_web: bool,
+    retry: Option<Retry>,
+    affinity: Option<Affinity>,
     concurrency: Option<Concurrency>,
-    path: Option<Box<PathEdit>>,
-    host: Option<Box<Text>>,
-    request_headers: Edits,
-    response_headers: Edits,
-    plugins: Box<[PluginLink]>,
-    mirrors: Box<[MirrorSpec]>,
+    path: Option<PathEdit>,
+    host: Option<Text>,
+    request_headers: HeaderEdits,
+    response_headers: HeaderEdits,
+    plugins: Vec<PluginLink>,
+    mirrors: Vec<MirrorSpec>,
 }
 
 struct MirrorSpec {
@@ -63,7 +68,7 @@ struct MirrorSpec {
     percent: u32,
 }
 
-/// Most rules edit no headers.
+/// Most backends edit no headers.
 pub(super) type Edits = Option<Box<HeaderEdits>>;
 
 enum ActionSpec {
@@ -127,6 +132,7 @@ impl RuleSpec {
         index: u32,
         rule: model::Rule,
         hosts: Option<&Arc<Regex>>,
+        names: &Names,
     ) -> Result<Self, String> {
         let model::Rule {
             name,
@@ -150,19 +156,32 @@ impl RuleSpec {
             Ok::<_, String>(Arc::new(compiled))
         };
         let plugin = |(i, plugin)| match plugin {
-            PluginUse::Ref(key) => Ok(PluginLink::Ref(key.into())),
+            PluginUse::Ref(key) => Ok(PluginLink::Ref(names.of(key))),
             PluginUse::Inline(plugin) => ReadyPlugin::compile(*plugin)
                 .map(|p| PluginLink::Inline(Arc::new(p)))
                 .map_err(|e| format!("plugins[{i}]: {e}")),
         };
-        let path = rewrite
-            .path
-            .map(|p| PathEdit::compile(p, hosts).map(Box::new))
-            .transpose();
-        let host = rewrite
-            .host
-            .map(|host| Text::compile(&host, hosts).map(Box::new))
-            .transpose();
+        let path = rewrite.path.map(|p| PathEdit::compile(p, hosts));
+        let host = rewrite.host.map(|host| Text::compile(&host, hosts));
+        let matches = (0..).zip(matches).map(matcher).collect::<Result<_, _>>()?;
+        let action = ActionSpec::new(action, hosts, names).map_err(|e| format!("redirect: {e}"))?;
+        let mirror = |mirror| MirrorSpec::new(mirror, names);
+        let extras = Extras {
+            grpc_web,
+            retry,
+            affinity,
+            concurrency,
+            path: path.transpose().map_err(|e| format!("rewrite: {e}"))?,
+            host: host.transpose().map_err(|e| format!("rewrite.host: {e}"))?,
+            request_headers,
+            response_headers,
+            mirrors: mirrors.into_iter().map(mirror).collect(),
+            plugins: plugins
+                .into_iter()
+                .enumerate()
+                .map(plugin)
+                .collect::<Result<_, _>>()?,
+        };
         Ok(Self {
             route: Arc::clone(route),
             name: name.into(),
@@ -170,23 +189,26 @@ impl RuleSpec {
             precedence,
             timeouts,
             max_request_body,
-            grpc_web,
-            matches: (0..).zip(matches).map(matcher).collect::<Result<_, _>>()?,
-            action: ActionSpec::new(action, hosts).map_err(|e| format!("redirect: {e}"))?,
-            retry: retry.map(Box::new),
-            affinity: affinity.map(Box::new),
-            concurrency,
-            path: path.map_err(|e| format!("rewrite: {e}"))?,
-            host: host.map_err(|e| format!("rewrite.host: {e}"))?,
-            request_headers: boxed(request_headers),
-            response_headers: boxed(response_headers),
-            mirrors: mirrors.into_iter().map(MirrorSpec::new).collect(),
-            plugins: plugins
-                .into_iter()
-                .enumerate()
-                .map(plugin)
-                .collect::<Result<_, _>>()?,
+            matches,
+            action,
+            extras: (!extras.is_nothing()).then(|| Box::new(extras)),
         })
+    }
+
+    fn extras(&self) -> &Extras {
+        static NOTHING: Extras = Extras {
+            grpc_web: false,
+            retry: None,
+            affinity: None,
+            concurrency: None,
+            path: None,
+            host: None,
+            request_headers: NO_EDITS,
+            response_headers: NO_EDITS,
+            plugins: Vec::new(),
+            mirrors: Vec::new(),
+        };
+        self.extras.as_deref().unwrap_or(&NOTHING)
     }
 
     /// Keys of the upstreams that it names.
@@ -195,7 +217,7 @@ impl RuleSpec {
             ActionSpec::Forward(backends) => &**backends,
             _ => &[],
         };
-        let mirrors = self.mirrors.iter().filter(|m| m.resolved);
+        let mirrors = self.extras().mirrors.iter().filter(|m| m.resolved);
         let backends = backends.iter().filter(|b| b.resolved);
         backends
             .map(|b| &b.target)
@@ -204,31 +226,65 @@ impl RuleSpec {
 
     /// Keys of the plugin resources that it names.
     pub(super) fn plugins(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.plugins.iter().filter_map(|p| match p {
+        self.extras().plugins.iter().filter_map(|p| match p {
             PluginLink::Ref(key) => Some(key),
             PluginLink::Inline(_) => None,
         })
     }
 }
 
+const NO_EDITS: HeaderEdits = HeaderEdits {
+    set: Vec::new(),
+    add: Vec::new(),
+    remove: Vec::new(),
+};
+
 pub(super) fn boxed(edits: HeaderEdits) -> Edits {
     (!edits.is_empty()).then(|| Box::new(edits))
 }
 
 pub(super) fn edits(boxed: &Edits) -> &HeaderEdits {
-    static NONE: HeaderEdits = HeaderEdits {
-        set: Vec::new(),
-        add: Vec::new(),
-        remove: Vec::new(),
-    };
+    static NONE: HeaderEdits = NO_EDITS;
     boxed.as_deref().unwrap_or(&NONE)
 }
 
+impl Extras {
+    fn is_nothing(&self) -> bool {
+        let Self {
+            grpc_web,
+            retry,
+            affinity,
+            concurrency,
+            path,
+            host,
+            request_headers,
+            response_headers,
+            plugins,
+            mirrors,
+        } = self;
+        !grpc_web
+            && retry.is_none()
+            && affinity.is_none()
+            && concurrency.is_none()
+            && path.is_none()
+            && host.is_none()
+            && request_headers.is_empty()
+            && response_headers.is_empty()
+            && plugins.is_empty()
+            && mirrors.is_empty()
+    }
+}
+
 impl ActionSpec {
-    fn new(action: model::Action, hosts: Option<&Arc<Regex>>) -> Result<Self, String> {
+    fn new(
+        action: model::Action,
+        hosts: Option<&Arc<Regex>>,
+        names: &Names,
+    ) -> Result<Self, String> {
+        let backend = |backend| BackendSpec::new(backend, names);
         Ok(match action {
             model::Action::Forward(backends) => {
-                Self::Forward(backends.into_iter().map(BackendSpec::new).collect())
+                Self::Forward(backends.into_iter().map(backend).collect())
             }
             model::Action::Redirect(redirect) => {
                 Self::Redirect(Box::new(Redirect::compile(redirect, hosts)?))
@@ -240,13 +296,10 @@ impl ActionSpec {
 }
 
 impl MirrorSpec {
-    fn new(mirror: model::Mirror) -> Self {
-        let (target, resolved) = match mirror.target {
-            Target::Upstream(key) => (key, true),
-            Target::Unresolved(what) => (what, false),
-        };
+    fn new(mirror: model::Mirror, names: &Names) -> Self {
+        let (target, resolved) = names.of_target(mirror.target);
         Self {
-            target: target.into(),
+            target,
             resolved,
             percent: mirror.percent,
         }
@@ -327,7 +380,7 @@ impl Rule {
             }
             ActionSpec::Redirect(_) | ActionSpec::Respond(_) => Link::AsSpec,
         };
-        let gate = spec.concurrency.as_ref().map(|bounds| {
+        let gate = spec.extras().concurrency.as_ref().map(|bounds| {
             let gate = links.gate(&spec.route.key, spec.index, bounds);
             (gate, Duration::from_millis(bounds.queue_timeout_ms.into()))
         });
@@ -337,16 +390,12 @@ impl Rule {
             percent: m.percent,
         };
         Self {
-            mirrors: spec.mirrors.iter().map(mirror).collect(),
+            mirrors: spec.extras().mirrors.iter().map(mirror).collect(),
             spec,
             chain,
             link,
             gate,
         }
-    }
-
-    pub fn route(&self) -> &ObjectRef {
-        &self.spec.route.origin
     }
 
     /// The name, or `rules[N]` where the user gave none.
@@ -371,11 +420,11 @@ impl Rule {
 
     /// `None`: one more attempt where nothing was sent.
     pub fn retry(&self) -> Option<&Retry> {
-        self.spec.retry.as_deref()
+        self.spec.extras().retry.as_ref()
     }
 
     pub fn affinity(&self) -> Option<&Affinity> {
-        self.spec.affinity.as_deref()
+        self.spec.extras().affinity.as_ref()
     }
 
     /// How many requests may be under way at once, and how long one may wait; `None`: without bound.
@@ -390,21 +439,21 @@ impl Rule {
 
     /// Whether gRPC-Web is made gRPC, and back.
     pub fn translates_grpc_web(&self) -> bool {
-        self.spec.grpc_web
+        self.spec.extras().grpc_web
     }
 
     pub fn request_headers(&self) -> &HeaderEdits {
-        edits(&self.spec.request_headers)
+        &self.spec.extras().request_headers
     }
 
     pub fn response_headers(&self) -> &HeaderEdits {
-        edits(&self.spec.response_headers)
+        &self.spec.extras().response_headers
     }
 
     /// Host for the upstream of a request to `client_host` (without port): the rule's, else the upstream's own;
     /// `None`: that of the client.
     pub fn host<'a>(&'a self, client_host: &str, upstream: &'a Upstream) -> Option<Cow<'a, str>> {
-        match &self.spec.host {
+        match &self.spec.extras().host {
             Some(host) => Some(host.of(client_host)),
             None => upstream.settings.authority.as_deref().map(Cow::Borrowed),
         }
@@ -439,14 +488,13 @@ impl Rule {
         upstream: &Upstream,
         out: &'o mut String,
     ) -> Option<&'o str> {
-        if (self.spec.path.is_none() && upstream.settings.path_prefix.is_empty())
-            || !path.starts_with('/')
-        {
+        let edit = self.spec.extras().path.as_ref();
+        if (edit.is_none() && upstream.settings.path_prefix.is_empty()) || !path.starts_with('/') {
             return None;
         }
         out.clear();
         out.push_str(&upstream.settings.path_prefix);
-        match &self.spec.path {
+        match edit {
             Some(edit) => edit.apply(host, path, prefix_len, out),
             None => out.push_str(path),
         }
@@ -466,14 +514,15 @@ impl std::fmt::Debug for Rule {
 
 /// `None` when a plugin resource is missing.
 fn chain(spec: &RuleSpec, links: &impl Links) -> Option<Arc<Chain>> {
-    if spec.plugins.is_empty() {
+    let plugins = &spec.extras().plugins;
+    if plugins.is_empty() {
         return Some(links.empty_chain());
     }
     let entry = |link: &PluginLink| match link {
         PluginLink::Ref(key) => links.plugin(key).map(|p| p.entry()),
         PluginLink::Inline(plugin) => Some(plugin.entry()),
     };
-    let entries: Option<Vec<_>> = spec.plugins.iter().map(entry).collect();
+    let entries: Option<Vec<_>> = plugins.iter().map(entry).collect();
     // Each entry has made a chain of its own before, so this does not fail; if it did, the rule would be closed.
     Chain::new(entries?).ok().map(Arc::new)
 }

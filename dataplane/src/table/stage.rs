@@ -1,5 +1,6 @@
 //! The part of compiling that can fail: expressions and plugin settings, each resource by itself.
 
+use super::names::Names;
 use super::rule::{ReadyPlugin, RouteInfo, Rule, RuleSpec};
 use crate::engine::tls::{ClientAuth, ServerCertificate, TlsPolicy, TlsSettings};
 use crate::telemetry::access_log::Plan;
@@ -10,6 +11,7 @@ use model::{Certificate, EndpointShard, HostPattern, Listener, ListenerProtocol,
 use rustls::crypto::CryptoProvider;
 use snapshot::{Change, Changes, Kind};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, OnceLock};
 
 pub(super) type Key = Arc<str>;
@@ -33,13 +35,16 @@ pub(super) struct Route<R = Arc<Rule>> {
 /// Decoded and compiled, but for the links; nothing has changed yet. The last change of a key counts.
 pub(super) struct Staged {
     pub(super) full: bool,
-    pub(super) listeners: BTreeMap<String, Option<ReadyListener>>,
-    pub(super) routes: BTreeMap<String, Option<Route<Arc<RuleSpec>>>>,
-    pub(super) upstreams: BTreeMap<String, Option<model::Upstream>>,
-    pub(super) shards: BTreeMap<String, Option<EndpointShard>>,
-    pub(super) plugins: BTreeMap<String, Option<Arc<ReadyPlugin>>>,
-    pub(super) certificates: BTreeMap<String, Option<ReadyCertificate>>,
+    pub(super) listeners: ByKey<ReadyListener>,
+    pub(super) routes: ByKey<Route<Arc<RuleSpec>>>,
+    pub(super) upstreams: ByKey<model::Upstream>,
+    pub(super) shards: ByKey<EndpointShard>,
+    pub(super) plugins: ByKey<Arc<ReadyPlugin>>,
+    pub(super) certificates: ByKey<ReadyCertificate>,
 }
+
+/// What is there from now on under a key; `None`: nothing.
+pub(super) type ByKey<T> = BTreeMap<Key, Option<T>>;
 
 /// A listener whose settings for TLS and the access log have been checked.
 pub(super) struct ReadyListener {
@@ -63,7 +68,10 @@ impl Staged {
         let plugins = stage(changes.plugins, Kind::Plugin, &mut rejected, |_, plugin| {
             ReadyPlugin::compile(plugin).map(Arc::new)
         });
-        let routes = stage(changes.routes, Kind::Route, &mut rejected, compile_route);
+        let names = Names::default();
+        let routes = stage(changes.routes, Kind::Route, &mut rejected, |key, route| {
+            compile_route(key, route, &names)
+        });
         let provider = tls::provider();
         let listeners = stage(changes.listeners, Kind::Listener, &mut rejected, |_, l| {
             compile_listener(l, &provider)
@@ -88,32 +96,45 @@ impl Staged {
             full: changes.full,
             listeners,
             certificates,
-            upstreams: as_map(changes.upstreams),
-            shards: as_map(changes.shards),
+            upstreams: stage(changes.upstreams, Kind::Upstream, &mut rejected, as_it_is),
+            shards: stage(changes.shards, Kind::EndpointShard, &mut rejected, as_it_is),
             routes,
             plugins,
         })
     }
 }
 
-fn as_map<T>(changes: Vec<Change<T>>) -> BTreeMap<String, Option<T>> {
-    changes.into_iter().map(|c| (c.key, c.item)).collect()
+fn as_it_is<T>(_: &Key, item: T) -> Result<T, String> {
+    Ok(item)
 }
 
+/// Compiles one item after the other, so that not all of them are there in both forms.
 fn stage<T, U>(
     changes: Vec<Change<T>>,
     kind: Kind,
     rejected: &mut Vec<Rejected>,
-    compile: impl Fn(&str, T) -> Result<U, String>,
-) -> BTreeMap<String, Option<U>> {
+    compile: impl Fn(&Key, T) -> Result<U, String>,
+) -> ByKey<U> {
     let mut staged = BTreeMap::new();
-    for (key, item) in as_map(changes) {
-        match item.map(|item| compile(&key, item)).transpose() {
+    let begin = rejected.len();
+    // The last one counts, so it comes first.
+    for Change { key, item } in changes.into_iter().rev() {
+        let Entry::Vacant(place) = staged.entry(Key::from(key)) else {
+            continue;
+        };
+        match item.map(|item| compile(place.key(), item)).transpose() {
             Ok(item) => {
-                staged.insert(key, item);
+                place.insert(item);
             }
-            Err(reason) => rejected.push(Rejected { kind, key, reason }),
+            Err(reason) => rejected.push(Rejected {
+                kind,
+                key: place.insert_entry(None).key().to_string(),
+                reason,
+            }),
         }
+    }
+    if let Some(of_this) = rejected.get_mut(begin..) {
+        of_this.sort_by(|a, b| a.key.cmp(&b.key));
     }
     staged
 }
@@ -149,17 +170,20 @@ fn compile_listener(
     })
 }
 
-fn compile_route(key: &str, route: model::Route) -> Result<Route<Arc<RuleSpec>>, String> {
+fn compile_route(
+    key: &Key,
+    route: model::Route,
+    names: &Names,
+) -> Result<Route<Arc<RuleSpec>>, String> {
     let model::Route {
-        origin,
+        origin: _,
         created,
         listeners,
         hosts,
         rules,
     } = route;
     let info = Arc::new(RouteInfo {
-        key: key.into(),
-        origin,
+        key: Arc::clone(key),
         created,
         stats: OnceLock::new(),
     });
@@ -170,13 +194,13 @@ fn compile_route(key: &str, route: model::Route) -> Result<Route<Arc<RuleSpec>>,
     let host = host.transpose().map_err(|e| format!("hosts: {e}"))?;
     let host = host.map(Arc::new);
     let rule = |(i, rule)| {
-        let spec = RuleSpec::compile(&info, i, rule, host.as_ref())
+        let spec = RuleSpec::compile(&info, i, rule, host.as_ref(), names)
             .map_err(|e| format!("rules[{i}].{e}"))?;
         Ok::<_, String>(Arc::new(spec))
     };
     Ok(Route {
         rules: (0..).zip(rules).map(rule).collect::<Result<_, _>>()?,
-        listeners: listeners.into_iter().map(Key::from).collect(),
+        listeners: listeners.into_iter().map(|l| names.of(l)).collect(),
         hosts: hosts.into(),
     })
 }

@@ -8,7 +8,7 @@ use diolkos_dataplane::keep::Keep;
 use model::Model;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub struct Process {
     child: Child,
@@ -46,7 +46,7 @@ impl Process {
             .is_err()
         {
             assert!(begun.elapsed() < PATIENCE, "it does not start");
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
         this
     }
@@ -63,6 +63,16 @@ impl Process {
                 .find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
             found.unwrap_or(0.0)
         });
+    }
+
+    /// Waits until the allocator has given back what is not needed.
+    pub fn memory_becomes_at_most(&self, kib: i64) {
+        let begun = Instant::now();
+        while self.memory() > kib {
+            let memory = self.memory();
+            assert!(begun.elapsed() < PATIENCE, "{memory} KiB, not {kib}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Anonymous memory in KiB.

@@ -106,7 +106,9 @@ fn host(text: &str) -> Result<String, String> {
 /// A host name in lower case.
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     match HostPattern::parse(text.strip_suffix('.').unwrap_or(text)) {
-        Ok(HostPattern::Exact(name)) if text.parse::<std::net::IpAddr>().is_err() => Ok(name),
+        Ok(HostPattern::Exact(name)) if text.parse::<std::net::IpAddr>().is_err() => {
+            Ok(name.to_string())
+        }
         _ => Err(format!("{text:?} is not a host name")),
     }
 }

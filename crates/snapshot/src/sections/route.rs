@@ -37,7 +37,7 @@ impl Section for Route {
 
     fn from_wire(w: pb::Route) -> Result<Self, InvalidResource> {
         let hosts = w.hosts.iter().map(|h| match h.strip_prefix('~') {
-            Some(pattern) => Ok(HostPattern::Regex(pattern.to_owned())),
+            Some(pattern) => Ok(HostPattern::Regex(pattern.into())),
             None => hostname_from_wire(h, "hosts"),
         });
         Ok(Self {

@@ -1,6 +1,6 @@
 //! A listener, and which Routes have which of its hosts.
 
-use super::{Keys, Map};
+use super::index::Index;
 use crate::engine::tls::TlsPolicy;
 use crate::table::stage::Key;
 use crate::telemetry::access_log::Plan;
@@ -16,7 +16,7 @@ pub(super) struct ListenerState {
     pub access_log: Option<Arc<Plan>>,
     pub tracing: Option<Tracing>,
     /// Routes by the hosts that they have on this listener.
-    pub claims: Map<HostPattern, Keys>,
+    pub claims: Index<HostPattern>,
 }
 
 impl ListenerState {
@@ -35,10 +35,7 @@ impl ListenerState {
     ) {
         let effective: Vec<_> = self.effective(hosts).collect();
         for host in effective {
-            self.claims
-                .entry(host.clone())
-                .or_default()
-                .insert(Arc::clone(route));
+            self.claims.add(&host, route);
             dirty.insert(host);
         }
     }
@@ -51,12 +48,7 @@ impl ListenerState {
     ) {
         let effective: Vec<_> = self.effective(hosts).collect();
         for host in effective {
-            if let Some(routes) = self.claims.get_mut(&host) {
-                routes.remove(route);
-                if routes.is_empty() {
-                    self.claims.remove(&host);
-                }
-            }
+            self.claims.remove(&host, route);
             dirty.insert(host);
         }
     }

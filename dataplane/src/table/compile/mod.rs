@@ -14,7 +14,7 @@ use super::common::Common;
 use super::gate::Gate;
 use super::hosts::{Entry, HostRules};
 use super::rule::{Links, ReadyPlugin, Rule};
-use super::stage::{Key, ReadyCertificate, Rejected, Route, Staged};
+use super::stage::{ByKey, Key, ReadyCertificate, Rejected, Route, Staged};
 use super::upstream::{Registry, Upstream};
 use super::{ListenerTable, PortTable, Table};
 use crate::engine::TlsFront;
@@ -130,12 +130,9 @@ impl Compiler {
 
     /// What a full transaction does not name is gone.
     fn remove_all_but(&self, staged: &mut Staged) {
-        fn add<'a, T>(
-            staged: &mut BTreeMap<String, Option<T>>,
-            present: impl Iterator<Item = &'a Key>,
-        ) {
+        fn add<'a, T>(staged: &mut ByKey<T>, present: impl Iterator<Item = &'a Key>) {
             for key in present {
-                staged.entry(key.to_string()).or_insert(None);
+                staged.entry(Arc::clone(key)).or_insert(None);
             }
         }
         add(&mut staged.listeners, self.listeners.keys());
@@ -258,11 +255,9 @@ impl Compiler {
 
     /// What the Routes that claim a host serve there.
     fn list(&self, state: &ListenerState, host: &HostPattern) -> Option<Arc<HostRules>> {
-        let routes = state
-            .claims
-            .get(host)?
-            .iter()
-            .filter_map(|key| self.routes.get(key));
+        let mut claims = state.claims.get(host).peekable();
+        claims.peek()?;
+        let routes = claims.filter_map(|key| self.routes.get(key));
         let entries = routes.flat_map(|route| &route.rules).flat_map(|rule| {
             rule.spec.matches.iter().map(|matcher| Entry {
                 rule: Arc::clone(rule),

@@ -1,9 +1,10 @@
 //! Changes take the place of what was there, and what they touch is noted.
 
+use super::index::Index;
 use super::listener::ListenerState;
-use super::{Compiler, Dirty, Map};
+use super::{Compiler, Dirty};
 use crate::table::rule::{ReadyPlugin, Rule, RuleSpec};
-use crate::table::stage::{Key, ReadyCertificate, ReadyListener, Route};
+use crate::table::stage::{ByKey, Key, ReadyCertificate, ReadyListener, Route};
 use crate::table::upstream::Upstream;
 use crate::table::wire::Wire;
 use model::{EndpointShard, EndpointSource};
@@ -11,13 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Compiler {
-    pub(super) fn put_plugins(
-        &mut self,
-        plugins: BTreeMap<String, Option<Arc<ReadyPlugin>>>,
-        dirty: &mut Dirty,
-    ) {
+    pub(super) fn put_plugins(&mut self, plugins: ByKey<Arc<ReadyPlugin>>, dirty: &mut Dirty) {
         for (key, plugin) in plugins {
-            let key = Key::from(key);
             dirty.routes.extend(self.by_plugin.get(&key).cloned());
             match plugin {
                 Some(plugin) => self.plugins.insert(Arc::clone(&key), plugin),
@@ -29,13 +25,12 @@ impl Compiler {
 
     pub(super) fn put_upstreams(
         &mut self,
-        upstreams: BTreeMap<String, Option<model::Upstream>>,
-        mut wires: BTreeMap<String, Wire>,
+        upstreams: ByKey<model::Upstream>,
+        mut wires: BTreeMap<Key, Wire>,
         dirty: &mut Dirty,
     ) {
         for (key, upstream) in upstreams {
             let wire = wires.remove(&key);
-            let key = Key::from(key);
             if let Some(EndpointSource::Service(service)) = self.sources.remove(&key) {
                 self.upstreams_of.remove(&service, &key);
             }
@@ -62,13 +57,8 @@ impl Compiler {
         }
     }
 
-    pub(super) fn put_shards(
-        &mut self,
-        shards: BTreeMap<String, Option<EndpointShard>>,
-        dirty: &mut Dirty,
-    ) {
+    pub(super) fn put_shards(&mut self, shards: ByKey<EndpointShard>, dirty: &mut Dirty) {
         for (key, shard) in shards {
-            let key = Key::from(key);
             if let Some(before) = self.shards.remove(&key) {
                 self.shards_of.remove(&before.service, &key);
                 dirty
@@ -88,32 +78,27 @@ impl Compiler {
     /// Listeners that name one get another front; what they serve stays.
     pub(super) fn put_certificates(
         &mut self,
-        certificates: BTreeMap<String, Option<ReadyCertificate>>,
+        certificates: ByKey<ReadyCertificate>,
         dirty: &mut Dirty,
     ) {
         for (key, certificate) in certificates {
             for (name, state) in &self.listeners {
                 if let Some(tls) = &state.listener.tls
-                    && (tls.certificates.contains(&key)
-                        || tls.default_certificate.as_ref() == Some(&key))
+                    && (tls.certificates.iter().any(|name| **name == *key)
+                        || tls.default_certificate.as_deref() == Some(&*key))
                 {
                     dirty.listeners.insert(Arc::clone(name));
                 }
             }
             match certificate {
-                Some(certificate) => self.certificates.insert(key.into(), certificate),
-                None => self.certificates.remove(&*key),
+                Some(certificate) => self.certificates.insert(key, certificate),
+                None => self.certificates.remove(&key),
             };
         }
     }
 
-    pub(super) fn put_listeners(
-        &mut self,
-        listeners: BTreeMap<String, Option<ReadyListener>>,
-        dirty: &mut Dirty,
-    ) {
+    pub(super) fn put_listeners(&mut self, listeners: ByKey<ReadyListener>, dirty: &mut Dirty) {
         for (key, listener) in listeners {
-            let key = Key::from(key);
             let before = self.listeners.get_mut(&key);
             match (listener, before) {
                 (None, None) => continue,
@@ -137,14 +122,14 @@ impl Compiler {
                     hosts.extend(
                         before
                             .into_iter()
-                            .flat_map(|state| state.claims.keys().cloned()),
+                            .flat_map(|state| state.claims.targets().cloned()),
                     );
                     let mut state = ListenerState {
                         listener: Arc::new(ready.listener),
                         tls: ready.tls,
                         access_log: ready.access_log,
                         tracing: ready.tracing,
-                        claims: Map::default(),
+                        claims: Index::default(),
                     };
                     for (name, route) in self
                         .routes
@@ -160,13 +145,8 @@ impl Compiler {
         }
     }
 
-    pub(super) fn put_routes(
-        &mut self,
-        routes: BTreeMap<String, Option<Route<Arc<RuleSpec>>>>,
-        dirty: &mut Dirty,
-    ) {
+    pub(super) fn put_routes(&mut self, routes: ByKey<Route<Arc<RuleSpec>>>, dirty: &mut Dirty) {
         for (key, route) in routes {
-            let key = Key::from(key);
             if let Some(before) = self.routes.remove(&key) {
                 self.unclaim(&key, &before, dirty);
             }

@@ -1,7 +1,7 @@
 //! How upstreams are spoken to, which depends on certificates.
 
 use super::{Compiler, Dirty};
-use crate::table::stage::{Rejected, Staged};
+use crate::table::stage::{ByKey, Key, Rejected, Staged};
 use crate::table::upstream::Upstream;
 use crate::table::wire::Wire;
 use snapshot::Kind;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 impl Compiler {
     /// How the upstreams that are staged, or whose certificate is, will be spoken to.
-    pub(super) fn wires(&self, staged: &Staged) -> Result<BTreeMap<String, Wire>, Vec<Rejected>> {
+    pub(super) fn wires(&self, staged: &Staged) -> Result<BTreeMap<Key, Wire>, Vec<Rejected>> {
         let certificate = |key: &str| match staged.certificates.get(key) {
             Some(staged) => staged.as_ref(),
             None => self.certificates.get(key),
@@ -18,11 +18,11 @@ impl Compiler {
         let certificate = |key: &str| certificate(key).map(|ready| &*ready.pem);
         let (mut wires, mut rejected) = (BTreeMap::new(), Vec::new());
         let mut wire =
-            |key: &str, settings: &model::Upstream| match Wire::compile(settings, certificate) {
-                Ok(wire) => drop(wires.insert(key.to_owned(), wire)),
+            |key: &Key, settings: &model::Upstream| match Wire::compile(settings, certificate) {
+                Ok(wire) => drop(wires.insert(Arc::clone(key), wire)),
                 Err(reason) => rejected.push(Rejected {
                     kind: Kind::Upstream,
-                    key: key.to_owned(),
+                    key: key.to_string(),
                     reason: format!("tls: {reason}"),
                 }),
             };
@@ -36,7 +36,7 @@ impl Compiler {
                 let shows = upstream.settings.tls.as_ref();
                 let shows = shows.and_then(|tls| tls.client_certificate.as_deref());
                 if shows.is_some_and(|key| staged.certificates.contains_key(key))
-                    && !staged.upstreams.contains_key(&*upstream.key)
+                    && !staged.upstreams.contains_key(&upstream.key)
                 {
                     wire(&upstream.key, &upstream.settings);
                 }
@@ -52,8 +52,8 @@ impl Compiler {
     /// Upstreams of which nothing but the certificate has changed.
     pub(super) fn rewire(
         &self,
-        wires: &BTreeMap<String, Wire>,
-        staged: &BTreeMap<String, Option<model::Upstream>>,
+        wires: &BTreeMap<Key, Wire>,
+        staged: &ByKey<model::Upstream>,
         dirty: &mut Dirty,
     ) {
         for (key, wire) in wires {

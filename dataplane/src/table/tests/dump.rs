@@ -38,18 +38,10 @@ pub(super) fn dump(table: &Table) -> String {
                 host.pattern, host.has_precedence
             )
             .unwrap();
-            let sorted = |map: &hosts::Map<Box<[Entry]>>| -> BTreeMap<String, Vec<Entry>> {
-                map.iter()
-                    .map(|(path, list)| (path.to_string(), list.to_vec()))
-                    .collect()
-            };
-            for (path, list) in sorted(&host.exact) {
-                entries(&mut out, &format!("exact {path}"), &host.pattern, &list);
+            for entry in host.entries() {
+                let path = entry.matcher.path.to_string();
+                entries(&mut out, &path, &host.pattern, std::slice::from_ref(entry));
             }
-            for (path, list) in sorted(&host.prefix) {
-                entries(&mut out, &format!("prefix {path}"), &host.pattern, &list);
-            }
-            entries(&mut out, "regex", &host.pattern, &host.regex);
         }
     }
     out
@@ -58,7 +50,7 @@ pub(super) fn dump(table: &Table) -> String {
 /// One that the pattern covers.
 fn host_of(pattern: &HostPattern) -> String {
     match pattern {
-        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Exact(name) => name.to_string(),
         HostPattern::Wildcard(suffix) => format!("any.{suffix}"),
         HostPattern::Any | HostPattern::Regex(_) => "nobody.invalid".to_owned(),
     }
@@ -72,11 +64,11 @@ fn entries(out: &mut String, kind: &str, host: &HostPattern, list: &[Entry]) {
         writeln!(
             out,
             "   {} {} {:?} {:?} {:?}",
-            rule.route(),
+            rule.spec.route.key,
             rule.label(),
             m.path,
-            m.methods,
-            m.headers.len()
+            m.conditions().methods,
+            m.conditions().headers.len()
         )
         .unwrap();
         let stages = [

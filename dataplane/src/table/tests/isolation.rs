@@ -90,7 +90,7 @@ proptest! {
             let headers = Headers::new();
             let q = Query { method: "GET", host, path: &path, query: None, headers: &headers, client: NOBODY };
             let is_found = here.is_some_and(|here| match here.find_silently(&q) {
-                Found::Rule(matched) => matched.route().name == format!("r{i}"),
+                Found::Rule(matched) => *matched.rule.spec.route.key == format!("n/r{i}"),
                 _ => false,
             });
             let route = &model.routes[&route(&format!("r{i}"), &[], Vec::new()).origin.key()];

@@ -36,7 +36,7 @@ fn listener(hostname: &str) -> Listener {
 
 fn host(text: &str) -> HostPattern {
     match text.strip_prefix('~') {
-        Some(pattern) => HostPattern::Regex(pattern.to_owned()),
+        Some(pattern) => HostPattern::Regex(pattern.into()),
         None => HostPattern::parse(text).unwrap(),
     }
 }
