@@ -10,6 +10,8 @@ from processes import Failure
 STREAMS, EVENTS, GAP_MS = 50, 200, 10
 HELD = 10_000
 CHANGES = 10
+# Seconds after which allocators have given back what a start has left over.
+GIVEN_BACK = 3
 # What ends one measurement and not the run.
 ERRORS = (Failure, OSError, ValueError, subprocess.SubprocessError)
 # Seconds, unmeasured, before each measurement.
@@ -157,6 +159,7 @@ def routes(bench, wanted):
     for layout in layouts:
         def started(peer, seconds, layout=layout):
             settle(peer)
+            time.sleep(GIVEN_BACK)
             now, most = peer.process.resident()
             bench.note(layout.name, peer.name, start_s=seconds, pss_kib=peer.process.pss(), rss_kib=now, peak_kib=most)
 
@@ -196,6 +199,7 @@ def restart(bench, peer):
             peer.stop()
             bench.note("start", "diolkos, last-good copy", start_s=peer.start_from_disk())
             settle(peer)
+            time.sleep(GIVEN_BACK)
             now, most = peer.process.resident()
             bench.note("start", "diolkos, last-good copy", pss_kib=peer.process.pss(), rss_kib=now, peak_kib=most)
         peer.stop()
