@@ -140,6 +140,9 @@ pub struct BackendExplained {
     /// DNS names among the endpoints, resolved or not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
+    /// Registries that are asked for endpoints; without queries, which may hold keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub registries: Vec<String>,
     /// Why its share of the requests gets an error instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorExplained>,
@@ -324,6 +327,7 @@ fn backend(backend: &Backend<'_>, matched: &Matched<'_>, asked: &Asked<'_>) -> B
         response_headers: backend.response_headers.clone(),
         endpoints: Vec::new(),
         names: Vec::new(),
+        registries: Vec::new(),
         error: None,
     };
     let error = |status, code: &str| {
@@ -356,6 +360,9 @@ fn backend(backend: &Backend<'_>, matched: &Matched<'_>, asked: &Asked<'_>) -> B
         .into_iter()
         .map(|n| format!("{}:{}", n.host, n.port))
         .collect();
+    let shown = |url: &str| url.split('?').next().unwrap_or_default().to_owned();
+    let registries = upstream.registries();
+    explained.registries = registries.iter().map(|p| shown(&p.source.url)).collect();
     let set = upstream.endpoints();
     if set.candidates().is_empty() {
         explained.error = error(503, "no_healthy_upstream");
@@ -498,6 +505,9 @@ impl BackendExplained {
         write_edits(f, "  ", "response", &self.response_headers)?;
         for name in &self.names {
             writeln!(f, "  name  {name}")?;
+        }
+        for registry in &self.registries {
+            writeln!(f, "  asks  {registry}")?;
         }
         for EndpointExplained {
             address,

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::table::explain::{Asked, explain};
-use model::{FailurePolicy, HeaderMatch, Plugin, PluginUse, StaticEndpoint, ValueMatch};
+use model::{
+    Discovery, DiscoverySource, FailurePolicy, HeaderMatch, HttpSource, Plugin, PluginUse,
+    StaticEndpoint, ValueMatch,
+};
 
 fn shop() -> Arc<Table> {
     let canary = Match {
@@ -75,6 +78,10 @@ fn shop() -> Arc<Table> {
 }
 
 fn explained(method: &str, path: &str) -> Explanation {
+    explained_by(&shop(), method, path)
+}
+
+fn explained_by(table: &Table, method: &str, path: &str) -> Explanation {
     let headers = headers(&[("x-env", "prod")]);
     let query = Query {
         method,
@@ -89,7 +96,7 @@ fn explained(method: &str, path: &str) -> Explanation {
         scheme: "http",
         port: Some(8080),
     };
-    explain(&shop(), LISTENER, &asked).unwrap()
+    explain(table, LISTENER, &asked).unwrap()
 }
 
 #[test]
@@ -238,4 +245,24 @@ fn credentials_are_never_shown() {
         "{text}"
     );
     assert!(!text.contains("Bearer"), "{text}");
+}
+
+#[test]
+fn registries_are_named_without_their_queries() {
+    let everything = rule(vec![prefix("/")], forward(&["Upstream/n/found"]));
+    let mut model = model(vec![route("shop", &["shop.com"], vec![everything])]);
+    let source = HttpSource {
+        url: "http://registry.test/v1?key=secret".into(),
+        path: Vec::new(),
+        refresh_ms: 1000,
+    };
+    let discovery = Discovery {
+        first_available: false,
+        sources: vec![DiscoverySource::Http(source)],
+    };
+    let found = upstream(EndpointSource::Discovery(discovery));
+    model.upstreams.insert("Upstream/n/found".into(), found);
+    let e = explained_by(&compile(&model), "GET", "/").to_string();
+    assert!(e.contains("  asks  http://registry.test/v1\n"), "{e}");
+    assert!(!e.contains("secret"), "{e}");
 }
