@@ -543,14 +543,14 @@ fn copies_go_their_own_way() {
     let (shadow, never) = (support::Origin::start(), support::Origin::start());
     let (to_shadow, to_never) = (shadow.address, never.address);
     let gateway = Gateway::start(move |model, _| {
-        let mirror = |key: &str, percent| Mirror {
+        let mirror = |key: &str, millionths| Mirror {
             target: Target::Upstream(key.into()),
-            percent,
+            millionths,
         };
         let copied = Rule {
             mirrors: vec![
-                mirror("gone", 100),
-                mirror("shadow", 100),
+                mirror("gone", 1_000_000),
+                mirror("shadow", 1_000_000),
                 mirror("never", 0),
             ],
             ..forward()

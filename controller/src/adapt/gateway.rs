@@ -1,6 +1,6 @@
 //! A Gateway as a GatewayConfig (gateway.networking.k8s.io/v1; GEP-91 for client certificates).
 
-use super::{Fault, GROUP, Names, port};
+use super::{Fault, GROUP, Names, conflicts, port};
 use crate::report::{Frontend, Reason};
 use crate::world::ObjectKind;
 use crds::refs::{LabelOperator, LabelRequirement, LabelSelector, ObjectRef};
@@ -29,10 +29,13 @@ pub(crate) struct Said {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SaidListener {
     pub name: String,
+    pub port: u16,
     /// Kinds of Routes that it takes.
     pub kinds: Vec<ObjectKind>,
     /// What the Gateway asks of clients on its port, where it speaks TLS.
     pub frontend: Option<Frontend>,
+    /// It is not distinct from another listener of the Gateway, so that it has no place on its port.
+    pub conflict: Option<Fault>,
 }
 
 /// Kinds of Routes that HTTP and HTTPS listeners take. The first are those of the Gateway API.
@@ -53,21 +56,16 @@ pub(crate) fn as_config(spec: &GatewaySpec, base: Option<&GatewayConfigSpec>) ->
         },
         ..Said::default()
     };
-    for (i, listener) in spec.listeners.iter().enumerate() {
+    let conflicts = conflicts::find(&spec.listeners, |name| protocol(name).is_some());
+    for ((i, listener), conflict) in spec.listeners.iter().enumerate().zip(conflicts) {
         let at = format!("spec.listeners[{i}]");
-        let protocol = match listener.protocol.as_str() {
-            "HTTP" => Some(ListenerProtocol::Http),
-            "HTTPS" => Some(ListenerProtocol::Https),
-            other => {
-                let message = format!("{other:?} is not built: HTTP and HTTPS are");
-                said.fault(
-                    format!("{at}.protocol"),
-                    Reason::UnsupportedProtocol,
-                    message,
-                );
-                None
-            }
-        };
+        let protocol = protocol(&listener.protocol);
+        if protocol.is_none() {
+            let message = format!("{:?} is not built: HTTP and HTTPS are", listener.protocol);
+            let field = format!("{at}.protocol");
+            said.fault(field, Reason::UnsupportedProtocol, message);
+        }
+        said.faults.extend(conflict.clone());
         let kinds = match protocol {
             Some(_) => said.kinds(&at, listener),
             None => Vec::new(),
@@ -86,11 +84,13 @@ pub(crate) fn as_config(spec: &GatewaySpec, base: Option<&GatewayConfigSpec>) ->
         let frontend = validation(spec, listener.port).filter(|_| https);
         said.listeners.push(SaidListener {
             name: listener.name.clone(),
+            port: port(listener.port),
             kinds,
             frontend: frontend.map(|(field, validation)| Frontend {
                 field,
                 insecure: is_insecure(validation),
             }),
+            conflict,
         });
     }
     let backend = spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
@@ -102,6 +102,15 @@ pub(crate) fn as_config(spec: &GatewaySpec, base: Option<&GatewayConfigSpec>) ->
         );
     }
     said
+}
+
+/// `None`: it is not built.
+fn protocol(name: &str) -> Option<ListenerProtocol> {
+    match name {
+        "HTTP" => Some(ListenerProtocol::Http),
+        "HTTPS" => Some(ListenerProtocol::Https),
+        _ => None,
+    }
 }
 
 impl Said {

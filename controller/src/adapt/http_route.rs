@@ -34,6 +34,8 @@ pub(crate) struct Said {
     pub closed: BTreeSet<usize>,
     /// What a Route cannot say: edits of answers by backend, by rule and backend.
     pub response_headers: BTreeMap<(usize, usize), HeaderEdits>,
+    /// Nor this: shares of mirrors in millionths, by rule and mirror.
+    pub mirrors: BTreeMap<usize, BTreeMap<usize, u32>>,
 }
 
 /// Says an HTTPRoute as a Route.
@@ -255,7 +257,7 @@ impl Said {
                     format!("mirrors[{}].percent", out.mirrors.len()),
                     "requestMirror",
                 );
-                let mirror = self.mirror(&at, to);
+                let mirror = self.mirror(i, out.mirrors.len(), to);
                 out.mirrors.push(mirror);
             }
             (Type::Cors, Filter { cors: Some(of), .. }) => {
@@ -350,32 +352,21 @@ impl Said {
         Some(out)
     }
 
-    fn mirror(&mut self, at: &str, to: &RequestMirror) -> Mirror {
+    fn mirror(&mut self, rule: usize, place: usize, to: &RequestMirror) -> Mirror {
+        if let Some(fraction) = &to.fraction {
+            let share = millionths(fraction.numerator, fraction.denominator.unwrap_or(100));
+            self.mirrors.entry(rule).or_default().insert(place, share);
+        }
         let reference = &to.backend_ref;
-        let percent = match (&to.fraction, to.percent) {
-            (Some(fraction), _) => {
-                let part = u64::try_from(fraction.numerator).unwrap_or(0) * 100;
-                let of = u64::try_from(fraction.denominator.unwrap_or(100))
-                    .unwrap_or(1)
-                    .max(1);
-                let percent = part.div_ceil(of);
-                if !part.is_multiple_of(of) {
-                    let field = format!("{at}.requestMirror.fraction");
-                    let message =
-                        format!("whole percents are mirrored: this is taken as {percent}");
-                    self.fault(field, Reason::OutOfRange, message);
-                }
-                u8::try_from(percent.min(100)).ok()
-            }
-            (None, percent) => percent.map(|p| u8::try_from(p.clamp(0, 100)).unwrap_or(100)),
-        };
         Mirror {
             kind: reference.kind.as_deref().map(Into::into),
             group: reference.group.as_deref().map(Into::into),
             name: reference.name.as_str().into(),
             namespace: reference.namespace.as_deref().map(Into::into),
             port: reference.port.map(port),
-            percent,
+            percent: to
+                .percent
+                .map(|p| u8::try_from(p.clamp(0, 100)).unwrap_or(100)),
         }
     }
 
@@ -426,6 +417,15 @@ impl Said {
         }
         out
     }
+}
+
+/// The nearest there is; something is never nothing.
+fn millionths(part: i32, of: i32) -> u32 {
+    const ALL: u64 = 1_000_000;
+    let [part, of] = [part, of].map(|n| u64::try_from(n).unwrap_or(0));
+    let of = of.max(1);
+    let share = ((part * ALL + of / 2) / of).max(u64::from(part > 0));
+    u32::try_from(share.min(ALL)).unwrap_or(0)
 }
 
 fn header_edits(modifier: &Modifier) -> HeaderEdits {
@@ -485,4 +485,27 @@ fn method(method: &Method) -> Option<&'static str> {
         Method::Patch => "PATCH",
         Method::Unknown => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fractions_in_millionths() {
+        for (part, of, share) in [
+            (1, 1000, 1000),
+            (5, 1000, 5000),
+            (1, 3, 333_333),
+            (2, 3, 666_667),
+            (1, i32::MAX, 1),
+            (0, 7, 0),
+            (7, 7, 1_000_000),
+            (9, 7, 1_000_000),
+            (-1, 7, 0),
+            (1, 0, 1_000_000),
+        ] {
+            assert_eq!(millionths(part, of), share, "{part}/{of}");
+        }
+    }
 }

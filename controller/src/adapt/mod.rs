@@ -6,6 +6,7 @@
 //!
 //! Absent fields mean what the CustomResourceDefinitions' defaults say: in a directory nobody has filled them in.
 
+mod conflicts;
 pub(crate) mod gateway;
 pub(crate) mod grpc_route;
 pub(crate) mod http_route;

@@ -27,7 +27,7 @@ impl Control {
     fn new() -> Self {
         let mut control = Self {
             world: World::default(),
-            translator: Translator::default(),
+            translator: Translator::for_groups(),
             groups: groups(),
         };
         control.apply(json!({

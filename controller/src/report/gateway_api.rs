@@ -29,7 +29,7 @@ pub(super) fn class(report: &ObjectReport) -> Value {
 pub(super) fn route(report: &ObjectReport, programmed: &Programmed) -> Value {
     let parents = report.parents.iter().map(|parent| {
         // What is wrong at this parent is said first, and nothing is in effect there then.
-        let mut at_parent = report.clone();
+        let mut at_parent = parent.view(report);
         at_parent.absent |= parent
             .problems
             .iter()
@@ -75,7 +75,7 @@ pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
         .iter()
         .partition(|problem| listener_of(problem).is_none() && !is_of_frontend(problem));
     let mut accepted = judge(report, "Accepted", &own);
-    let listeners: Vec<(Value, bool)> = report
+    let listeners: Vec<(Value, Judged)> = report
         .listeners
         .iter()
         .enumerate()
@@ -89,10 +89,25 @@ pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
             listener(report, one, &problems, programmed)
         })
         .collect();
-    let faulty = listeners.iter().any(|(_, good)| !good);
-    if accepted.status == "True" && faulty {
+    let names = |wanted: Judged| {
+        let all = listeners.iter().zip(&report.listeners);
+        let wanted = all.filter(|((_, judged), _)| *judged == wanted);
+        wanted.map(|(_, l)| &*l.name).collect::<Vec<_>>()
+    };
+    let [good, lacking, refused] = [Judged::Good, Judged::Lacking, Judged::Refused].map(names);
+    if accepted.status == "True" && good.len() < listeners.len() {
         accepted.reason = "ListenersNotValid";
-        accepted.message = "some listeners do not serve: their conditions say why".to_owned();
+        if refused.len() == listeners.len() {
+            accepted.status = "False";
+        }
+        let said = [
+            ("not accepted", refused),
+            ("lacking what they refer to", lacking),
+            ("good", good),
+        ];
+        let said = said.iter().filter(|(_, names)| !names.is_empty());
+        let said = said.map(|(what, names)| format!("{what}: {}", names.join(", ")));
+        accepted.message = limit(said.collect::<Vec<_>>().join("; "));
     }
     let serving = report
         .resources
@@ -128,13 +143,22 @@ pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
     })
 }
 
-/// The status of a listener, and whether nothing is wrong with it.
+/// What a listener is like.
+#[derive(Clone, Copy, PartialEq)]
+enum Judged {
+    Good,
+    /// A reference does not resolve.
+    Lacking,
+    Refused,
+}
+
+/// The status of a listener.
 fn listener(
     report: &ObjectReport,
     listener: &ListenerReport,
     problems: &[&Problem],
     programmed: &Programmed,
-) -> (Value, bool) {
+) -> (Value, Judged) {
     let of = |wanted: fn(Reason) -> bool| {
         let mut some = problems.to_vec();
         some.retain(|problem| wanted(problem.reason));
@@ -142,7 +166,16 @@ fn listener(
     };
     let accepted = judge(report, "Accepted", &of(|r| !r.is_about_references()));
     let resolved = judge(report, "ResolvedRefs", &of(Reason::is_about_references));
-    let good = [&accepted, &resolved].iter().all(|c| c.status == "True");
+    let judged = match (accepted.status, resolved.status) {
+        ("True", "True") => Judged::Good,
+        ("True", _) => Judged::Lacking,
+        _ => Judged::Refused,
+    };
+    let mut conflicted = judge(report, "Conflicted", &of(Reason::is_conflict));
+    (conflicted.status, conflicted.reason) = match conflicted.status {
+        "True" => ("False", "NoConflicts"),
+        _ => ("True", conflicted.reason),
+    };
     let serves = report
         .resources
         .contains(&(snapshot::Kind::Listener, listener.key.clone()));
@@ -150,6 +183,9 @@ fn listener(
     if !serves {
         (ready.status, ready.reason) = ("False", "Invalid");
         ready.message = "the listener does not serve".to_owned();
+        if conflicted.status == "True" {
+            ready.reason = conflicted.reason;
+        }
     }
     let group = |kind: &&ObjectKind| json!({ "group": kind.group(), "kind": kind.name() });
     let kinds: Vec<Value> = listener
@@ -162,9 +198,9 @@ fn listener(
         "name": listener.name,
         "supportedKinds": kinds,
         "attachedRoutes": listener.attached,
-        "conditions": [accepted, resolved, ready],
+        "conditions": [accepted, resolved, ready, conflicted],
     });
-    (value, good)
+    (value, judged)
 }
 
 /// Whether a problem is about what is asked of clients, which concerns the listeners on those ports.
@@ -205,7 +241,6 @@ fn reason(problem: &Problem) -> &'static str {
         Reason::InvalidKind if authorities => "InvalidKind",
         reason if authorities && reason.is_about_references() => "InvalidCACertificateRef",
         reason if certificate && reason.is_about_references() => "InvalidCertificateRef",
-        Reason::PortConflict => "PortUnavailable",
         reason => reason.as_str(),
     }
 }

@@ -67,8 +67,10 @@ reasons! {
     OutOfRange,
     /// An older object claims the same host and match; that one serves.
     Conflict,
-    /// Another listener has the same port; of two objects the older has it.
-    PortConflict,
+    /// Another listener has the same host on the same port. Of two listeners of one Gateway neither serves; of others the first of the object, or of the older object, does.
+    HostnameConflict,
+    /// Another listener speaks another protocol on the same port. Of two listeners of one Gateway neither serves; of others the first of the object, or of the older object, does.
+    ProtocolConflict,
     /// Another, older GatewayConfig is the default.
     NotDefault,
     /// A backend does not exist: its share of the requests answers 500 `invalid_backend`.
@@ -127,6 +129,11 @@ impl Reason {
     /// Whether an object with such a problem is quarantined: its last accepted version serves.
     pub fn quarantines(self) -> bool {
         matches!(self, Self::Invalid | Self::TooLarge | Self::RefPending)
+    }
+
+    /// Whether it belongs to the condition `Conflicted` of a listener.
+    fn is_conflict(self) -> bool {
+        matches!(self, Self::HostnameConflict | Self::ProtocolConflict)
     }
 
     /// Whether it belongs to the condition `ResolvedRefs`.
@@ -239,6 +246,17 @@ pub struct ParentReport {
     pub parent_ref: Value,
     /// Problems at this parent alone.
     pub problems: Vec<Problem>,
+    /// Whether one of its listeners serves the Route, or would if the Route did not lack something itself.
+    pub serves: bool,
+}
+
+impl ParentReport {
+    /// The Route's report as it stands at this parent: where no listener serves it, nothing of it is in effect.
+    fn view(&self, report: &ObjectReport) -> ObjectReport {
+        let mut view = report.clone();
+        view.absent |= !self.serves;
+        view
+    }
 }
 
 impl ObjectReport {
@@ -371,7 +389,7 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
         return json!({ "observedGeneration": report.generation, "conditions": own });
     }
     let parents = report.parents.iter().map(|parent| {
-        let mut conditions = conditions(report, &parent.problems, programmed);
+        let mut conditions = conditions(&parent.view(report), &parent.problems, programmed);
         conditions.retain(|c| !matches!(c.type_, "Ready" | "Quarantined"));
         json!({
             "parentRef": parent.parent_ref,
@@ -386,7 +404,7 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
         .collect();
     // A Route is Ready when it is in effect at every parent that it names.
     for parent in &report.parents {
-        let at_parent = conditions(report, &parent.problems, programmed);
+        let at_parent = conditions(&parent.view(report), &parent.problems, programmed);
         let ready = at_parent.into_iter().find(|c| c.type_ == "Ready");
         if let (Some(ready), Some(slot)) = (ready, summary.iter_mut().find(|c| c.type_ == "Ready"))
             && slot.status == "True"

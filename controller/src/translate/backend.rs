@@ -5,6 +5,7 @@ use super::service::H2C;
 use crate::report::Reason;
 use crate::world::{ObjectId, ObjectKind};
 use model::{Backend, Mirror, Target};
+use std::collections::BTreeMap;
 
 impl Lowering<'_> {
     /// The backends of a rule.
@@ -24,8 +25,13 @@ impl Lowering<'_> {
         out
     }
 
-    /// Where copies of the requests go.
-    pub(super) fn mirrors(&mut self, field: &str, mirrors: &[crds::Mirror]) -> Vec<Mirror> {
+    /// Where copies of the requests go. `shares`: in millionths, of those by position to which no whole percents do justice.
+    pub(super) fn mirrors(
+        &mut self,
+        field: &str,
+        mirrors: &[crds::Mirror],
+        shares: &BTreeMap<usize, u32>,
+    ) -> Vec<Mirror> {
         let mut out = Vec::with_capacity(mirrors.len());
         for (i, mirror) in mirrors.iter().enumerate() {
             let backend = crds::Backend {
@@ -38,8 +44,9 @@ impl Lowering<'_> {
             };
             let target = self.target(&format!("{field}[{i}]"), &backend);
             let percent = u32::from(mirror.percent.unwrap_or(100)).min(100);
-            if percent > 0 {
-                out.push(Mirror { target, percent });
+            let millionths = shares.get(&i).copied().unwrap_or(percent * 10_000);
+            if millionths > 0 {
+                out.push(Mirror { target, millionths });
             }
         }
         out

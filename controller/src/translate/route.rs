@@ -1,10 +1,10 @@
 //! Routes: where they attach, which hosts they serve, and their rules.
 
 use super::conflict;
-use super::gateway_config::{Allowed, GatewayListener};
+use super::gateway_config::{Allowed, Gateway, GatewayListener, ListenerState};
 use super::lowering::Lowering;
 use super::parents::Parent;
-use super::rule::OfRoute;
+use super::rule::{self, OfRoute};
 use super::{unbuilt, values};
 use crate::adapt::{self, http_route::Said};
 use crate::report::{ParentReport, Problem, Reason, Severity};
@@ -21,11 +21,15 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Extras {
     /// Rules that must not be served.
     closed: BTreeSet<usize>,
+    /// Its methods are matches like any other.
+    hides_methods: bool,
+    /// Shares of mirrors in millionths, by rule and mirror.
+    mirrors: BTreeMap<usize, BTreeMap<usize, u32>>,
     /// Edits of answers, by rule and backend.
     response_headers: BTreeMap<(usize, usize), HeaderEdits>,
 }
 
-impl Lowering<'_> {
+impl<'w> Lowering<'w> {
     pub(super) fn route(&mut self, spec: &RouteSpec) {
         let parents = self.parents(spec);
         self.serve(spec, parents, &Extras::default());
@@ -49,10 +53,13 @@ impl Lowering<'_> {
             faults,
             closed,
             response_headers,
+            mirrors,
         } = said;
         let parents = self.parents_of_http_route(spec);
         let extras = Extras {
             closed,
+            hides_methods: true,
+            mirrors,
             response_headers,
         };
         self.serve(&route, parents, &extras);
@@ -60,18 +67,13 @@ impl Lowering<'_> {
             problem.field = names.theirs(&problem.field);
         }
         for fault in faults {
-            // The nearest that can be had is in effect, or the rule is closed.
-            match fault.reason {
-                Reason::OutOfRange => self.warn(fault.field, fault.reason, fault.message),
-                _ => self.error(fault.field, fault.reason, fault.message),
-            }
+            self.error(fault.field, fault.reason, fault.message);
         }
     }
 
     fn serve(&mut self, spec: &RouteSpec, parents: Vec<Parent>, extras: &Extras) {
         let (hosts, groups) = self.hosts(spec);
         let (listeners, closed_by_gateway) = self.attach(parents, &hosts);
-        self.out.attached.clone_from(&listeners);
         if spec.enabled == Some(false) {
             self.out.problems.clear();
             self.warn(
@@ -93,10 +95,14 @@ impl Lowering<'_> {
         let mut rules = Vec::with_capacity(spec.rules.len());
         let mut places = Vec::with_capacity(spec.rules.len());
         for (i, rule) in spec.rules.iter().enumerate() {
-            let closed =
-                extras.closed.contains(&i) || unbuilt.iter().any(|f| f.closes && f.rule == Some(i));
+            let of_rule = rule::Extras {
+                closed: extras.closed.contains(&i)
+                    || unbuilt.iter().any(|f| f.closes && f.rule == Some(i)),
+                hides_methods: extras.hides_methods,
+                mirrors: extras.mirrors.get(&i).cloned().unwrap_or_default(),
+            };
             let at = format!("spec.rules[{i}]");
-            if let Some(mut lowered) = self.rule(&at, rule, &of_route, closed) {
+            if let Some(mut lowered) = self.rule(&at, rule, &of_route, &of_rule) {
                 self.response_headers(&at, i, extras, &mut lowered);
                 rules.push(lowered);
                 places.push(i);
@@ -172,28 +178,39 @@ impl Lowering<'_> {
         Some((vec![HostPattern::Regex(pattern.into())], groups))
     }
 
-    /// Keys of the listeners that take the Route, and whether one of them asks for something that is not built, so
+    /// Keys of the listeners that serve the Route, and whether one of them asks for something that is not built, so
     /// that its Routes must not be served.
     fn attach(&mut self, parents: Vec<Parent>, hosts: &[HostPattern]) -> (BTreeSet<String>, bool) {
         let mut listeners = BTreeSet::new();
         let mut closed = false;
         for parent in parents {
-            let mut problems = Vec::new();
+            let (mut problems, mut serves) = (Vec::new(), false);
             match self.attach_to(&parent, hosts) {
-                Ok((keys, closing)) => {
-                    listeners.extend(keys);
-                    if let Some(name) = closing {
+                Ok((gateway, attached)) => {
+                    let of = |state| attached.iter().filter(move |l| l.state == state);
+                    let serving = of(ListenerState::Serves).map(|l| l.key.clone());
+                    listeners.extend(serving);
+                    serves = of(ListenerState::Serves).next().is_some();
+                    let counted = attached.iter().map(|l| l.key.clone());
+                    self.out.attached.extend(counted);
+                    let problem = |reason, message| {
+                        self.problem(Severity::Error, parent.field.clone(), reason, message)
+                    };
+                    let refused: Vec<&str> = of(ListenerState::Refused).map(|l| &*l.name).collect();
+                    if refused.len() == attached.len() && !refused.is_empty() {
+                        let message = format!(
+                            "listener {} is not accepted itself, as its conditions say",
+                            refused.join(" and ")
+                        );
+                        problems.push(problem(Reason::NoMatchingParent, message));
+                    } else if gateway.closed
+                        && let Ok(id) = &parent.id
+                    {
                         closed = true;
                         let message = format!(
-                            "{name} asks for something that is not built yet: the rules answer 500"
+                            "{id} asks for something that is not built yet: the rules answer 500"
                         );
-                        let field = parent.field.clone();
-                        problems.push(self.problem(
-                            Severity::Error,
-                            field,
-                            Reason::NotBuilt,
-                            message,
-                        ));
+                        problems.push(problem(Reason::NotBuilt, message));
                     }
                 }
                 Err(problem) => problems.push(*problem),
@@ -201,16 +218,18 @@ impl Lowering<'_> {
             self.out.parents.push(ParentReport {
                 parent_ref: parent.said,
                 problems,
+                serves,
             });
         }
         (listeners, closed)
     }
 
+    /// The listeners at which the Route is counted; none where it has no host at all.
     fn attach_to(
         &mut self,
         parent: &Parent,
         hosts: &[HostPattern],
-    ) -> Result<(Vec<String>, Option<String>), Box<Problem>> {
+    ) -> Result<(&'w Gateway, Vec<&'w GatewayListener>), Box<Problem>> {
         let problem = |l: &Self, reason, message: String| {
             Err(Box::new(l.problem(
                 Severity::Error,
@@ -223,7 +242,8 @@ impl Lowering<'_> {
             Ok(id) => id,
             Err(problem) => return Err(problem.clone()),
         };
-        let Some(gateway) = self.gateways.configs.get(id) else {
+        let gateways = self.gateways;
+        let Some(gateway) = gateways.configs.get(id) else {
             let message = format!("{id} is not found");
             return problem(self, Reason::NoMatchingParent, message);
         };
@@ -231,20 +251,18 @@ impl Lowering<'_> {
             parent.listener.as_deref().is_none_or(|n| n == l.name)
                 && parent.port.is_none_or(|port| port == l.port)
         };
-        let candidates: Vec<&GatewayListener> = gateway.listeners.iter().filter(named).collect();
+        let candidates: Vec<&'w GatewayListener> = gateway.listeners.iter().filter(named).collect();
         if candidates.is_empty() {
             let message = match (parent.listener.as_deref(), parent.port) {
-                (Some(name), None) => format!("{id} has no listener {name} that serves"),
-                (Some(name), Some(port)) => {
-                    format!("{id} has no listener {name} on port {port} that serves")
-                }
-                (None, Some(port)) => format!("{id} has no listener on port {port} that serves"),
-                (None, None) => format!("{id} has no listener that serves"),
+                (Some(name), None) => format!("{id} has no listener {name}"),
+                (Some(name), Some(port)) => format!("{id} has no listener {name} on port {port}"),
+                (None, Some(port)) => format!("{id} has no listener on port {port}"),
+                (None, None) => format!("{id} has no listener"),
             };
             return problem(self, Reason::NoMatchingParent, message);
         }
         let takes = |l: &&GatewayListener| l.kinds.contains(&self.id.kind);
-        let taking: Vec<&GatewayListener> = candidates.into_iter().filter(takes).collect();
+        let taking: Vec<&'w GatewayListener> = candidates.into_iter().filter(takes).collect();
         if taking.is_empty() {
             let message = format!("{id} takes no {} there", self.id.kind);
             return problem(self, Reason::NotAllowedByListeners, message);
@@ -259,14 +277,12 @@ impl Lowering<'_> {
             let message = format!("{id} takes no Routes from namespace {}", self.id.namespace);
             return problem(self, Reason::NotAllowedByListeners, message);
         }
-        let fits = |l: &&&GatewayListener| hosts.iter().any(|h| l.hostname.intersect(h).is_some());
-        let keys: Vec<String> = allowed.iter().filter(fits).map(|l| l.key.clone()).collect();
-        if keys.is_empty() && !hosts.is_empty() {
+        allowed.retain(|l| hosts.iter().any(|h| l.hostname.intersect(h).is_some()));
+        if allowed.is_empty() && !hosts.is_empty() {
             let message = format!("no listener of {id} serves one of the hosts of the Route");
             return problem(self, Reason::NoMatchingListenerHostname, message);
         }
-        let closing = gateway.closed.then(|| id.to_string());
-        Ok((keys, closing))
+        Ok((gateway, allowed))
     }
 
     fn is_allowed(&mut self, allowed: &Allowed, gateway: &ObjectId) -> bool {

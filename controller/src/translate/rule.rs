@@ -6,11 +6,23 @@ use crate::report::Reason;
 use crate::world::ObjectKind;
 use crds::RouteRule;
 use model::{Action, Match, PluginUse, Rule, Target, Timeouts, limits};
+use std::collections::BTreeMap;
 
 /// What a rule answers that asks for something about access or limits that cannot be honoured.
 const PLUGIN_ERROR: &str = "plugin_error";
 /// What a rule answers that is invalid, as long as no older version of the Route can serve.
 const INVALID_BACKEND: &str = "invalid_backend";
+
+/// What there is to say of a rule beside what stands in it.
+#[derive(Default)]
+pub(super) struct Extras {
+    /// It must not be served.
+    pub closed: bool,
+    /// As in the model.
+    pub hides_methods: bool,
+    /// Shares of mirrors by position, in millionths.
+    pub mirrors: BTreeMap<usize, u32>,
+}
 
 /// What the rules of a Route have in common.
 pub(super) struct OfRoute {
@@ -23,13 +35,13 @@ pub(super) struct OfRoute {
 }
 
 impl Lowering<'_> {
-    /// `None` when no match of the rule can be understood. `closed`: it asks for something that is not built.
+    /// `None` when no match of the rule can be understood.
     pub(super) fn rule(
         &mut self,
         field: &str,
         rule: &RouteRule,
         route: &OfRoute,
-        closed: bool,
+        extras: &Extras,
     ) -> Option<Rule> {
         let before = self.out.problems.len();
         let matches = self.rule_matches(field, rule);
@@ -61,7 +73,7 @@ impl Lowering<'_> {
             None => Some(limits::REQUEST_BODY),
             Some(size) => self.valid(format!("{field}.maxRequestBody"), size.bytes()),
         };
-        let mirrors = self.mirrors(&format!("{field}.mirrors"), &rule.mirrors);
+        let mirrors = self.mirrors(&format!("{field}.mirrors"), &rule.mirrors, &extras.mirrors);
         let invalid = self
             .out
             .problems
@@ -72,7 +84,7 @@ impl Lowering<'_> {
             code: code.to_owned(),
         };
         let action = match action {
-            _ if closed || route.closed || !usable => closes(PLUGIN_ERROR),
+            _ if extras.closed || route.closed || !usable => closes(PLUGIN_ERROR),
             Some(action) if !invalid => action,
             _ => closes(INVALID_BACKEND),
         };
@@ -97,6 +109,7 @@ impl Lowering<'_> {
             plugins,
             mirrors,
             grpc_web: rule.grpc_web.unwrap_or(false),
+            hides_methods: extras.hides_methods,
             ..Rule::new(matches, action)
         })
     }

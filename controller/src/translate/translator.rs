@@ -1,16 +1,16 @@
 //! Keeps the last translation and does again what changes concern.
 
+mod gateways;
 mod policies;
 
 use super::Translation;
 use super::certificate::LastGood;
 use super::conflict::{self, Claim};
-use super::gateway_config::{self, Candidate, Gateways, Version};
+use super::gateway_config::{Gateways, Version};
 use super::lowering::{Dep, Lowered, Lowering, PortKey, Speech, Unit};
 use super::resource;
-use crate::adapt::gateway::Said;
-use crate::report::{ListenerReport, ObjectReport, Problem, Reason, Report, Severity};
-use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
+use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
+use crate::world::{Body, Meta, ObjectId, ObjectKind, World};
 use bytes::Bytes;
 use gateway_api::backend_tls_policy::BackendTlsPolicySpec;
 use gateway_api::grpc_route::GrpcRouteSpec;
@@ -66,6 +66,8 @@ pub struct Translator {
     attached: BTreeMap<String, BTreeSet<Unit>>,
     policies: policies::Index,
     started: bool,
+    /// See [`Self::for_groups`].
+    apart: bool,
 }
 
 /// What is remembered of a unit.
@@ -107,6 +109,15 @@ impl Accepted {
 }
 
 impl Translator {
+    /// For a cluster, where each Gateway has data planes of its own, and so all ports to itself. The default is for one
+    /// process that serves all of them.
+    pub fn for_groups() -> Self {
+        Self {
+            apart: true,
+            ..Self::default()
+        }
+    }
+
     pub fn model(&self) -> &Model {
         &self.model
     }
@@ -139,6 +150,7 @@ impl Translator {
         Self {
             accepted: self.accepted.clone(),
             last_good: self.last_good.clone(),
+            apart: self.apart,
             ..Self::default()
         }
     }
@@ -209,148 +221,6 @@ impl Translator {
     }
 
     // ---- units
-
-    fn gateways(&mut self, world: &World, todo: &mut BTreeSet<Unit>, delta: &mut Delta) {
-        let present: Vec<&Object> = gateway_config::owners(world).collect();
-        let owns = |id: &ObjectId| present.iter().any(|object| object.id == *id);
-        self.accepted
-            .retain(|id, _| !id.kind.has_listeners() || owns(id));
-        // Each version is judged by itself; what is not acceptable is stood in for by the last that was.
-        let mut quarantine: BTreeMap<ObjectId, Vec<Problem>> = BTreeMap::new();
-        let mut versions: Vec<(&ObjectId, &Meta, Version)> = Vec::new();
-        // One unit for all: resources of all of them, a report for each.
-        let mut together = Lowered::default();
-        for object in &present {
-            let (id, meta) = (&object.id, &object.meta);
-            let problems = match Version::of(world, object) {
-                Some(version) => {
-                    let candidate = version.candidate(id, meta);
-                    let judged = gateway_config::judge(world, &self.last_good, &candidate);
-                    // It may be another version that serves; this one is looked at again all the same.
-                    together.deps.extend(judged.deps.iter().cloned());
-                    let present = Accepted::Listening(version.clone());
-                    if !version.is_quarantined_by(&judged) {
-                        self.accepted.insert(id.clone(), present);
-                        versions.push((id, meta, version));
-                        continue;
-                    }
-                    if self.accepted.get(id).is_none_or(|last| *last == present) {
-                        // Nothing older: what is valid of it serves.
-                        versions.push((id, meta, version));
-                        continue;
-                    }
-                    judged.problems
-                }
-                None => refusals(&object.id, &object.body),
-            };
-            if let Some(Accepted::Listening(version)) = self.accepted.get(&object.id) {
-                versions.push((id, meta, version.clone()));
-            }
-            quarantine.insert(object.id.clone(), problems);
-        }
-        let candidates: Vec<Candidate<'_>> = versions
-            .iter()
-            .map(|(id, meta, version)| version.candidate(id, meta))
-            .collect();
-        // A GatewayConfig that was refused from its first version is as good as none, unless it is the implied one
-        // by name: then somebody wanted something else there.
-        let implied = candidates.is_empty()
-            && !present
-                .iter()
-                .any(|object| object.id == gateway_config::implied());
-        let (gateways, mut lowered) = match implied {
-            true => gateway_config::lower_implied(world, &self.last_good),
-            false => gateway_config::lower(world, &self.last_good, &candidates),
-        };
-        let known = self.report.objects.keys();
-        let gone = known.filter(|id| id.kind.has_listeners() && !owns(id));
-        let gone: Vec<ObjectId> = gone.cloned().collect();
-        for id in gone {
-            self.report.objects.remove(&id);
-            delta.reports.insert(id);
-        }
-        for object in present {
-            let serving = lowered.remove(&object.id);
-            let served = serving.is_some();
-            let serving = serving.unwrap_or_default();
-            let absent = serving.resources.is_empty();
-            let keys = arriving(&serving);
-            together.resources.extend(serving.resources);
-            together.deps.extend(serving.deps);
-            together.demands.extend(serving.demands);
-            let refused = quarantine.remove(&object.id);
-            let listeners = Version::of(world, object).and_then(|version| version.said);
-            let report = ObjectReport {
-                id: object.id.clone(),
-                generation: object.meta.generation,
-                quarantined: refused.is_some() && served,
-                absent,
-                problems: refused.unwrap_or(serving.problems),
-                resources: keys,
-                parents: Vec::new(),
-                listeners: listeners
-                    .map_or_else(Vec::new, |said| self.listeners(&object.id, &said)),
-            };
-            self.set_report(report, delta);
-        }
-        for lowered in lowered.into_values() {
-            together.resources.extend(lowered.resources);
-            together.deps.extend(lowered.deps);
-            together.demands.extend(lowered.demands);
-        }
-        self.install(Unit::Gateways, together, todo, delta);
-        if gateways != self.gateways {
-            self.gateways = gateways;
-            self.mark_dependents(&Dep::Gateways, todo);
-        }
-        self.classes(world, delta);
-    }
-
-    /// What there is to say of each listener of a Gateway.
-    fn listeners(&self, id: &ObjectId, said: &Said) -> Vec<ListenerReport> {
-        let all = said.listeners.iter();
-        all.map(|listener| {
-            let key = format!("{}/{}", id.listener_owner(), listener.name);
-            ListenerReport {
-                name: listener.name.clone(),
-                kinds: listener.kinds.clone(),
-                attached: self.attached.get(&key).map_or(0, BTreeSet::len),
-                frontend: listener.frontend.clone(),
-                key,
-            }
-        })
-        .collect()
-    }
-
-    /// GatewayClasses that are ours: nothing but their status comes of them.
-    fn classes(&mut self, world: &World, delta: &mut Delta) {
-        let known = self.report.objects.keys();
-        let known = known.filter(|id| id.kind == ObjectKind::GatewayClass);
-        let mut gone: BTreeSet<ObjectId> = known.cloned().collect();
-        for object in world.of_kind(ObjectKind::GatewayClass) {
-            if !gateway_config::is_our_class(world, &object.id.name) {
-                continue;
-            }
-            gone.remove(&object.id);
-            let report = ObjectReport {
-                id: object.id.clone(),
-                generation: object.meta.generation,
-                problems: refusals(&object.id, &object.body),
-                resources: BTreeSet::new(),
-                quarantined: false,
-                absent: false,
-                parents: Vec::new(),
-                listeners: Vec::new(),
-            };
-            if self.report.objects.get(&object.id) != Some(&report) {
-                self.set_report(report, delta);
-            }
-        }
-        for id in gone {
-            self.report.objects.remove(&id);
-            delta.reports.insert(id);
-        }
-    }
 
     /// Gives the Routes whose conflicts may be others now.
     fn object(

@@ -146,7 +146,7 @@ impl WorldTask {
             let gate = runtime.block_on(async { Gate::new(Instant::now(), self.sync_timeout) });
             let owner = Owner {
                 world: World::default(),
-                translator: Translator::default(),
+                translator: Translator::for_groups(),
                 gate,
                 pacer: Pacer::default(),
                 expected: Expected::default(),

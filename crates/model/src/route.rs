@@ -46,6 +46,10 @@ pub struct Rule {
     pub concurrency: Option<Concurrency>,
     /// gRPC-Web requests are translated to gRPC (F13).
     pub grpc_web: bool,
+    /// A request that nothing but its method keeps from the rule is one that does not match (Gateway API), and else is
+    /// answered 405.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hides_methods: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<PluginUse>,
 }
@@ -68,6 +72,7 @@ impl Rule {
             mirrors: Vec::new(),
             concurrency: None,
             grpc_web: false,
+            hides_methods: false,
             plugins: Vec::new(),
         }
     }
@@ -143,8 +148,8 @@ pub enum SameSite {
 #[serde(rename_all = "camelCase")]
 pub struct Mirror {
     pub target: Target,
-    /// Of the requests.
-    pub percent: u32,
+    /// Share of the requests, in millionths.
+    pub millionths: u32,
 }
 
 /// What ends the request's way through the pipeline.

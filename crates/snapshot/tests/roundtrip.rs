@@ -142,7 +142,7 @@ fn affinity() -> impl Strategy<Value = Affinity> {
 }
 
 fn mirror() -> impl Strategy<Value = Mirror> {
-    (target(), any::<u32>()).prop_map(|(target, percent)| Mirror { target, percent })
+    (target(), any::<u32>()).prop_map(|(target, millionths)| Mirror { target, millionths })
 }
 
 fn edits() -> impl Strategy<Value = HeaderEdits> {
@@ -285,13 +285,14 @@ fn rule() -> impl Strategy<Value = Rule> {
             vec(mirror(), 0..2),
             option::of(concurrency()),
             any::<bool>(),
+            any::<bool>(),
         ),
     )
         .prop_map(
             |(
                 (name, matches, precedence, action, rewrite),
                 (request_headers, response_headers, timeouts, max_request_body, plugins),
-                (retry, affinity, mirrors, concurrency, grpc_web),
+                (retry, affinity, mirrors, concurrency, grpc_web, hides_methods),
             )| Rule {
                 name,
                 matches,
@@ -307,6 +308,7 @@ fn rule() -> impl Strategy<Value = Rule> {
                 mirrors,
                 concurrency,
                 grpc_web,
+                hides_methods,
                 plugins,
             },
         )

@@ -73,7 +73,7 @@ impl Proxy {
         if rule.mirrors().is_empty() || x.request.upgrade.is_some() {
             return None;
         }
-        let drawn = |m: &&Mirror| rand::random_range(0..100) < m.percent;
+        let drawn = |m: &&Mirror| rand::random_range(0..1_000_000) < m.millionths;
         let chosen = rule.mirrors().iter().filter(drawn);
         let copies = chosen.filter_map(|mirror| {
             let upstream = mirror.upstream.as_ref()?;

@@ -76,8 +76,8 @@ pub struct RuleExplained {
 pub struct MirrorExplained {
     /// Key of the upstream, or what the Route asked for in vain.
     pub target: String,
-    /// Of the requests.
-    pub percent: u32,
+    /// Share of the requests, in millionths.
+    pub millionths: u32,
     /// Whether the target was found.
     pub resolved: bool,
 }
@@ -269,7 +269,7 @@ fn is_false(value: &bool) -> bool {
 fn mirror(mirror: &super::Mirror) -> MirrorExplained {
     MirrorExplained {
         target: mirror.target.to_string(),
-        percent: mirror.percent,
+        millionths: mirror.millionths,
         resolved: mirror.upstream.is_some(),
     }
 }
@@ -438,7 +438,7 @@ impl fmt::Display for RuleExplained {
         }
         for MirrorExplained {
             target,
-            percent,
+            millionths,
             resolved,
         } in &self.mirrors
         {
@@ -447,6 +447,7 @@ impl fmt::Display for RuleExplained {
             } else {
                 ", which is not found"
             };
+            let percent = f64::from(*millionths) / 10_000.0;
             writeln!(f, "  copies {percent}% to {target}{none}")?;
         }
         write_edits(f, "  ", "request", &self.request_headers)?;

@@ -77,7 +77,8 @@ impl ListenerTable {
             observer.level(host);
             for entry in host.candidates(q.path) {
                 if let Err(refusal) = entry.matcher.judge(q) {
-                    wrong_method |= matches!(refusal, Refusal::Method);
+                    wrong_method |=
+                        matches!(refusal, Refusal::Method) && !entry.rule.spec.hides_methods;
                     observer.refused(host, entry, refusal);
                     continue;
                 }
@@ -144,7 +145,9 @@ impl ListenerTable {
         let mut methods = BTreeSet::new();
         let _ = self.levels(q.host, |host| {
             for entry in host.candidates(q.path) {
-                if let Err(Refusal::Method) = entry.matcher.judge(q) {
+                if let Err(Refusal::Method) = entry.matcher.judge(q)
+                    && !entry.rule.spec.hides_methods
+                {
                     let wanted = &entry.matcher.conditions().methods;
                     methods.extend(wanted.iter().map(|m| m.as_str()));
                 }

@@ -39,6 +39,8 @@ pub struct RuleSpec {
     /// Position in the Route.
     pub index: u32,
     pub precedence: i32,
+    /// As in [`model::Rule::hides_methods`].
+    pub hides_methods: bool,
     timeouts: Timeouts,
     max_request_body: u64,
     pub matches: Box<[Arc<Matcher>]>,
@@ -65,7 +67,7 @@ struct MirrorSpec {
     /// Resource key, or what was asked for in vain.
     target: Arc<str>,
     resolved: bool,
-    percent: u32,
+    millionths: u32,
 }
 
 /// Most backends edit no headers.
@@ -149,6 +151,7 @@ impl RuleSpec {
             mirrors,
             concurrency,
             grpc_web,
+            hides_methods,
             plugins,
         } = rule;
         let matcher = |(i, m)| {
@@ -189,6 +192,7 @@ impl RuleSpec {
             precedence,
             timeouts,
             max_request_body,
+            hides_methods,
             matches,
             action,
             extras: (!extras.is_nothing()).then(|| Box::new(extras)),
@@ -301,7 +305,7 @@ impl MirrorSpec {
         Self {
             target,
             resolved,
-            percent: mirror.percent,
+            millionths: mirror.millionths,
         }
     }
 }
@@ -313,7 +317,7 @@ pub struct Mirror {
     /// Key of the upstream, or what the Route asked for in vain.
     pub target: Arc<str>,
     /// Of the requests.
-    pub percent: u32,
+    pub millionths: u32,
 }
 
 /// A rule, ready to serve.
@@ -387,7 +391,7 @@ impl Rule {
         let mirror = |m: &MirrorSpec| Mirror {
             upstream: m.resolved.then(|| links.upstream(&m.target)).flatten(),
             target: Arc::clone(&m.target),
-            percent: m.percent,
+            millionths: m.millionths,
         };
         Self {
             mirrors: spec.extras().mirrors.iter().map(mirror).collect(),

@@ -1,19 +1,22 @@
 //! One listener.
 
 use super::super::lowering::Lowering;
-use super::{Allowed, GatewayListener, Ports};
+use super::ports::Ports;
+use super::{Allowed, GatewayListener, ListenerState};
+use crate::adapt::gateway::SaidListener;
 use crate::report::Reason;
 use crds::{FromNamespaces, ListenerProtocol};
 use model::{HostPattern, Listener};
 
 impl Lowering<'_> {
+    /// `ports`: where it takes its place; `None`: it has none.
     pub(super) fn listener(
         &mut self,
         field: &str,
         order: usize,
         listener: &crds::Listener,
         settings: &Listener,
-        ports: &mut Ports,
+        ports: Option<&mut Ports>,
     ) -> Option<GatewayListener> {
         let hostname = match listener.hostname.as_deref() {
             None => HostPattern::Any,
@@ -27,31 +30,78 @@ impl Lowering<'_> {
             );
             return None;
         }
-        let https = match listener.protocol {
-            ListenerProtocol::Http => false,
-            ListenerProtocol::Https => true,
+        let protocol = match listener.protocol {
+            ListenerProtocol::Http => model::ListenerProtocol::Http,
+            ListenerProtocol::Https => model::ListenerProtocol::Https,
             ListenerProtocol::Tls | ListenerProtocol::Tcp | ListenerProtocol::Udp => {
                 let message = "only HTTP and HTTPS are built yet: the listener is not opened";
                 self.error(format!("{field}.protocol"), Reason::NotBuilt, message);
                 return None;
             }
         };
-        let tls = match https {
-            true => Some(self.listener_tls(field, listener, &hostname)?),
-            false => None,
-        };
+        let allowed = self.allowed(field, listener)?;
         let key = format!("{}/{}", self.id.listener_owner(), listener.name);
-        if let Some(other) = ports.get(&listener.port) {
-            let message = format!("port {} is taken by listener {other}", listener.port);
-            self.error(format!("{field}.port"), Reason::PortConflict, message);
-            return None;
+        let mut resource = Listener {
+            name: listener.name.to_string(),
+            order: u32::try_from(order).unwrap_or(u32::MAX),
+            port: listener.port,
+            hostname: hostname.clone(),
+            health: listener.health.unwrap_or(true),
+            protocol,
+            tls: None,
+            proxy_protocol: listener.proxy_protocol == Some(true),
+            ..settings.clone()
+        };
+        // The place is what the object asks for: it does not move with Secrets that come and go.
+        let has_place = ports.is_some_and(|ports| match ports.take(&key, &resource) {
+            Ok(()) => true,
+            Err(taken) => {
+                let at = format!("{field}.{}", taken.field);
+                self.error(at, taken.reason, taken.message);
+                false
+            }
+        });
+        let (is_https, mut can_serve) = (protocol == model::ListenerProtocol::Https, true);
+        if is_https {
+            resource.tls = self.listener_tls(field, listener, &hostname);
+            can_serve = resource.tls.is_some();
         }
-        ports.insert(listener.port, key.clone());
-        let namespaces = listener
-            .allowed_routes
-            .as_ref()
-            .and_then(|a| a.namespaces.as_ref());
-        let allowed = match namespaces.and_then(|n| n.from) {
+        let state = match (has_place, can_serve) {
+            (false, _) => ListenerState::Refused,
+            (true, false) => ListenerState::Waits,
+            (true, true) => {
+                self.put(key.clone(), resource);
+                ListenerState::Serves
+            }
+        };
+        Some(GatewayListener {
+            name: listener.name.to_string(),
+            key,
+            port: listener.port,
+            hostname,
+            allowed,
+            kinds: Vec::new(),
+            state,
+        })
+    }
+
+    /// A listener of a Gateway that is no further known.
+    pub(super) fn refused(&self, said: &SaidListener) -> GatewayListener {
+        GatewayListener {
+            name: said.name.clone(),
+            key: format!("{}/{}", self.id.listener_owner(), said.name),
+            port: said.port,
+            hostname: HostPattern::Any,
+            allowed: Allowed::All,
+            kinds: said.kinds.clone(),
+            state: ListenerState::Refused,
+        }
+    }
+
+    fn allowed(&mut self, field: &str, listener: &crds::Listener) -> Option<Allowed> {
+        let routes = listener.allowed_routes.as_ref();
+        let namespaces = routes.and_then(|a| a.namespaces.as_ref());
+        Some(match namespaces.and_then(|n| n.from) {
             None | Some(FromNamespaces::All) => Allowed::All,
             Some(FromNamespaces::Same) => Allowed::Same,
             Some(FromNamespaces::Selector) => {
@@ -61,29 +111,6 @@ impl Lowering<'_> {
                     selector.ok_or("must be given where from is Selector"),
                 )?)
             }
-        };
-        let resource = Listener {
-            name: listener.name.to_string(),
-            order: u32::try_from(order).unwrap_or(u32::MAX),
-            port: listener.port,
-            hostname: hostname.clone(),
-            health: listener.health.unwrap_or(true),
-            protocol: match https {
-                true => model::ListenerProtocol::Https,
-                false => model::ListenerProtocol::Http,
-            },
-            tls,
-            proxy_protocol: listener.proxy_protocol == Some(true),
-            ..settings.clone()
-        };
-        self.put(key.clone(), resource);
-        Some(GatewayListener {
-            name: listener.name.to_string(),
-            key,
-            port: listener.port,
-            hostname,
-            allowed,
-            kinds: Vec::new(),
         })
     }
 }

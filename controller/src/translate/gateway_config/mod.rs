@@ -2,6 +2,7 @@
 
 mod access_log;
 mod listener;
+mod ports;
 mod settings;
 mod tls;
 mod tracing;
@@ -18,6 +19,7 @@ use crate::world::{Meta, ObjectId, ObjectKind, World};
 use crds::refs::{LabelOperator, LabelSelector};
 use crds::{GatewayConfigSpec, ListenerProtocol};
 use model::{HostPattern, Model};
+use ports::Ports;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What Routes need to know of all GatewayConfigs.
@@ -30,7 +32,7 @@ pub(super) struct Gateways {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Gateway {
-    /// Those that serve, in the order of the object.
+    /// Those that can be known by a name and a port, in the order of the object.
     pub listeners: Vec<GatewayListener>,
     /// It asks for something about access or limits that is not built.
     pub closed: bool,
@@ -46,6 +48,17 @@ pub(super) struct GatewayListener {
     pub allowed: Allowed,
     /// Kinds of Routes that it takes.
     pub kinds: Vec<ObjectKind>,
+    pub state: ListenerState,
+}
+
+/// What a listener came to. Routes are counted at it in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ListenerState {
+    Serves,
+    /// What it refers to is not there: its Routes are accepted, and wait.
+    Waits,
+    /// It is not accepted, and neither are Routes that name it alone.
+    Refused,
 }
 
 /// Namespaces from which Routes may attach.
@@ -72,9 +85,6 @@ const ROUTE_KINDS: &[ObjectKind] = &[
     ObjectKind::GRPCRoute,
 ];
 
-/// Keys of the listeners by their ports.
-type Ports = BTreeMap<u16, String>;
-
 /// The identity of the GatewayConfig that is implied where there is none (one listener, HTTP on 8080).
 pub(super) fn implied() -> ObjectId {
     ObjectId::new(ObjectKind::GatewayConfig, "diolkos-system", "default")
@@ -92,23 +102,24 @@ fn implied_listener() -> crds::Listener {
 /// Whether a version of a GatewayConfig is acceptable by itself: without regard to the others, whose ports and
 /// default come and go.
 pub(super) fn judge(world: &World, last_good: &LastGood, candidate: &Candidate<'_>) -> Lowered {
-    lower(world, last_good, std::slice::from_ref(candidate))
+    lower(world, last_good, std::slice::from_ref(candidate), false)
         .1
         .remove(candidate.id)
         .unwrap_or_default()
 }
 
-/// What these versions give together. There may be none: then one is implied.
+/// What these versions give together. There may be none: then one is implied. `apart`: each Gateway has ports of its own.
 pub(super) fn lower(
     world: &World,
     last_good: &LastGood,
     candidates: &[Candidate<'_>],
+    apart: bool,
 ) -> (Gateways, BTreeMap<ObjectId, Lowered>) {
     let mut gateways = Gateways::default();
     let mut lowered = BTreeMap::new();
     let mut by_age: Vec<&Candidate<'_>> = candidates.iter().collect();
     by_age.sort_by_key(|c| (c.meta.created, c.id));
-    let mut ports = Ports::new();
+    let mut in_common = Ports::default();
     let (model, nothing) = (Model::default(), Gateways::default());
     for candidate in by_age {
         let mut l = Lowering {
@@ -129,7 +140,12 @@ pub(super) fn lower(
                 }
             }
         }
-        let gateway = l.gateway_config(candidate, &mut ports);
+        let mut own = Ports::default();
+        let ports = match apart && candidate.said.is_some() {
+            true => &mut own,
+            false => &mut in_common,
+        };
+        let gateway = l.gateway_config(candidate, ports);
         lowered.insert(candidate.id.clone(), l.out);
         gateways.configs.insert(candidate.id.clone(), gateway);
     }
@@ -152,7 +168,7 @@ pub(super) fn lower_implied(
         spec: &spec,
         said: None,
     };
-    lower(world, last_good, &[candidate])
+    lower(world, last_good, &[candidate], false)
 }
 
 impl Lowering<'_> {
@@ -183,8 +199,13 @@ impl Lowering<'_> {
                 self.error(format!("{field}.name"), Reason::Invalid, message);
                 continue;
             }
+            let said = said.and_then(|s| s.listeners.iter().find(|l| l.name == *listener.name));
+            // Why is said below, by the names of the Gateway.
+            let ports = match said.and_then(|said| said.conflict.as_ref()) {
+                Some(_) => None,
+                None => Some(&mut *ports),
+            };
             if let Some(mut one) = self.listener(&field, i, listener, &settings, ports) {
-                let said = said.and_then(|s| s.listeners.iter().find(|l| l.name == one.name));
                 one.kinds = match said {
                     Some(said) => said.kinds.clone(),
                     None => ROUTE_KINDS.to_vec(),
@@ -192,6 +213,11 @@ impl Lowering<'_> {
                 gateway.listeners.push(one);
             }
         }
+        let known = |name: &str| gateway.listeners.iter().any(|l| l.name == name);
+        let unknown = said.iter().flat_map(|said| &said.listeners);
+        let unknown = unknown.filter(|l| !known(&l.name));
+        let unknown: Vec<_> = unknown.map(|l| self.refused(l)).collect();
+        gateway.listeners.extend(unknown);
         if let Some(said) = said {
             for problem in &mut self.out.problems {
                 problem.field = said.names.theirs(&problem.field);

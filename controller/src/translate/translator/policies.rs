@@ -72,6 +72,7 @@ impl Translator {
             let parents = ancestors.iter().take(MOST).map(|ancestor| ParentReport {
                 parent_ref: reference(ancestor),
                 problems: Vec::new(),
+                serves: true,
             });
             let parents: Vec<ParentReport> = parents.collect();
             if let Some(report) = self.report.objects.get_mut(id)

@@ -111,7 +111,7 @@ pub(super) fn mirror_to_wire(mirror: &Mirror) -> pb::Mirror {
             Target::Upstream(key) => W::Upstream(key.clone()),
             Target::Unresolved(what) => W::Unresolved(what.clone()),
         }),
-        percent: mirror.percent,
+        millionths: mirror.millionths,
     }
 }
 
@@ -122,6 +122,6 @@ pub(super) fn mirror_from_wire(w: pb::Mirror) -> Result<Mirror, InvalidResource>
             W::Upstream(key) => Target::Upstream(key),
             W::Unresolved(what) => Target::Unresolved(what),
         },
-        percent: w.percent,
+        millionths: w.millionths,
     })
 }

@@ -73,6 +73,7 @@ fn rule_to_wire(rule: &Rule) -> pb::Rule {
         mirrors,
         concurrency,
         grpc_web,
+        hides_methods,
         plugins,
     } = rule;
     let Timeouts {
@@ -106,6 +107,7 @@ fn rule_to_wire(rule: &Rule) -> pb::Rule {
         mirrors: mirrors.iter().map(mirror_to_wire).collect(),
         concurrency: concurrency.map(concurrency_to_wire),
         grpc_web: *grpc_web,
+        hides_methods: *hides_methods,
         plugins: plugins.iter().map(plugin_use_to_wire).collect(),
     }
 }
@@ -147,6 +149,7 @@ fn rule_from_wire(w: pb::Rule) -> Result<Rule, InvalidResource> {
         mirrors: all(w.mirrors, mirror_from_wire)?,
         concurrency: w.concurrency.map(concurrency_from_wire),
         grpc_web: w.grpc_web,
+        hides_methods: w.hides_methods,
         plugins: all(w.plugins, plugin_use_from_wire)?,
     })
 }

@@ -137,6 +137,25 @@ fn only_a_wrong_method_is_405_and_allow_is_the_union() {
     assert_eq!(ask(&table, "get", "h/p/free", &[]), "free");
 }
 
+#[test]
+fn a_method_that_is_hidden_is_no_405() {
+    let on = |method: &str, path: &str, hides_methods| model::Rule {
+        hides_methods,
+        ..rule(
+            vec![Match {
+                methods: methods(&[method]),
+                ..prefix(path)
+            }],
+            respond(method),
+        )
+    };
+    let rules = vec![on("GET", "/", true), on("PUT", "/p", false)];
+    let table = compile(&model(vec![route("a", &[], rules)]));
+    assert_eq!(ask(&table, "GET", "h/p", &[]), "GET");
+    assert_eq!(ask(&table, "POST", "h/", &[]), "404");
+    assert_eq!(ask(&table, "POST", "h/p", &[]), "405 PUT");
+}
+
 fn with_value(value: ValueMatch) -> Arc<Table> {
     let header = Match {
         headers: vec![HeaderMatch {

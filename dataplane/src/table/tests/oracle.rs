@@ -80,7 +80,11 @@ pub(super) fn precedence() -> impl Strategy<Value = i32> {
 
 fn one_route() -> impl Strategy<Value = Route> {
     let rules = prop::collection::vec(
-        (prop::collection::vec(one_match(), 1..3), precedence()),
+        (
+            prop::collection::vec(one_match(), 1..3),
+            precedence(),
+            any::<bool>(),
+        ),
         1..3,
     );
     (hosts(), rules, 0_i64..3).prop_map(|(hosts, rules, created)| Route {
@@ -88,8 +92,9 @@ fn one_route() -> impl Strategy<Value = Route> {
         hosts,
         rules: rules
             .into_iter()
-            .map(|(matches, precedence)| model::Rule {
+            .map(|(matches, precedence, hides_methods)| model::Rule {
                 precedence,
+                hides_methods,
                 ..rule(matches, respond(""))
             })
             .collect(),
@@ -226,6 +231,7 @@ fn expected(model: &Model, r: &Request) -> String {
                     ranked.push((
                         Rank::new(rule.precedence, host, m, route.created, key, i, j),
                         m,
+                        rule.hides_methods,
                     ));
                 }
             }
@@ -233,14 +239,16 @@ fn expected(model: &Model, r: &Request) -> String {
     }
     ranked.sort_by(|a, b| b.0.cmp(&a.0));
     let mut allow = BTreeSet::new();
-    for (rank, m) in ranked
+    for (rank, m, hides_methods) in ranked
         .iter()
-        .filter(|(_, m)| listener.hostname.covers(r.host) && fits(m, r))
+        .filter(|(_, m, _)| listener.hostname.covers(r.host) && fits(m, r))
     {
         if m.methods.is_empty() || m.methods.iter().any(|m| m.as_str() == r.method) {
             return format!("{} {} {} {rank}", rank.route.0, rank.rule.0, rank.matched.0);
         }
-        allow.extend(m.methods.iter().map(Method::as_str));
+        if !hides_methods {
+            allow.extend(m.methods.iter().map(Method::as_str));
+        }
     }
     if allow.is_empty() {
         return "404".into();
