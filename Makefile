@@ -1,6 +1,6 @@
 # Everything a person or a CI job runs. Each target is a script that can be read and run on its own.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults rig-up rig-down rig-cases fuzz bench-instructions bench-propagation
+.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults rig-up rig-down rig-cases conformance fuzz bench-instructions bench-propagation
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-20s %s\n' "$$name" "$$text"; done
@@ -44,6 +44,9 @@ rig-up: ## start a real one-node Kubernetes with Diolkos on it (root, Linux, Go 
 
 rig-cases: ## the cases of e2e/cases on the rig that `make rig-up` started (CASE=name for one)
 	@scripts/rig.sh cases $(CASE)
+
+conformance: ## the Gateway API conformance suite on the rig that `make rig-up` started (RUN=HTTPRouteMatching for one test)
+	@scripts/conformance.sh $(RUN)
 
 rig-down: ## stop it, leaving nothing behind
 	@scripts/rig.sh down

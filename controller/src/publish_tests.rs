@@ -112,6 +112,7 @@ fn report(key: &str) -> ObjectReport {
         absent: false,
         parents: Vec::new(),
         listeners: Vec::new(),
+        addresses: None,
     }
 }
 

@@ -7,9 +7,13 @@ use super::{
 use crate::world::ObjectKind;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 /// What the conformance suite of the Gateway API may ask of us: the names of its feature registry, sorted.
 const FEATURES: &[&str] = &["GRPCRoute", "Gateway", "HTTPRoute", "ReferenceGrant"];
+
+/// That a status may hold.
+const MAX_ADDRESSES: usize = 16;
 
 /// The status of a GatewayClass.
 pub(super) fn class(report: &ObjectReport) -> Value {
@@ -117,6 +121,9 @@ pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
     if accepted.status != "True" || !serving {
         (ready.status, ready.reason) = ("False", "Invalid");
         ready.message = "no listener serves".to_owned();
+    } else if report.addresses.as_ref().is_some_and(Vec::is_empty) {
+        (ready.status, ready.reason) = ("False", "AddressNotAssigned");
+        ready.message = "its Service has no address yet".to_owned();
     }
     let listeners = listeners.into_iter().map(|(listener, _)| listener);
     let mut conditions = vec![accepted, ready];
@@ -137,10 +144,23 @@ pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
             observed_generation: report.generation,
         });
     }
-    json!({
+    let mut status = json!({
         "conditions": conditions,
         "listeners": listeners.collect::<Vec<_>>(),
-    })
+    });
+    if let Some(addresses) = &report.addresses {
+        let addresses = addresses.iter().take(MAX_ADDRESSES);
+        status["addresses"] = addresses.map(|a| address_of(a)).collect();
+    }
+    status
+}
+
+fn address_of(text: &str) -> Value {
+    let type_ = match text.parse::<IpAddr>() {
+        Ok(_) => "IPAddress",
+        Err(_) => "Hostname",
+    };
+    json!({ "type": type_, "value": text })
 }
 
 /// What a listener is like.

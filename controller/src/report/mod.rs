@@ -213,6 +213,8 @@ pub struct ObjectReport {
     pub parents: Vec<ParentReport>,
     /// Of a Gateway, all of them in its order.
     pub listeners: Vec<ListenerReport>,
+    /// Where the data planes of a Gateway are reached: addresses and host names; `None` where it has none of its own.
+    pub addresses: Option<Vec<String>>,
 }
 
 /// A listener of a Gateway.
@@ -585,6 +587,7 @@ mod tests {
             absent: false,
             parents: Vec::new(),
             listeners: Vec::new(),
+            addresses: None,
         }
     }
 

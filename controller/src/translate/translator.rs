@@ -281,6 +281,7 @@ impl Translator {
             quarantined,
             parents: std::mem::take(&mut lowered.parents),
             listeners: Vec::new(),
+            addresses: None,
         };
         self.set_report(report, delta);
         let mut concerned = self.install(unit.clone(), lowered, todo, delta);
@@ -544,6 +545,7 @@ impl Translator {
             absent: false,
             parents: Vec::new(),
             listeners: Vec::new(),
+            addresses: None,
         };
         self.set_report(report, delta);
     }

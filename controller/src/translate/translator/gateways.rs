@@ -2,6 +2,7 @@
 
 use super::{Accepted, Delta, Translator, arriving, refusals};
 use crate::adapt::gateway::Said;
+use crate::groups::infrastructure_name;
 use crate::report::{ListenerReport, ObjectReport, Problem};
 use crate::translate::gateway_config::{self, Candidate, Version};
 use crate::translate::lowering::{Dep, Lowered, Unit};
@@ -80,8 +81,10 @@ impl Translator {
             together.demands.extend(serving.demands);
             let refused = quarantine.remove(&object.id);
             let listeners = Version::of(world, object).and_then(|version| version.said);
+            let addresses = self.addresses(world, &object.id, &mut together);
             let report = ObjectReport {
                 id: object.id.clone(),
+                addresses,
                 generation: object.meta.generation,
                 quarantined: refused.is_some() && served,
                 absent,
@@ -104,6 +107,24 @@ impl Translator {
             self.mark_dependents(&Dep::Gateways, todo);
         }
         self.classes(world, delta);
+    }
+
+    /// Where the data planes of a Gateway are reached; `None`: it has none of its own.
+    fn addresses(
+        &self,
+        world: &World,
+        gateway: &ObjectId,
+        together: &mut Lowered,
+    ) -> Option<Vec<String>> {
+        if !self.apart || gateway.kind != ObjectKind::Gateway {
+            return None;
+        }
+        let name = infrastructure_name(&gateway.name);
+        let service = ObjectId::new(ObjectKind::Service, &*gateway.namespace, name);
+        let found = world.service(&service.namespace, &service.name);
+        let addresses = found.map(|service| service.addresses.clone());
+        together.deps.insert(Dep::Object(service));
+        Some(addresses.unwrap_or_default())
     }
 
     /// What there is to say of each listener of a Gateway.
@@ -141,6 +162,7 @@ impl Translator {
                 absent: false,
                 parents: Vec::new(),
                 listeners: Vec::new(),
+                addresses: None,
             };
             if self.report.objects.get(&object.id) != Some(&report) {
                 self.set_report(report, delta);

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# The conformance suite of the Gateway API, unmodified, against Diolkos on the rig.
+#   conformance.sh            every profile and feature that the GatewayClass claims; writes the report
+#   conformance.sh NAME       one test, such as HTTPRouteMatching; writes none
+# It needs a rig that `make rig-up` started, and leaves it as it is.
+. "$(dirname "$0")/lib.sh"
+CLASS=gateway-conformance
+PROFILES=${PROFILES:-GATEWAY-HTTP,GATEWAY-GRPC}
+REPORT=e2e/conformance/standard-v1.6.3-default-report.yaml
+
+"$RIG" status >/dev/null 2>&1 || die "no rig: make rig-up first"
+"$RIG" build conformance
+"$RIG" kubectl apply --server-side -f - <<YAML
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: $CLASS}
+spec: {controllerName: diolkos.io/controller}
+YAML
+"$RIG" kubectl wait --for=condition=Accepted --timeout=30s "gatewayclass/$CLASS"
+
+args=(-gateway-class="$CLASS" -conformance-profiles="$PROFILES")
+if [ $# -gt 0 ]; then
+  args+=(-run-test="$1")
+else
+  version=$("$TARGET/debug/diolkos" version | awk '{print $2; exit}')
+  mkdir -p "$(dirname "$REPORT")"
+  args+=(-report-output="$ROOT/$REPORT" -organization=diolkos -project=diolkos
+    -url=https://github.com/diolkos/diolkos -version="v${version#v}"
+    -contact=https://github.com/diolkos/diolkos/issues)
+fi
+"$RIG" conformance "${args[@]}"
