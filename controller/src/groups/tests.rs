@@ -220,3 +220,37 @@ fn names_that_a_service_may_have() {
     }
     assert_eq!(BTreeSet::from(names).len(), 6);
 }
+
+fn service(address: Option<&str>) -> Value {
+    let ingress: Vec<Value> = address.iter().map(|ip| json!({ "ip": ip })).collect();
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"namespace": "a", "name": "x-diolkos", "labels": {"gateway.networking.k8s.io/gateway-name": "x"}},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]},
+        "status": {"loadBalancer": {"ingress": ingress}},
+    })
+}
+
+#[test]
+fn a_gateway_is_programmed_once_it_has_an_address() {
+    let mut control = Control::new();
+    control.gateway("x", 80);
+    let id = ObjectId::new(ObjectKind::Gateway, "a", "x");
+    let programmed = |control: &Control| {
+        let status = control.translator.report().status(&id, &Programmed::Yes);
+        let status = status.unwrap();
+        let conditions = status["conditions"].as_array().unwrap().clone();
+        let found = conditions.iter().find(|c| c["type"] == "Programmed");
+        let condition = found.unwrap().clone();
+        (condition["reason"].clone(), status["addresses"].clone())
+    };
+    assert_eq!(
+        programmed(&control),
+        (json!("AddressNotAssigned"), json!([]))
+    );
+    control.apply(service(None));
+    assert_eq!(programmed(&control).0, "AddressNotAssigned");
+    control.apply(service(Some("192.0.2.7")));
+    let addresses = json!([{"type": "IPAddress", "value": "192.0.2.7"}]);
+    assert_eq!(programmed(&control), (json!("Programmed"), addresses));
+}
