@@ -119,7 +119,7 @@ const SHARED: &str = "diolkos-system/diolkos-dataplane";
 #[test]
 fn each_gateway_has_what_is_its_own() {
     let mut control = Control::new();
-    for (name, port) in [("x", 80), ("y", 81)] {
+    for (name, port) in [("x", 80), ("y", 80)] {
         control.gateway(name, port);
         control.upstream(&format!("{name}-pool"));
         control.route(name, &[name]);
@@ -155,7 +155,7 @@ fn a_route_moves_with_what_it_needs() {
             .iter()
             .any(|r| r.contains("pool"))
     );
-    control.gateway("y", 81);
+    control.gateway("y", 80);
     assert!(
         control
             .holds("a/y-diolkos")
