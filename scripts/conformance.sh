@@ -6,17 +6,21 @@
 . "$(dirname "$0")/lib.sh"
 CLASS=gateway-conformance
 PROFILES=${PROFILES:-GATEWAY-HTTP,GATEWAY-GRPC}
-REPORT=e2e/conformance/standard-v1.6.3-default-report.yaml
+REPORT=${REPORT:-e2e/conformance/standard-v1.6.3-default-report.yaml}
 
 "$RIG" status >/dev/null 2>&1 || die "no rig: make rig-up first"
 "$RIG" build conformance
-"$RIG" kubectl apply --server-side -f - <<YAML
+# The suite has some twenty Gateways at a time, more than the rig's one node holds by what they ask for.
+kube() { "$RIG" kubectl "$@"; }
+kube -n diolkos-system set env deployment/diolkos-controller DIOLKOS_DATAPLANE_CPU_REQUEST=5m >/dev/null
+kube -n diolkos-system rollout status deployment/diolkos-controller --timeout=90s
+kube apply --server-side -f - <<YAML
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
 metadata: {name: $CLASS}
 spec: {controllerName: diolkos.io/controller}
 YAML
-"$RIG" kubectl wait --for=condition=Accepted --timeout=30s "gatewayclass/$CLASS"
+kube wait --for=condition=Accepted --timeout=30s "gatewayclass/$CLASS"
 
 args=(-gateway-class="$CLASS" -conformance-profiles="$PROFILES")
 if [ $# -gt 0 ]; then
@@ -24,7 +28,7 @@ if [ $# -gt 0 ]; then
 else
   version=$("$TARGET/debug/diolkos" version | awk '{print $2; exit}')
   mkdir -p "$(dirname "$REPORT")"
-  args+=(-report-output="$ROOT/$REPORT" -organization=diolkos -project=diolkos
+  args+=(-report-output="$(realpath "$REPORT")" -organization=diolkos -project=diolkos
     -url=https://github.com/diolkos/diolkos -version="v${version#v}"
     -contact=https://github.com/diolkos/diolkos/issues)
 fi

@@ -164,6 +164,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
                 settings: Settings {
                     namespace: config.namespace.clone(),
                     image: config.dataplane_image.clone(),
+                    replicas: config.dataplane_replicas,
+                    cpu_request: config.dataplane_cpu_request.clone(),
                 },
             };
             tokio::spawn(operator.run(end_of_writes.clone()));

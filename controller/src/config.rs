@@ -35,6 +35,17 @@ pub struct Config {
         default_value = "ghcr.io/diolkos/diolkos-dataplane:dev"
     )]
     pub dataplane_image: String,
+    /// Data planes of each Gateway.
+    #[arg(
+        long,
+        env = "DIOLKOS_DATAPLANE_REPLICAS",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u32).range(1..=1000)
+    )]
+    pub dataplane_replicas: u32,
+    /// Share of a processor that is kept free for each data plane of a Gateway, as a Kubernetes quantity.
+    #[arg(long, env = "DIOLKOS_DATAPLANE_CPU_REQUEST", default_value = "100m")]
+    pub dataplane_cpu_request: String,
     /// Serve the push channel without TLS and without asking who connects. For tests.
     #[arg(long, env = "DIOLKOS_INSECURE_PLAINTEXT")]
     pub insecure_plaintext: bool,

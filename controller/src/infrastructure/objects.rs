@@ -12,8 +12,6 @@ pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 const GATEWAY_CLASS: &str = "gateway.networking.k8s.io/gateway-class-name";
 /// Where data planes show their state: no port that a listener is likely to want.
 const ADMIN_PORT: u16 = 19090;
-/// Data planes of a Gateway.
-const REPLICAS: u32 = 2;
 /// Longest value of a label.
 const LABEL: usize = 63;
 
@@ -37,6 +35,10 @@ pub struct Settings {
     /// Namespace of the controller, whose Service is `diolkos-controller`.
     pub namespace: String,
     pub image: String,
+    /// Of each Gateway.
+    pub replicas: u32,
+    /// Kubernetes quantity.
+    pub cpu_request: String,
 }
 
 impl Plan {
@@ -137,7 +139,7 @@ impl Plan {
             })
         };
         json!({
-            "replicas": REPLICAS,
+            "replicas": settings.replicas,
             "selector": {"matchLabels": self.selector()},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {
@@ -195,7 +197,7 @@ impl Plan {
             "livenessProbe": {
                 "httpGet": {"path": "/healthz", "port": "admin"}, "periodSeconds": 10, "failureThreshold": 6,
             },
-            "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
+            "resources": {"requests": {"cpu": settings.cpu_request, "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
             "securityContext": {
                 "allowPrivilegeEscalation": false,
                 "readOnlyRootFilesystem": true,
@@ -232,6 +234,8 @@ mod tests {
         Settings {
             namespace: "diolkos-system".to_owned(),
             image: "registry.example/data-plane:1".to_owned(),
+            replicas: 2,
+            cpu_request: "100m".to_owned(),
         }
     }
 

@@ -238,6 +238,12 @@ impl Ready {
                     }
                 }
             }
+            // Browsers read it in the answer itself; the Gateway API wants it here too.
+            match &self.expose {
+                List::Some(list) => add("access-control-expose-headers", list.as_bytes()),
+                List::All if !self.credentials => add("access-control-expose-headers", b"*"),
+                List::All | List::Empty => {}
+            }
             add("access-control-max-age", self.max_age.as_bytes());
         }
         if self.varies() {
