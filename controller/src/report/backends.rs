@@ -283,6 +283,7 @@ mod tests {
             absent: false,
             parents: Vec::new(),
             listeners: Vec::new(),
+            addresses: None,
         };
         let mut status = json!({"conditions": []});
         findings.add_to(&mut status, &report, &Programmed::NoDataPlane, model);
