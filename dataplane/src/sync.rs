@@ -8,7 +8,7 @@ use crate::keep::Keep;
 use crate::listeners::Listeners;
 use crate::push::{Apply, Health, Reply};
 use crate::resolve::Resolver;
-use crate::table::{Common, Compiler, Registry, Table};
+use crate::table::{self, Common, Compiler, Registry, Table};
 use crate::telemetry::Metrics;
 use arc_swap::ArcSwap;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
@@ -148,13 +148,16 @@ impl Applier {
     }
 
     fn apply(&mut self, chunk: Chunk) -> Result<Option<Ack>, ApplyError> {
-        let Some(mut staged) = self.replica.receive(chunk)? else {
+        let (mut compiled, mut upstreams) = (table::Staged::default(), Vec::new());
+        let staged = self.replica.receive_by_parts(chunk, &mut |changes| {
+            upstreams.extend(changes.upstreams.iter().map(|c| c.key.clone()));
+            compiled.add(changes);
+        });
+        let Some(staged) = staged? else {
             return Ok(None);
         };
         let transaction = staged.transaction;
-        let changes = std::mem::take(&mut staged.changes);
-        let upstreams: Vec<String> = changes.upstreams.iter().map(|c| c.key.clone()).collect();
-        let table = self.compiler.apply(changes).map_err(|rejected| {
+        let table = self.compiler.put(compiled).map_err(|rejected| {
             let rejected = rejected.into_iter().map(|r| Rejection {
                 kind: r.kind as u32,
                 key: r.key,

@@ -37,7 +37,7 @@ pub struct Staged {
     pub transaction: u64,
     /// Everything that was held before is gone.
     full: bool,
-    /// To be taken: a commit does not need them.
+    /// Empty where they have been taken by parts.
     pub changes: Changes,
     pub digest: Digest,
     /// When the change was seen by the controller, in nanoseconds since the epoch; 0: unknown.
@@ -93,6 +93,24 @@ impl Replica {
     /// # Errors
     /// [`ApplyError`]; the transaction is dropped as a whole.
     pub fn receive(&mut self, chunk: pb::Chunk) -> Result<Option<Staged>, ApplyError> {
+        let mut all = Changes::default();
+        let staged = self.receive_by_parts(chunk, &mut |part| all.append(part))?;
+        Ok(staged.map(|staged| Staged {
+            changes: all,
+            ..staged
+        }))
+    }
+
+    /// The same, but what a complete transaction changes goes to `take` part by part, so that not all of it is in
+    /// memory at once. It means nothing where this ends in an error.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub fn receive_by_parts(
+        &mut self,
+        chunk: pb::Chunk,
+        take: &mut dyn FnMut(Changes),
+    ) -> Result<Option<Staged>, ApplyError> {
         let bytes: usize = chunk.upsert.iter().map(|r| r.body.len()).sum();
         let incoming = match (self.incoming.take(), chunk.sequence) {
             (_, 0) => Incoming {
@@ -116,10 +134,14 @@ impl Replica {
             self.incoming = Some(incoming);
             return Ok(None);
         }
-        self.stage(incoming).map(Some)
+        self.stage(incoming, take).map(Some)
     }
 
-    fn stage(&self, incoming: Incoming) -> Result<Staged, ApplyError> {
+    fn stage(
+        &self,
+        incoming: Incoming,
+        take: &mut dyn FnMut(Changes),
+    ) -> Result<Staged, ApplyError> {
         let (Some(first), Some(last)) = (incoming.chunks.first(), incoming.chunks.last()) else {
             return Err(resync("an empty transaction"));
         };
@@ -128,10 +150,10 @@ impl Replica {
             return Err(resync("another base than what is held"));
         }
         let mut digest = if full { Digest::default() } else { self.digest };
-        let mut changes = Changes {
+        take(Changes {
             full,
             ..Changes::default()
-        };
+        });
         let mut held: HashMap<Id, Option<Hash>> = HashMap::new();
         let mut rejected = Vec::new();
         let old = |held: &HashMap<_, Option<Hash>>, id: &Id| match held.get(id) {
@@ -139,31 +161,36 @@ impl Replica {
             None if full => None,
             None => self.held.get(id).copied(),
         };
-        for r in incoming.chunks.iter().flat_map(|c| &c.upsert) {
-            let id = id(r.kind, &r.key);
-            let hash = Hash::of(&r.body);
-            if Hash::from_slice(&r.hash) != Some(hash) {
-                return Err(resync("a body does not have its hash"));
-            }
-            let reject = |reason: String| pb::Rejection {
-                kind: r.kind,
-                key: r.key.clone(),
-                reason,
-            };
-            match Kind::from_number(r.kind) {
-                None => rejected.push(reject("this data plane does not know the kind".into())),
-                Some(kind) => {
-                    if let Err(e) = changes.upsert(kind, r.key.clone(), &r.body) {
-                        rejected.push(reject(e.to_string()));
+        for chunk in &incoming.chunks {
+            let mut changes = Changes::default();
+            for r in &chunk.upsert {
+                let id = id(r.kind, &r.key);
+                let hash = Hash::of(&r.body);
+                if Hash::from_slice(&r.hash) != Some(hash) {
+                    return Err(resync("a body does not have its hash"));
+                }
+                let reject = |reason: String| pb::Rejection {
+                    kind: r.kind,
+                    key: r.key.clone(),
+                    reason,
+                };
+                match Kind::from_number(r.kind) {
+                    None => rejected.push(reject("this data plane does not know the kind".into())),
+                    Some(kind) => {
+                        if let Err(e) = changes.upsert(kind, r.key.clone(), &r.body) {
+                            rejected.push(reject(e.to_string()));
+                        }
                     }
                 }
+                if let Some(hash) = old(&held, &id) {
+                    digest.remove(r.kind, &r.key, hash);
+                }
+                digest.add(r.kind, &r.key, hash);
+                held.insert(id, Some(hash));
             }
-            if let Some(hash) = old(&held, &id) {
-                digest.remove(r.kind, &r.key, hash);
-            }
-            digest.add(r.kind, &r.key, hash);
-            held.insert(id, Some(hash));
+            take(changes);
         }
+        let mut changes = Changes::default();
         for n in incoming.chunks.iter().flat_map(|c| &c.remove) {
             let id = id(n.kind, &n.key);
             if let Some(hash) = old(&held, &id) {
@@ -174,6 +201,7 @@ impl Replica {
             }
             held.insert(id, None);
         }
+        take(changes);
         if Digest::from_slice(&last.result_digest) != Some(digest) {
             return Err(resync("the result has another digest"));
         }
@@ -187,7 +215,7 @@ impl Replica {
         Ok(Staged {
             transaction,
             full,
-            changes,
+            changes: Changes::default(),
             digest,
             observed_unix_ns,
             chunks: incoming.chunks,

@@ -45,7 +45,7 @@ pub use pick::{EndpointSet, EndpointState, InFlight};
 pub use port::PortTable;
 pub use redirect::Redirect;
 pub use rule::{Action, Mirror, Rule};
-pub use stage::Rejected;
+pub use stage::{Rejected, Staged};
 pub use upstream::{DnsName, EndpointCounts, Gates, Picked, Poll, Refresh, Registry, Upstream};
 pub use wire::Wire;
 

@@ -11,7 +11,6 @@ use model::{Certificate, EndpointShard, HostPattern, Listener, ListenerProtocol,
 use rustls::crypto::CryptoProvider;
 use snapshot::{Change, Changes, Kind};
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::{Arc, OnceLock};
 
 pub(super) type Key = Arc<str>;
@@ -32,8 +31,9 @@ pub(super) struct Route<R = Arc<Rule>> {
     pub(super) rules: Box<[R]>,
 }
 
-/// Decoded and compiled, but for the links; nothing has changed yet. The last change of a key counts.
-pub(super) struct Staged {
+/// Compiled but for the links; nothing has changed yet. The last change of a key counts.
+#[derive(Default)]
+pub struct Staged {
     pub(super) full: bool,
     pub(super) listeners: ByKey<ReadyListener>,
     pub(super) routes: ByKey<Route<Arc<RuleSpec>>>,
@@ -41,6 +41,8 @@ pub(super) struct Staged {
     pub(super) shards: ByKey<EndpointShard>,
     pub(super) plugins: ByKey<Arc<ReadyPlugin>>,
     pub(super) certificates: ByKey<ReadyCertificate>,
+    pub(super) rejected: Vec<Rejected>,
+    names: Names,
 }
 
 /// What is there from now on under a key; `None`: nothing.
@@ -63,80 +65,96 @@ pub(super) struct ReadyCertificate {
 }
 
 impl Staged {
-    pub(super) fn compile(changes: Changes) -> Result<Self, Vec<Rejected>> {
-        let mut rejected = Vec::new();
-        let plugins = stage(changes.plugins, Kind::Plugin, &mut rejected, |_, plugin| {
-            ReadyPlugin::compile(plugin).map(Arc::new)
-        });
-        let names = Names::default();
-        let routes = stage(changes.routes, Kind::Route, &mut rejected, |key, route| {
-            compile_route(key, route, &names)
-        });
+    /// Compiles a part of the changes. What cannot be compiled is told by [`super::Compiler::put`].
+    pub fn add(&mut self, changes: Changes) {
+        self.full |= changes.full;
+        let (names, rejected) = (&self.names, &mut self.rejected);
         let provider = tls::provider();
-        let listeners = stage(changes.listeners, Kind::Listener, &mut rejected, |_, l| {
-            compile_listener(l, &provider)
-        });
-        let certificates = stage(
+        stage(
+            changes.plugins,
+            Kind::Plugin,
+            &mut self.plugins,
+            rejected,
+            |_, plugin| ReadyPlugin::compile(plugin).map(Arc::new),
+        );
+        stage(
+            changes.routes,
+            Kind::Route,
+            &mut self.routes,
+            rejected,
+            |key, route| compile_route(key, route, names),
+        );
+        stage(
+            changes.listeners,
+            Kind::Listener,
+            &mut self.listeners,
+            rejected,
+            |_, l| compile_listener(l, &provider),
+        );
+        stage(
             changes.certificates,
             Kind::Certificate,
-            &mut rejected,
-            |_, c: Certificate| {
-                let server =
-                    ServerCertificate::parse(c.chain.as_bytes(), c.key.reveal(), &provider)?;
-                Ok(ReadyCertificate {
-                    server: Arc::new(server),
-                    pem: Arc::new(c),
-                })
-            },
+            &mut self.certificates,
+            rejected,
+            |_, c| ReadyCertificate::compile(c, &provider),
         );
-        if !rejected.is_empty() {
-            return Err(rejected);
-        }
-        Ok(Self {
-            full: changes.full,
-            listeners,
-            certificates,
-            upstreams: stage(changes.upstreams, Kind::Upstream, &mut rejected, as_it_is),
-            shards: stage(changes.shards, Kind::EndpointShard, &mut rejected, as_it_is),
-            routes,
-            plugins,
-        })
+        let (upstreams, shards) = (changes.upstreams, changes.shards);
+        let as_it_is = |_: &Key, upstream| Ok(upstream);
+        stage(
+            upstreams,
+            Kind::Upstream,
+            &mut self.upstreams,
+            rejected,
+            as_it_is,
+        );
+        let as_it_is = |_: &Key, shard| Ok(shard);
+        stage(
+            shards,
+            Kind::EndpointShard,
+            &mut self.shards,
+            rejected,
+            as_it_is,
+        );
     }
 }
 
-fn as_it_is<T>(_: &Key, item: T) -> Result<T, String> {
-    Ok(item)
+impl ReadyCertificate {
+    fn compile(certificate: Certificate, provider: &CryptoProvider) -> Result<Self, String> {
+        let (chain, key) = (certificate.chain.as_bytes(), certificate.key.reveal());
+        Ok(Self {
+            server: Arc::new(ServerCertificate::parse(chain, key, provider)?),
+            pem: Arc::new(certificate),
+        })
+    }
 }
 
 /// Compiles one item after the other, so that not all of them are there in both forms.
 fn stage<T, U>(
     changes: Vec<Change<T>>,
     kind: Kind,
+    staged: &mut ByKey<U>,
     rejected: &mut Vec<Rejected>,
     compile: impl Fn(&Key, T) -> Result<U, String>,
-) -> ByKey<U> {
-    let mut staged = BTreeMap::new();
+) {
     let begin = rejected.len();
-    // The last one counts, so it comes first.
-    for Change { key, item } in changes.into_iter().rev() {
-        let Entry::Vacant(place) = staged.entry(Key::from(key)) else {
-            continue;
+    for Change { key, item } in changes {
+        let key = Key::from(key);
+        let (item, reason) = match item.map(|item| compile(&key, item)).transpose() {
+            Ok(item) => (item, None),
+            Err(reason) => (None, Some(reason)),
         };
-        match item.map(|item| compile(place.key(), item)).transpose() {
-            Ok(item) => {
-                place.insert(item);
-            }
-            Err(reason) => rejected.push(Rejected {
-                kind,
-                key: place.insert_entry(None).key().to_string(),
-                reason,
-            }),
+        if staged.insert(Arc::clone(&key), item).is_some() {
+            rejected.retain(|r| r.kind != kind || *r.key != *key);
         }
+        rejected.extend(reason.map(|reason| Rejected {
+            kind,
+            key: key.to_string(),
+            reason,
+        }));
     }
-    if let Some(of_this) = rejected.get_mut(begin..) {
-        of_this.sort_by(|a, b| a.key.cmp(&b.key));
+    if let Some(of_these) = rejected.get_mut(begin..) {
+        of_these.sort_by(|a, b| a.key.cmp(&b.key));
     }
-    staged
 }
 
 fn compile_listener(

@@ -110,6 +110,12 @@ macro_rules! sections {
                 }
             }
 
+            /// Adds what comes after.
+            pub(crate) fn append(&mut self, after: Self) {
+                self.full |= after.full;
+                $(self.$field.extend(after.$field);)*
+            }
+
             /// A whole model as a change from nothing.
             pub fn of(model: &Model) -> Self {
                 let mut changes = Self { full: true, ..Self::default() };

@@ -109,7 +109,19 @@ impl Compiler {
     /// # Errors
     /// Every resource that cannot be compiled. Nothing has changed then, endpoints included.
     pub fn apply(&mut self, changes: Changes) -> Result<Arc<Table>, Vec<Rejected>> {
-        let mut staged = Staged::compile(changes)?;
+        let mut staged = Staged::default();
+        staged.add(changes);
+        self.put(staged)
+    }
+
+    /// The same for changes that were compiled part by part.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn put(&mut self, mut staged: Staged) -> Result<Arc<Table>, Vec<Rejected>> {
+        if !staged.rejected.is_empty() {
+            return Err(staged.rejected);
+        }
         if staged.full {
             self.remove_all_but(&mut staged);
         }
