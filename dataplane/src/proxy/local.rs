@@ -5,7 +5,7 @@ use super::exchange::{ResponseStage, Summary, request_view};
 use super::fail::{self, Failure};
 use super::grpc;
 use super::tap::{Why, verdict};
-use crate::engine::{Down, DownExt, Exchange, Outcome};
+use crate::engine::{Down, DownExt, Exchange, Method, Outcome};
 use crate::table::{Redirect, Rule};
 use bytes::Bytes;
 use model::{DirectResponse, Place, Stage};
@@ -165,6 +165,10 @@ impl Proxy {
         {
             summary.counted = Some(failure.status);
             body = Bytes::new();
+        }
+        // To HEAD no body follows: a type would announce a document that some clients then fail to read.
+        if summary.failure.is_some() && x.request.method == Method::Head {
+            x.answer.headers.remove("content-type");
         }
         summary.status = x.answer.status;
         summary.local_bytes = body.len() as u64;
