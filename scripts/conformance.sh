@@ -14,6 +14,8 @@ REPORT=${REPORT:-e2e/conformance/standard-v1.6.3-default-report.yaml}
 kube() { "$RIG" kubectl "$@"; }
 kube -n diolkos-system set env deployment/diolkos-controller DIOLKOS_DATAPLANE_CPU_REQUEST=5m >/dev/null
 kube -n diolkos-system rollout status deployment/diolkos-controller --timeout=90s
+# What an earlier run left goes in its own time.
+kube wait --for=delete --timeout=360s namespace/gateway-conformance-{infra,app-backend,web-backend} >/dev/null 2>&1 || true
 kube apply --server-side -f - <<YAML
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass

@@ -82,6 +82,15 @@ fn main() -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
+    // Before anything that takes time: the first process of a container is not told what it does not wait for.
+    let (mut terminate, mut interrupt) = {
+        let _inside = runtime.enter();
+        let wait = |kind| signal(kind).context("cannot wait for signals");
+        (
+            wait(SignalKind::terminate())?,
+            wait(SignalKind::interrupt())?,
+        )
+    };
     let config = Config {
         threads: args.threads,
         binds: Binds {
@@ -123,8 +132,6 @@ fn main() -> Result<()> {
             .admin(args.admin, None)
             .await
             .with_context(|| format!("cannot bind the admin port {}", args.admin))?;
-        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
         let mut next = async || {
             tokio::select! {
                 _ = terminate.recv() => {}
