@@ -67,7 +67,7 @@ port() {
   local found
   for _ in $(seq 300); do
     kill -0 "$gateway" 2>/dev/null || break
-    found=$(sed 's/\x1b\[[0-9;]*m//g' "$work/log" | grep 'listener open' | grep "/$1\"" | sed -n 's/.*address=127\.0\.0\.1:\([0-9]*\).*/\1/p' | head -1) || true
+    found=$(sed 's/\x1b\[[0-9;]*m//g' "$work/log" | grep 'event="listening"' | grep "/$1\"" | sed -n 's/.*address=127\.0\.0\.1:\([0-9]*\).*/\1/p' | head -1) || true
     [ -z "$found" ] || { say "$found"; return; }
     sleep 0.1
   done
