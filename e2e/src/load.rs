@@ -90,9 +90,9 @@ impl Load {
     }
 
     /// End the load. An error when a single request failed.
-    pub fn finish(self) -> Result<usize> {
+    pub fn finish(mut self) -> Result<usize> {
         self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads {
+        for thread in std::mem::take(&mut self.threads) {
             ensure!(thread.join().is_ok(), "a load thread panicked");
         }
         let outcome = lock(&self.outcome);
@@ -105,6 +105,13 @@ impl Load {
             outcome.examples.join("; ")
         );
         Ok(outcome.sent)
+    }
+}
+
+/// A case that fails leaves no load behind for the next one.
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
