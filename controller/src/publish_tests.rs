@@ -103,16 +103,10 @@ fn plugin(key: &str, settings: &str) -> (ResourceId, Option<Bytes>) {
 }
 
 fn report(key: &str) -> ObjectReport {
+    let id = ObjectId::new(ObjectKind::Plugin, "a", key);
     ObjectReport {
-        id: ObjectId::new(ObjectKind::Plugin, "a", key),
-        generation: 1,
-        problems: Vec::new(),
         resources: BTreeSet::from([(Kind::Plugin, key.to_owned())]),
-        quarantined: false,
-        absent: false,
-        parents: Vec::new(),
-        listeners: Vec::new(),
-        addresses: None,
+        ..ObjectReport::new(id, 1, Vec::new())
     }
 }
 

@@ -248,7 +248,7 @@ impl SnapshotService for Streams {
         let Group {
             publisher, health, ..
         } = match peer.and_then(|peer| peer.group.as_deref()) {
-            None => self.groups.shared(),
+            None => self.groups.shared().clone(),
             // Its Gateway may have come a moment ago.
             Some(name) => self
                 .groups

@@ -39,8 +39,9 @@ impl Group {
 
 /// See the module.
 pub struct Groups {
-    /// The group of the GatewayConfigs.
-    shared: Name,
+    /// The group of the GatewayConfigs, and its name.
+    shared: Group,
+    shared_name: Name,
     make: Box<dyn Fn(Arc<watch::Sender<u64>>) -> Group + Send + Sync>,
     progress: Arc<watch::Sender<u64>>,
     inner: Mutex<Inner>,
@@ -84,14 +85,15 @@ impl Groups {
         make: impl Fn(Arc<watch::Sender<u64>>) -> Group + Send + Sync + 'static,
     ) -> Arc<Self> {
         let progress = Arc::new(watch::Sender::new(0));
-        let shared: Name = shared.into();
-        let first = make(Arc::clone(&progress));
+        let shared_name: Name = shared.into();
+        let shared = make(Arc::clone(&progress));
         let groups = Self {
             inner: Mutex::new(Inner {
-                groups: BTreeMap::from([(Arc::clone(&shared), first)]),
+                groups: BTreeMap::from([(Arc::clone(&shared_name), shared.clone())]),
                 closure: Closure::default(),
             }),
             shared,
+            shared_name,
             make: Box::new(make),
             progress,
         };
@@ -104,11 +106,8 @@ impl Groups {
     }
 
     /// The group of the GatewayConfigs.
-    pub fn shared(&self) -> Group {
-        let inner = self.inner.lock();
-        let found = inner.groups.get(&self.shared).cloned();
-        drop(inner);
-        found.unwrap_or_else(|| (self.make)(Arc::clone(&self.progress)))
+    pub fn shared(&self) -> &Group {
+        &self.shared
     }
 
     /// All groups.
@@ -118,7 +117,7 @@ impl Groups {
 
     /// Something has been published: data planes may be told.
     pub fn is_ready(&self) -> bool {
-        self.shared().publisher.subscribe().borrow().is_some()
+        self.shared.publisher.subscribe().borrow().is_some()
     }
 
     /// What data planes have found out about endpoints.
@@ -143,7 +142,7 @@ impl Groups {
         let wanted: BTreeSet<Name> = gateways
             .into_iter()
             .map(|id| group_of_gateway(&id).into())
-            .chain([Arc::clone(&self.shared)])
+            .chain([Arc::clone(&self.shared_name)])
             .collect();
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
@@ -180,7 +179,7 @@ impl Groups {
     fn group_of(&self, listener: &str) -> Name {
         match ObjectId::of_listener_key(listener) {
             Some(gateway) => group_of_gateway(&gateway).into(),
-            None => Arc::clone(&self.shared),
+            None => Arc::clone(&self.shared_name),
         }
     }
 
@@ -200,7 +199,7 @@ impl Groups {
         }
         let own: Option<Name> = match report.id.kind {
             ObjectKind::Gateway => Some(group_of_gateway(&report.id).into()),
-            ObjectKind::GatewayConfig => Some(Arc::clone(&self.shared)),
+            ObjectKind::GatewayConfig => Some(Arc::clone(&self.shared_name)),
             _ => None,
         };
         if let Some(name) = &own {

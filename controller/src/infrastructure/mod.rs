@@ -11,7 +11,10 @@ pub use objects::{GATEWAY_NAME, Plan, Settings};
 use crate::ca::keeper::{Keeper, KeeperError};
 use crate::groups::group_of_gateway;
 use crate::leader::Leadership;
+use crate::report::CONTROLLER_NAME;
 use crate::watch::task::WorldHandle;
+use gateway_api::gateway::Gateway;
+use gateway_api::gateway_class::GatewayClass;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -170,8 +173,7 @@ impl Operator {
         Ok(())
     }
 
-    /// Takes away what was made for a Gateway that is another's now. What was made for one that is gone, the cluster
-    /// takes away itself.
+    /// Takes away what was made for a Gateway that is another's now.
     async fn remove_others(&self, groups: &BTreeSet<String>) -> Result<(), Failure> {
         let (key, value) = MANAGED_BY;
         let ours = ListParams::default().labels(&format!("{key}={value},{GATEWAY_NAME}"));
@@ -182,6 +184,9 @@ impl Operator {
             if groups.contains(&format!("{namespace}/{name}"))
                 || deployment.meta().deletion_timestamp.is_some()
             {
+                continue;
+            }
+            if !self.is_anothers(&namespace, &deployment).await? {
                 continue;
             }
             tracing::info!(
@@ -202,6 +207,23 @@ impl Operator {
             }
         }
         Ok(())
+    }
+
+    /// Whether the Gateway that a Deployment was made for names a class of another controller. The API server is asked
+    /// itself: that a Gateway is not known here may also mean that Gateways cannot be listed. With a Gateway that is
+    /// gone the cluster takes away what is its own.
+    async fn is_anothers(&self, namespace: &str, deployment: &Deployment) -> Result<bool, Failure> {
+        let owners = deployment.owner_references();
+        let Some(owner) = owners.iter().find(|owner| owner.kind == Gateway::kind(&())) else {
+            return Ok(false);
+        };
+        let gateways: Api<Gateway> = Api::namespaced(self.client.clone(), namespace);
+        let Some(gateway) = request(gateways.get_opt(&owner.name)).await? else {
+            return Ok(false);
+        };
+        let classes: Api<GatewayClass> = Api::all(self.client.clone());
+        let class = request(classes.get_opt(&gateway.spec.gateway_class_name)).await?;
+        Ok(class.is_some_and(|class| class.spec.controller_name != CONTROLLER_NAME))
     }
 
     fn api(&self, namespace: &str, resource: &ApiResource) -> Api<DynamicObject> {

@@ -274,17 +274,7 @@ mod tests {
     }
 
     fn status(kind: ObjectKind, name: &str, findings: &Findings, model: &Model) -> Value {
-        let report = ObjectReport {
-            id: ObjectId::new(kind, "a", name),
-            generation: 7,
-            problems: Vec::new(),
-            resources: BTreeSet::new(),
-            quarantined: false,
-            absent: false,
-            parents: Vec::new(),
-            listeners: Vec::new(),
-            addresses: None,
-        };
+        let report = ObjectReport::new(ObjectId::new(kind, "a", name), 7, Vec::new());
         let mut status = json!({"conditions": []});
         findings.add_to(&mut status, &report, &Programmed::NoDataPlane, model);
         assert_eq!(status, json!({"conditions": []}), "nobody knows");

@@ -262,6 +262,21 @@ impl ParentReport {
 }
 
 impl ObjectReport {
+    /// Of an object that gives no resources and attaches nowhere.
+    pub(crate) fn new(id: ObjectId, generation: i64, problems: Vec<Problem>) -> Self {
+        Self {
+            id,
+            generation,
+            problems,
+            resources: BTreeSet::new(),
+            quarantined: false,
+            absent: false,
+            parents: Vec::new(),
+            listeners: Vec::new(),
+            addresses: None,
+        }
+    }
+
     /// All problems, those at single parents included.
     pub fn all_problems(&self) -> impl Iterator<Item = &Problem> {
         let parents = self.parents.iter().flat_map(|p| &p.problems);
@@ -578,17 +593,7 @@ mod tests {
     use super::*;
 
     fn report(problems: Vec<Problem>) -> ObjectReport {
-        ObjectReport {
-            id: ObjectId::new(ObjectKind::Upstream, "a", "b"),
-            generation: 3,
-            problems,
-            resources: BTreeSet::new(),
-            quarantined: false,
-            absent: false,
-            parents: Vec::new(),
-            listeners: Vec::new(),
-            addresses: None,
-        }
+        ObjectReport::new(ObjectId::new(ObjectKind::Upstream, "a", "b"), 3, problems)
     }
 
     fn problem(reason: Reason, severity: Severity) -> Problem {

@@ -536,17 +536,11 @@ impl Translator {
             }
             return;
         }
-        let report = ObjectReport {
-            id: id.clone(),
-            generation: world.meta(id).map_or(0, |m| m.generation),
+        let report = ObjectReport::new(
+            id.clone(),
+            world.meta(id).map_or(0, |m| m.generation),
             problems,
-            resources: BTreeSet::new(),
-            quarantined: false,
-            absent: false,
-            parents: Vec::new(),
-            listeners: Vec::new(),
-            addresses: None,
-        };
+        );
         self.set_report(report, delta);
     }
 }

@@ -153,17 +153,11 @@ impl Translator {
                 continue;
             }
             gone.remove(&object.id);
-            let report = ObjectReport {
-                id: object.id.clone(),
-                generation: object.meta.generation,
-                problems: refusals(&object.id, &object.body),
-                resources: BTreeSet::new(),
-                quarantined: false,
-                absent: false,
-                parents: Vec::new(),
-                listeners: Vec::new(),
-                addresses: None,
-            };
+            let report = ObjectReport::new(
+                object.id.clone(),
+                object.meta.generation,
+                refusals(&object.id, &object.body),
+            );
             if self.report.objects.get(&object.id) != Some(&report) {
                 self.set_report(report, delta);
             }
