@@ -24,7 +24,8 @@ spec: {controllerName: diolkos.io/controller}
 YAML
 kube wait --for=condition=Accepted --timeout=30s "gatewayclass/$CLASS"
 
-args=(-gateway-class="$CLASS" -conformance-profiles="$PROFILES")
+# The first is one that the load balancer of the rig has to give, the second one that it has not.
+args=(-gateway-class="$CLASS" -conformance-profiles="$PROFILES" -usable-address=10.99.200.1 -unusable-address=192.0.2.1)
 if [ $# -gt 0 ]; then
   args+=(-run-test="$1")
 else

@@ -98,7 +98,7 @@ pub struct RouteSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ParentRef {
-    /// Kind of the parent: GatewayConfig or Gateway. Default: GatewayConfig.
+    /// Kind of the parent: GatewayConfig, Gateway or ListenerSet. Default: GatewayConfig.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<ParentKind>,
     /// API group of the parent. Default: that of its kind.
@@ -119,6 +119,7 @@ pub struct ParentRef {
 pub enum ParentKind {
     GatewayConfig,
     Gateway,
+    ListenerSet,
 }
 
 /// One rule: what it matches, what it does to the request and who answers.

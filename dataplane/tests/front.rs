@@ -421,6 +421,7 @@ fn clients_are_asked_for_certificates() {
             listener.tls.as_mut().unwrap().client = Some(ClientValidation {
                 authorities: ca.0.pem(),
                 required,
+                any: false,
             });
         })
     };
@@ -448,6 +449,65 @@ fn clients_are_asked_for_certificates() {
 }
 
 #[test]
+fn any_certificate_is_asked_for_and_let_in_and_counts_for_nothing() {
+    let with = |any: bool| {
+        move |model: &mut Model, ca: &Authority| {
+            https(model, &[("a", ca.sign(&["a.test"]))], false);
+            let listener = model.listeners.get_mut("d/gw/front").unwrap();
+            listener.tls.as_mut().unwrap().client = Some(ClientValidation {
+                authorities: if any { String::new() } else { ca.0.pem() },
+                required: !any,
+                any,
+            });
+        }
+    };
+    let mut gateway = Gateway::start(with(true));
+    let stranger = Authority::new().sign(&["client.test"]);
+    let shown = gateway.authority.client(Some(&stranger));
+    for config in [gateway.trusting(), shown.clone()] {
+        let asked = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let mut config = config;
+        config.client_auth_cert_resolver = Arc::new(Watched {
+            inner: Arc::clone(&config.client_auth_cert_resolver),
+            asked: Arc::clone(&asked),
+        });
+        let answer = gateway.run(async || {
+            let mut stream = gateway.connect(Some("a.test"), config).await?;
+            ask(&mut stream, "a.test").await
+        });
+        assert!(answer.unwrap().starts_with("HTTP/1.1 200 "));
+        assert!(asked.load(std::sync::atomic::Ordering::Relaxed));
+    }
+    let mut kept = gateway.open_with("a.test", shown);
+    assert!(kept.get("/").starts_with("HTTP/1.1 200 "));
+    // Where one is required that was verified, what was shown before is none.
+    gateway.put(with(false)).unwrap();
+    assert!(kept.get("/").starts_with("HTTP/1.1 421 "));
+}
+
+/// Tells whether a client was asked for a certificate.
+#[derive(Debug)]
+struct Watched {
+    inner: Arc<dyn rustls::client::ResolvesClientCert>,
+    asked: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl rustls::client::ResolvesClientCert for Watched {
+    fn resolve(
+        &self,
+        hints: &[&[u8]],
+        schemes: &[rustls::SignatureScheme],
+    ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        self.asked.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.inner.resolve(hints, schemes)
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+#[test]
 fn a_certificate_that_is_required_later_is_asked_for_again() {
     let with = |required: Option<bool>| {
         move |model: &mut Model, ca: &Authority| {
@@ -456,6 +516,7 @@ fn a_certificate_that_is_required_later_is_asked_for_again() {
             listener.tls.as_mut().unwrap().client = required.map(|required| ClientValidation {
                 authorities: ca.0.pem(),
                 required,
+                any: false,
             });
         }
     };

@@ -120,6 +120,37 @@ fn answers_of_its_own() {
 }
 
 #[test]
+fn a_redirect_leads_to_the_port_of_a_listener_that_is_its_public_one() {
+    let redirect = |scheme: Option<&str>| {
+        Action::Redirect(Redirect {
+            scheme: scheme.map(Into::into),
+            hostname: None,
+            port: None,
+            path: None,
+            status: 302,
+        })
+    };
+    let mut model = base(&[]);
+    for listener in model.listeners.values_mut() {
+        listener.redirect_port = Some(8080);
+    }
+    let rules = vec![
+        rule(PathMatch::prefix("/same"), redirect(None)),
+        rule(PathMatch::prefix("/https"), redirect(Some("https"))),
+    ];
+    routes(&mut model, rules);
+    let plane = Plane::start(&model);
+    let location = |host: &str, path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let answer = plane.client().send(request).answer("GET").unwrap();
+        answer.header("location").unwrap().to_owned()
+    };
+    assert_eq!(location("t", "/same"), "http://t:8080/same");
+    assert_eq!(location("t:81", "/same"), "http://t:81/same");
+    assert_eq!(location("t", "/https"), "https://t/https");
+}
+
+#[test]
 fn a_refusal_of_the_edge_gate_is_counted_and_has_the_same_body_form() {
     let gateway = gateway(vec![forward()]);
     let answer = gateway

@@ -144,6 +144,53 @@ fn client_certificates_are_shown_and_followed_when_renewed() {
 }
 
 #[test]
+fn the_certificate_of_a_listener_is_shown_where_the_upstream_has_none() {
+    let (ca, clients) = (Ca::new("ca"), Ca::new("clients"));
+    let config = server(&ca.issue(&["a.example"]), Some(&clients), BOTH, &[]);
+    let origin = Https::start(config);
+    let mut up = trusting(origin.address, &ca, "a.example");
+    let certificate = |leaf: Leaf| Certificate {
+        origin: ObjectRef::new("Secret", "d", "gateway"),
+        chain: leaf.chain,
+        key: Secret::new(leaf.key),
+    };
+    let with = |up: &Upstream, leaf: Option<Leaf>| {
+        let mut model = through(up);
+        for listener in model.listeners.values_mut() {
+            listener.backend_certificate = Some("d/gateway".into());
+        }
+        let leaf = leaf.map(|leaf| ("d/gateway".to_owned(), certificate(leaf)));
+        model.certificates.extend(leaf);
+        model
+    };
+    let mut plane = Plane::start(&with(&up, Some(clients.issue(&["gateway"]))));
+    let answer = plane.get("/");
+    assert_eq!(
+        (answer.status, answer.header("x-client-certs")),
+        (200, Some("1"))
+    );
+    // Renewed, by an authority that the upstream does not know.
+    plane.put(&with(&up, Some(ca.issue(&["gateway"])))).unwrap();
+    assert_eq!(plane.get("/").status, 502);
+    plane
+        .put(&with(&up, Some(clients.issue(&["gateway"]))))
+        .unwrap();
+    assert_eq!(plane.get("/").status, 200);
+    // The upstream's own goes before it.
+    tls(&mut up).client_certificate = Some("d/gone".into());
+    plane
+        .put(&with(&up, Some(clients.issue(&["gateway"]))))
+        .unwrap();
+    refused(&plane.get("/"));
+    tls(&mut up).client_certificate = None;
+    plane.put(&with(&up, None)).unwrap();
+    refused(&plane.get("/"));
+    // The listener has none shown any more.
+    plane.put(&through(&up)).unwrap();
+    assert_eq!(plane.get("/").status, 502);
+}
+
+#[test]
 fn versions_and_insecure() {
     let ca = Ca::new("ca");
     let old = Https::start(server(&ca.issue(&["a.example"]), None, &[&TLS12], &[]));

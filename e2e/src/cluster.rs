@@ -350,7 +350,8 @@ impl Drop for Cluster {
     }
 }
 
-/// The kinds that the gateway serves, and whatever lies in a namespace that outlives the case, by namespace.
+/// The kinds that the gateway serves, and whatever lies in a namespace that outlives the case, by namespace. What stands
+/// outside of them goes last: a GatewayClass waits for its Gateways.
 fn group(applied: &BTreeSet<Key>) -> Vec<(String, Vec<String>)> {
     let mut groups: std::collections::BTreeMap<String, Vec<String>> =
         std::collections::BTreeMap::new();
@@ -363,7 +364,9 @@ fn group(applied: &BTreeSet<Key>) -> Vec<(String, Vec<String>)> {
             .or_default()
             .push(key.kubectl());
     }
-    groups.into_iter().collect()
+    let outside = groups.remove("");
+    let outside = outside.map(|keys| (String::new(), keys));
+    groups.into_iter().chain(outside).collect()
 }
 
 #[cfg(test)]

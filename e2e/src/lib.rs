@@ -19,6 +19,7 @@ pub mod load;
 pub mod measure;
 pub mod message;
 pub mod objects;
+pub mod operator;
 pub mod peers;
 pub mod process;
 pub mod runner;

@@ -51,7 +51,12 @@ impl Key {
     pub fn is_gateway_api(&self) -> bool {
         matches!(
             self.kind.as_str(),
-            "GatewayClass" | "Gateway" | "HTTPRoute" | "GRPCRoute" | "BackendTLSPolicy"
+            "GatewayClass"
+                | "Gateway"
+                | "ListenerSet"
+                | "HTTPRoute"
+                | "GRPCRoute"
+                | "BackendTLSPolicy"
         )
     }
 

@@ -2,7 +2,7 @@
 
 use diolkos_e2e::case::{self, Mode};
 use diolkos_e2e::cluster::{self, Cluster};
-use diolkos_e2e::{disruption, runner, statuses};
+use diolkos_e2e::{disruption, operator, runner, statuses};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> anyhow::Result<()> {
@@ -21,8 +21,12 @@ fn main() -> anyhow::Result<()> {
         })
         .collect();
     type Test = fn(&mut Cluster) -> anyhow::Result<()>;
-    let tests: [(&str, Test); 5] = [
+    let tests: [(&str, Test); 6] = [
         ("entries_of_others_stay", statuses::entries_of_others_stay),
+        (
+            "a_class_outlives_its_gateways",
+            operator::a_class_outlives_its_gateways,
+        ),
         ("edit_under_load", |cluster| {
             disruption::edit_under_load(cluster)
         }),

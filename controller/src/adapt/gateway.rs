@@ -1,6 +1,6 @@
-//! A Gateway as a GatewayConfig (gateway.networking.k8s.io/v1; GEP-91 for client certificates).
+//! A Gateway, or a ListenerSet, as a GatewayConfig (gateway.networking.k8s.io/v1; GEP-91 for client certificates, GEP-1713).
 
-use super::{Fault, GROUP, Names, conflicts, port};
+use super::{Fault, GROUP, Names, addresses, conflicts, of_the_same_form, port};
 use crate::report::{Frontend, Reason};
 use crate::world::ObjectKind;
 use crds::refs::{LabelOperator, LabelRequirement, LabelSelector, ObjectRef};
@@ -9,11 +9,16 @@ use crds::{
     Listener, ListenerProtocol, ListenerTls, RouteNamespaces, TlsMode,
 };
 use gateway_api::gateway::{
+    GatewayAllowedListenersNamespacesFrom as SetsFrom,
     GatewayAllowedListenersNamespacesSelector as TheirSelector, GatewayListeners as TheirListener,
     GatewayListenersAllowedRoutesNamespacesFrom as From, GatewayListenersTlsMode as Mode,
     GatewaySpec, GatewayTlsFrontendDefaultValidation as Validation,
     GatewayTlsFrontendDefaultValidationMode as ValidationMode,
 };
+use gateway_api::listener_set::ListenerSetSpec;
+
+/// Where a Gateway says which certificate it shows to backends.
+pub(crate) const BACKEND_CERTIFICATE: &str = "spec.tls.backend.clientCertificateRef";
 
 /// A GatewayConfig that listens where a Gateway says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,8 +26,10 @@ pub(crate) struct Said {
     pub spec: GatewayConfigSpec,
     pub names: Names,
     pub faults: Vec<Fault>,
-    /// All listeners of the Gateway, in its order.
+    /// All listeners of the Gateway or ListenerSet, in its order.
     pub listeners: Vec<SaidListener>,
+    /// What backends over TLS are shown.
+    pub backend_certificate: Option<ObjectRef>,
 }
 
 /// What is known of a listener whether or not it can serve.
@@ -48,6 +55,49 @@ const HTTP_KINDS: &[ObjectKind] = &[
 /// Says a Gateway as a GatewayConfig. `base`: what its class or itself names by parametersRef; its listeners do not
 /// count.
 pub(crate) fn as_config(spec: &GatewaySpec, base: Option<&GatewayConfigSpec>) -> Said {
+    let conflicts = conflicts::find(&spec.listeners, |name| protocol(name).is_some());
+    let mut said = say(spec, conflicts, base);
+    said.faults.extend(addresses::faults(spec));
+    said
+}
+
+/// Says a ListenerSet as a GatewayConfig. Connections are as the Gateway that it adds to has them; which of its
+/// listeners have a place there is known only beside the others.
+pub(crate) fn set_as_config(
+    set: &ListenerSetSpec,
+    gateway: &GatewaySpec,
+    base: Option<&GatewayConfigSpec>,
+) -> Said {
+    let spec = GatewaySpec {
+        listeners: set.listeners.iter().map(of_the_same_form).collect(),
+        tls: gateway.tls.clone(),
+        ..GatewaySpec::default()
+    };
+    say(&spec, vec![None; spec.listeners.len()], base)
+}
+
+/// Namespaces from which a Gateway takes ListenerSets; `None`: it takes none.
+pub(crate) fn takes_sets_from(spec: &GatewaySpec) -> Option<(FromNamespaces, LabelSelector)> {
+    let namespaces = spec.allowed_listeners.as_ref()?.namespaces.as_ref()?;
+    let from = match namespaces.from.as_ref()? {
+        SetsFrom::All => FromNamespaces::All,
+        SetsFrom::Same => FromNamespaces::Same,
+        SetsFrom::Selector => FromNamespaces::Selector,
+        SetsFrom::None | SetsFrom::Unknown => return None,
+    };
+    // A selector that is missing selects nothing.
+    if from == FromNamespaces::Selector && namespaces.selector.is_none() {
+        return None;
+    }
+    let labels = namespaces.selector.as_ref().map(selector);
+    Some((from, labels.unwrap_or_default()))
+}
+
+fn say(
+    spec: &GatewaySpec,
+    conflicts: Vec<Option<Fault>>,
+    base: Option<&GatewayConfigSpec>,
+) -> Said {
     let mut said = Said {
         spec: GatewayConfigSpec {
             default: None,
@@ -56,14 +106,18 @@ pub(crate) fn as_config(spec: &GatewaySpec, base: Option<&GatewayConfigSpec>) ->
         },
         ..Said::default()
     };
-    let conflicts = conflicts::find(&spec.listeners, |name| protocol(name).is_some());
     for ((i, listener), conflict) in spec.listeners.iter().enumerate().zip(conflicts) {
         let at = format!("spec.listeners[{i}]");
-        let protocol = protocol(&listener.protocol);
+        let mut protocol = protocol(&listener.protocol);
         if protocol.is_none() {
             let message = format!("{:?} is not built: HTTP and HTTPS are", listener.protocol);
             let field = format!("{at}.protocol");
             said.fault(field, Reason::UnsupportedProtocol, message);
+        }
+        if !is_section_name(&listener.name) {
+            let message = "must be of lower-case letters, digits, '-' and '.'";
+            said.fault(format!("{at}.name"), Reason::Invalid, message);
+            protocol = None;
         }
         said.faults.extend(conflict.clone());
         let kinds = match protocol {
@@ -94,14 +148,22 @@ pub(crate) fn as_config(spec: &GatewaySpec, base: Option<&GatewayConfigSpec>) ->
         });
     }
     let backend = spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
-    if backend.is_some_and(|backend| backend.client_certificate_ref.is_some()) {
-        said.fault(
-            "spec.tls.backend.clientCertificateRef".to_owned(),
-            Reason::NotBuilt,
-            "is not built yet: backends are shown no certificate; an Upstream can show one",
-        );
-    }
+    let shown = backend.and_then(|backend| backend.client_certificate_ref.as_ref());
+    said.backend_certificate = shown.map(|r| {
+        reference(
+            r.group.as_ref(),
+            r.kind.as_ref(),
+            &r.name,
+            r.namespace.as_ref(),
+        )
+    });
     said
+}
+
+/// As the CustomResourceDefinitions have it; standalone nobody has looked at it.
+fn is_section_name(name: &str) -> bool {
+    let part = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    (1..=253).contains(&name.len()) && name.bytes().all(part)
 }
 
 /// `None`: it is not built.

@@ -4,6 +4,7 @@
 //! has the form that it has in an HTTPRoute.
 
 use super::http_route::{self, Said};
+use super::of_the_same_form;
 use gateway_api::grpc_route::{
     GrpcRouteRulesMatchesHeaders as HeaderMatch, GrpcRouteRulesMatchesMethod as Method,
     GrpcRouteRulesMatchesMethodType as Type, GrpcRouteSpec,
@@ -13,8 +14,6 @@ use gateway_api::http_route::{
     HttpRouteRulesMatchesHeadersType, HttpRouteRulesMatchesPath, HttpRouteRulesMatchesPathType,
     HttpRouteSpec,
 };
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 /// Says a GRPCRoute as a Route; the HTTPRoute has its parents.
 pub(crate) fn as_route(spec: &GrpcRouteSpec) -> (Said, HttpRouteSpec) {
@@ -103,10 +102,4 @@ fn header(of: &HeaderMatch) -> HttpRouteRulesMatchesHeaders {
         }),
         value: of.value.clone(),
     }
-}
-
-/// What is generated twice, once for each of the two kinds, from equal definitions.
-fn of_the_same_form<T: Serialize, U: DeserializeOwned + Default>(value: &T) -> U {
-    let value = serde_json::to_value(value).unwrap_or_default();
-    serde_json::from_value(value).unwrap_or_default()
 }

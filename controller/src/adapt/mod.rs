@@ -1,11 +1,12 @@
 //! Objects of the Gateway API, said in the words of our own kinds.
 //!
-//! A Gateway has listeners as a GatewayConfig has them, and HTTPRoutes and GRPCRoutes have rules as a Route has them: what is common
-//! is translated once, from [`crds`]. What one of these modules gives beside that are the [`Names`] under which its author knows
-//! the fields, and what cannot be said at all ([`Fault`]).
+//! A Gateway, and a ListenerSet that adds to one, has listeners as a GatewayConfig has them, and HTTPRoutes and GRPCRoutes
+//! have rules as a Route has them: what is common is translated once, from [`crds`]. What one of these modules gives beside
+//! that are the [`Names`] under which its author knows the fields, and what cannot be said at all ([`Fault`]).
 //!
 //! Absent fields mean what the CustomResourceDefinitions' defaults say: in a directory nobody has filled them in.
 
+pub(crate) mod addresses;
 mod conflicts;
 pub(crate) mod gateway;
 pub(crate) mod grpc_route;
@@ -15,6 +16,8 @@ mod names;
 pub(crate) use names::Names;
 
 use crate::report::Reason;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// The group of the Gateway API.
 pub(crate) const GROUP: &str = "gateway.networking.k8s.io";
@@ -29,6 +32,12 @@ pub(crate) struct Fault {
     pub field: String,
     pub reason: Reason,
     pub message: String,
+}
+
+/// What is generated twice, once for each of two kinds, from equal definitions.
+fn of_the_same_form<T: Serialize, U: DeserializeOwned + Default>(value: &T) -> U {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    serde_json::from_value(value).unwrap_or_default()
 }
 
 /// A port of the schema, which allows 1 to 65535. Anything else is 0, which is refused where it is used.

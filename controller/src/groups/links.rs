@@ -24,6 +24,7 @@ impl Links {
             Kind::Listener => {
                 let listener = model.listeners.get(key)?;
                 links.listeners.insert(key.clone());
+                links.refer(Kind::Certificate, &listener.backend_certificate);
                 if let Some(tls) = &listener.tls {
                     let keys = tls.certificates.iter().chain(&tls.default_certificate);
                     links.refer(Kind::Certificate, keys);

@@ -4,6 +4,7 @@
 //! What is wanted is compared by a hash with what was applied, so that nothing is written without need; now and then
 //! everything is applied again, which puts right what others have changed.
 
+mod classes;
 mod objects;
 
 pub use objects::{GATEWAY_NAME, Plan, Settings};
@@ -16,11 +17,12 @@ use crate::watch::task::WorldHandle;
 use gateway_api::gateway::Gateway;
 use gateway_api::gateway_class::GatewayClass;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
-use objects::MANAGED_BY;
+use objects::{AUTOSCALER, MANAGED_BY};
 use serde_json::json;
 use snapshot::Hash;
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,6 +121,10 @@ impl Operator {
         }
         let groups: BTreeSet<String> = plans.iter().map(|p| group_of_gateway(&p.gateway)).collect();
         applied.0.retain(|(group, _), _| groups.contains(group));
+        if let Err(error) = self.hold_classes(&plans).await {
+            tracing::warn!(%error, "GatewayClasses in use cannot be kept from going, or those out of use be let go");
+            fine = false;
+        }
         if let Err(error) = self.remove_others(&groups).await {
             tracing::warn!(%error, "data planes of Gateways that are gone cannot be removed");
             fine = false;
@@ -146,7 +152,27 @@ impl Operator {
             tracing::info!(gateway = %plan.gateway, kind = resource.kind, name, "applied");
             applied.0.insert(key, hash);
         }
+        let key = (group, AUTOSCALER.to_owned());
+        let none = Hash::of(b"");
+        if plan.is_fixed() && applied.0.get(&key) != Some(&none) {
+            self.delete(&plan.gateway.namespace, AUTOSCALER, &plan.name())
+                .await?;
+            applied.0.insert(key, none);
+        }
         Ok(())
+    }
+
+    /// Takes an object away that may be gone already.
+    async fn delete(&self, namespace: &str, kind: &str, name: &str) -> Result<(), Failure> {
+        let Some(resource) = resource(kind) else {
+            return Ok(());
+        };
+        let api = self.api(namespace, &resource);
+        match request(api.delete(name, &DeleteParams::background())).await {
+            Err(Failure::Api(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
+        }
     }
 
     /// The Secret that the data planes mount: a certificate that names their group.
@@ -195,15 +221,7 @@ impl Operator {
                 "data planes of no Gateway of ours are removed"
             );
             for kind in KINDS {
-                let Some(resource) = resource(kind) else {
-                    continue;
-                };
-                let api = self.api(&namespace, &resource);
-                match request(api.delete(&name, &DeleteParams::background())).await {
-                    Ok(_) => {}
-                    Err(Failure::Api(kube::Error::Api(status))) if status.code == 404 => {}
-                    Err(error) => return Err(error),
-                }
+                self.delete(&namespace, kind, &name).await?;
             }
         }
         Ok(())
@@ -232,7 +250,8 @@ impl Operator {
 }
 
 /// Kinds of what is made. The Deployment goes last: by it the rest is found.
-const KINDS: [&str; 5] = [
+const KINDS: [&str; 6] = [
+    AUTOSCALER,
     "Service",
     "PodDisruptionBudget",
     "Secret",
@@ -242,6 +261,7 @@ const KINDS: [&str; 5] = [
 
 fn resource(kind: &str) -> Option<ApiResource> {
     Some(match kind {
+        AUTOSCALER => ApiResource::erase::<HorizontalPodAutoscaler>(&()),
         "Service" => ApiResource::erase::<Service>(&()),
         "PodDisruptionBudget" => ApiResource::erase::<PodDisruptionBudget>(&()),
         "Secret" => ApiResource::erase::<Secret>(&()),

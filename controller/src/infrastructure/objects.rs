@@ -2,8 +2,10 @@
 
 use crate::groups::infrastructure_name;
 use crate::world::ObjectId;
+use crds::{Autoscaling, DataPlane, ServiceType};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// Who made an object.
 pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "diolkos-controller");
@@ -12,11 +14,13 @@ pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 const GATEWAY_CLASS: &str = "gateway.networking.k8s.io/gateway-class-name";
 /// Where data planes show their state: no port that a listener is likely to want.
 const ADMIN_PORT: u16 = 19090;
+/// What lets the number of data planes follow the load.
+pub(super) const AUTOSCALER: &str = "HorizontalPodAutoscaler";
 /// Longest value of a label.
 const LABEL: usize = 63;
 
 /// What a Gateway asks of its data planes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub gateway: ObjectId,
     /// Of the Gateway: what is made goes with it.
@@ -24,6 +28,10 @@ pub struct Plan {
     pub class: String,
     /// Where its listeners take connections.
     pub ports: BTreeSet<u16>,
+    /// What its GatewayConfig says; `None`: that cannot be known, and what there is stays as it is.
+    pub asked: Option<DataPlane>,
+    /// What its load balancer is asked for; `None`: any.
+    pub address: Option<IpAddr>,
     /// `spec.infrastructure`: for everything that is made.
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
@@ -47,23 +55,67 @@ impl Plan {
         infrastructure_name(&self.gateway.name)
     }
 
-    /// ServiceAccount, PodDisruptionBudget, Deployment and, where anything listens, Service; in this order.
+    /// ServiceAccount, PodDisruptionBudget, Deployment and, where they are asked for, HorizontalPodAutoscaler and, where
+    /// anything listens, Service; in this order.
     pub(super) fn objects(&self, settings: &Settings) -> Vec<Value> {
+        let Some(asked) = &self.asked else {
+            return Vec::new();
+        };
         let mut all = vec![
             json!({"apiVersion": "v1", "kind": "ServiceAccount", "automountServiceAccountToken": false}),
             json!({
                 "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
                 "spec": {"maxUnavailable": 1, "selector": {"matchLabels": self.selector()}},
             }),
-            json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": self.deployment(settings)}),
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": self.deployment(asked, settings)}),
         ];
+        if let Some(asked) = &asked.autoscaling {
+            let spec = self.autoscaler(asked);
+            all.push(json!({"apiVersion": "autoscaling/v2", "kind": AUTOSCALER, "spec": spec}));
+        }
         if !self.ports.is_empty() {
-            all.push(json!({"apiVersion": "v1", "kind": "Service", "spec": self.service()}));
+            all.push(json!({"apiVersion": "v1", "kind": "Service", "spec": self.service(asked)}));
         }
         for object in &mut all {
             object["metadata"] = self.metadata();
         }
+        let annotations = asked
+            .service
+            .iter()
+            .flat_map(|service| &service.annotations);
+        for (key, value) in annotations {
+            // What the Gateway says for everything goes before.
+            if !self.annotations.contains_key(key)
+                && let Some(service) = all.last_mut().filter(|o| o["kind"] == "Service")
+            {
+                service["metadata"]["annotations"][key] = json!(value);
+            }
+        }
         all
+    }
+
+    /// Whether a HorizontalPodAutoscaler must not be there.
+    pub(super) fn is_fixed(&self) -> bool {
+        let asked = self.asked.as_ref();
+        asked.is_some_and(|asked| asked.autoscaling.is_none())
+    }
+
+    fn autoscaler(&self, asked: &Autoscaling) -> Value {
+        json!({
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": self.name()},
+            "minReplicas": asked.min_replicas.unwrap_or(2).min(asked.max_replicas),
+            "maxReplicas": asked.max_replicas,
+            "metrics": [{
+                "type": "Resource",
+                "resource": {
+                    "name": "cpu",
+                    "target": {
+                        "type": "Utilization",
+                        "averageUtilization": asked.target_cpu_percent.unwrap_or(70),
+                    },
+                },
+            }],
+        })
     }
 
     /// Name, place, labels, and whose it is.
@@ -115,19 +167,25 @@ impl Plan {
         ])
     }
 
-    fn service(&self) -> Value {
+    fn service(&self, asked: &DataPlane) -> Value {
         let ports = self
             .ports
             .iter()
             .map(|port| json!({"name": format!("port-{port}"), "port": port, "targetPort": port, "protocol": "TCP"}));
-        json!({
-            "type": "LoadBalancer",
+        let type_ = asked.service.as_ref().and_then(|service| service.type_);
+        let type_ = type_.unwrap_or(ServiceType::LoadBalancer);
+        let mut service = json!({
+            "type": type_,
             "selector": self.selector(),
             "ports": ports.collect::<Vec<_>>(),
-        })
+        });
+        if let Some(address) = self.address.filter(|_| type_ == ServiceType::LoadBalancer) {
+            service["loadBalancerIP"] = json!(address.to_string());
+        }
+        service
     }
 
-    fn deployment(&self, settings: &Settings) -> Value {
+    fn deployment(&self, asked: &DataPlane, settings: &Settings) -> Value {
         let mut metadata = json!({"labels": self.labels()});
         if !self.annotations.is_empty() {
             metadata["annotations"] = json!(self.annotations);
@@ -138,8 +196,7 @@ impl Plan {
                 "labelSelector": {"matchLabels": self.selector()},
             })
         };
-        json!({
-            "replicas": settings.replicas,
+        let mut deployment = json!({
             "selector": {"matchLabels": self.selector()},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {
@@ -161,7 +218,7 @@ impl Plan {
                         spread("topology.kubernetes.io/zone"),
                         spread("kubernetes.io/hostname"),
                     ],
-                    "containers": [self.container(settings)],
+                    "containers": [self.container(asked, settings)],
                     "volumes": [
                         {"name": "push", "secret": {"secretName": self.name(), "defaultMode": 0o440}},
                         // In memory: the last good configuration may hold private keys.
@@ -169,25 +226,42 @@ impl Plan {
                     ],
                 },
             },
-        })
+        });
+        // How many there are is the autoscaler's to say, where there is one.
+        if asked.autoscaling.is_none() {
+            let replicas = asked.replicas.map_or(settings.replicas, u32::from);
+            deployment["replicas"] = json!(replicas);
+        }
+        deployment
     }
 
-    fn container(&self, settings: &Settings) -> Value {
+    fn container(&self, asked: &DataPlane, settings: &Settings) -> Value {
         let controller = format!(
             "https://diolkos-controller.{}.svc:18000",
             settings.namespace
         );
         let field = |path: &str| json!({"fieldRef": {"apiVersion": "v1", "fieldPath": path}});
+        let mut args = vec![
+            format!("--controller={controller}"),
+            "--tls-dir=/etc/diolkos/push".to_owned(),
+            "--state-dir=/var/lib/diolkos".to_owned(),
+            format!("--admin=0.0.0.0:{ADMIN_PORT}"),
+            "--node-id=$(POD_NAME)".to_owned(),
+        ];
+        if let Some(threads) = asked.threads.filter(|threads| *threads > 0) {
+            args.push(format!("--threads={threads}"));
+        }
+        let usual = || {
+            json!({
+                "requests": {"cpu": settings.cpu_request, "memory": "64Mi"},
+                "limits": {"memory": "1Gi"},
+            })
+        };
+        let resources = asked.resources.clone().unwrap_or_else(usual);
         json!({
             "name": "dataplane",
             "image": settings.image,
-            "args": [
-                format!("--controller={controller}"),
-                "--tls-dir=/etc/diolkos/push",
-                "--state-dir=/var/lib/diolkos",
-                format!("--admin=0.0.0.0:{ADMIN_PORT}"),
-                "--node-id=$(POD_NAME)",
-            ],
+            "args": args,
             "env": [
                 {"name": "POD_NAME", "valueFrom": field("metadata.name")},
                 {"name": "DIOLKOS_ZONE", "valueFrom": field("metadata.labels['topology.kubernetes.io/zone']")},
@@ -197,7 +271,7 @@ impl Plan {
             "livenessProbe": {
                 "httpGet": {"path": "/healthz", "port": "admin"}, "periodSeconds": 10, "failureThreshold": 6,
             },
-            "resources": {"requests": {"cpu": settings.cpu_request, "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
+            "resources": resources,
             "securityContext": {
                 "allowPrivilegeEscalation": false,
                 "readOnlyRootFilesystem": true,
@@ -222,6 +296,8 @@ mod tests {
             uid: "u-1".to_owned(),
             class: "diolkos".to_owned(),
             ports: [443, 80].into(),
+            asked: Some(DataPlane::default()),
+            address: "10.99.0.1".parse().ok(),
             labels: BTreeMap::from([
                 ("team".to_owned(), "shop".to_owned()),
                 (GATEWAY_NAME.to_owned(), "another".to_owned()),
@@ -285,11 +361,58 @@ mod tests {
     }
 
     #[test]
+    fn data_planes_are_as_the_gateway_config_says() {
+        use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+        let mut plan = plan();
+        assert!(plan.is_fixed());
+        assert_eq!(plan.objects(&settings())[2]["spec"]["replicas"], 2);
+        let asked = json!({
+            "replicas": 5, "threads": 3,
+            "resources": {"requests": {"cpu": "2"}},
+            "service": {"type": "ClusterIP", "annotations": {"lb": "internal", "note": "y"}},
+        });
+        plan.asked = serde_json::from_value(asked).unwrap();
+        let all = plan.objects(&settings());
+        assert_eq!(all[2]["spec"]["replicas"], 5);
+        let container = &all[2]["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["resources"], json!({"requests": {"cpu": "2"}}));
+        assert!(
+            container["args"]
+                .as_array()
+                .unwrap()
+                .contains(&json!("--threads=3"))
+        );
+        assert_eq!(all[3]["spec"]["type"], "ClusterIP");
+        assert_eq!(all[3]["spec"].get("loadBalancerIP"), None);
+        assert_eq!(
+            all[3]["metadata"]["annotations"],
+            json!({"lb": "internal", "note": "x"})
+        );
+        let asked = json!({"autoscaling": {"maxReplicas": 9, "targetCPUPercent": 50}});
+        plan.asked = serde_json::from_value(asked).unwrap();
+        assert!(!plan.is_fixed());
+        let all = plan.objects(&settings());
+        assert_eq!(all[2]["spec"].get("replicas"), None);
+        let autoscaler: HorizontalPodAutoscaler = serde_json::from_value(all[3].clone()).unwrap();
+        assert_eq!(&serde_json::to_value(&autoscaler).unwrap(), &all[3]);
+        let spec = autoscaler.spec;
+        assert_eq!((spec.min_replicas, spec.max_replicas), (Some(2), 9));
+        assert_eq!(spec.scale_target_ref.name, "web-diolkos");
+        // What cannot be known changes nothing.
+        plan.asked = None;
+        assert!(!plan.is_fixed() && plan.objects(&settings()).is_empty());
+    }
+
+    #[test]
     fn a_service_has_a_port_or_is_not_made() {
         let mut plan = plan();
         let ports = |plan: &Plan| plan.objects(&settings())[3]["spec"]["ports"].clone();
         assert_eq!(ports(&plan)[0]["port"], 80);
         assert_eq!(ports(&plan)[1]["port"], 443);
+        assert_eq!(
+            plan.objects(&settings())[3]["spec"]["loadBalancerIP"],
+            "10.99.0.1"
+        );
         plan.ports.clear();
         assert_eq!(plan.objects(&settings()).len(), 3);
     }

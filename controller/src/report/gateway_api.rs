@@ -4,6 +4,7 @@ use super::{
     CONTROLLER_NAME, Condition, ListenerReport, ObjectReport, Problem, Programmed, Reason,
     Severity, conditions, limit,
 };
+use crate::adapt::gateway::BACKEND_CERTIFICATE;
 use crate::world::ObjectKind;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -108,12 +109,21 @@ pub(super) fn policy(report: &ObjectReport) -> Value {
     json!({ "ancestors": ancestors.collect::<Vec<_>>() })
 }
 
-/// The status of a Gateway.
-pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
-    let (own, of_listeners): (Vec<&Problem>, Vec<&Problem>) = report
+/// Problems of the object itself, and those of its listeners.
+fn parted(report: &ObjectReport) -> (Vec<&Problem>, Vec<&Problem>) {
+    report
         .problems
         .iter()
-        .partition(|problem| listener_of(problem).is_none() && !is_of_frontend(problem));
+        .partition(|problem| listener_of(problem).is_none() && !is_of_frontend(problem))
+}
+
+/// Whether the object itself is accepted, and what there is to say of its listeners.
+fn with_listeners(
+    report: &ObjectReport,
+    programmed: &Programmed,
+) -> (Condition, Vec<(Value, Judged)>) {
+    let (mut own, of_listeners) = parted(report);
+    own.retain(|problem| !is_of_backends(problem));
     let mut accepted = judge(report, "Accepted", &own);
     let listeners: Vec<(Value, Judged)> = report
         .listeners
@@ -149,6 +159,49 @@ pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
         let said = said.map(|(what, names)| format!("{what}: {}", names.join(", ")));
         accepted.message = limit(said.collect::<Vec<_>>().join("; "));
     }
+    (accepted, listeners)
+}
+
+/// Whether a ListenerSet counts at its Gateway: one of its listeners is served, at least.
+pub(super) fn is_accepted_set(report: &ObjectReport) -> bool {
+    let (own, _) = parted(report);
+    let mut listeners = report.listeners.iter();
+    own.iter().all(|p| p.severity != Severity::Error) && listeners.any(|l| serves(report, l))
+}
+
+/// The status of a ListenerSet.
+pub(super) fn listener_set(report: &ObjectReport, programmed: &Programmed) -> Value {
+    let (mut accepted, mut listeners) = with_listeners(report, programmed);
+    if accepted.status != "True" && accepted.reason != "ListenersNotValid" {
+        // It adds nothing to the Gateway, whatever its listeners are like.
+        listeners.clear();
+    }
+    if accepted.status == "True" && !is_accepted_set(report) {
+        (accepted.status, accepted.reason) = ("False", "ListenersNotValid");
+    }
+    let mut ready = program(report, programmed);
+    if accepted.status != "True" {
+        (ready.status, ready.reason) = ("False", accepted.reason);
+        ready.message = "no listener of it serves".to_owned();
+    } else if report.addresses.as_ref().is_some_and(Vec::is_empty) {
+        (ready.status, ready.reason) = ("False", "ParentNotProgrammed");
+        ready.message = "its Gateway has no address yet".to_owned();
+    }
+    let listeners = listeners.into_iter().map(|(listener, _)| listener);
+    json!({
+        "conditions": [accepted, ready],
+        "listeners": listeners.collect::<Vec<_>>(),
+    })
+}
+
+fn serves(report: &ObjectReport, listener: &ListenerReport) -> bool {
+    let resource = (snapshot::Kind::Listener, listener.key.clone());
+    report.resources.contains(&resource)
+}
+
+/// The status of a Gateway.
+pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
+    let (accepted, listeners) = with_listeners(report, programmed);
     let serving = report
         .resources
         .iter()
@@ -157,12 +210,20 @@ pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
     if accepted.status != "True" || !serving {
         (ready.status, ready.reason) = ("False", "Invalid");
         ready.message = "no listener serves".to_owned();
+    } else if !report.lacks_addresses.is_empty() {
+        (ready.status, ready.reason) = ("False", "AddressNotUsable");
+        ready.message = limit(report.lacks_addresses.join("; "));
     } else if report.addresses.as_ref().is_some_and(Vec::is_empty) {
         (ready.status, ready.reason) = ("False", "AddressNotAssigned");
         ready.message = "its Service has no address yet".to_owned();
     }
     let listeners = listeners.into_iter().map(|(listener, _)| listener);
     let mut conditions = vec![accepted, ready];
+    if report.shows_certificate {
+        let (mut own, _) = parted(report);
+        own.retain(|problem| is_of_backends(problem));
+        conditions.push(judge(report, "ResolvedRefs", &own));
+    }
     let frontends = report.listeners.iter().filter_map(|l| l.frontend.as_ref());
     let insecure: BTreeSet<&str> = frontends
         .filter(|frontend| frontend.insecure)
@@ -175,7 +236,7 @@ pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
             status: "True",
             reason: "ConfigurationChanged",
             message: limit(format!(
-                "{fields}: any client is let in, so that none is asked for a certificate"
+                "{fields}: any client is let in, whatever certificate it shows"
             )),
             observed_generation: report.generation,
         });
@@ -184,6 +245,9 @@ pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
         "conditions": conditions,
         "listeners": listeners.collect::<Vec<_>>(),
     });
+    if report.listener_sets > 0 {
+        status["attachedListenerSets"] = report.listener_sets.into();
+    }
     if let Some(addresses) = &report.addresses {
         let addresses = addresses.iter().take(MAX_ADDRESSES);
         status["addresses"] = addresses.map(|a| address_of(a)).collect();
@@ -232,11 +296,8 @@ fn listener(
         "True" => ("False", "NoConflicts"),
         _ => ("True", conflicted.reason),
     };
-    let serves = report
-        .resources
-        .contains(&(snapshot::Kind::Listener, listener.key.clone()));
     let mut ready = program(report, programmed);
-    if !serves {
+    if !serves(report, listener) {
         (ready.status, ready.reason) = ("False", "Invalid");
         ready.message = "the listener does not serve".to_owned();
         if conflicted.status == "True" {
@@ -262,6 +323,11 @@ fn listener(
 /// Whether a problem is about what is asked of clients, which concerns the listeners on those ports.
 fn is_of_frontend(problem: &Problem) -> bool {
     problem.field.starts_with("spec.tls.frontend.")
+}
+
+/// Whether a problem is about what is shown to backends.
+fn is_of_backends(problem: &Problem) -> bool {
+    problem.field == BACKEND_CERTIFICATE
 }
 
 /// The listener that a problem is about, by its position.
@@ -296,6 +362,9 @@ fn reason(problem: &Problem) -> &'static str {
         Reason::InvalidKind if is_of_frontend(problem) => "InvalidCACertificateKind",
         Reason::InvalidKind if authorities => "InvalidKind",
         reason if authorities && reason.is_about_references() => "InvalidCACertificateRef",
+        reason if is_of_backends(problem) && reason.is_about_references() => {
+            "InvalidClientCertificateRef"
+        }
         reason if certificate && reason.is_about_references() => "InvalidCertificateRef",
         reason => reason.as_str(),
     }

@@ -61,15 +61,23 @@ reasons! {
     NoMatchingParent,
     /// The listener does not take Routes of this kind, or from this namespace.
     NotAllowedByListeners,
+    /// A Gateway takes no ListenerSets, or none from this namespace.
+    NotAllowed,
+    /// A Gateway asks for an address of a type that cannot be asked for: nothing of it serves elsewhere.
+    UnsupportedAddress,
+    /// The Gateway of a ListenerSet is not accepted itself.
+    ParentNotAccepted,
+    /// A Gateway has 2048 listeners with those of its ListenerSets: this one is not opened.
+    TooManyListeners,
     /// No host of the Route is served by the listeners that it names.
     NoMatchingListenerHostname,
     /// A bound that the data plane cannot keep to; the nearest one is in effect.
     OutOfRange,
     /// An older object claims the same host and match; that one serves.
     Conflict,
-    /// Another listener has the same host on the same port. Of two listeners of one Gateway neither serves; of others the first of the object, or of the older object, does.
+    /// Another listener has the same host on the same port. Of two listeners of one Gateway neither serves; of others the first of the object, or of the older object, does, and a Gateway's own before those of its ListenerSets.
     HostnameConflict,
-    /// Another listener speaks another protocol on the same port. Of two listeners of one Gateway neither serves; of others the first of the object, or of the older object, does.
+    /// Another listener speaks another protocol on the same port. Of two listeners of one Gateway neither serves; of others the first of the object, or of the older object, does, and a Gateway's own before those of its ListenerSets.
     ProtocolConflict,
     /// Another, older GatewayConfig is the default.
     NotDefault,
@@ -103,9 +111,9 @@ reasons! {
     Conflicted,
     /// A BackendTLSPolicy, or what a Gateway asks of clients, names no authorities that can be used. What was last good of them serves on; without that, requests to the policy's Services answer 503, and the listeners concerned are not opened.
     NoValidCACertificate,
-    /// A listener of a Gateway asks for a protocol that this release does not implement.
+    /// A listener of a Gateway or ListenerSet asks for a protocol that this release does not implement.
     UnsupportedProtocol,
-    /// A listener of a Gateway asks for Routes of a kind that cannot attach to it.
+    /// A listener of a Gateway or ListenerSet asks for Routes of a kind that cannot attach to it.
     InvalidRouteKinds,
     /// A Service without endpoints for the port: requests answer 503 `no_healthy_upstream`.
     NoEndpoints,
@@ -211,13 +219,20 @@ pub struct ObjectReport {
     pub absent: bool,
     /// Where a Route attaches; of a policy, the Gateways and GatewayConfigs where it has an effect.
     pub parents: Vec<ParentReport>,
-    /// Of a Gateway, all of them in its order.
+    /// Of a Gateway or ListenerSet, all of them in its order.
     pub listeners: Vec<ListenerReport>,
-    /// Where the data planes of a Gateway are reached: addresses and host names; `None` where it has none of its own.
+    /// ListenerSets that add to a Gateway.
+    pub listener_sets: usize,
+    /// Where the data planes of a Gateway, or of a ListenerSet's Gateway, are reached: addresses and host names; `None`
+    /// where it has none of its own.
     pub addresses: Option<Vec<String>>,
+    /// Whether a Gateway has a certificate shown to backends.
+    pub shows_certificate: bool,
+    /// What is wrong with addresses that a Gateway asks for and has not.
+    pub lacks_addresses: Vec<String>,
 }
 
-/// A listener of a Gateway.
+/// A listener of a Gateway or ListenerSet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerReport {
     pub name: String,
@@ -236,8 +251,7 @@ pub struct ListenerReport {
 pub struct Frontend {
     /// Where it stands.
     pub field: String,
-    /// A certificate that is missing or not good is as good as any. So none is asked for: nothing behind the handshake
-    /// depends on it.
+    /// A certificate that is missing or not good is as good as any: nothing behind the handshake depends on it.
     pub insecure: bool,
 }
 
@@ -273,8 +287,16 @@ impl ObjectReport {
             absent: false,
             parents: Vec::new(),
             listeners: Vec::new(),
+            listener_sets: 0,
             addresses: None,
+            lacks_addresses: Vec::new(),
+            shows_certificate: false,
         }
+    }
+
+    /// Whether this is a ListenerSet that adds a listener to its Gateway.
+    pub(crate) fn is_attached_set(&self) -> bool {
+        self.id.kind == ObjectKind::ListenerSet && gateway_api::is_accepted_set(self)
     }
 
     /// All problems, those at single parents included.
@@ -395,6 +417,7 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
     match report.id.kind {
         ObjectKind::GatewayClass => return gateway_api::class(report),
         ObjectKind::Gateway => return gateway_api::gateway(report, programmed),
+        ObjectKind::ListenerSet => return gateway_api::listener_set(report, programmed),
         ObjectKind::HTTPRoute | ObjectKind::GRPCRoute => {
             return gateway_api::route(report, programmed);
         }
@@ -476,6 +499,7 @@ pub fn conditions(
             | ObjectKind::Upstream
             | ObjectKind::GatewayConfig
             | ObjectKind::Gateway
+            | ObjectKind::ListenerSet
             | ObjectKind::HTTPRoute
             | ObjectKind::GRPCRoute
     ) {

@@ -10,6 +10,7 @@ use gateway_api::gateway::Gateway;
 use gateway_api::gateway_class::GatewayClass;
 use gateway_api::grpc_route::GrpcRoute;
 use gateway_api::http_route::HttpRoute;
+use gateway_api::listener_set::ListenerSet;
 use k8s_openapi::jiff::{Timestamp, Unit};
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
@@ -67,7 +68,7 @@ struct Pending {
     waiting: BTreeSet<ObjectId>,
     /// To be looked at again after a pause.
     later: BTreeSet<ObjectId>,
-    /// When the statuses of Gateways were last written, as long as that keeps the next ones waiting.
+    /// When the statuses of Gateways and ListenerSets were last written, as long as that keeps the next ones waiting.
     paced: BTreeMap<ObjectId, Instant>,
 }
 
@@ -189,7 +190,7 @@ impl StatusWriter {
                 let gateways = some
                     .iter()
                     .map(|(id, _)| id)
-                    .filter(|id| id.kind == ObjectKind::Gateway);
+                    .filter(|id| matches!(id.kind, ObjectKind::Gateway | ObjectKind::ListenerSet));
                 pending.paced.extend(gateways.map(|id| (id.clone(), now)));
                 sleep(pending.bucket.take(some.len(), now)).await;
                 let some = some.into_iter().map(|(id, status)| async move {
@@ -330,6 +331,7 @@ fn resource(kind: ObjectKind) -> Option<ApiResource> {
         ObjectKind::ModelCatalog => ApiResource::erase::<crds::ModelCatalog>(&()),
         ObjectKind::GatewayClass => ApiResource::erase::<GatewayClass>(&()),
         ObjectKind::Gateway => ApiResource::erase::<Gateway>(&()),
+        ObjectKind::ListenerSet => ApiResource::erase::<ListenerSet>(&()),
         ObjectKind::HTTPRoute => ApiResource::erase::<HttpRoute>(&()),
         ObjectKind::GRPCRoute => ApiResource::erase::<GrpcRoute>(&()),
         ObjectKind::BackendTLSPolicy => ApiResource::erase::<BackendTlsPolicy>(&()),

@@ -115,6 +115,8 @@ pub(super) struct Lowering<'a> {
     pub gateways: &'a Gateways,
     pub last_good: &'a LastGood,
     pub id: &'a ObjectId,
+    /// Of a ListenerSet, the Gateway that it adds to.
+    pub gateway: Option<&'a ObjectId>,
     pub meta: &'a Meta,
     pub out: Lowered,
 }

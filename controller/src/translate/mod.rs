@@ -43,7 +43,8 @@ mod property_tests;
 pub use translator::{Delta, Translator};
 
 use crate::report::Report;
-use crate::world::World;
+use crate::world::{Object, World};
+use gateway_api::gateway::GatewaySpec;
 use model::Model;
 
 /// What a world comes to.
@@ -58,4 +59,15 @@ pub fn translate(world: &World) -> Translation {
     let mut translator = Translator::default();
     translator.update(world, &world.ids().cloned().collect());
     translator.into_translation()
+}
+
+/// What the GatewayConfig that a Gateway names says about its data planes; `None`: that cannot be known.
+pub(crate) fn data_plane(
+    world: &World,
+    gateway: &Object,
+    spec: &GatewaySpec,
+) -> Option<crds::DataPlane> {
+    let base = gateway_config::base(world, gateway, spec).ok()?;
+    let asked = base.and_then(|config| config.data_plane.clone());
+    Some(asked.unwrap_or_default())
 }

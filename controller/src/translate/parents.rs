@@ -49,6 +49,7 @@ impl Lowering<'_> {
     fn parent(&self, field: String, parent: &ParentRef) -> Parent {
         let kind = match parent.kind {
             Some(ParentKind::Gateway) => ObjectKind::Gateway,
+            Some(ParentKind::ListenerSet) => ObjectKind::ListenerSet,
             Some(ParentKind::GatewayConfig) | None => ObjectKind::GatewayConfig,
         };
         let namespace = parent.namespace.as_deref().unwrap_or(&self.id.namespace);
@@ -85,12 +86,13 @@ impl Lowering<'_> {
                 parent.kind.as_deref().unwrap_or("Gateway"),
             ) {
                 (adapt::GROUP, "Gateway") => ObjectKind::Gateway,
+                (adapt::GROUP, "ListenerSet") => ObjectKind::ListenerSet,
                 (crds::GROUP, "GatewayConfig") => ObjectKind::GatewayConfig,
                 _ => continue,
             };
             let namespace = parent.namespace.as_deref().unwrap_or(&self.id.namespace);
             let id = ObjectId::new(kind, namespace, parent.name.as_str());
-            if kind == ObjectKind::Gateway && !self.gateways.configs.contains_key(&id) {
+            if kind.is_gateway_api() && !self.gateways.configs.contains_key(&id) {
                 continue;
             }
             parents.push(Parent {

@@ -190,16 +190,29 @@ fn object() -> impl Strategy<Value = Value> {
             spec["gatewayClassName"] = json!("diolkos");
             spec["infrastructure"] = json!({"parametersRef": {"group": "diolkos.io", "kind": "GatewayConfig", "name": certificate}});
         }
+        if n % 3 == 1 {
+            spec["allowedListeners"] = json!({"namespaces": {"from": if n % 2 == 0 { "All" } else { "Same" }}});
+        }
         spec
     });
-    let http_route = (name(), reference(), name(), 0..8u32).prop_map(|(gateway, to, host, n)| {
+    let set = (reference(), name(), 80..83u16, any::<bool>()).prop_map(|(gateway, certificate, port, https)| {
+        let mut listener = json!({"name": "l", "port": port, "protocol": if https { "HTTPS" } else { "HTTP" },
+            "hostname": format!("{certificate}.example.com"), "allowedRoutes": {"namespaces": {"from": "All"}}});
+        if https {
+            listener["tls"] = json!({"certificateRefs": [{"name": certificate}]});
+        }
+        json!({"parentRef": gateway, "listeners": [listener]})
+    });
+    let http_route = (name(), reference(), name(), 0..16u32).prop_map(|(gateway, to, host, n)| {
+        let kind = if n < 8 { "Gateway" } else { "ListenerSet" };
+        let n = n % 8;
         let backend = json!({"name": to["name"], "namespace": to["namespace"], "port": 80});
         let filter = match n {
             0 => json!({"type": "FromTheFuture"}),
             1 => json!({"type": "ExtensionRef", "extensionRef": {"group": "diolkos.io", "kind": "Plugin", "name": host}}),
             _ => json!({"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["x-a"]}}),
         };
-        json!({"parentRefs": [{"name": gateway}], "hostnames": [format!("{host}.example.com")],
+        json!({"parentRefs": [{"kind": kind, "name": gateway}], "hostnames": [format!("{host}.example.com")],
             "rules": [{"filters": [filter], "backendRefs": [backend]}]})
     });
     let policy = (name(), name(), any::<bool>()).prop_map(|(service, authorities, of_port)| {
@@ -240,6 +253,7 @@ fn object() -> impl Strategy<Value = Value> {
             of(THEIRS, "GatewayClass")((json!({"name": name}), spec))
         }),
         2 => (metadata(), theirs).prop_map(of(THEIRS, "Gateway")),
+        2 => (metadata(), set).prop_map(of(THEIRS, "ListenerSet")),
         3 => (metadata(), http_route).prop_map(of(THEIRS, "HTTPRoute")),
         2 => (metadata(), grpc_route).prop_map(of(THEIRS, "GRPCRoute")),
         2 => (metadata(), policy).prop_map(of(THEIRS, "BackendTLSPolicy")),

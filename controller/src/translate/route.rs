@@ -285,7 +285,8 @@ impl<'w> Lowering<'w> {
         Ok((gateway, allowed))
     }
 
-    fn is_allowed(&mut self, allowed: &Allowed, gateway: &ObjectId) -> bool {
+    /// Whether the namespace of this object is among those that another one takes objects from.
+    pub(super) fn is_allowed(&mut self, allowed: &Allowed, gateway: &ObjectId) -> bool {
         match allowed {
             Allowed::All => true,
             Allowed::Same => gateway.namespace == self.id.namespace,

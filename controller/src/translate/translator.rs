@@ -190,7 +190,7 @@ impl Translator {
     /// Units that an object concerns: its own, and those that looked at it.
     fn mark(&self, world: &World, id: &ObjectId, todo: &mut BTreeSet<Unit>) {
         match id.kind {
-            ObjectKind::GatewayConfig | ObjectKind::Gateway | ObjectKind::GatewayClass => {
+            kind if kind.has_listeners() || kind == ObjectKind::GatewayClass => {
                 todo.insert(Unit::Gateways);
             }
             kind if kind.is_route() => drop(todo.insert(Unit::Route(id.clone()))),
@@ -281,7 +281,10 @@ impl Translator {
             quarantined,
             parents: std::mem::take(&mut lowered.parents),
             listeners: Vec::new(),
+            listener_sets: 0,
             addresses: None,
+            lacks_addresses: Vec::new(),
+            shows_certificate: false,
         };
         self.set_report(report, delta);
         let mut concerned = self.install(unit.clone(), lowered, todo, delta);
@@ -356,6 +359,7 @@ impl Translator {
             gateways: &self.gateways,
             last_good: &self.last_good,
             id,
+            gateway: None,
             meta,
             out: Lowered::default(),
         }
@@ -468,7 +472,7 @@ impl Translator {
             units.insert(unit.clone());
         }
         for key in old.symmetric_difference(new) {
-            let Some(id) = ObjectId::of_listener_key(key) else {
+            let Some(id) = ObjectId::of_listener_status(key) else {
                 continue;
             };
             let attached = self.attached.get(key).map_or(0, BTreeSet::len);

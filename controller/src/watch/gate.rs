@@ -34,6 +34,7 @@ fn is_optional(kind: ObjectKind) -> bool {
             | K::Namespace
             | K::GatewayClass
             | K::Gateway
+            | K::ListenerSet
             | K::HTTPRoute
             | K::GRPCRoute
             | K::BackendTLSPolicy

@@ -186,6 +186,7 @@ impl Watches {
             ObjectKind::ReferenceGrant
             | ObjectKind::GatewayClass
             | ObjectKind::Gateway
+            | ObjectKind::ListenerSet
             | ObjectKind::HTTPRoute
             | ObjectKind::GRPCRoute
             | ObjectKind::BackendTLSPolicy => {

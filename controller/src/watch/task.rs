@@ -16,12 +16,13 @@ use super::held::Held;
 use super::pacer::{Batch, Pacer};
 use super::reader::{Version, Wishes};
 use super::{Event, unix_ns};
+use crate::adapt;
 use crate::groups::Groups;
 use crate::infrastructure::Plan;
 use crate::metrics::Metrics;
 use crate::report::{Programmed, upstreams_of};
 use crate::status::{Queue, Written};
-use crate::translate::{Delta, Translator};
+use crate::translate::{Delta, Translator, data_plane};
 use crate::world::{Body, Object, ObjectId, ObjectKind, Values, World};
 
 /// A question to the owner of the world.
@@ -522,6 +523,8 @@ impl Owner {
             uid: object.meta.uid.clone(),
             class: spec.gateway_class_name.clone(),
             ports,
+            address: adapt::addresses::first(spec),
+            asked: data_plane(&self.world, object, spec),
             labels: asked.and_then(|i| i.labels.clone()).unwrap_or_default(),
             annotations: asked
                 .and_then(|i| i.annotations.clone())

@@ -55,6 +55,7 @@ kinds! {
     ReferenceGrant, "gateway.networking.k8s.io", false;
     GatewayClass, "gateway.networking.k8s.io", false;
     Gateway, "gateway.networking.k8s.io", false;
+    ListenerSet, "gateway.networking.k8s.io", false;
     HTTPRoute, "gateway.networking.k8s.io", false;
     GRPCRoute, "gateway.networking.k8s.io", false;
     BackendTLSPolicy, "gateway.networking.k8s.io", false;
@@ -79,6 +80,7 @@ impl ObjectKind {
             self,
             Self::GatewayClass
                 | Self::Gateway
+                | Self::ListenerSet
                 | Self::HTTPRoute
                 | Self::GRPCRoute
                 | Self::BackendTLSPolicy
@@ -92,7 +94,10 @@ impl ObjectKind {
 
     /// Whether objects of the kind have listeners, to which Routes attach.
     pub fn has_listeners(self) -> bool {
-        matches!(self, Self::GatewayConfig | Self::Gateway)
+        matches!(
+            self,
+            Self::GatewayConfig | Self::Gateway | Self::ListenerSet
+        )
     }
 
     /// Whether objects of the kind are Routes: they have rules and attach to listeners.
@@ -146,15 +151,20 @@ impl ObjectId {
         }
     }
 
-    /// What stands before the name in keys of its listeners.
-    pub fn listener_owner(&self) -> String {
-        match self.kind {
-            ObjectKind::GatewayConfig => self.path(),
-            _ => self.key(),
+    /// Key of the resource of one of its listeners. `gateway`: of a ListenerSet, the Gateway that it adds to. Names of
+    /// listeners have no colon.
+    pub fn listener_key(&self, gateway: Option<&Self>, listener: &str) -> String {
+        match (self.kind, gateway) {
+            (_, Some(gateway)) => {
+                let owner = gateway.key();
+                format!("{owner}/{}:{}:{listener}", self.namespace, self.name)
+            }
+            (ObjectKind::GatewayConfig, None) => format!("{}/{listener}", self.path()),
+            (_, None) => format!("{}/{listener}", self.key()),
         }
     }
 
-    /// What a listener's key says whose it is.
+    /// What a listener's key says whose data planes serve it.
     pub fn of_listener_owner(key: &str) -> Option<Self> {
         Self::of_listener_key(key).or_else(|| {
             let mut parts = key.split('/');
@@ -172,6 +182,19 @@ impl ObjectId {
         let rest = owner.strip_prefix("Gateway/")?;
         let (namespace, name) = rest.split_once('/')?;
         Some(Self::new(ObjectKind::Gateway, namespace, name))
+    }
+
+    /// The object whose status speaks of the listener of a key: a ListenerSet or a Gateway.
+    pub fn of_listener_status(key: &str) -> Option<Self> {
+        let gateway = Self::of_listener_key(key)?;
+        let (_, name) = key.rsplit_once('/')?;
+        let mut parts = name.splitn(3, ':');
+        Some(match (parts.next(), parts.next(), parts.next()) {
+            (Some(namespace), Some(name), Some(_)) => {
+                Self::new(ObjectKind::ListenerSet, namespace, name)
+            }
+            _ => gateway,
+        })
     }
 
     /// The Route of a resource key.
@@ -209,5 +232,32 @@ impl fmt::Display for ObjectId {
 impl fmt::Display for ObjectKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_of_a_set_is_its_gateways_and_told_of_by_the_set() {
+        let gateway = ObjectId::new(ObjectKind::Gateway, "infra", "gw");
+        let set = ObjectId::new(ObjectKind::ListenerSet, "team", "set.one");
+        let of_set = set.listener_key(Some(&gateway), "http");
+        assert_eq!(of_set, "Gateway/infra/gw/team:set.one:http");
+        assert_ne!(of_set, gateway.listener_key(None, "http"));
+        for (key, status) in [
+            (&of_set, &set),
+            (&gateway.listener_key(None, "http"), &gateway),
+        ] {
+            assert_eq!(ObjectId::of_listener_key(key).as_ref(), Some(&gateway));
+            assert_eq!(ObjectId::of_listener_owner(key).as_ref(), Some(&gateway));
+            assert_eq!(ObjectId::of_listener_status(key).as_ref(), Some(status));
+        }
+        let config = ObjectId::new(ObjectKind::GatewayConfig, "a", "b");
+        let key = config.listener_key(None, "http");
+        assert_eq!(key, "a/b/http");
+        assert_eq!(ObjectId::of_listener_owner(&key), Some(config));
+        assert_eq!(ObjectId::of_listener_status(&key), None);
     }
 }

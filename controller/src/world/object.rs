@@ -9,6 +9,7 @@ use gateway_api::gateway::{Gateway, GatewaySpec};
 use gateway_api::gateway_class::{GatewayClass, GatewayClassSpec};
 use gateway_api::grpc_route::{GrpcRoute, GrpcRouteSpec};
 use gateway_api::http_route::{HttpRoute, HttpRouteSpec};
+use gateway_api::listener_set::{ListenerSet, ListenerSetSpec};
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
@@ -52,6 +53,7 @@ pub enum Body {
     ReferenceGrant(ReferenceGrantSpec),
     GatewayClass(Arc<GatewayClassSpec>),
     Gateway(Arc<GatewaySpec>),
+    ListenerSet(Arc<ListenerSetSpec>),
     HTTPRoute(Arc<HttpRouteSpec>),
     GRPCRoute(Arc<GrpcRouteSpec>),
     BackendTLSPolicy(Arc<BackendTlsPolicySpec>),
@@ -256,6 +258,7 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
         ObjectKind::ReferenceGrant => Body::ReferenceGrant(read::<ReferenceGrant>(value, "")?.spec),
         ObjectKind::GatewayClass => Body::GatewayClass(spec(value)?),
         ObjectKind::Gateway => Body::Gateway(spec(value)?),
+        ObjectKind::ListenerSet => Body::ListenerSet(spec(value)?),
         ObjectKind::HTTPRoute => Body::HTTPRoute(spec(value)?),
         ObjectKind::GRPCRoute => Body::GRPCRoute(spec(value)?),
         ObjectKind::BackendTLSPolicy => Body::BackendTLSPolicy(spec(value)?),
@@ -298,6 +301,7 @@ from_typed! {
     ReferenceGrant: ReferenceGrant, o => Body::ReferenceGrant(o.spec.clone());
     GatewayClass: GatewayClass, o => Body::GatewayClass(Arc::new(o.spec.clone()));
     Gateway: Gateway, o => Body::Gateway(Arc::new(o.spec.clone()));
+    ListenerSet: ListenerSet, o => Body::ListenerSet(Arc::new(o.spec.clone()));
     HTTPRoute: HttpRoute, o => Body::HTTPRoute(Arc::new(o.spec.clone()));
     GRPCRoute: GrpcRoute, o => Body::GRPCRoute(Arc::new(o.spec.clone()));
     BackendTLSPolicy: BackendTlsPolicy, o => Body::BackendTLSPolicy(Arc::new(o.spec.clone()));

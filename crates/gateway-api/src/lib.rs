@@ -16,3 +16,5 @@ pub mod gateway_class;
 pub mod grpc_route;
 #[path = "generated/httproutes.rs"]
 pub mod http_route;
+#[path = "generated/listenersets.rs"]
+pub mod listener_set;

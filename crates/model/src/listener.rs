@@ -28,6 +28,12 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Every connection begins with the PROXY protocol, version 1 or 2.
     pub proxy_protocol: bool,
+    /// Key of the certificate that is shown to upstreams over TLS which have none of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_certificate: Option<String>,
+    /// Where a redirect without scheme and port leads that clients ask for without a port; `None`: to the default one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect_port: Option<u16>,
     pub forwarded: Forwarded,
     /// Bodies instead of the catalogue's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -55,6 +61,8 @@ impl Listener {
             tracing: None,
             tls: None,
             proxy_protocol: false,
+            backend_certificate: None,
+            redirect_port: None,
             forwarded: Forwarded::default(),
             errors: Vec::new(),
             caps: Caps::default(),

@@ -50,6 +50,8 @@ pub struct ClientValidation {
     pub authorities: String,
     /// Whether there must be one. A wrong one is refused in any case.
     pub required: bool,
+    /// They are asked for a certificate, and let in whatever they show; it counts for nothing.
+    pub any: bool,
 }
 
 /// TLS towards the endpoints of an upstream.

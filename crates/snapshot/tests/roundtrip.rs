@@ -364,10 +364,12 @@ fn tls_version() -> impl Strategy<Value = TlsVersion> {
 }
 
 fn listener_tls() -> impl Strategy<Value = ListenerTls> {
-    let client = (text(), any::<bool>()).prop_map(|(authorities, required)| ClientValidation {
-        authorities,
-        required,
-    });
+    let client =
+        (text(), any::<[bool; 2]>()).prop_map(|(authorities, [required, any])| ClientValidation {
+            authorities,
+            required,
+            any,
+        });
     (
         vec(text(), 0..3),
         option::of(text()),
@@ -430,6 +432,7 @@ fn listener() -> impl Strategy<Value = Listener> {
             option::of(access_log()),
             option::of(tracing()),
             option::of(listener_tls()),
+            (option::of(text()), option::of(1..=u16::MAX)),
             forwarded(),
             vec(template(), 0..2),
         ),
@@ -443,7 +446,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                 hostname,
                 [health, https, proxy_protocol],
                 n,
-                (access_log, tracing, tls, forwarded, errors),
+                (access_log, tracing, tls, (backend_certificate, redirect_port), forwarded, errors),
             )| Listener {
                 origin,
                 name,
@@ -460,6 +463,8 @@ fn listener() -> impl Strategy<Value = Listener> {
                 tracing,
                 tls,
                 proxy_protocol,
+                backend_certificate,
+                redirect_port,
                 forwarded,
                 errors,
                 caps: Caps {

@@ -7,15 +7,19 @@
 
 use super::client::ClientSocket;
 use crate::by_host::ByHost;
-use rustls::crypto::CryptoProvider;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::danger::ClientCertVerifier;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{Error, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
+};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -112,12 +116,16 @@ pub struct ClientAuth<'a> {
     pub authorities: &'a str,
     /// Without a certificate the handshake fails.
     pub required: bool,
+    /// Whatever a client shows is let in, and counts for nothing.
+    pub any: bool,
 }
 
 /// A listener's settings, checked: all of its configuration but the certificates.
 pub struct TlsPolicy {
     config: ServerConfig,
     client_required: bool,
+    /// What clients show is verified.
+    verifies: bool,
 }
 
 impl TlsPolicy {
@@ -181,6 +189,7 @@ impl TlsPolicy {
         Ok(Self {
             config,
             client_required: settings.client.is_some_and(|client| client.required),
+            verifies: settings.client.is_some_and(|client| !client.any),
         })
     }
 }
@@ -198,6 +207,11 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
     const WHERE: &str = "tls.clientValidation: ";
+    if auth.any {
+        return Ok(Arc::new(AnyClient(
+            provider.signature_verification_algorithms,
+        )));
+    }
     let mut roots = RootCertStore::empty();
     for authority in CertificateDer::pem_slice_iter(auth.authorities.as_bytes()) {
         let authority = authority.map_err(|_| format!("{WHERE}the authorities are not PEM"))?;
@@ -212,6 +226,51 @@ fn verifier(
         false => builder.allow_unauthenticated(),
     };
     builder.build().map_err(|e| format!("{WHERE}{e}"))
+}
+
+/// Asks clients for a certificate and is content with anything.
+#[derive(Debug)]
+struct AnyClient(WebPkiSupportedAlgorithms);
+
+impl ClientCertVerifier for AnyClient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
 }
 
 impl fmt::Debug for TlsPolicy {
@@ -283,6 +342,7 @@ pub struct TlsFront {
     config: Arc<ServerConfig>,
     store: Arc<Store>,
     client_required: bool,
+    verifies: bool,
 }
 
 impl TlsFront {
@@ -312,6 +372,7 @@ impl TlsFront {
             config: Arc::new(config),
             store,
             client_required: policy.client_required,
+            verifies: policy.verifies,
         }
     }
 
@@ -388,7 +449,8 @@ impl TlsFronts {
         let info = TlsInfo {
             sni: session.server_name().map(Into::into),
             http2: session.alpn_protocol() == Some(HTTP2),
-            client_certificate: session.peer_certificates().is_some_and(|c| !c.is_empty()),
+            client_certificate: front.verifies
+                && session.peer_certificates().is_some_and(|c| !c.is_empty()),
         };
         Ok((ClientSocket::Tls(Box::new(stream)), info))
     }

@@ -122,6 +122,7 @@ fn settings_that_cannot_be_had_are_refused() {
         let client = Some(ClientAuth {
             authorities,
             required: true,
+            any: false,
         });
         let settings = TlsSettings {
             client,

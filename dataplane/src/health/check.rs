@@ -59,7 +59,7 @@ async fn open(upstream: &Upstream, addr: SocketAddr) -> io::Result<UpSocket> {
         None => Vec::new(),
         Some(version) => proxy_header::write(version, addr, addr),
     };
-    let want = wire.want(addr, &preface, false, true);
+    let want = wire.want(addr, &preface, false, true, wire.some_shown());
     let want = want.map_err(io::Error::other)?;
     let dial = Dial {
         address: addr,

@@ -23,7 +23,8 @@ impl Proxy {
             None => Vec::new(),
             Some(version) => proxy_header::write(version, request.client, request.local),
         };
-        let want = wire.want(picked.addr, &preface, request.head.upgrade.is_some(), fresh)?;
+        let upgrade = request.head.upgrade.is_some();
+        let want = wire.want(picked.addr, &preface, upgrade, fresh, request.shows)?;
         if let Some(up) = self.connections.idle_h1(&want) {
             return Ok(up);
         }

@@ -36,6 +36,8 @@ pub(super) struct Request<'a> {
     pub rule: &'a Rule,
     /// Bytes of the path that the rule's prefix matched.
     pub prefix_len: usize,
+    /// The certificate that the listener has shown to upstreams.
+    pub shows: Option<&'a str>,
     /// Copies that wait for the body.
     pub copies: Option<RefCell<Copies>>,
 }

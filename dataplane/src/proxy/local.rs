@@ -6,7 +6,7 @@ use super::fail::{self, Failure};
 use super::grpc;
 use super::tap::{Why, verdict};
 use crate::engine::{Down, DownExt, Exchange, Method, Outcome};
-use crate::table::{Redirect, Rule};
+use crate::table::{ListenerTable, Redirect, Rule};
 use bytes::Bytes;
 use model::{DirectResponse, Place, Stage};
 use plugins::{Filters, LocalReply};
@@ -83,6 +83,7 @@ impl Proxy {
     pub(super) async fn redirect<D: Down>(
         &self,
         x: &mut Exchange<'_, D>,
+        listener: &ListenerTable,
         rule: &Rule,
         redirect: &Redirect,
         prefix_len: usize,
@@ -91,7 +92,7 @@ impl Proxy {
         let from = Place {
             scheme: summary.scheme,
             host: x.request.host.name(),
-            port: x.request.host.port(),
+            port: x.request.host.port().or(listener.listener.redirect_port),
             path: x.request.path(),
             query: x.request.query(),
         };

@@ -7,11 +7,11 @@ use crate::engine::{
     Timer, UpFault, proxy_header, relay,
 };
 use crate::h1::encode::LengthMismatch;
-use crate::table::{Mirror, Rule, Upstream};
+use crate::table::{ListenerTable, Mirror, Rule, Upstream};
 use crate::telemetry::Metrics;
 use bytes::{Bytes, BytesMut};
-use model::Headers;
 use model::headers::Known;
+use model::{Headers, Listener};
 use plugins::Side;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -54,6 +54,8 @@ pub(super) struct Copies {
 /// What is sent, and where to.
 struct Copy {
     upstream: Arc<Upstream>,
+    /// Where it has a certificate shown to upstreams.
+    listener: Option<Arc<Listener>>,
     head: RequestHead,
     ends: Ends,
     slot: Slot,
@@ -65,6 +67,7 @@ impl Proxy {
     pub(super) fn mirror<D: Down>(
         &self,
         x: &Exchange<'_, D>,
+        listener: &ListenerTable,
         rule: &Rule,
         prefix_len: usize,
         body: Option<&Bytes>,
@@ -75,12 +78,14 @@ impl Proxy {
         }
         let drawn = |m: &&Mirror| rand::random_range(0..1_000_000) < m.millionths;
         let chosen = rule.mirrors().iter().filter(drawn);
+        let shows = Some(&listener.listener).filter(|l| l.backend_certificate.is_some());
         let copies = chosen.filter_map(|mirror| {
             let upstream = mirror.upstream.as_ref()?;
             let slot = Slot::take(&self.mirrors)?;
             Some(Copy {
                 head: copy_of(x.request, rule, prefix_len, upstream)?,
                 upstream: Arc::clone(upstream),
+                listener: shows.cloned(),
                 ends,
                 slot,
             })
@@ -208,8 +213,10 @@ impl Copy {
             timer: Timer::default(),
         };
         let failed = |_: UpFault| "connecting failed";
+        let shows = self.listener.as_ref();
+        let shows = shows.and_then(|listener| listener.backend_certificate.as_deref());
         let want = wire
-            .want(picked.addr, &preface, false, false)
+            .want(picked.addr, &preface, false, false, shows)
             .map_err(failed)?;
         let up = match connections.idle_h1(&want) {
             Some(up) => up,

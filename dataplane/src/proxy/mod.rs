@@ -282,7 +282,7 @@ impl Proxy {
                     client,
                     local: x.conn.local,
                 };
-                let copies = self.mirror(x, rule, prefix_len, body.as_ref(), ends);
+                let copies = self.mirror(x, listener, rule, prefix_len, body.as_ref(), ends);
                 let request = Request {
                     copies,
                     head: x.request,
@@ -291,6 +291,7 @@ impl Proxy {
                     local: x.conn.local,
                     rule,
                     prefix_len,
+                    shows: listener.listener.backend_certificate.as_deref(),
                 };
                 let end = self
                     .forward(x.down, request, backends, x.answer, summary)
@@ -314,7 +315,8 @@ impl Proxy {
                 }
             }
             Action::Redirect(redirect) => {
-                self.redirect(x, rule, redirect, prefix_len, summary).await
+                self.redirect(x, listener, rule, redirect, prefix_len, summary)
+                    .await
             }
             Action::Respond(direct) => self.direct(x, rule, direct, summary).await,
             Action::Closed { code } => {

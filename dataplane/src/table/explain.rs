@@ -181,8 +181,9 @@ pub fn explain(table: &Table, listener: &str, asked: &Asked<'_>) -> Option<Expla
 fn explain_on(key: &str, listener: &ListenerTable, asked: &Asked<'_>) -> Explanation {
     let q = &asked.query;
     let mut trace = Trace::new(q);
+    let port = asked.port.or(listener.listener.redirect_port);
     let (rule, outcome) = match listener.find(q, &mut trace) {
-        Found::Rule(matched) => (Some(rule(&matched)), outcome(&matched, asked)),
+        Found::Rule(matched) => (Some(rule(&matched)), outcome(&matched, asked, port)),
         Found::MethodNotAllowed { allow } => {
             (None, Outcome::error(405, "method_not_allowed", Some(allow)))
         }
@@ -274,7 +275,8 @@ fn mirror(mirror: &super::Mirror) -> MirrorExplained {
     }
 }
 
-fn outcome(matched: &Matched<'_>, asked: &Asked<'_>) -> Outcome {
+/// `port`: where the client believes the listener to be.
+fn outcome(matched: &Matched<'_>, asked: &Asked<'_>, port: Option<u16>) -> Outcome {
     match matched.rule.action() {
         Action::Forward(backends) => forward(backends, matched, asked),
         Action::Redirect(redirect) => {
@@ -282,7 +284,7 @@ fn outcome(matched: &Matched<'_>, asked: &Asked<'_>) -> Outcome {
             let place = Place {
                 scheme: asked.scheme,
                 host: q.host,
-                port: asked.port,
+                port,
                 path: q.path,
                 query: q.query,
             };

@@ -170,6 +170,7 @@ fn compile_listener(
                 client: tls.client.as_ref().map(|client| ClientAuth {
                     authorities: &client.authorities,
                     required: client.required,
+                    any: client.any,
                 }),
             },
             provider,

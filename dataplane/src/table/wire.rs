@@ -10,6 +10,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Wire {
     tls: Tls,
+    /// The same with certificates that listeners have shown, by their keys, where the upstream has none of its own.
+    shown: Box<[(Arc<str>, Tls)]>,
     h2c: bool,
     max_streams: usize,
     keepalive: Option<Duration>,
@@ -53,23 +55,8 @@ impl Wire {
         let tls = match &settings.tls {
             None => Tls::Clear,
             Some(tls) => {
-                let alpn = match settings.protocol {
-                    UpstreamProtocol::H1 => Alpn::H1,
-                    _ if h2 => Alpn::H2,
-                    _ => Alpn::Either,
-                };
                 let shown = tls.client_certificate.as_deref().map(certificate);
-                match shown {
-                    Some(None) => Tls::Missing,
-                    _ => {
-                        let usual = client(tls, shown.flatten(), alpn)?;
-                        let http1 = match alpn {
-                            Alpn::Either => client(tls, shown.flatten(), Alpn::H1)?,
-                            Alpn::H1 | Alpn::H2 => Arc::clone(&usual),
-                        };
-                        Tls::Client { usual, http1 }
-                    }
-                }
+                Tls::compile(tls, settings.protocol, shown)?
             }
         };
         let model::Connection {
@@ -84,6 +71,7 @@ impl Wire {
         Ok(Self {
             h2c: h2 && tls == Tls::Clear,
             tls,
+            shown: Box::default(),
             max_streams: count(max_streams).max(1),
             keepalive: (tcp_keepalive_ms > 0).then(|| ms(tcp_keepalive_ms)),
             keep: Keep {
@@ -94,7 +82,30 @@ impl Wire {
         })
     }
 
-    /// What an exchange with this address asks of its connection. `upgrade`: one that may become a tunnel.
+    /// The same where listeners have these certificates shown to upstreams that have none of their own.
+    pub(crate) fn showing<'a, 'k>(
+        mut self,
+        settings: &model::Upstream,
+        keys: impl Iterator<Item = &'k Arc<str>>,
+        certificate: impl Fn(&str) -> Option<&'a Certificate>,
+    ) -> Result<Self, TlsError> {
+        if let Some(tls) = settings.tls.as_ref().filter(|tls| takes_another(tls)) {
+            let shown = keys.map(|key| {
+                let tls = Tls::compile(tls, settings.protocol, Some(certificate(key)))?;
+                Ok((Arc::clone(key), tls))
+            });
+            self.shown = shown.collect::<Result<_, _>>()?;
+        }
+        Ok(self)
+    }
+
+    /// One of the certificates that listeners have shown, where the upstream has none of its own.
+    pub fn some_shown(&self) -> Option<&str> {
+        self.shown.first().map(|(key, _)| &**key)
+    }
+
+    /// What an exchange with this address asks of its connection. `upgrade`: one that may become a tunnel. `shows`: the
+    /// certificate that its listener has shown.
     ///
     /// # Errors
     /// [`UpFault::Tls`] when the client certificate is missing.
@@ -104,10 +115,12 @@ impl Wire {
         preface: &'a [u8],
         upgrade: bool,
         fresh: bool,
+        shows: Option<&str>,
     ) -> Result<Want<'a>, UpFault> {
+        let shown = shows.and_then(|shows| self.shown.iter().find(|(key, _)| **key == *shows));
         Ok(Want {
             address,
-            tls: match &self.tls {
+            tls: match shown.map_or(&self.tls, |(_, tls)| tls) {
                 Tls::Clear => None,
                 Tls::Client { http1, .. } if upgrade => Some(http1),
                 Tls::Client { usual, .. } => Some(usual),
@@ -129,7 +142,36 @@ impl Wire {
 
     /// Whether nothing differs that settings alone do not show.
     pub(super) fn has_identity_of(&self, other: &Self) -> bool {
-        self.tls == other.tls
+        self.tls == other.tls && self.shown == other.shown
+    }
+}
+
+/// Whether an upstream is shown the certificate of a listener.
+pub(super) fn takes_another(tls: &UpstreamTls) -> bool {
+    tls.client_certificate.is_none()
+}
+
+impl Tls {
+    /// `shown`: the certificate to show, and whether it is there.
+    fn compile(
+        tls: &UpstreamTls,
+        protocol: UpstreamProtocol,
+        shown: Option<Option<&Certificate>>,
+    ) -> Result<Self, TlsError> {
+        let alpn = match protocol {
+            UpstreamProtocol::H1 => Alpn::H1,
+            UpstreamProtocol::H2 | UpstreamProtocol::H2C => Alpn::H2,
+            _ => Alpn::Either,
+        };
+        if matches!(shown, Some(None)) {
+            return Ok(Self::Missing);
+        }
+        let usual = client(tls, shown.flatten(), alpn)?;
+        let http1 = match alpn {
+            Alpn::Either => client(tls, shown.flatten(), Alpn::H1)?,
+            Alpn::H1 | Alpn::H2 => Arc::clone(&usual),
+        };
+        Ok(Self::Client { usual, http1 })
     }
 }
 

@@ -324,6 +324,7 @@ fn certificates_and_client_certificates_are_those_of_the_listener() {
             let required = ClientValidation {
                 authorities: ca.0.pem(),
                 required: true,
+                any: false,
             };
             add_https(
                 model,

@@ -6,17 +6,24 @@ use super::{Allowed, GatewayListener, ListenerState};
 use crate::adapt::gateway::SaidListener;
 use crate::report::Reason;
 use crds::{FromNamespaces, ListenerProtocol};
-use model::{HostPattern, Listener};
+use model::{ClientValidation, HostPattern, Listener};
+
+/// Where a listener stands, and what is known of it beside what it says itself.
+pub(super) struct Place<'a> {
+    pub order: usize,
+    /// Where it takes its place; `None`: it has none.
+    pub ports: Option<&'a mut Ports>,
+    /// Clients are asked for a certificate, and let in whatever they show.
+    pub any_client: bool,
+}
 
 impl Lowering<'_> {
-    /// `ports`: where it takes its place; `None`: it has none.
     pub(super) fn listener(
         &mut self,
         field: &str,
-        order: usize,
         listener: &crds::Listener,
         settings: &Listener,
-        ports: Option<&mut Ports>,
+        place: Place<'_>,
     ) -> Option<GatewayListener> {
         let hostname = match listener.hostname.as_deref() {
             None => HostPattern::Any,
@@ -40,31 +47,42 @@ impl Lowering<'_> {
             }
         };
         let allowed = self.allowed(field, listener)?;
-        let key = format!("{}/{}", self.id.listener_owner(), listener.name);
+        let key = self.id.listener_key(self.gateway, &listener.name);
         let mut resource = Listener {
             name: listener.name.to_string(),
-            order: u32::try_from(order).unwrap_or(u32::MAX),
+            order: u32::try_from(place.order).unwrap_or(u32::MAX),
             port: listener.port,
             hostname: hostname.clone(),
             health: listener.health.unwrap_or(true),
             protocol,
             tls: None,
             proxy_protocol: listener.proxy_protocol == Some(true),
+            // The Service of a Gateway has the ports of its listeners.
+            redirect_port: self.id.kind.is_gateway_api().then_some(listener.port),
             ..settings.clone()
         };
         // The place is what the object asks for: it does not move with Secrets that come and go.
-        let has_place = ports.is_some_and(|ports| match ports.take(&key, &resource) {
-            Ok(()) => true,
-            Err(taken) => {
-                let at = format!("{field}.{}", taken.field);
-                self.error(at, taken.reason, taken.message);
-                false
-            }
-        });
+        let has_place = place
+            .ports
+            .is_some_and(|ports| match ports.take(&key, &resource) {
+                Ok(()) => true,
+                Err(taken) => {
+                    let at = format!("{field}.{}", taken.field);
+                    self.error(at, taken.reason, taken.message);
+                    false
+                }
+            });
         let (is_https, mut can_serve) = (protocol == model::ListenerProtocol::Https, true);
         if is_https {
             resource.tls = self.listener_tls(field, listener, &hostname);
             can_serve = resource.tls.is_some();
+            if let Some(tls) = resource.tls.as_mut().filter(|_| place.any_client) {
+                tls.client = Some(ClientValidation {
+                    authorities: String::new(),
+                    required: false,
+                    any: true,
+                });
+            }
         }
         let state = match (has_place, can_serve) {
             (false, _) => ListenerState::Refused,
@@ -85,11 +103,11 @@ impl Lowering<'_> {
         })
     }
 
-    /// A listener of a Gateway that is no further known.
+    /// A listener of a Gateway or ListenerSet that is no further known.
     pub(super) fn refused(&self, said: &SaidListener) -> GatewayListener {
         GatewayListener {
             name: said.name.clone(),
-            key: format!("{}/{}", self.id.listener_owner(), said.name),
+            key: self.id.listener_key(self.gateway, &said.name),
             port: said.port,
             hostname: HostPattern::Any,
             allowed: Allowed::All,

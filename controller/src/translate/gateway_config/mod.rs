@@ -1,4 +1,4 @@
-//! GatewayConfigs: all of them together, because ports and the default are theirs in common.
+//! GatewayConfigs, Gateways and ListenerSets: all of them together, because ports and the default are theirs in common.
 
 mod access_log;
 mod listener;
@@ -8,16 +8,17 @@ mod tls;
 mod tracing;
 mod version;
 
-pub(super) use version::{Version, is_our_class, owners};
+pub(super) use version::{Version, base, is_our_class, owners};
 
 use super::certificate::LastGood;
 use super::lowering::{Lowered, Lowering};
 use super::unbuilt;
-use crate::adapt::gateway::Said;
-use crate::report::Reason;
-use crate::world::{Meta, ObjectId, ObjectKind, World};
+use crate::adapt::gateway::{BACKEND_CERTIFICATE, Said, takes_sets_from};
+use crate::report::{Problem, Reason};
+use crate::world::{Body, Meta, ObjectId, ObjectKind, World};
 use crds::refs::{LabelOperator, LabelSelector};
-use crds::{GatewayConfigSpec, ListenerProtocol};
+use crds::{FromNamespaces, GatewayConfigSpec, ListenerProtocol};
+use listener::Place;
 use model::{HostPattern, Model};
 use ports::Ports;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,9 +75,14 @@ pub(super) struct Candidate<'a> {
     pub id: &'a ObjectId,
     pub meta: &'a Meta,
     pub spec: &'a GatewayConfigSpec,
-    /// What the spec was made from, where it is a Gateway.
+    /// What the spec was made from, where it is a Gateway or a ListenerSet.
     pub said: Option<&'a Said>,
+    /// Of a ListenerSet, the Gateway that it adds to.
+    pub gateway: Option<&'a ObjectId>,
 }
+
+/// Listeners of a Gateway with those of its ListenerSets: what one data plane is to hold, with a margin.
+const MOST_LISTENERS: usize = 2048;
 
 /// Kinds of Routes that the listeners of a GatewayConfig take.
 const ROUTE_KINDS: &[ObjectKind] = &[
@@ -102,6 +108,12 @@ fn implied_listener() -> crds::Listener {
 /// Whether a version of a GatewayConfig is acceptable by itself: without regard to the others, whose ports and
 /// default come and go.
 pub(super) fn judge(world: &World, last_good: &LastGood, candidate: &Candidate<'_>) -> Lowered {
+    if candidate.gateway.is_some() {
+        let (model, nothing) = (Model::default(), Gateways::default());
+        let mut l = lowering(world, last_good, &model, &nothing, candidate);
+        l.gateway_config(candidate, 0, Some(&mut Ports::default()));
+        return l.out;
+    }
     lower(world, last_good, std::slice::from_ref(candidate), false)
         .1
         .remove(candidate.id)
@@ -121,16 +133,14 @@ pub(super) fn lower(
     by_age.sort_by_key(|c| (c.meta.created, c.id));
     let mut in_common = Ports::default();
     let (model, nothing) = (Model::default(), Gateways::default());
+    let mut sets: BTreeMap<&ObjectId, Vec<&Candidate<'_>>> = BTreeMap::new();
+    for set in by_age.extract_if(.., |candidate| candidate.gateway.is_some()) {
+        sets.entry(set.gateway.unwrap_or(set.id))
+            .or_default()
+            .push(set);
+    }
     for candidate in by_age {
-        let mut l = Lowering {
-            world,
-            model: &model,
-            gateways: &nothing,
-            last_good,
-            id: candidate.id,
-            meta: candidate.meta,
-            out: Lowered::default(),
-        };
+        let mut l = lowering(world, last_good, &model, &nothing, candidate);
         if candidate.spec.default == Some(true) {
             match &gateways.default {
                 None => gateways.default = Some(candidate.id.clone()),
@@ -145,11 +155,44 @@ pub(super) fn lower(
             true => &mut own,
             false => &mut in_common,
         };
-        let gateway = l.gateway_config(candidate, ports);
+        let gateway = l.gateway_config(candidate, 0, Some(&mut *ports));
         lowered.insert(candidate.id.clone(), l.out);
         gateways.configs.insert(candidate.id.clone(), gateway);
+        // What it has itself goes before what others add, the older before the younger.
+        let mut order = candidate.spec.listeners.len();
+        let mut sets = sets.remove(candidate.id).unwrap_or_default();
+        sets.sort_by_cached_key(|set| (set.meta.created, set.id.path()));
+        for set in sets {
+            let mut l = lowering(world, last_good, &model, &nothing, set);
+            let admitted = l.is_admitted(candidate.id);
+            let added = l.gateway_config(set, order, admitted.then_some(&mut *ports));
+            if admitted {
+                order += set.spec.listeners.len();
+            }
+            lowered.insert(set.id.clone(), l.out);
+            gateways.configs.insert(set.id.clone(), added);
+        }
     }
     (gateways, lowered)
+}
+
+fn lowering<'a>(
+    world: &'a World,
+    last_good: &'a LastGood,
+    model: &'a Model,
+    nothing: &'a Gateways,
+    candidate: &Candidate<'a>,
+) -> Lowering<'a> {
+    Lowering {
+        world,
+        model,
+        gateways: nothing,
+        last_good,
+        id: candidate.id,
+        gateway: candidate.gateway,
+        meta: candidate.meta,
+        out: Lowered::default(),
+    }
 }
 
 /// The implied GatewayConfig, as if somebody had written it.
@@ -167,28 +210,98 @@ pub(super) fn lower_implied(
         meta: &meta,
         spec: &spec,
         said: None,
+        gateway: None,
     };
     lower(world, last_good, &[candidate], false)
 }
 
 impl Lowering<'_> {
-    fn gateway_config(&mut self, candidate: &Candidate<'_>, ports: &mut Ports) -> Gateway {
+    /// Key of the certificate that a Gateway shows to backends; `None`: it shows none.
+    fn backend_certificate(&mut self, said: &Said) -> Option<String> {
+        let reference = said.backend_certificate.as_ref()?;
+        // The listeners of a ListenerSet show the Gateway's: what that refers to, the Gateway may refer to.
+        let own = self.id;
+        self.id = self.gateway.unwrap_or(own);
+        let found = self.certificate(BACKEND_CERTIFICATE, reference);
+        self.id = own;
+        found.map(|(key, _)| key)
+    }
+
+    /// Whether a Gateway takes this ListenerSet.
+    fn is_admitted(&mut self, gateway: &ObjectId) -> bool {
+        let found = self.object(gateway).map(|object| &object.body);
+        let Some(Body::Gateway(spec)) = found else {
+            return false;
+        };
+        let admitted = match takes_sets_from(spec) {
+            None => false,
+            Some((FromNamespaces::All, _)) => true,
+            Some((FromNamespaces::Same, _)) => self.is_allowed(&Allowed::Same, gateway),
+            Some((FromNamespaces::Selector, labels)) => {
+                self.is_allowed(&Allowed::Selector(labels), gateway)
+            }
+        };
+        if !admitted {
+            let message = format!(
+                "{gateway} takes no ListenerSets from namespace {}",
+                self.id.namespace
+            );
+            self.error("spec.parentRef", Reason::NotAllowed, message);
+        }
+        admitted
+    }
+
+    /// `first`: place of its first listener. `ports`: where its listeners take their places; `None`: they have none.
+    fn gateway_config(
+        &mut self,
+        candidate: &Candidate<'_>,
+        first: usize,
+        ports: Option<&mut Ports>,
+    ) -> Gateway {
         let (spec, said) = (candidate.spec, candidate.said);
         let mut gateway = Gateway::default();
+        let Some(ports) = ports else {
+            let listeners = said.iter().flat_map(|said| &said.listeners);
+            gateway.listeners = listeners.map(|l| self.refused(l)).collect();
+            return gateway;
+        };
         for found in unbuilt::find(ObjectKind::GatewayConfig, spec) {
+            // The data planes of a Gateway are made as it asks; those that the GatewayConfigs share are not ours to make.
+            if said.is_some() && found.field == "spec.dataPlane" {
+                continue;
+            }
             gateway.closed |= found.closes;
             self.not_built(found);
         }
-        let settings = self.settings(spec);
+        if let (Some(_), Some(asked)) = (said, &spec.data_plane)
+            && asked.pod_template.is_some()
+        {
+            let message = "is not built yet";
+            self.warn("spec.dataPlane.podTemplate", Reason::NotBuilt, message);
+        }
+        let mut settings = self.settings(spec);
+        settings.backend_certificate = said.and_then(|said| self.backend_certificate(said));
+        if candidate.gateway.is_some() {
+            // That is the Gateway's, which says what is wrong with it.
+            let is_pending = |problem: &Problem| problem.reason == Reason::RefPending;
+            self.out.problems.retain(is_pending);
+        }
         let implied = [implied_listener()];
-        let lacks_parameters = said.is_some_and(|said| {
+        let is_refused = said.is_some_and(|said| {
             let mut faults = said.faults.iter();
-            faults.any(|fault| fault.reason == Reason::InvalidParameters)
+            faults.any(|fault| {
+                matches!(
+                    fault.reason,
+                    Reason::InvalidParameters
+                        | Reason::ParentNotAccepted
+                        | Reason::UnsupportedAddress
+                )
+            })
         });
         let listeners = match (spec.listeners.is_empty(), said) {
             (true, None) => &implied[..],
-            // With what connections are to be like unknown, there are none.
-            _ if lacks_parameters => &[],
+            // With what connections are to be like unknown, there are none; nor elsewhere than where they are asked for.
+            _ if is_refused => &[],
             _ => &spec.listeners,
         };
         let mut names = BTreeSet::new();
@@ -199,13 +312,24 @@ impl Lowering<'_> {
                 self.error(format!("{field}.name"), Reason::Invalid, message);
                 continue;
             }
+            if first + i >= MOST_LISTENERS {
+                let message = format!("the Gateway has {MOST_LISTENERS} listeners already");
+                self.error(field, Reason::TooManyListeners, message);
+                continue;
+            }
             let said = said.and_then(|s| s.listeners.iter().find(|l| l.name == *listener.name));
             // Why is said below, by the names of the Gateway.
             let ports = match said.and_then(|said| said.conflict.as_ref()) {
                 Some(_) => None,
                 None => Some(&mut *ports),
             };
-            if let Some(mut one) = self.listener(&field, i, listener, &settings, ports) {
+            let frontend = said.and_then(|said| said.frontend.as_ref());
+            let place = Place {
+                order: first + i,
+                ports,
+                any_client: frontend.is_some_and(|frontend| frontend.insecure),
+            };
+            if let Some(mut one) = self.listener(&field, listener, &settings, place) {
                 one.kinds = match said {
                     Some(said) => said.kinds.clone(),
                     None => ROUTE_KINDS.to_vec(),

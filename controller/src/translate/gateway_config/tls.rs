@@ -31,7 +31,16 @@ impl Lowering<'_> {
         let client = match &spec.client_validation {
             Some(validation) => {
                 let at = format!("{at}.clientValidation");
-                Some(self.client_validation(&at, validation))
+                // It is the Gateway's, whoever adds a listener to it: what it refers to, the Gateway may refer to.
+                let own = self.id;
+                self.id = self.gateway.unwrap_or(own);
+                let before = self.out.problems.len();
+                let client = self.client_validation(&at, validation);
+                self.id = own;
+                for problem in self.out.problems.iter_mut().skip(before) {
+                    problem.origin = own.clone();
+                }
+                Some(client)
             }
             None => None,
         };
@@ -169,6 +178,7 @@ impl Lowering<'_> {
         usable.then_some(ClientValidation {
             authorities,
             required: spec.mode != Some(ClientValidationMode::Request),
+            any: false,
         })
     }
 }

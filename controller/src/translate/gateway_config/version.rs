@@ -1,4 +1,5 @@
-//! What has listeners, a GatewayConfig or a Gateway of a class of ours, in the one form that is lowered.
+//! What has listeners, a GatewayConfig, a Gateway of a class of ours or a ListenerSet of such a Gateway, in the one form that
+//! is lowered.
 
 use super::super::lowering::Lowered;
 use super::Candidate;
@@ -7,14 +8,17 @@ use crate::report::{CONTROLLER_NAME, Reason, Severity};
 use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
 use crds::GatewayConfigSpec;
 use gateway_api::gateway::GatewaySpec;
+use gateway_api::listener_set::ListenerSetSpec;
 use std::sync::Arc;
 
 /// A version of an object that has listeners.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::translate) struct Version {
     spec: Arc<GatewayConfigSpec>,
-    /// What the spec was made from, where the object is a Gateway.
+    /// What the spec was made from, where the object is a Gateway or a ListenerSet.
     pub said: Option<Arc<Said>>,
+    /// Of a ListenerSet, the Gateway that it adds to.
+    pub gateway: Option<ObjectId>,
 }
 
 /// Everything that has listeners of ours.
@@ -29,7 +33,32 @@ pub(in crate::translate) fn owners(world: &World) -> impl Iterator<Item = &Objec
             // Whose it is cannot be known.
             _ => false,
         });
-    configs.chain(gateways)
+    let sets = world
+        .of_kind(ObjectKind::ListenerSet)
+        .filter(|object| gateway_of_set(world, object).is_some());
+    configs.chain(gateways).chain(sets)
+}
+
+/// The Gateway of ours that a ListenerSet names. Of a set that names none, others speak.
+fn gateway_of_set<'a>(world: &'a World, set: &Object) -> Option<(&'a Object, &'a GatewaySpec)> {
+    let Body::ListenerSet(spec) = &set.body else {
+        return None;
+    };
+    let parent = &spec.parent_ref;
+    let group = parent.group.as_deref().unwrap_or(adapt::GROUP);
+    let kind = parent.kind.as_deref().unwrap_or("Gateway");
+    if (group, kind) != (adapt::GROUP, "Gateway") {
+        return None;
+    }
+    let namespace = parent.namespace.as_deref().unwrap_or(&set.id.namespace);
+    let id = ObjectId::new(ObjectKind::Gateway, namespace, &*parent.name);
+    let gateway = world.get(&id)?;
+    match &gateway.body {
+        Body::Gateway(spec) => {
+            is_our_class(world, &spec.gateway_class_name).then_some((gateway, spec))
+        }
+        _ => None,
+    }
 }
 
 /// Whether a GatewayClass is ours. One that is not there is, by its name: in a directory nobody has to write it.
@@ -68,6 +97,28 @@ fn parameters(spec: &GatewaySpec) -> Option<Result<&str, String>> {
     })
 }
 
+/// What the connections of a Gateway are like beyond its listeners, or why that cannot be known.
+pub(in crate::translate) fn base<'a>(
+    world: &'a World,
+    gateway: &Object,
+    spec: &GatewaySpec,
+) -> Result<Option<&'a GatewayConfigSpec>, String> {
+    let name = match parameters(spec) {
+        None => return Ok(None),
+        Some(Ok(name)) => name,
+        Some(Err(other)) => {
+            let group = crds::GROUP;
+            return Err(format!("must be a GatewayConfig of {group}, not {other}"));
+        }
+    };
+    let id = ObjectId::new(ObjectKind::GatewayConfig, &*gateway.id.namespace, name);
+    match world.get(&id).map(|object| &object.body) {
+        Some(Body::GatewayConfig(config)) => Ok(Some(config)),
+        Some(_) => Err(format!("{id} cannot be read")),
+        None => Err(format!("{id} is not found")),
+    }
+}
+
 impl Version {
     /// `None`: the object cannot be read.
     pub(in crate::translate) fn of(world: &World, object: &Object) -> Option<Self> {
@@ -75,41 +126,22 @@ impl Version {
             Body::GatewayConfig(spec) => Some(Self {
                 spec: Arc::clone(spec),
                 said: None,
+                gateway: None,
             }),
             Body::Gateway(spec) => Some(Self::of_gateway(world, object, spec)),
+            Body::ListenerSet(set) => {
+                let (gateway, spec) = gateway_of_set(world, object)?;
+                Some(Self::of_set(world, set, gateway, spec))
+            }
             _ => None,
         }
     }
 
     fn of_gateway(world: &World, object: &Object, spec: &GatewaySpec) -> Self {
         const FIELD: &str = "spec.infrastructure.parametersRef";
-        let mut fault = None;
-        let base = match parameters(spec) {
-            None => None,
-            Some(Err(other)) => {
-                fault = Some(format!(
-                    "must be a GatewayConfig of {}, not {other}",
-                    crds::GROUP
-                ));
-                None
-            }
-            Some(Ok(name)) => {
-                let id = ObjectId::new(ObjectKind::GatewayConfig, &*object.id.namespace, name);
-                match world.get(&id).map(|object| &object.body) {
-                    Some(Body::GatewayConfig(config)) => Some(config),
-                    Some(_) => {
-                        fault = Some(format!("{id} cannot be read"));
-                        None
-                    }
-                    None => {
-                        fault = Some(format!("{id} is not found"));
-                        None
-                    }
-                }
-            }
-        };
-        let mut said = adapt::gateway::as_config(spec, base.map(|config| &**config));
-        if let Some(message) = fault {
+        let base = base(world, object, spec);
+        let mut said = adapt::gateway::as_config(spec, base.as_ref().copied().unwrap_or_default());
+        if let Err(message) = base {
             said.faults.push(Fault {
                 field: FIELD.to_owned(),
                 reason: Reason::InvalidParameters,
@@ -119,6 +151,25 @@ impl Version {
         Self {
             spec: Arc::new(said.spec.clone()),
             said: Some(Arc::new(said)),
+            gateway: None,
+        }
+    }
+
+    fn of_set(world: &World, set: &ListenerSetSpec, gateway: &Object, spec: &GatewaySpec) -> Self {
+        let base = base(world, gateway, spec);
+        let known = base.as_ref().copied().unwrap_or_default();
+        let mut said = adapt::gateway::set_as_config(set, spec, known);
+        if base.is_err() || adapt::addresses::faults(spec).next().is_some() {
+            said.faults.push(Fault {
+                field: "spec.parentRef".to_owned(),
+                reason: Reason::ParentNotAccepted,
+                message: format!("{} is not accepted itself", gateway.id),
+            });
+        }
+        Self {
+            spec: Arc::new(said.spec.clone()),
+            said: Some(Arc::new(said)),
+            gateway: Some(gateway.id.clone()),
         }
     }
 
@@ -132,6 +183,7 @@ impl Version {
             meta,
             spec: &self.spec,
             said: self.said.as_deref(),
+            gateway: self.gateway.as_ref(),
         }
     }
 

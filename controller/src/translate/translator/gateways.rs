@@ -1,12 +1,13 @@
 //! The unit of everything that has listeners, and the GatewayClasses.
 
 use super::{Accepted, Delta, Translator, arriving, refusals};
-use crate::adapt::gateway::Said;
+use crate::adapt::{self, gateway::Said};
 use crate::groups::infrastructure_name;
-use crate::report::{ListenerReport, ObjectReport, Problem};
+use crate::report::{ListenerReport, ObjectReport, Problem, Reason, Severity};
 use crate::translate::gateway_config::{self, Candidate, Version};
 use crate::translate::lowering::{Dep, Lowered, Unit};
-use crate::world::{Meta, Object, ObjectId, ObjectKind, World};
+use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
+use gateway_api::gateway::GatewaySpec;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Translator {
@@ -73,27 +74,46 @@ impl Translator {
         for object in present {
             let serving = lowered.remove(&object.id);
             let served = serving.is_some();
-            let serving = serving.unwrap_or_default();
+            let mut serving = serving.unwrap_or_default();
+            if let (Body::Gateway(spec), false) = (&object.body, self.apart) {
+                serving.problems.extend(elsewhere(&object.id, spec));
+            }
             let absent = serving.resources.is_empty();
             let keys = arriving(&serving);
             together.resources.extend(serving.resources);
             together.deps.extend(serving.deps);
             together.demands.extend(serving.demands);
             let refused = quarantine.remove(&object.id);
-            let listeners = Version::of(world, object).and_then(|version| version.said);
-            let addresses = self.addresses(world, &object.id, &mut together);
+            let version = Version::of(world, object);
+            let gateway = version.as_ref().and_then(|v| v.gateway.as_ref());
+            let addresses = self.addresses(world, gateway.unwrap_or(&object.id), &mut together);
+            let lacks_addresses = match (&object.body, &addresses) {
+                (Body::Gateway(spec), Some(given)) => adapt::addresses::lacking(spec, given),
+                _ => Vec::new(),
+            };
+            let said = version.as_ref().and_then(|version| version.said.as_ref());
+            let shows = said.and_then(|said| said.backend_certificate.as_ref());
+            let listeners = said.map(|said| self.listeners(&object.id, gateway, said));
             let report = ObjectReport {
                 id: object.id.clone(),
                 addresses,
+                lacks_addresses,
+                shows_certificate: shows.is_some(),
                 generation: object.meta.generation,
                 quarantined: refused.is_some() && served,
                 absent,
                 problems: refused.unwrap_or(serving.problems),
                 resources: keys,
                 parents: Vec::new(),
-                listeners: listeners
-                    .map_or_else(Vec::new, |said| self.listeners(&object.id, &said)),
+                listeners: listeners.unwrap_or_default(),
+                listener_sets: 0,
             };
+            if let Some(gateway) = gateway
+                && report.is_attached_set()
+                && let Some(gateway) = self.report.objects.get_mut(gateway)
+            {
+                gateway.listener_sets += 1;
+            }
             self.set_report(report, delta);
         }
         for lowered in lowered.into_values() {
@@ -127,11 +147,16 @@ impl Translator {
         Some(addresses.unwrap_or_default())
     }
 
-    /// What there is to say of each listener of a Gateway.
-    fn listeners(&self, id: &ObjectId, said: &Said) -> Vec<ListenerReport> {
+    /// What there is to say of each listener of a Gateway, or of a ListenerSet of a Gateway.
+    fn listeners(
+        &self,
+        id: &ObjectId,
+        gateway: Option<&ObjectId>,
+        said: &Said,
+    ) -> Vec<ListenerReport> {
         let all = said.listeners.iter();
         all.map(|listener| {
-            let key = format!("{}/{}", id.listener_owner(), listener.name);
+            let key = id.listener_key(gateway, &listener.name);
             ListenerReport {
                 name: listener.name.clone(),
                 kinds: listener.kinds.clone(),
@@ -167,4 +192,16 @@ impl Translator {
             delta.reports.insert(id);
         }
     }
+}
+
+/// What one process for all Gateways cannot do: it has the addresses of its machine.
+fn elsewhere(id: &ObjectId, spec: &GatewaySpec) -> impl Iterator<Item = Problem> {
+    let wanted = adapt::addresses::wanted(spec);
+    wanted.map(|(field, _)| Problem {
+        origin: id.clone(),
+        field,
+        reason: Reason::NotBuilt,
+        severity: Severity::Warning,
+        message: "is for data planes behind a load balancer: this process listens at all addresses that it has".to_owned(),
+    })
 }

@@ -27,6 +27,8 @@ impl Section for Listener {
             tracing,
             tls,
             proxy_protocol,
+            backend_certificate,
+            redirect_port,
             forwarded,
             errors,
             caps,
@@ -57,6 +59,8 @@ impl Section for Listener {
             tracing: tracing.as_ref().map(tracing_to_wire),
             tls: tls.as_ref().map(tls_to_wire),
             proxy_protocol: *proxy_protocol,
+            backend_certificate: backend_certificate.clone(),
+            redirect_port: redirect_port.map(u32::from),
             forwarded: Some(forwarded_to_wire(forwarded)),
             errors: errors.iter().map(template_to_wire).collect(),
             header_bytes,
@@ -93,6 +97,11 @@ impl Section for Listener {
             tracing: w.tracing.map(tracing_from_wire),
             tls: w.tls.map(tls_from_wire).transpose()?,
             proxy_protocol: w.proxy_protocol,
+            backend_certificate: w.backend_certificate,
+            redirect_port: w
+                .redirect_port
+                .map(|p| port(p, "redirectPort"))
+                .transpose()?,
             forwarded: forwarded_from_wire(w.forwarded.unwrap_or_default())?,
             errors: w
                 .errors
@@ -180,6 +189,7 @@ fn tls_to_wire(tls: &ListenerTls) -> pb::ListenerTls {
         client: client.map(|c| pb::ClientValidation {
             authorities: c.authorities,
             required: c.required,
+            any: c.any,
         }),
     }
 }
@@ -193,6 +203,7 @@ fn tls_from_wire(w: pb::ListenerTls) -> Result<ListenerTls, InvalidResource> {
         client: w.client.map(|c| ClientValidation {
             authorities: c.authorities,
             required: c.required,
+            any: c.any,
         }),
     })
 }

@@ -39,6 +39,8 @@ pub struct Compiler {
     routes: Map<Key, Route>,
     plugins: Map<Key, Arc<ReadyPlugin>>,
     certificates: Map<Key, ReadyCertificate>,
+    /// Keys of those that listeners have shown to upstreams.
+    shown: BTreeSet<Key>,
     sources: Map<Key, EndpointSource>,
     shards: Map<Key, EndpointShard>,
     /// Routes by the upstreams and plugins that they name, shards and upstreams by their Service.
@@ -83,6 +85,7 @@ impl Compiler {
             routes: Map::default(),
             plugins: Map::default(),
             certificates: Map::default(),
+            shown: BTreeSet::new(),
             sources: Map::default(),
             shards: Map::default(),
             by_upstream: Index::default(),
@@ -125,7 +128,9 @@ impl Compiler {
         if staged.full {
             self.remove_all_but(&mut staged);
         }
-        let wires = self.wires(&staged)?;
+        let shown = self.shown(&staged);
+        let wires = self.wires(&staged, &shown)?;
+        self.shown = shown;
         let mut dirty = Dirty::default();
         self.rewire(&wires, &staged.upstreams, &mut dirty);
         self.put_plugins(staged.plugins, &mut dirty);

@@ -5,39 +5,67 @@ use crate::table::stage::{ByKey, Key, Rejected, Staged};
 use crate::table::upstream::Upstream;
 use crate::table::wire::Wire;
 use snapshot::Kind;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl Compiler {
-    /// How the upstreams that are staged, or whose certificate is, will be spoken to.
-    pub(super) fn wires(&self, staged: &Staged) -> Result<BTreeMap<Key, Wire>, Vec<Rejected>> {
+    /// Certificates that listeners will have shown to upstreams.
+    pub(super) fn shown(&self, staged: &Staged) -> BTreeSet<Key> {
+        if staged.listeners.is_empty() {
+            return self.shown.clone();
+        }
+        let stay = self.listeners.iter();
+        let stay = stay.filter(|(key, _)| !staged.listeners.contains_key(*key));
+        let stay = stay.map(|(_, state)| &*state.listener);
+        let come = staged.listeners.values().flatten();
+        stay.chain(come.map(|ready| &ready.listener))
+            .filter_map(|listener| listener.backend_certificate.as_deref())
+            .map(Key::from)
+            .collect()
+    }
+
+    /// How the upstreams that are staged, or whose certificate is, will be spoken to. `shown`: see [`Self::shown`].
+    pub(super) fn wires(
+        &self,
+        staged: &Staged,
+        shown: &BTreeSet<Key>,
+    ) -> Result<BTreeMap<Key, Wire>, Vec<Rejected>> {
         let certificate = |key: &str| match staged.certificates.get(key) {
             Some(staged) => staged.as_ref(),
             None => self.certificates.get(key),
         };
         let certificate = |key: &str| certificate(key).map(|ready| &*ready.pem);
         let (mut wires, mut rejected) = (BTreeMap::new(), Vec::new());
-        let mut wire =
-            |key: &Key, settings: &model::Upstream| match Wire::compile(settings, certificate) {
-                Ok(wire) => drop(wires.insert(Arc::clone(key), wire)),
-                Err(reason) => rejected.push(Rejected {
-                    kind: Kind::Upstream,
-                    key: key.to_string(),
-                    reason: format!("tls: {reason}"),
-                }),
-            };
+        let compile = |settings: &model::Upstream| {
+            Wire::compile(settings, certificate)?.showing(settings, shown.iter(), certificate)
+        };
+        let mut wire = |key: &Key, settings: &model::Upstream| match compile(settings) {
+            Ok(wire) => drop(wires.insert(Arc::clone(key), wire)),
+            Err(reason) => rejected.push(Rejected {
+                kind: Kind::Upstream,
+                key: key.to_string(),
+                reason: format!("tls: {reason}"),
+            }),
+        };
         for (key, settings) in &staged.upstreams {
             if let Some(settings) = settings {
                 wire(key, settings);
             }
         }
-        if !staged.certificates.is_empty() {
+        let others = *shown != self.shown
+            || shown
+                .iter()
+                .any(|key| staged.certificates.contains_key(key));
+        if others || !staged.certificates.is_empty() {
             for upstream in self.registry.all() {
-                let shows = upstream.settings.tls.as_ref();
-                let shows = shows.and_then(|tls| tls.client_certificate.as_deref());
-                if shows.is_some_and(|key| staged.certificates.contains_key(key))
-                    && !staged.upstreams.contains_key(&upstream.key)
-                {
+                let Some(tls) = &upstream.settings.tls else {
+                    continue;
+                };
+                let is_other = match tls.client_certificate.as_deref() {
+                    Some(key) => staged.certificates.contains_key(key),
+                    None => others,
+                };
+                if is_other && !staged.upstreams.contains_key(&upstream.key) {
                     wire(&upstream.key, &upstream.settings);
                 }
             }

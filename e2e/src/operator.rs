@@ -1,0 +1,137 @@
+//! When the operator takes data planes away, and when it must not.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::client;
+use crate::cluster::Cluster;
+use crate::gateway::{Gateway, eventually};
+use crate::load::Load;
+use crate::objects::{Key, Object};
+
+const NAMESPACE: &str = "operator-removal";
+const OURS: &str = "operator-removal";
+const OTHERS: &str = "operator-removal-of-another";
+const HOST: &str = "operator.example.com";
+const FINALIZER: &str = "gateway-exists-finalizer.gateway.networking.k8s.io";
+/// Kinds of what is made for a Gateway.
+const MADE: &str = "deployments,services,serviceaccounts,secrets,poddisruptionbudgets";
+/// Requests that must have passed before and after a deletion.
+const BETWEEN: usize = 100;
+
+/// A class that is deleted under its Gateway stays, and so do the data planes, without a failed request; once the Gateway
+/// is given to another controller, everything that was made for it goes, and the class with it.
+pub fn a_class_outlives_its_gateways(cluster: &mut Cluster) -> Result<()> {
+    let ours = class(OURS, "diolkos.io/controller")?;
+    let others = class(OTHERS, "example.com/other")?;
+    let (class, gateway) = (ours.key.clone(), gateway(OURS, 9090)?);
+    cluster.apply(&[ours, others, gateway.clone(), route()?])?;
+    let address = eventually(|| cluster.address_of(&gateway.key, None))?;
+    eventually(|| {
+        let answer = client::get(address, HOST, "/")?;
+        ensure!(answer.status == 200, "status {}", answer.status);
+        Ok(())
+    })?;
+    eventually(|| {
+        let class = get(cluster, &class)?.context("the class is gone")?;
+        let finalizers = class["metadata"]["finalizers"].as_array();
+        let is_held = finalizers.is_some_and(|all| all.contains(&json!(FINALIZER)));
+        ensure!(is_held, "the class has the finalizers {finalizers:?}");
+        Ok(())
+    })?;
+    let made = made(cluster)?;
+    ensure!(made.len() >= 5, "made are {made:?}");
+
+    let load = Load::start(address, HOST, "/");
+    load.pass(BETWEEN)?;
+    cluster.kubectl(&["delete", "--wait=false", &class.kubectl()], "")?;
+    // The operator looks at everything again when a Gateway changes; this change is the sign that it has.
+    cluster.apply(&[self::gateway(OURS, 8081)?])?;
+    eventually(|| {
+        let ports = "--output=jsonpath={.spec.ports[*].port}";
+        let service = ["get", "--namespace", NAMESPACE, "service/gw-diolkos", ports];
+        let ports = cluster.kubectl(&service, "")?;
+        ensure!(ports.contains("8081"), "the Service has ports {ports}");
+        Ok(())
+    })?;
+    load.pass(BETWEEN)?;
+    let going = get(cluster, &class)?.context("the class went from under its Gateway")?;
+    ensure!(!going["metadata"]["deletionTimestamp"].is_null());
+    let left = self::made(cluster)?;
+    ensure!(left == made, "of {made:?} there are {left:?} left");
+    load.finish()?;
+
+    cluster.apply(&[self::gateway(OTHERS, 8081)?])?;
+    eventually(|| {
+        let left = self::made(cluster)?;
+        ensure!(left.is_empty(), "{left:?} are left");
+        ensure!(get(cluster, &class)?.is_none(), "the class is still there");
+        Ok(())
+    })
+}
+
+fn class(name: &str, controller: &str) -> Result<Object> {
+    Object::from_value(json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GatewayClass",
+        "metadata": {"name": name},
+        "spec": {"controllerName": controller},
+    }))
+}
+
+/// `another`: port of a second listener.
+fn gateway(class: &str, another: u16) -> Result<Object> {
+    Object::from_value(json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "gw", "namespace": NAMESPACE},
+        "spec": {
+            "gatewayClassName": class,
+            "listeners": [
+                {"name": "http", "port": 8080, "protocol": "HTTP"},
+                {"name": "another", "port": another, "protocol": "HTTP"},
+            ],
+        },
+    }))
+}
+
+fn route() -> Result<Object> {
+    Object::from_value(json!({
+        "apiVersion": "diolkos.io/v1alpha1",
+        "kind": "Route",
+        "metadata": {"name": "ok", "namespace": NAMESPACE},
+        "spec": {
+            "parentRefs": [{"kind": "Gateway", "name": "gw"}],
+            "hostnames": [HOST],
+            "rules": [{"directResponse": {"status": 200, "body": "ok"}}],
+        },
+    }))
+}
+
+fn get(cluster: &Cluster, key: &Key) -> Result<Option<Value>> {
+    let text = cluster.kubectl(
+        &["get", "--ignore-not-found", &key.kubectl(), "--output=json"],
+        "",
+    )?;
+    match text.trim() {
+        "" => Ok(None),
+        text => Ok(Some(serde_json::from_str(text)?)),
+    }
+}
+
+/// Names, with their kinds, of what there is for the Gateway.
+fn made(cluster: &Cluster) -> Result<Vec<String>> {
+    let selector = "--selector=gateway.networking.k8s.io/gateway-name=gw";
+    let all = cluster.kubectl(
+        &[
+            "get",
+            "--namespace",
+            NAMESPACE,
+            MADE,
+            selector,
+            "--output=name",
+        ],
+        "",
+    )?;
+    Ok(all.lines().map(str::to_owned).collect())
+}
