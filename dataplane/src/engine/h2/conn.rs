@@ -76,6 +76,7 @@ pub(in crate::engine) async fn serve<S: Socket + Send + Sync, V: Service>(
     let trust = service.trusts_forwarded(info);
     let mut exchanges = FuturesUnordered::new();
     poll_fn(|cx| {
+        server.watch.gather();
         loop {
             let mut moved = false;
             match server.poll_stream(cx) {
@@ -99,6 +100,11 @@ pub(in crate::engine) async fn serve<S: Socket + Send + Sync, V: Service>(
             }
             moved |= server.judge(service);
             if moved {
+                server.watch.gather();
+                continue;
+            }
+            if server.watch.release() {
+                // One more pass, which writes what the others have left.
                 continue;
             }
             match server.poll_deadline(cx, exchanges.is_empty(), service) {

@@ -5,7 +5,11 @@
 //! only: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM of accepted streams, and unknown ones. These are counted
 //! here from the nine bytes of their heads; a client with a purpose (one that takes an answer or opens streams) may send
 //! more of them.
+//!
+//! It also gathers what is written in one turn of the connection: the crate writes each DATA frame by itself, and many
+//! answers of one turn shall cost one system call, and one record of TLS.
 
+use crate::engine::buffers;
 use bytes::{Buf, BytesMut};
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -33,6 +37,10 @@ const OTHERS_A_STREAM: u32 = 4;
 const PROGRESS: u64 = 16;
 /// Bytes that are read and dropped after the last frame, so that the client sees it rather than a reset.
 const LINGER: usize = 256 << 10;
+/// Bytes that are gathered at most before they are written.
+const GATHER: usize = buffers::READ;
+/// A write of so much goes out as it is: copying it would cost more than a system call.
+const LARGE: usize = 8 << 10;
 /// What a client's side begins with (RFC 9113 section 3.4).
 pub(in crate::engine) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -63,6 +71,10 @@ pub(super) struct Watch {
     settings: AtomicBool,
     in_block: AtomicBool,
     closing: AtomicBool,
+    /// Writes are gathered.
+    gathers: AtomicBool,
+    /// Something has been gathered that is not written.
+    gathered: AtomicBool,
 }
 
 impl Watch {
@@ -99,6 +111,16 @@ impl Watch {
         self.closing.load(Relaxed)
     }
 
+    /// From now on writes are gathered. Whoever says so says [`Watch::release`] before it waits.
+    pub(super) fn gather(&self) {
+        self.gathers.store(true, Relaxed);
+    }
+
+    /// Writes are no longer gathered; whether there is something that the next flush writes.
+    pub(super) fn release(&self) -> bool {
+        self.gathers.swap(false, Relaxed) && self.gathered.load(Relaxed)
+    }
+
     fn stop(&self, why: Violation) {
         let code = match why {
             Violation::Flood => 1,
@@ -117,6 +139,8 @@ pub(super) struct Watched<S> {
     outgoing: Frames,
     counts: Counts,
     watch: Arc<Watch>,
+    /// What waits to be written together; a borrowed buffer as long as that is something.
+    gathered: BytesMut,
     /// Bytes dropped after the end of our direction.
     dropped: usize,
     shut: bool,
@@ -131,6 +155,7 @@ impl<S> Watched<S> {
             outgoing: Frames::after(0),
             counts: Counts::default(),
             watch,
+            gathered: BytesMut::new(),
             dropped: 0,
             shut: false,
         }
@@ -333,15 +358,56 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    /// Writes what was gathered.
+    fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.gathered.is_empty() {
+            let n = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.gathered))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.gathered.advance(n);
+        }
+        if self.gathered.capacity() > 0 {
+            buffers::put_read(std::mem::take(&mut self.gathered));
+            self.watch.gathered.store(false, Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes what there is room for; `None`: it is to be written as it is, nothing is before it.
+    fn poll_gather(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<Option<usize>>> {
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let alone = len >= LARGE || !self.watch.gathers.load(Relaxed);
+        if alone || self.gathered.len() + len > GATHER {
+            ready!(self.poll_gathered(cx))?;
+        }
+        if alone {
+            return Poll::Ready(Ok(None));
+        }
+        if self.gathered.capacity() == 0 {
+            self.gathered = buffers::take_read();
+            self.watch.gathered.store(true, Relaxed);
+        }
+        for piece in pieces {
+            self.gathered.extend_from_slice(piece);
+            self.left(piece);
+        }
+        Poll::Ready(Ok(Some(len)))
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let n = ready!(Pin::new(&mut self.socket).poll_write(cx, data))?;
-        self.left(data.get(..n).unwrap_or_default());
-        Poll::Ready(Ok(n))
+        self.poll_write_vectored(cx, &[IoSlice::new(data)])
     }
 
     fn poll_write_vectored(
@@ -349,7 +415,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         data: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, data))?;
+        if let Some(gathered) = ready!(self.poll_gather(cx, data))? {
+            return Poll::Ready(Ok(gathered));
+        }
+        let written = match data {
+            [one] => ready!(Pin::new(&mut self.socket).poll_write(cx, one))?,
+            several => ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, several))?,
+        };
         let mut rest = written;
         for slice in data {
             let n = rest.min(slice.len());
@@ -364,6 +436,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watch.gathers.load(Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_gathered(cx))?;
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
@@ -372,6 +448,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.watch.closing.store(true, Relaxed);
+        ready!(this.poll_gathered(cx))?;
         if !this.shut {
             ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
             this.shut = true;
@@ -399,6 +476,7 @@ impl<S> fmt::Debug for Watched<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncWriteExt;
 
     fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
         let [_, a, b, c] = (payload as u32).to_be_bytes();
@@ -499,5 +577,49 @@ mod tests {
         watched.left(&frame(RST_STREAM, 0, 4).repeat(2));
         assert_eq!(watched.watch.take_resets(), (3, 2));
         assert_eq!(watched.watch.take_resets(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_one_turn_writes_leaves_at_once() {
+        let watch = Arc::new(Watch::default());
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let mut watched = Watched::new(near, BytesMut::new(), watch.clone());
+        let mut read = vec![0; 1 << 20];
+        assert!(!watch.release(), "nothing is gathered before");
+        watch.gather();
+        for text in ["a", "b", "c"] {
+            watched.write_all(text.as_bytes()).await.unwrap();
+            watched.flush().await.unwrap();
+        }
+        assert_eq!(poll_read(&mut far, &mut read), None);
+        assert!(watch.release());
+        watched.flush().await.unwrap();
+        assert_eq!(poll_read(&mut far, &mut read), Some(3));
+        assert!(read.starts_with(b"abc"));
+        assert!(!watch.release(), "nothing is left");
+        // What is large does not wait, and takes along what was before it.
+        watch.gather();
+        watched.write_all(b"d").await.unwrap();
+        watched.write_all(&[b'e'; LARGE]).await.unwrap();
+        assert_eq!(poll_read(&mut far, &mut read), Some(1 + LARGE));
+        // Nor does more than is gathered at most, or the end.
+        for _ in 0..GATHER {
+            watched.write_all(b"fg").await.unwrap();
+        }
+        assert_eq!(poll_read(&mut far, &mut read), Some(GATHER));
+        far.shutdown().await.unwrap();
+        watched.shutdown().await.unwrap();
+        assert_eq!(poll_read(&mut far, &mut read), Some(GATHER));
+        assert_eq!(poll_read(&mut far, &mut read), Some(0));
+    }
+
+    /// What can be read at once.
+    fn poll_read(from: &mut tokio::io::DuplexStream, to: &mut [u8]) -> Option<usize> {
+        let mut buf = ReadBuf::new(to);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match Pin::new(from).poll_read(&mut cx, &mut buf) {
+            Poll::Ready(read) => read.map(|()| buf.filled().len()).ok(),
+            Poll::Pending => None,
+        }
     }
 }
