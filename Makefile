@@ -51,7 +51,7 @@ conformance: ## the Gateway API conformance suite on the rig that `make rig-up` 
 rig-down: ## stop it, leaving nothing behind
 	@scripts/rig.sh down
 
-bench: ## our data plane beside nginx, HAProxy, Envoy, Traefik and Caddy (BENCH=h1,sse for some scenarios, ROUNDS=5)
+bench: ## our data plane beside nginx, HAProxy, Envoy, Traefik and Caddy (BENCH=h1,sse for some scenarios, ROUNDS=11)
 	@bench/data_plane.sh
 
 bench-propagation: ## from apply to the first answer, on the rig that `make rig-up` started

@@ -3,7 +3,7 @@
 # A peer that cannot be installed is left out, which is said.
 #   BENCH=h1,tls_h2   these scenarios only (bench/data_plane/scenarios.py has the names); then nothing in bench/results changes
 #   PEERS=nginx,diolkos   these proxies only
-#   ROUNDS=5 SECONDS_EACH=2
+#   ROUNDS=11 SECONDS_EACH=1
 . "$(dirname "$0")/../scripts/lib.sh"
 
 need_build
@@ -27,4 +27,4 @@ done
 # By name: with link-time optimisation each program takes minutes.
 cargo build --release --locked --workspace --bin diolkos --bin diolkos-dataplane --bin bench-tool --example push
 exec python3 "$ROOT/bench/data_plane" --programs "$TARGET/release" --packages "$packages" \
-  --only "${BENCH:-}" --peers "${PEERS:-}" --rounds "${ROUNDS:-5}" --seconds "${SECONDS_EACH:-2}"
+  --only "${BENCH:-}" --peers "${PEERS:-}" --rounds "${ROUNDS:-11}" --seconds "${SECONDS_EACH:-1}"

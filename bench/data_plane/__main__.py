@@ -24,8 +24,8 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help=f"comma-separated, of: {' '.join(scenarios.NAMES)}")
     parser.add_argument("--peers", default="", help="comma-separated names; all by default")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=2, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--seconds", type=int, default=1, help="of each measurement")
     parser.add_argument("--programs", type=Path, required=True, help="where cargo has built")
     parser.add_argument("--packages", type=Path, required=True, help="where pip has installed")
     parser.add_argument("--keep", action="store_true", help="leave configurations and logs")
@@ -107,7 +107,7 @@ def commit():
 
 METHOD = """\
 CPU is user and system time of all the proxy's processes and threads, by the number of requests (handshakes, events) that succeeded; medians of rounds
-in which all proxies take turns. One worker thread each, on a core of its own; load and backend share the others. Pooled connections to the one
+in which all proxies take turns, and ratios are medians of the rounds' ratios. One worker thread each, on a core of its own; load and backend share the others. Pooled connections to the one
 backend, no access logs, TLS 1.3 with AES-128-GCM, X25519 and a P-256 certificate, a request with five fields of a browser, 1 KiB answers. Diolkos
 runs with its defaults: edge gate, limits and metrics on. Where load or backend are at their limit, the number a second is too low for the fast, CPU is not.
 """

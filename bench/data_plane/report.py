@@ -7,6 +7,7 @@ from statistics import median
 class Report:
     def __init__(self, bench):
         self.samples = bench.samples
+        self.rounds_of = bench.rounds_of
         self.failures = bench.failures
 
     def value(self, scenario, peer, key):
@@ -26,9 +27,14 @@ class Report:
         middle = median(samples)
         return f"{min(samples):.3g}-{max(samples):.3g}" if len(samples) > 1 and middle else ""
 
-    def ratio(self, scenario, key, to):
-        ours, theirs = self.value(scenario, "diolkos", key), self.value(scenario, to, key)
-        return ours / theirs if ours is not None and theirs else None
+    def quotient(self, key, value, to):
+        """Of two (scenario, peer): the median of what each round has given."""
+        ours, theirs = (dict(zip(self.rounds_of.get((*of, key), []), self.samples.get((*of, key), []))) for of in (value, to))
+        of_rounds = [ours[i] / theirs[i] for i in ours if theirs.get(i)]
+        return median(of_rounds) if of_rounds else None
+
+    def ratio(self, scenario, key, to, peer="diolkos"):
+        return self.quotient(key, (scenario, peer), (scenario, to))
 
     def text(self, head):
         parts = ["# The data plane beside others\n", head, self.aims()]
@@ -59,8 +65,8 @@ class Report:
         return out
 
     def of(self, scenario, peer, key, to):
-        base = self.value(scenario, to, key)
-        return f"{self.value(scenario, peer, key) / base:.2f}" if base else ""
+        ratio = self.ratio(scenario, key, to, peer)
+        return f"{ratio:.2f}" if ratio else ""
 
     def sse(self):
         peers = self.peers("sse", "cpu_us")
@@ -86,8 +92,7 @@ class Report:
         return rows and "## By number of routes\n\n" + table(head, rows)
 
     def growth(self, layout, peer="diolkos"):
-        one, many = self.value("hosts_1", peer, "cpu_us"), self.value(layout, peer, "cpu_us")
-        return many / one if one and many else None
+        return self.quotient("cpu_us", (layout, peer), ("hosts_1", peer))
 
     def route_kib(self, peer="diolkos", layout="hosts_10000", count=10_000):
         one, many = self.value("hosts_1", peer, "pss_kib"), self.value(layout, peer, "pss_kib")
@@ -119,6 +124,7 @@ class Report:
         if now := self.value("hosts_10000", "diolkos", "rss_kib"):
             peak = self.value("hosts_10000", "diolkos", "peak_kib") / now
         haproxy = self.value("hosts_10000", "haproxy", "start_s")
+        start = self.value("hosts_10000", "diolkos", "start_s")
         disk = self.value("start", "diolkos, last-good copy", "start_s")
         aims = [
             ("HTTP/1.1: CPU of nginx", self.ratio("h1", "cpu_us", "nginx"), 0.95),
@@ -131,7 +137,7 @@ class Report:
             ("10,000 routes: KiB a route", self.route_kib(), 1.0),
             ("10,000 routes: peak of settled memory", peak, 2.0),
             ("10,000 routes: start from the last-good copy, of HAProxy's time", disk / haproxy if disk and haproxy else None, 3.0),
-            ("10,000 routes: start with a controller, of HAProxy's time", self.ratio("hosts_10000", "start_s", "haproxy"), 3.0),
+            ("10,000 routes: start with a controller, of HAProxy's time", start / haproxy if start and haproxy else None, 3.0),
             ("held event stream: KiB", self.value("idle", "diolkos", "kib"), 25),
             ("server-sent events: CPU of nginx", self.ratio("sse", "cpu_us", "nginx"), 1.05),
             ("one route more beside 10,000: CPU ms", self.value("change", "diolkos", "cpu_ms"), 3),

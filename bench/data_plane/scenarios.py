@@ -1,6 +1,7 @@
 """What is measured. A scenario takes the peers one after the other in every round, so that whatever else the machine does hits all alike."""
 import subprocess
 import time
+from contextlib import ExitStack
 
 import load
 from layout import Layout
@@ -14,7 +15,7 @@ CHANGES = 10
 GIVEN_BACK = 3
 # What ends one measurement and not the run.
 ERRORS = (Failure, OSError, ValueError, subprocess.SubprocessError)
-# Seconds, unmeasured, before each measurement.
+# Seconds, unmeasured, before the first measurement of a proxy.
 WARM_UP = 1
 
 
@@ -26,12 +27,16 @@ class Bench:
         self.rounds, self.seconds, self.say = rounds, seconds, say
         # (scenario, peer, value) -> samples
         self.samples = {}
+        # The same -> the rounds that they are of: what is compared is of one round, as the machine is not the same an hour long.
+        self.rounds_of = {}
+        self.round = 0
         # What could not be measured, as text.
         self.failures = []
 
     def note(self, scenario, peer, **values):
         for key, value in values.items():
             self.samples.setdefault((scenario, peer, key), []).append(value)
+            self.rounds_of.setdefault((scenario, peer, key), []).append(self.round)
         numbers = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
         self.say(f"  {scenario:14} {peer:10} {numbers}")
 
@@ -42,24 +47,26 @@ class Bench:
     def running(self, layout):
         return Running(self, layout)
 
-    def alternate(self, scenario, running, measure, rounds=None):
+    def alternate(self, scenario, all_peers, measure):
         """Calls `measure(peer)` for every peer in every round, beginning with another one each time."""
-        for i in range(rounds or self.rounds):
-            peers = running.peers[i % len(running.peers):] + running.peers[:i % len(running.peers)]
-            for peer in peers:
+        for i in range(self.rounds):
+            self.round = i
+            first = i % len(all_peers)
+            for peer in all_peers[first:] + all_peers[:first]:
                 try:
                     measure(peer)
                 except ERRORS as error:
                     self.failed(scenario, peer.name, error)
 
     def cost(self, scenario, send):
-        """A measurement of CPU for each of what `send(peer, seconds)` says it has done."""
+        """A measurement of CPU for each of what `send(peer, seconds)` says it has done. Without a name the scenario is the peer's layout."""
         def measure(peer):
-            send(peer, WARM_UP)
+            if self.round == 0:
+                send(peer, WARM_UP)
             before, begun = peer.process.cpu(), time.monotonic()
             done = send(peer, self.seconds)
             cpu, took = peer.process.cpu() - before, time.monotonic() - begun
-            self.note(scenario, peer.name, cpu_us=cpu / done * 1e6, rps=done / took)
+            self.note(scenario or peer.layout.name, peer.name, cpu_us=cpu / done * 1e6, rps=done / took)
         return measure
 
 
@@ -98,18 +105,18 @@ def requests(bench, wanted):
         for name, send in [("h1", load.wrk), ("tls_h1", load.tls_h1), ("tls_h2", load.tls_h2), ("h2c", load.h2c)]:
             if name in wanted:
                 bench.say(f"{name}:")
-                bench.alternate(name, running, bench.cost(name, send))
+                bench.alternate(name, running.peers, bench.cost(name, send))
         for name, group in [("handshakes", "X25519"), ("handshakes_pq", "X25519MLKEM768")]:
             if name in wanted:
                 bench.say(f"{name}: full, P-256, {group}")
                 able = list(running.peers)
                 if group != "X25519":
                     running.peers = [p for p in able if can_shake(bench, name, p, group)]
-                bench.alternate(name, running, bench.cost(name, lambda peer, seconds, group=group: load.handshakes(peer, seconds, group)))
+                bench.alternate(name, running.peers, bench.cost(name, lambda peer, seconds, group=group: load.handshakes(peer, seconds, group)))
                 running.peers = able
         if "sse" in wanted:
             bench.say(f"sse: {STREAMS} streams of {EVENTS} events, {GAP_MS} ms apart")
-            bench.alternate("sse", running, lambda peer: relay(bench, peer))
+            bench.alternate("sse", running.peers, lambda peer: relay(bench, peer))
         if "idle" in wanted:
             idle(bench, running)
 
@@ -165,14 +172,23 @@ def routes(bench, wanted):
 
         bench.say(f"{layout.name}:")
         with Running(bench, layout, started) as running:
-            bench.alternate(layout.name, running, bench.cost(layout.name, load.wrk))
             if layout.name == "hosts_10000":
-                # At rest the last: starts once more, alone.
                 if "start" in wanted:
                     for peer in running.peers:
                         restart(bench, peer)
                 if "change" in wanted:
                     change(bench, running)
+    if "routes" in wanted:
+        growth(bench, layouts)
+
+
+def growth(bench, layouts):
+    """CPU of a request with every layout: all at once, so that those of one proxy are measured one after the other."""
+    bench.say("routes: CPU of a request by their number")
+    with ExitStack() as stack:
+        everywhere = [stack.enter_context(bench.running(layout)).peers for layout in layouts]
+        peers = [p for kind in bench.peers for peers in everywhere for p in peers if isinstance(p, kind)]
+        bench.alternate("routes", peers, bench.cost(None, load.wrk))
 
 
 def settle(peer):
@@ -189,13 +205,13 @@ def settle(peer):
 def restart(bench, peer):
     """More starts with 10,000 routes, of those for whom that is quick."""
     first = bench.samples[("hosts_10000", peer.name, "start_s")][0]
-    again = 0 if first > 15 else bench.rounds - 1 if first > 1 else 4
+    again = 0 if first > 15 else 4
     for _ in range(again):
         peer.stop()
         bench.note("hosts_10000", peer.name, start_s=peer.start())
         settle(peer)
     if isinstance(peer, Diolkos):
-        for _ in range(max(bench.rounds, 3)):
+        for _ in range(5):
             peer.stop()
             bench.note("start", "diolkos, last-good copy", start_s=peer.start_from_disk())
             settle(peer)

@@ -17,6 +17,7 @@ Every object of ours has conditions with `observedGeneration`, in its status and
 | `Quarantined` | an older version serves, because the present one cannot be used | only while that is so |
 | `Conflicted` | another listener on the port cannot be told from it, or speaks another protocol | listeners of a Gateway or ListenerSet |
 | `Ready` | the sum of the others, for `kubectl wait` and GitOps tools | all kinds |
+| `Stalled` | waiting does not help: only another version of the object does (kstatus says Failed, not InProgress) | all kinds, only while that is so |
 
 The message of a condition names the field and what is allowed there. Reasons are fixed:
 

@@ -1,10 +1,10 @@
 //! The CustomResourceDefinitions.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{Consumer, GatewayConfig, ModelCatalog, Plugin, Route, Tenant, Upstream};
 
@@ -77,9 +77,18 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
             .and_then(|s| s.open_api_v3_schema.as_mut())
         {
             tidy(schema);
+            not_seen_yet(schema);
         }
     }
     crd
+}
+
+/// Until the controller has seen an object, its status is of no generation: kstatus (Flux, Helm, `kubectl wait` by the
+/// same rules) takes an object without any status for one that is done. Nothing drifts, as nobody applies statuses.
+fn not_seen_yet(schema: &mut JSONSchemaProps) {
+    if let Some(status) = schema.properties.as_mut().and_then(|p| p.get_mut("status")) {
+        status.default = Some(JSON(json!({ "observedGeneration": -1 })));
+    }
 }
 
 /// Takes out of a schema what derives put in and an API server should not see.

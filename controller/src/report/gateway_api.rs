@@ -79,7 +79,7 @@ pub(super) fn route(report: &ObjectReport, programmed: &Programmed) -> Value {
             .problems
             .splice(0..0, parent.problems.iter().cloned());
         let mut conditions = conditions(&at_parent, &[], programmed);
-        conditions.retain(|c| !matches!(c.type_, "Ready" | "Quarantined"));
+        conditions.retain(|c| !super::OF_THE_WHOLE.contains(&c.type_));
         json!({
             "parentRef": parent.parent_ref,
             "controllerName": CONTROLLER_NAME,

@@ -144,6 +144,18 @@ impl Reason {
         matches!(self, Self::HostnameConflict | Self::ProtocolConflict)
     }
 
+    /// Whether only another version of the object helps: nothing that comes later does.
+    fn is_final(self) -> bool {
+        matches!(
+            self,
+            Self::Invalid
+                | Self::TooLarge
+                | Self::NotBuilt
+                | Self::InvalidKind
+                | Self::UnsupportedValue
+        )
+    }
+
     /// Whether it belongs to the condition `ResolvedRefs`.
     fn is_about_references(self) -> bool {
         matches!(
@@ -430,7 +442,7 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
     }
     let parents = report.parents.iter().map(|parent| {
         let mut conditions = conditions(&parent.view(report), &parent.problems, programmed);
-        conditions.retain(|c| !matches!(c.type_, "Ready" | "Quarantined"));
+        conditions.retain(|c| !OF_THE_WHOLE.contains(&c.type_));
         json!({
             "parentRef": parent.parent_ref,
             "controllerName": CONTROLLER_NAME,
@@ -440,7 +452,7 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
     let parents: Vec<Value> = parents.collect();
     let mut summary: Vec<Condition> = own
         .into_iter()
-        .filter(|c| matches!(c.type_, "Ready" | "Quarantined"))
+        .filter(|c| OF_THE_WHOLE.contains(&c.type_))
         .collect();
     // A Route is Ready when it is in effect at every parent that it names.
     for parent in &report.parents {
@@ -459,7 +471,10 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
     })
 }
 
-/// The conditions of an object, in a fixed order: `Accepted`, `ResolvedRefs`, `Programmed`, `Quarantined`, `Ready`.
+/// What stands on top of a status of ours, and not at a parent.
+const OF_THE_WHOLE: [&str; 3] = ["Quarantined", "Ready", "Stalled"];
+
+/// The conditions of an object, in a fixed order: `Accepted`, `ResolvedRefs`, `Programmed`, `Quarantined`, `Ready`, `Stalled`.
 /// `further` are problems beside the object's own, such as those at one parent.
 pub fn conditions(
     report: &ObjectReport,
@@ -546,6 +561,11 @@ pub fn conditions(
         all.push(condition("Quarantined", "True", reason, message));
     }
     all.push(ready);
+    let last = problems().find(|p| p.severity == Severity::Error && p.reason.is_final());
+    if let Some(last) = last {
+        let message = limit(last.text());
+        all.push(condition("Stalled", "True", last.reason.as_str(), message));
+    }
     all
 }
 
