@@ -1,6 +1,6 @@
 # Everything a person or a CI job runs. Each target is a script that can be read and run on its own.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults fuzz rig-up rig-cases conformance rig-down bench bench-propagation bench-instructions
+.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults fuzz rig-up rig-cases conformance gitops rig-down bench bench-propagation bench-instructions
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-20s %s\n' "$$name" "$$text"; done
@@ -47,6 +47,9 @@ rig-cases: ## the cases of e2e/cases on the rig that `make rig-up` started (CASE
 
 conformance: ## the Gateway API conformance suite on the rig that `make rig-up` started (RUN=HTTPRouteMatching for one test)
 	@scripts/conformance.sh $(RUN)
+
+gitops: ## what Flux (kstatus) and Argo CD make of our statuses, on the rig that `make rig-up` started
+	@scripts/gitops.sh
 
 rig-down: ## stop it, leaving nothing behind
 	@scripts/rig.sh down

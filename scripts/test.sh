@@ -87,5 +87,6 @@ else
   step "rig up" scripts/rig.sh up
   step "CRD schemas on the API server" scripts/rig.sh crd-test
   step "cases cluster" scripts/rig.sh cases
+  step "gitops" scripts/gitops.sh
   step "conformance" env REPORT="$LOGS/conformance.yaml" scripts/conformance.sh
 fi
