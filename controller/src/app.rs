@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Admin;
 use crate::ca::keeper::{self, Keeper};
 use crate::config::Config;
+use crate::events::objections::{self, Objector};
 use crate::events::{self, Announcer};
 use crate::groups::{Group, Groups};
 use crate::health::{Board, Change};
@@ -85,6 +86,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     let (events, received) = mpsc::channel(EVENTS);
     let written = Arc::new(Written::default());
     let queue = Arc::new(Queue::new(metrics.status_queue.clone()));
+    let objected = objections::queue();
     let wishes = Arc::new(Wishes::default());
     let (pods, asked) = watch::channel(false);
     let (gateways, gateways_changed) = watch::channel(0);
@@ -93,6 +95,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         gateways,
         groups: Arc::clone(&groups),
         queue: Arc::clone(&queue),
+        objected: Arc::clone(&objected),
+        published: config.published(),
         written: Arc::clone(&written),
         metrics: Arc::clone(&metrics),
         wishes: Arc::clone(&wishes),
@@ -145,6 +149,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         dropped: metrics.events_dropped.clone(),
     };
     tokio::spawn(announcer.run(end_of_writes.clone()));
+    let objector = Objector {
+        client: client.clone(),
+        world: world.clone(),
+        identity: config.identity.clone(),
+        leadership: leadership.clone(),
+        queue: objected,
+        dropped: metrics.events_dropped.clone(),
+    };
+    tokio::spawn(objector.run(end_of_writes.clone()));
 
     // Every replica serves data planes.
     let mut keeping = None;

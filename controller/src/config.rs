@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use crate::translate::Published;
+use crate::world::{ObjectId, ObjectKind};
+
 /// The control plane of Diolkos: watches a cluster and pushes what it means to data planes.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "diolkos-controller", version)]
@@ -46,9 +49,37 @@ pub struct Config {
     /// Share of a processor that is kept free for each data plane of a Gateway, as a Kubernetes quantity.
     #[arg(long, env = "DIOLKOS_DATAPLANE_CPU_REQUEST", default_value = "100m")]
     pub dataplane_cpu_request: String,
+    /// The Service of the data planes of GatewayConfigs, NAMESPACE/NAME: its addresses stand in the statuses of Ingresses.
+    /// Default: `diolkos-dataplane` in the controller's namespace.
+    #[arg(long, env = "DIOLKOS_DATAPLANE_SERVICE", value_parser = namespaced_name)]
+    pub dataplane_service: Option<(String, String)>,
+    /// Addresses and host names that stand in the statuses of Ingresses in the place of those of the Service.
+    #[arg(long, env = "DIOLKOS_INGRESS_ADDRESSES", value_delimiter = ',')]
+    pub ingress_addresses: Vec<String>,
     /// Serve the push channel without TLS and without asking who connects. For tests.
     #[arg(long, env = "DIOLKOS_INSECURE_PLAINTEXT")]
     pub insecure_plaintext: bool,
+}
+
+impl Config {
+    /// Where the data planes of GatewayConfigs are reached.
+    pub fn published(&self) -> Published {
+        let of_release = || (self.namespace.clone(), "diolkos-dataplane".to_owned());
+        let (namespace, name) = self.dataplane_service.clone().unwrap_or_else(of_release);
+        Published {
+            addresses: self.ingress_addresses.clone(),
+            service: Some(ObjectId::new(ObjectKind::Service, namespace, name)),
+        }
+    }
+}
+
+fn namespaced_name(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("must be NAMESPACE/NAME".to_owned()),
+    }
 }
 
 /// How log lines look.
@@ -71,10 +102,15 @@ mod tests {
             "--namespace=diolkos-system",
             "--identity=diolkos-controller-5d9c-x",
             "--sync-timeout=2m",
+            "--ingress-addresses=192.0.2.1,lb.example.com",
         ])
         .unwrap();
         assert_eq!(config.sync_timeout, Duration::from_secs(120));
         assert_eq!(config.log_format, LogFormat::Json);
         assert!(!config.insecure_plaintext);
+        let published = config.published();
+        assert_eq!(published.addresses, ["192.0.2.1", "lb.example.com"]);
+        let service = published.service.unwrap();
+        assert_eq!(service.path(), "diolkos-system/diolkos-dataplane");
     }
 }

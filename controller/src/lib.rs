@@ -33,3 +33,5 @@ pub mod report;
 pub mod standalone;
 pub mod translate;
 pub mod world;
+
+pub use adapt::ingress::annotations::documented as ingress_annotations;

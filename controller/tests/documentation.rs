@@ -40,6 +40,23 @@ fn every_reason_is_documented() {
 }
 
 #[test]
+fn every_annotation_of_ingress_nginx_is_documented() {
+    const BEGIN: &str = "<!-- annotations -->\n";
+    let path = format!("{}/../docs/ingress.md", env!("CARGO_MANIFEST_DIR"));
+    let documented = std::fs::read_to_string(&path).unwrap();
+    let (head, table) = documented.split_once(BEGIN).unwrap();
+    let mut text = "| Annotation | Effect | But |\n|---|---|---|\n".to_owned();
+    for (name, effect, but) in diolkos_controller::ingress_annotations() {
+        writeln!(text, "| `{name}` | {effect} | {but} |").unwrap();
+    }
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, format!("{head}{BEGIN}{text}")).unwrap();
+        return;
+    }
+    assert_eq!(table, text, "BLESS=1 writes docs/ingress.md anew");
+}
+
+#[test]
 fn every_metric_is_documented() {
     let declared = include_str!("../src/metrics.rs");
     let path = format!("{}/../docs/metrics.md", env!("CARGO_MANIFEST_DIR"));

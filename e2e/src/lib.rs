@@ -15,6 +15,7 @@ pub mod coding;
 pub mod disruption;
 pub mod echo;
 pub mod gateway;
+pub mod ingress;
 pub mod load;
 pub mod measure;
 pub mod message;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 /// Kinds that a case may use and that belong to no namespace.
-const CLUSTER_SCOPED: [&str; 3] = ["Tenant", "Namespace", "GatewayClass"];
+const CLUSTER_SCOPED: [&str; 4] = ["Tenant", "Namespace", "GatewayClass", "IngressClass"];
 
 /// `Kind/namespace/name`; the namespace of a cluster-scoped object is empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

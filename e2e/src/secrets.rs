@@ -47,7 +47,7 @@ impl Pair {
     }
 }
 
-fn secret(name: &str, values: Value) -> Value {
+pub(crate) fn secret(name: &str, values: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values})
 }
 
@@ -56,14 +56,14 @@ fn ours(kind: &str, name: &str, spec: Value) -> Value {
 }
 
 /// `diolkos run` with everything logged.
-struct Running {
+pub(crate) struct Running {
     directory: TempDir,
     process: Process,
     admin: SocketAddr,
 }
 
 impl Running {
-    fn start(objects: &[(&str, Value)]) -> Result<Self> {
+    pub(crate) fn start(objects: &[(&str, Value)]) -> Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("diolkos-secrets-")
             .tempdir()?;
@@ -95,7 +95,12 @@ impl Running {
         announced(&self.process, "listening", &format!("default/main/{name}"))
     }
 
-    fn apply(&self, file: &str, object: &Value) -> Result<()> {
+    /// Where any listener of this key listens.
+    pub(crate) fn listening(&self, key: &str) -> Result<SocketAddr> {
+        announced(&self.process, "listening", key)
+    }
+
+    pub(crate) fn apply(&self, file: &str, object: &Value) -> Result<()> {
         write(self.directory.path(), file, &object.to_string())
     }
 
@@ -139,7 +144,12 @@ fn announced(process: &Process, event: &str, listener: &str) -> Result<SocketAdd
 }
 
 /// One request over TLS, by a client that trusts these certificates alone.
-fn get_https(address: SocketAddr, host: &str, path: &str, trusted: &[&Pair]) -> Result<String> {
+pub(crate) fn get_https(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+    trusted: &[&Pair],
+) -> Result<String> {
     let mut roots = RootCertStore::empty();
     for pair in trusted {
         roots.add(pair.der.clone())?;

@@ -2,7 +2,7 @@
 
 use diolkos_e2e::case::{self, Mode};
 use diolkos_e2e::cluster::{self, Cluster};
-use diolkos_e2e::{disruption, operator, runner, statuses};
+use diolkos_e2e::{disruption, ingress, operator, runner, statuses};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> anyhow::Result<()> {
@@ -21,7 +21,8 @@ fn main() -> anyhow::Result<()> {
         })
         .collect();
     type Test = fn(&mut Cluster) -> anyhow::Result<()>;
-    let tests: [(&str, Test); 6] = [
+    let tests: [(&str, Test); 7] = [
+        ("ingress_status", ingress::status),
         ("entries_of_others_stay", statuses::entries_of_others_stay),
         (
             "a_class_outlives_its_gateways",

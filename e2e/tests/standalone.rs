@@ -2,7 +2,7 @@
 
 use diolkos_e2e::case::{self, Mode};
 use diolkos_e2e::standalone::Standalone;
-use diolkos_e2e::{disruption, peers, runner, secrets};
+use diolkos_e2e::{disruption, ingress, peers, runner, secrets};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> anyhow::Result<()> {
@@ -29,7 +29,8 @@ fn main() -> anyhow::Result<()> {
         peers::grpc_web().map_err(|e| Failed::from(format!("{e:#}")))
     }));
     type Test = fn() -> anyhow::Result<()>;
-    let secrets: [(&str, Test); 2] = [
+    let secrets: [(&str, Test); 3] = [
+        ("ingress_tls", ingress::tls),
         ("certificates_of_secrets", secrets::certificates_of_secrets),
         ("values_are_never_seen", secrets::values_are_never_seen),
     ];

@@ -1,4 +1,4 @@
-//! Objects of the Gateway API, said in the words of our own kinds.
+//! Objects of the Gateway API and Ingresses, said in the words of our own kinds.
 //!
 //! A Gateway, and a ListenerSet that adds to one, has listeners as a GatewayConfig has them, and HTTPRoutes and GRPCRoutes
 //! have rules as a Route has them: what is common is translated once, from [`crds`]. What one of these modules gives beside
@@ -11,6 +11,7 @@ mod conflicts;
 pub(crate) mod gateway;
 pub(crate) mod grpc_route;
 pub(crate) mod http_route;
+pub(crate) mod ingress;
 mod names;
 
 pub(crate) use names::Names;

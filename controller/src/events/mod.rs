@@ -4,6 +4,7 @@
 //! than once. They are few, whatever happens: what comes together is one Event, an upstream that flaps is told of less
 //! and less, and there is a rate for all together.
 
+pub mod objections;
 mod story;
 
 use crate::health::Change;

@@ -111,19 +111,42 @@ impl Documents {
             }
         }
         let mut line = place.line;
-        for step in field.split(['.', '[']).filter(|step| !step.is_empty()) {
-            let next = match step.strip_suffix(']') {
-                Some(index) => match index.parse() {
-                    Ok(index) => node.element(index).map(|n| (n.referenced.line(), n)),
-                    Err(_) => None,
-                },
-                None => node.entry(step),
+        for step in steps(field) {
+            let next = match step {
+                Step::Index(index) => node.element(index).map(|n| (n.referenced.line(), n)),
+                Step::Name(name) => node.entry(name),
             };
             let Some((at, next)) = next else { break };
             (line, node) = (at, &next.value);
         }
         line
     }
+}
+
+/// A part of a field such as `spec.rules[0].name`.
+enum Step<'a> {
+    Index(usize),
+    Name(&'a str),
+}
+
+/// In brackets stands a number, or a name with dots in it such as that of an annotation.
+fn steps(field: &str) -> impl Iterator<Item = Step<'_>> {
+    let mut rest = field;
+    std::iter::from_fn(move || {
+        rest = rest.trim_start_matches('.');
+        if let Some((inside, after)) = rest.strip_prefix('[').and_then(|r| r.split_once(']')) {
+            rest = after;
+            return Some(match inside.parse() {
+                Ok(index) => Step::Index(index),
+                Err(_) => Step::Name(inside),
+            });
+        }
+        let end = rest.find(['.', '[']).unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        // A bracket that is never closed ends it.
+        rest = if name.is_empty() { "" } else { after };
+        (!name.is_empty()).then_some(Step::Name(name))
+    })
 }
 
 impl Node {

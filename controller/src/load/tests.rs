@@ -351,3 +351,47 @@ fn what_is_written_during_a_reading_is_seen_whole_or_not_at_all() {
         .collect();
     assert_eq!(routes, ["Route/shop/first", "Route/shop/second"]);
 }
+
+#[test]
+fn names_with_dots_are_found_in_brackets() {
+    let dir = TempDir::new().unwrap();
+    let text = "\
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: web
+  annotations:
+    example.com/a: x
+    nginx.ingress.kubernetes.io/rewrite-target: /
+spec:
+  rules:
+  - http:
+      paths:
+      - path: /a
+      - path: /b
+";
+    write(&dir, "web.yaml", text);
+    let mut loader = loader(&dir);
+    let loaded = loader.load();
+    let id = &loaded.objects[0].id;
+    for (field, line) in [
+        (
+            "metadata.annotations[nginx.ingress.kubernetes.io/rewrite-target]",
+            7,
+        ),
+        (
+            "metadata.annotations[nginx.ingress.kubernetes.io/absent]",
+            5,
+        ),
+        ("spec.rules[0].http.paths[1].path", 13),
+        ("spec.rules[7].http", 9),
+        ("spec.rules[0", 9),
+        ("", 1),
+    ] {
+        assert_eq!(
+            loader.locate(id, field).map(|(_, line)| line),
+            Some(line),
+            "{field}"
+        );
+    }
+}

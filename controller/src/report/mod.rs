@@ -6,6 +6,7 @@
 
 mod backends;
 mod gateway_api;
+mod ingress;
 
 pub use backends::{Findings, upstreams_of};
 
@@ -111,6 +112,8 @@ reasons! {
     Conflicted,
     /// A BackendTLSPolicy, or what a Gateway asks of clients, names no authorities that can be used. What was last good of them serves on; without that, requests to the policy's Services answer 503, and the listeners concerned are not opened.
     NoValidCACertificate,
+    /// An annotation of ingress-nginx that is not known, or not implemented: it has no effect. Where it is about access or limits the paths of its Ingress answer 500.
+    AnnotationNotSupported,
     /// A listener of a Gateway or ListenerSet asks for a protocol that this release does not implement.
     UnsupportedProtocol,
     /// A listener of a Gateway or ListenerSet asks for Routes of a kind that cannot attach to it.
@@ -235,8 +238,8 @@ pub struct ObjectReport {
     pub listeners: Vec<ListenerReport>,
     /// ListenerSets that add to a Gateway.
     pub listener_sets: usize,
-    /// Where the data planes of a Gateway, or of a ListenerSet's Gateway, are reached: addresses and host names; `None`
-    /// where it has none of its own.
+    /// Where the data planes of a Gateway, of a ListenerSet's Gateway, or of an Ingress are reached: addresses and host names;
+    /// `None` where it has none of its own, and where it is not known.
     pub addresses: Option<Vec<String>>,
     /// Whether a Gateway has a certificate shown to backends.
     pub shows_certificate: bool,
@@ -421,6 +424,11 @@ fn has_status(report: &ObjectReport) -> bool {
         ObjectKind::HTTPRoute | ObjectKind::GRPCRoute | ObjectKind::BackendTLSPolicy => {
             !report.parents.is_empty()
         }
+        // Without an address there is nothing to say.
+        ObjectKind::Ingress => {
+            let addresses = report.addresses.as_ref();
+            !report.parents.is_empty() && addresses.is_some_and(|all| !all.is_empty())
+        }
         kind => kind.has_status(),
     }
 }
@@ -434,6 +442,7 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
             return gateway_api::route(report, programmed);
         }
         ObjectKind::BackendTLSPolicy => return gateway_api::policy(report),
+        ObjectKind::Ingress => return ingress::status(report),
         _ => {}
     }
     let own = conditions(report, &[], programmed);

@@ -15,6 +15,7 @@ mod writer;
 
 pub use health::HealthNews;
 pub use imprint::Written;
-pub use queue::Queue;
+pub use queue::{Next, Queue};
 pub(crate) use shared::ours;
+pub(crate) use writer::FIELD_MANAGER;
 pub use writer::StatusWriter;

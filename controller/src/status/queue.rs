@@ -15,7 +15,7 @@ const MAX: usize = 100_000;
 pub struct Queue {
     state: Mutex<State>,
     wake: Notify,
-    depth: IntGauge,
+    depth: Option<IntGauge>,
 }
 
 #[derive(Default)]
@@ -38,7 +38,16 @@ impl Queue {
         Self {
             state: Mutex::default(),
             wake: Notify::new(),
-            depth,
+            depth: Some(depth),
+        }
+    }
+
+    /// Without a gauge.
+    pub fn uncounted() -> Self {
+        Self {
+            state: Mutex::default(),
+            wake: Notify::new(),
+            depth: None,
         }
     }
 
@@ -92,8 +101,9 @@ impl Queue {
     }
 
     fn changed(&self, state: &State) {
-        self.depth
-            .set(i64::try_from(state.ids.len()).unwrap_or(i64::MAX));
+        if let Some(depth) = &self.depth {
+            depth.set(i64::try_from(state.ids.len()).unwrap_or(i64::MAX));
+        }
         if state.all || !state.ids.is_empty() {
             self.wake.notify_one();
         }
@@ -115,7 +125,7 @@ mod tests {
             route(1),
             ObjectId::new(ObjectKind::Service, "a", "s"),
         ]);
-        assert_eq!(queue.depth.get(), 2);
+        assert_eq!(queue.depth.as_ref().unwrap().get(), 2);
         assert_eq!(queue.take(1), Some(Next::Some(vec![route(1)])));
         assert_eq!(queue.take(9), Some(Next::Some(vec![route(2)])));
         assert_eq!(queue.take(9), None);

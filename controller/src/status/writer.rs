@@ -11,6 +11,7 @@ use gateway_api::gateway_class::GatewayClass;
 use gateway_api::grpc_route::GrpcRoute;
 use gateway_api::http_route::HttpRoute;
 use gateway_api::listener_set::ListenerSet;
+use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::jiff::{Timestamp, Unit};
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
@@ -27,7 +28,8 @@ use crate::metrics::Metrics;
 use crate::watch::task::WorldHandle;
 use crate::world::{ObjectId, ObjectKind};
 
-const FIELD_MANAGER: &str = "diolkos-controller";
+/// Under which the server knows what is ours.
+pub(crate) const FIELD_MANAGER: &str = "diolkos-controller";
 /// Writes a second in the long run, and at once after a pause.
 const RATE: f64 = 50.0;
 const BURST: f64 = 200.0;
@@ -152,9 +154,7 @@ impl StatusWriter {
                 let status = match wanted.status {
                     Some(status) => status,
                     // It has no parent of ours any more, and so no entry of ours.
-                    None if shared_list(wanted.id.kind).is_some()
-                        && !self.written.is_empty(&wanted.id) =>
-                    {
+                    None if is_of_several(wanted.id.kind) && !self.written.is_empty(&wanted.id) => {
                         json!({})
                     }
                     None => {
@@ -320,6 +320,11 @@ impl StatusWriter {
     }
 }
 
+/// Whether other controllers write the statuses of objects of the kind, too.
+fn is_of_several(kind: ObjectKind) -> bool {
+    kind == ObjectKind::Ingress || shared_list(kind).is_some()
+}
+
 fn resource(kind: ObjectKind) -> Option<ApiResource> {
     Some(match kind {
         ObjectKind::GatewayConfig => ApiResource::erase::<crds::GatewayConfig>(&()),
@@ -335,6 +340,7 @@ fn resource(kind: ObjectKind) -> Option<ApiResource> {
         ObjectKind::HTTPRoute => ApiResource::erase::<HttpRoute>(&()),
         ObjectKind::GRPCRoute => ApiResource::erase::<GrpcRoute>(&()),
         ObjectKind::BackendTLSPolicy => ApiResource::erase::<BackendTlsPolicy>(&()),
+        ObjectKind::Ingress => ApiResource::erase::<Ingress>(&()),
         _ => return None,
     })
 }

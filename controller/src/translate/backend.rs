@@ -59,7 +59,11 @@ impl Lowering<'_> {
             .port
             .map_or_else(String::new, |port| format!(":{port}"));
         let asked = format!("{kind}/{namespace}/{}{port}", backend.name);
-        let found = self.find_target(field, kind, namespace, backend);
+        let own = (backend.name.to_string(), backend.port.unwrap_or(0));
+        let found = match self.out.own_upstreams.get(&own) {
+            Some(found) if kind == "Service" => found.clone(),
+            _ => self.find_target(field, kind, namespace, backend),
+        };
         found.map_or(Target::Unresolved(asked), Target::Upstream)
     }
 

@@ -100,6 +100,12 @@ impl Lowering<'_> {
         Some(Material::Pair(pair))
     }
 
+    /// That of a Secret without a word about it: whoever refers to it says what is wrong.
+    pub(super) fn quiet_certificate(&mut self, id: &ObjectId) -> Option<Arc<Pair>> {
+        let last = self.last_good.pairs.get(id).cloned();
+        self.pair(id).ok().or(last)
+    }
+
     fn pair(&mut self, id: &ObjectId) -> Result<Arc<Pair>, Missing> {
         self.data(id)?.pair().cloned().map_err(|why| {
             let message = format!("{id} cannot be used as a certificate: {why}");

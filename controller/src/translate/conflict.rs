@@ -15,7 +15,12 @@ pub(super) struct Claim {
     key: u128,
     host: String,
     claimant: Claimant,
+    /// Where it stands, in an object whose rules are not those of a Route.
+    field: Option<Arc<str>>,
 }
+
+/// What is lost: where it stands in an object that is no Route, rule and match.
+type What = (Option<Arc<str>>, usize, usize);
 
 /// Who wins a match, and for which hosts.
 type Lost<'a> = (Arc<str>, BTreeSet<&'a str>);
@@ -30,9 +35,15 @@ struct Claimant {
     matched: usize,
 }
 
-/// All claims of a Route. `places`: where its rules stand in the spec.
-pub(super) fn claims(id: &ObjectId, route: &Route, places: &[usize]) -> Vec<Claim> {
-    let name: Arc<str> = id.route_key().into();
+/// All claims of a Route. `key`: of its resource; `places`: where its rules stand in the spec; `field_of`: what the place is
+/// called, where that is no Route's.
+pub(super) fn claims(
+    key: &str,
+    route: &Route,
+    places: &[usize],
+    field_of: impl Fn(usize) -> Option<Arc<str>>,
+) -> Vec<Claim> {
+    let name: Arc<str> = key.into();
     let mut claims = Vec::new();
     for (rule, place) in route.rules.iter().zip(places) {
         for (matched, m) in rule.matches.iter().enumerate() {
@@ -55,6 +66,7 @@ pub(super) fn claims(id: &ObjectId, route: &Route, places: &[usize]) -> Vec<Clai
                             rule: *place,
                             matched,
                         },
+                        field: field_of(*place),
                     });
                 }
             }
@@ -103,7 +115,7 @@ impl Index {
     /// What a Route has to say about claims that it loses: one problem a match.
     pub(super) fn problems(&self, id: &ObjectId, claims: &[Claim]) -> Vec<Problem> {
         // By rule and match: the winner, and the hosts.
-        let mut lost: BTreeMap<(usize, usize), Lost<'_>> = BTreeMap::new();
+        let mut lost: BTreeMap<What, Lost<'_>> = BTreeMap::new();
         let mut lost_to_others = 0;
         for claim in claims {
             let first = self.claimants.get(&claim.key).and_then(|all| all.first());
@@ -111,7 +123,8 @@ impl Index {
                 continue;
             };
             lost_to_others += usize::from(first.route != claim.claimant.route);
-            let place = (claim.claimant.rule, claim.claimant.matched);
+            let Claimant { rule, matched, .. } = claim.claimant;
+            let place = (claim.field.clone(), rule, matched);
             let entry = lost.entry(place);
             let entry = entry.or_insert_with(|| (Arc::clone(&first.route), BTreeSet::new()));
             entry.1.insert(&claim.host);
@@ -119,19 +132,27 @@ impl Index {
         // The Gateway API knows no Route that is not accepted because of another one.
         let all =
             lost_to_others > 0 && lost_to_others == claims.len() && id.kind == ObjectKind::Route;
-        let own = id.route_key();
+        let of = |key: &str| ObjectId::of_route_key(key);
         lost.into_iter()
-            .map(|((rule, matched), (winner, hosts))| {
+            .map(|((field, rule, matched), (winner, hosts))| {
                 let hosts = hosts.into_iter().collect::<Vec<_>>().join(", ");
-                let message = match *winner == *own {
-                    true => format!("an earlier match of this Route is the same for host {hosts}"),
-                    false => {
-                        format!("Route {winner} is older and has the same match for host {hosts}")
+                let message = match of(&winner) {
+                    Some(winner) if winner == *id => {
+                        let kind = match id.kind {
+                            ObjectKind::Ingress => "Ingress",
+                            _ => "Route",
+                        };
+                        format!("an earlier match of this {kind} is the same for host {hosts}")
                     }
+                    Some(winner) if winner.kind == ObjectKind::Ingress => {
+                        format!("{winner} is older and has the same match for host {hosts}")
+                    }
+                    _ => format!("Route {winner} is older and has the same match for host {hosts}"),
                 };
+                let of_route = || format!("spec.rules[{rule}].matches[{matched}]");
                 Problem {
                     origin: id.clone(),
-                    field: format!("spec.rules[{rule}].matches[{matched}]"),
+                    field: field.map_or_else(of_route, |field| field.to_string()),
                     reason: Reason::Conflict,
                     severity: if all {
                         Severity::Error

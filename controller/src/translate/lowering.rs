@@ -3,6 +3,7 @@
 use super::certificate::LastGood;
 use super::conflict::Claim;
 use super::gateway_config::Gateways;
+use super::ingress;
 use super::resource::Resource;
 use crate::report::{ParentReport, Problem, Reason, Severity};
 use crate::world::{Meta, Object, ObjectId, ObjectKind, Service, World};
@@ -82,6 +83,12 @@ pub(super) enum Dep {
     Policies(String),
     /// What the unit of all GatewayConfigs gives.
     Gateways,
+    /// All IngressClasses.
+    IngressClasses,
+    /// The Ingresses of a namespace.
+    Ingresses(String),
+    /// Those of them that take a part of the requests of others.
+    Canaries(String),
 }
 
 /// What lowering a unit gives.
@@ -97,6 +104,8 @@ pub(super) struct Lowered {
     pub claims: Vec<Claim>,
     /// Keys of the listeners to which a Route is attached, whether or not it can be served.
     pub attached: BTreeSet<String>,
+    /// Of an Ingress: ports of Services that it speaks to in its own way; `None`: it cannot.
+    pub own_upstreams: BTreeMap<(String, u16), Option<String>>,
 }
 
 impl Lowered {
@@ -114,6 +123,7 @@ pub(super) struct Lowering<'a> {
     pub model: &'a Model,
     pub gateways: &'a Gateways,
     pub last_good: &'a LastGood,
+    pub ingresses: &'a ingress::Index,
     pub id: &'a ObjectId,
     /// Of a ListenerSet, the Gateway that it adds to.
     pub gateway: Option<&'a ObjectId>,

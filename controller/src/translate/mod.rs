@@ -20,6 +20,7 @@ mod certificate;
 mod conflict;
 mod gateway_config;
 mod grants;
+mod ingress;
 mod lowering;
 mod matches;
 mod parents;
@@ -40,7 +41,7 @@ mod golden_tests;
 #[cfg(test)]
 mod property_tests;
 
-pub use translator::{Delta, Translator};
+pub use translator::{Delta, Published, Translator};
 
 use crate::report::Report;
 use crate::world::{Object, World};

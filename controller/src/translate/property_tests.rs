@@ -257,10 +257,86 @@ fn object() -> impl Strategy<Value = Value> {
         3 => (metadata(), http_route).prop_map(of(THEIRS, "HTTPRoute")),
         2 => (metadata(), grpc_route).prop_map(of(THEIRS, "GRPCRoute")),
         2 => (metadata(), policy).prop_map(of(THEIRS, "BackendTLSPolicy")),
+        5 => ingress(),
         2 => slice,
         4 => held,
         1 => metadata().prop_map(|m| json!({"apiVersion": OURS, "kind": "Consumer", "metadata": m})),
     ]
+}
+
+/// An Ingress or an IngressClass.
+fn ingress() -> impl Strategy<Value = Value> {
+    const API: &str = "networking.k8s.io/v1";
+    let class = (name(), any::<bool>(), 0..3u8, reference());
+    let class = class.prop_map(|(name, default, n, to)| {
+        let mut class = json!({"apiVersion": API, "kind": "IngressClass", "metadata": {"name": name,
+            "annotations": {"ingressclass.kubernetes.io/is-default-class": default.to_string()}},
+            "spec": {"controller": if n == 0 { "example.com/other" } else { "diolkos.io/controller" }}});
+        if n == 1 {
+            class["spec"]["parameters"] = json!({"apiGroup": "diolkos.io", "kind": "GatewayConfig",
+                "name": to["name"], "namespace": to["namespace"]});
+        }
+        class
+    });
+    let path = (
+        prop_oneof![Just("/"), Just("/p"), Just("/p(/|$)(.*)"), Just("(")],
+        name(),
+        any::<bool>(),
+    );
+    let path = path.prop_map(|(path, service, named)| {
+        let port = if named { json!({"name": "p"}) } else { json!({"number": 80}) };
+        json!({"path": path, "pathType": "Prefix", "backend": {"service": {"name": service, "port": port}}})
+    });
+    let host = prop_oneof![
+        Just("h.example.com"),
+        Just("*.example.com"),
+        Just(""),
+        Just("-")
+    ];
+    let rules = prop::collection::vec((host, prop::collection::vec(path, 0..3)), 0..3);
+    let annotation = prop_oneof![
+        Just(("canary", "true")),
+        Just(("canary-weight", "20")),
+        Just(("rewrite-target", "/$1")),
+        Just(("backend-protocol", "HTTPS")),
+        Just(("proxy-ssl-secret", "x/a")),
+        Just(("default-backend", "b")),
+        Just(("auth-url", "http://a/")),
+        Just(("load-balance", "never heard of")),
+        Just(("unknown", "")),
+    ];
+    let annotations = prop::collection::btree_map(
+        annotation
+            .clone()
+            .prop_map(|(name, _)| format!("nginx.ingress.kubernetes.io/{name}")),
+        annotation.prop_map(|(_, value)| value),
+        0..3,
+    );
+    let class_name =
+        prop_oneof![3 => Just("diolkos"), 1 => Just("a"), 1 => Just("b"), 1 => Just("")];
+    let secrets = prop::collection::vec(name(), 0..2);
+    let ingress = (
+        metadata(),
+        rules,
+        annotations,
+        class_name,
+        secrets,
+        any::<bool>(),
+    );
+    let ingress = ingress.prop_map(|(mut metadata, rules, annotations, class, secrets, default)| {
+        metadata["annotations"] = json!(annotations);
+        let rules = rules.into_iter();
+        let rules = rules.map(|(host, paths)| json!({"host": host, "http": {"paths": paths}}));
+        let tls = secrets.into_iter();
+        let tls = tls.map(|name| json!({"hosts": ["h.example.com"], "secretName": name}));
+        let mut ingress = json!({"apiVersion": API, "kind": "Ingress", "metadata": metadata,
+            "spec": {"ingressClassName": class, "rules": rules.collect::<Vec<_>>(), "tls": tls.collect::<Vec<_>>()}});
+        if default {
+            ingress["spec"]["defaultBackend"] = json!({"service": {"name": "a", "port": {"number": 80}}});
+        }
+        ingress
+    });
+    prop_oneof![1 => class, 4 => ingress]
 }
 
 fn edit() -> impl Strategy<Value = Edit> {

@@ -16,17 +16,17 @@ use gateway_api::http_route::HttpRouteSpec;
 use model::{Action, HostPattern, Route, Rule};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What an HTTPRoute or GRPCRoute adds to the Route that it is said as.
+/// What an HTTPRoute, a GRPCRoute or an Ingress adds to the Route that it is said as.
 #[derive(Default)]
-struct Extras {
+pub(super) struct Extras {
     /// Rules that must not be served.
-    closed: BTreeSet<usize>,
+    pub closed: BTreeSet<usize>,
     /// Its methods are matches like any other.
-    hides_methods: bool,
+    pub hides_methods: bool,
     /// Shares of mirrors in millionths, by rule and mirror.
-    mirrors: BTreeMap<usize, BTreeMap<usize, u32>>,
+    pub mirrors: BTreeMap<usize, BTreeMap<usize, u32>>,
     /// Edits of answers, by rule and backend.
-    response_headers: BTreeMap<(usize, usize), HeaderEdits>,
+    pub response_headers: BTreeMap<(usize, usize), HeaderEdits>,
 }
 
 impl<'w> Lowering<'w> {
@@ -92,22 +92,7 @@ impl<'w> Lowering<'w> {
             groups,
             closed: closed_by_gateway || !usable || whole_closed,
         };
-        let mut rules = Vec::with_capacity(spec.rules.len());
-        let mut places = Vec::with_capacity(spec.rules.len());
-        for (i, rule) in spec.rules.iter().enumerate() {
-            let of_rule = rule::Extras {
-                closed: extras.closed.contains(&i)
-                    || unbuilt.iter().any(|f| f.closes && f.rule == Some(i)),
-                hides_methods: extras.hides_methods,
-                mirrors: extras.mirrors.get(&i).cloned().unwrap_or_default(),
-            };
-            let at = format!("spec.rules[{i}]");
-            if let Some(mut lowered) = self.rule(&at, rule, &of_route, &of_rule) {
-                self.response_headers(&at, i, extras, &mut lowered);
-                rules.push(lowered);
-                places.push(i);
-            }
-        }
+        let (rules, places) = self.rules(spec, &of_route, extras, &unbuilt);
         if spec.rules.is_empty() {
             self.error(
                 "spec.rules",
@@ -128,8 +113,36 @@ impl<'w> Lowering<'w> {
             hosts,
             rules,
         };
-        self.out.claims = conflict::claims(self.id, &route, &places);
-        self.put(self.id.route_key(), route);
+        let key = self.id.route_key();
+        self.out.claims = conflict::claims(&key, &route, &places, |_| None);
+        self.put(key, route);
+    }
+
+    /// The rules that can be served, and where they stand in the spec.
+    pub(super) fn rules(
+        &mut self,
+        spec: &RouteSpec,
+        of_route: &OfRoute,
+        extras: &Extras,
+        unbuilt: &[unbuilt::Found],
+    ) -> (Vec<Rule>, Vec<usize>) {
+        let mut rules = Vec::with_capacity(spec.rules.len());
+        let mut places = Vec::with_capacity(spec.rules.len());
+        for (i, rule) in spec.rules.iter().enumerate() {
+            let of_rule = rule::Extras {
+                closed: extras.closed.contains(&i)
+                    || unbuilt.iter().any(|f| f.closes && f.rule == Some(i)),
+                hides_methods: extras.hides_methods,
+                mirrors: extras.mirrors.get(&i).cloned().unwrap_or_default(),
+            };
+            let at = format!("spec.rules[{i}]");
+            if let Some(mut lowered) = self.rule(&at, rule, of_route, &of_rule) {
+                self.response_headers(&at, i, extras, &mut lowered);
+                rules.push(lowered);
+                places.push(i);
+            }
+        }
+        (rules, places)
     }
 
     /// Edits of answers by backend, which only an HTTPRoute can ask for.
@@ -145,7 +158,7 @@ impl<'w> Lowering<'w> {
     }
 
     /// Empty when none can be served; and the named groups of hostnameRegex.
-    fn hosts(&mut self, spec: &RouteSpec) -> (Vec<HostPattern>, Vec<String>) {
+    pub(super) fn hosts(&mut self, spec: &RouteSpec) -> (Vec<HostPattern>, Vec<String>) {
         if let Some(pattern) = spec.hostname_regex.as_deref() {
             return self.host_regex(spec, pattern).unwrap_or_default();
         }

@@ -1,16 +1,18 @@
 //! Keeps the last translation and does again what changes concern.
 
 mod gateways;
+mod ingresses;
 mod policies;
 
 use super::Translation;
 use super::certificate::LastGood;
 use super::conflict::{self, Claim};
 use super::gateway_config::{Gateways, Version};
+use super::ingress;
 use super::lowering::{Dep, Lowered, Lowering, PortKey, Speech, Unit};
 use super::resource;
 use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
-use crate::world::{Body, Meta, ObjectId, ObjectKind, World};
+use crate::world::{Body, Ingress, Meta, ObjectId, ObjectKind, World};
 use bytes::Bytes;
 use gateway_api::backend_tls_policy::BackendTlsPolicySpec;
 use gateway_api::grpc_route::GrpcRouteSpec;
@@ -65,9 +67,20 @@ pub struct Translator {
     /// Key of a listener → units of the Routes that are attached to it.
     attached: BTreeMap<String, BTreeSet<Unit>>,
     policies: policies::Index,
+    ingresses: ingress::Index,
     started: bool,
     /// See [`Self::for_groups`].
     apart: bool,
+    published: Option<Published>,
+}
+
+/// Where the data planes of the GatewayConfigs are reached, for the statuses of Ingresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Addresses and host names. Where there are any, the Service does not count.
+    pub addresses: Vec<String>,
+    /// The Service that leads to them.
+    pub service: Option<ObjectId>,
 }
 
 /// What is remembered of a unit.
@@ -92,6 +105,7 @@ enum Accepted {
     HTTPRoute(Arc<HttpRouteSpec>),
     GRPCRoute(Arc<GrpcRouteSpec>),
     BackendTLSPolicy(Arc<BackendTlsPolicySpec>),
+    Ingress(Arc<Ingress>),
 }
 
 impl Accepted {
@@ -103,6 +117,7 @@ impl Accepted {
             Body::HTTPRoute(spec) => Self::HTTPRoute(Arc::clone(spec)),
             Body::GRPCRoute(spec) => Self::GRPCRoute(Arc::clone(spec)),
             Body::BackendTLSPolicy(spec) => Self::BackendTLSPolicy(Arc::clone(spec)),
+            Body::Ingress(ingress) => Self::Ingress(Arc::clone(ingress)),
             _ => return None,
         })
     }
@@ -115,6 +130,15 @@ impl Translator {
         Self {
             apart: true,
             ..Self::default()
+        }
+    }
+
+    /// The same that knows where its data planes are reached.
+    #[must_use]
+    pub fn publishing(self, published: Published) -> Self {
+        Self {
+            published: Some(published),
+            ..self
         }
     }
 
@@ -151,6 +175,7 @@ impl Translator {
             accepted: self.accepted.clone(),
             last_good: self.last_good.clone(),
             apart: self.apart,
+            published: self.published.clone(),
             ..Self::default()
         }
     }
@@ -188,8 +213,13 @@ impl Translator {
     }
 
     /// Units that an object concerns: its own, and those that looked at it.
-    fn mark(&self, world: &World, id: &ObjectId, todo: &mut BTreeSet<Unit>) {
+    fn mark(&mut self, world: &World, id: &ObjectId, todo: &mut BTreeSet<Unit>) {
         match id.kind {
+            ObjectKind::Ingress => {
+                self.mark_ingress(world, id, todo);
+                todo.insert(Unit::Route(id.clone()));
+            }
+            ObjectKind::IngressClass => self.mark_classes(world, todo),
             kind if kind.has_listeners() || kind == ObjectKind::GatewayClass => {
                 todo.insert(Unit::Gateways);
             }
@@ -239,13 +269,16 @@ impl Translator {
             return self.install(unit.clone(), Lowered::default(), todo, delta);
         };
         let present = Accepted::of(&object.body);
+        // What is wrong with a path or an annotation of an Ingress concerns that alone.
+        let is_whole = id.kind != ObjectKind::Ingress;
+        let holds_back = |lowered: &Lowered| is_whole && lowered.is_quarantining();
         if id.kind == ObjectKind::BackendTLSPolicy {
             self.policies.set(id, present.as_ref());
         }
         let mut lowered = match &present {
             Some(version) => {
                 let lowered = self.lower(world, id, &object.meta, version);
-                if !lowered.is_quarantining() {
+                if !holds_back(&lowered) {
                     self.accepted.insert(id.clone(), version.clone());
                 }
                 lowered
@@ -256,7 +289,7 @@ impl Translator {
             },
         };
         let mut quarantined = false;
-        if lowered.is_quarantining()
+        if (holds_back(&lowered) || present.is_none() && lowered.is_quarantining())
             && let Some(version) = self.accepted.get(id).cloned()
             && present.as_ref() != Some(&version)
         {
@@ -272,6 +305,7 @@ impl Translator {
             }
         }
         lowered.problems.sort();
+        let addresses = self.published(world, id, &mut lowered);
         let report = ObjectReport {
             id: id.clone(),
             generation: object.meta.generation,
@@ -282,7 +316,7 @@ impl Translator {
             parents: std::mem::take(&mut lowered.parents),
             listeners: Vec::new(),
             listener_sets: 0,
-            addresses: None,
+            addresses,
             lacks_addresses: Vec::new(),
             shows_certificate: false,
         };
@@ -303,6 +337,7 @@ impl Translator {
             Accepted::HTTPRoute(spec) => lowering.http_route(spec),
             Accepted::GRPCRoute(spec) => lowering.grpc_route(spec),
             Accepted::BackendTLSPolicy(spec) => lowering.backend_tls_policy(spec),
+            Accepted::Ingress(ingress) => lowering.ingress(ingress),
             Accepted::Listening(_) => {}
         }
         lowering.out
@@ -358,6 +393,7 @@ impl Translator {
             model: &self.model,
             gateways: &self.gateways,
             last_good: &self.last_good,
+            ingresses: &self.ingresses,
             id,
             gateway: None,
             meta,

@@ -72,10 +72,18 @@ impl Expected {
     }
 }
 
-/// What the rules of a Route send requests to.
+/// What the rules of a Route or an Ingress send requests to.
 fn backends(object: &Object) -> BTreeSet<ObjectId> {
-    let Body::Route(spec) = &object.body else {
-        return BTreeSet::new();
+    let spec = match &object.body {
+        Body::Route(spec) => spec,
+        Body::Ingress(ingress) => {
+            let all = crate::adapt::ingress::backends(ingress).into_iter();
+            let services = all.filter_map(|(_, backend)| backend.service.as_ref());
+            return services
+                .map(|s| ObjectId::new(ObjectKind::Service, &*object.id.namespace, &*s.name))
+                .collect();
+        }
+        _ => return BTreeSet::new(),
     };
     let all = spec.rules.iter().flat_map(|rule| &rule.backends);
     let id = |backend: &crds::Backend| {

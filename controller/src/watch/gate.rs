@@ -39,6 +39,8 @@ fn is_optional(kind: ObjectKind) -> bool {
             | K::GRPCRoute
             | K::BackendTLSPolicy
             | K::Pod
+            | K::Ingress
+            | K::IngressClass
     )
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::object::HasStatus;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -103,6 +104,8 @@ impl Watches {
             ObjectKind::Namespace => return Ok(Some(ApiResource::erase::<Namespace>(&()))),
             ObjectKind::Pod => return Ok(Some(ApiResource::erase::<Pod>(&()))),
             ObjectKind::EndpointSlice => return Ok(Some(ApiResource::erase::<EndpointSlice>(&()))),
+            ObjectKind::Ingress => return Ok(Some(ApiResource::erase::<Ingress>(&()))),
+            ObjectKind::IngressClass => return Ok(Some(ApiResource::erase::<IngressClass>(&()))),
             _ => {}
         }
         let group = match kind.is_ours() {
@@ -153,6 +156,14 @@ impl Watches {
                     .any_semantic()
                     .fields("status.phase!=Succeeded,status.phase!=Failed");
                 self.run(kind, Api::<Pod>::all(self.client.clone()), config)
+                    .await
+            }
+            ObjectKind::Ingress => {
+                self.run(kind, Api::<Ingress>::all(self.client.clone()), config)
+                    .await
+            }
+            ObjectKind::IngressClass => {
+                self.run(kind, Api::<IngressClass>::all(self.client.clone()), config)
                     .await
             }
             ObjectKind::Secret => {
@@ -385,7 +396,23 @@ macro_rules! watched {
     )*};
 }
 
-watched!(Service, EndpointSlice, Pod);
+watched!(Service, EndpointSlice, Pod, IngressClass);
+
+impl Watched for Ingress {
+    fn read(self, _: ObjectKind) -> Option<Read> {
+        let managed = self.metadata.managed_fields.as_deref().unwrap_or_default();
+        // Another controller's status looks no different; whose it is the server knows.
+        let is_ours = managed.iter().any(|entry| {
+            entry.manager.as_deref() == Some(status::FIELD_MANAGER)
+                && entry.subresource.as_deref() == Some("status")
+        });
+        let status = self.status.as_ref().filter(|_| is_ours);
+        Some(Read {
+            object: Object::from(&self),
+            status: status.and_then(|status| serde_json::to_value(status).ok()),
+        })
+    }
+}
 
 impl Watched for PartialObjectMeta<Namespace> {
     fn read(self, _: ObjectKind) -> Option<Read> {

@@ -20,9 +20,9 @@ use crate::adapt;
 use crate::groups::Groups;
 use crate::infrastructure::Plan;
 use crate::metrics::Metrics;
-use crate::report::{Programmed, upstreams_of};
+use crate::report::{ObjectReport, Programmed, Reason, upstreams_of};
 use crate::status::{Queue, Written};
-use crate::translate::{Delta, Translator, data_plane};
+use crate::translate::{Delta, Published, Translator, data_plane};
 use crate::world::{Body, Object, ObjectId, ObjectKind, Values, World};
 
 /// A question to the owner of the world.
@@ -39,6 +39,8 @@ enum Ask {
     All(oneshot::Sender<Map<String, Value>>),
     /// What Gateways ask of their data planes.
     Gateways(oneshot::Sender<Vec<Plan>>),
+    /// What is wrong with some Ingresses.
+    Objections(Vec<ObjectId>, oneshot::Sender<Vec<Objections>>),
     /// The UID of an object.
     Uid(ObjectId, oneshot::Sender<Option<String>>),
 }
@@ -51,6 +53,15 @@ pub struct Wanted {
     pub status: Option<Value>,
     /// It changes when data planes answer.
     pub waits: bool,
+}
+
+/// What is wrong with an Ingress, which has no conditions to say it.
+#[derive(Debug)]
+pub struct Objections {
+    pub id: ObjectId,
+    pub uid: Option<String>,
+    /// Empty: nothing.
+    pub all: Vec<(Reason, String)>,
 }
 
 /// Asks the world task. Answers are empty after it has ended.
@@ -86,6 +97,11 @@ impl WorldHandle {
         self.ask(Ask::Gateways).await
     }
 
+    /// What is wrong with some Ingresses.
+    pub async fn objections(&self, ids: Vec<ObjectId>) -> Vec<Objections> {
+        self.ask(|reply| Ask::Objections(ids, reply)).await
+    }
+
     /// The UID of an object, where it is known.
     pub async fn uid(&self, id: ObjectId) -> Option<String> {
         self.ask(|reply| Ask::Uid(id, reply)).await
@@ -114,6 +130,10 @@ impl WorldHandle {
 pub struct WorldTask {
     pub groups: Arc<Groups>,
     pub queue: Arc<Queue>,
+    /// Ingresses of which there may be something to tell.
+    pub objected: Arc<Queue>,
+    /// Where the data planes of the GatewayConfigs are reached.
+    pub published: Published,
     pub written: Arc<Written>,
     pub metrics: Arc<Metrics>,
     /// What the [`super::reader::Reader`] is to read.
@@ -147,7 +167,7 @@ impl WorldTask {
             let gate = runtime.block_on(async { Gate::new(Instant::now(), self.sync_timeout) });
             let owner = Owner {
                 world: World::default(),
-                translator: Translator::for_groups(),
+                translator: Translator::for_groups().publishing(self.published.clone()),
                 gate,
                 pacer: Pacer::default(),
                 expected: Expected::default(),
@@ -473,6 +493,9 @@ impl Owner {
         if even_empty || gateways_changed {
             self.with.gateways.send_modify(|n| *n = n.wrapping_add(1));
         }
+        let ingresses = delta.reports.iter();
+        let ingresses = ingresses.filter(|id| id.kind == ObjectKind::Ingress);
+        self.with.objected.push(ingresses.cloned());
         self.with.queue.push(delta.reports);
     }
 
@@ -566,6 +589,14 @@ impl Owner {
                 self.count_certificates();
                 let _ = reply.send(());
             }
+            Ask::Objections(ids, reply) => {
+                let all = ids.into_iter().map(|id| Objections {
+                    uid: self.world.meta(&id).map(|meta| meta.uid.clone()),
+                    all: report.get(&id).map(objections).unwrap_or_default(),
+                    id,
+                });
+                drop(reply.send(all.collect()));
+            }
             Ask::Uid(id, reply) => {
                 let uid = self.world.meta(&id).map(|meta| meta.uid.clone());
                 drop(reply.send(uid.filter(|uid| !uid.is_empty())));
@@ -597,6 +628,13 @@ impl Owner {
             }
         }
     }
+}
+
+/// What has yet to be read is none.
+fn objections(report: &ObjectReport) -> Vec<(Reason, String)> {
+    let problems = report.all_problems();
+    let lasting = problems.filter(|problem| problem.reason != Reason::RefPending);
+    lasting.map(|p| (p.reason, p.text())).collect()
 }
 
 fn unix_seconds() -> i64 {

@@ -42,6 +42,8 @@ fn start(sync_timeout: Duration) -> Running {
         groups,
         gateways: watch::Sender::default(),
         queue: Arc::clone(&queue),
+        objected: crate::events::objections::queue(),
+        published: crate::translate::Published::default(),
         written: Arc::default(),
         metrics: Arc::clone(&metrics),
         wishes: Arc::clone(&wishes),

@@ -59,6 +59,8 @@ kinds! {
     HTTPRoute, "gateway.networking.k8s.io", false;
     GRPCRoute, "gateway.networking.k8s.io", false;
     BackendTLSPolicy, "gateway.networking.k8s.io", false;
+    Ingress, "networking.k8s.io", false;
+    IngressClass, "networking.k8s.io", false;
 }
 
 impl ObjectKind {
@@ -89,7 +91,7 @@ impl ObjectKind {
 
     /// Whether objects of the kind may get a status from us.
     pub fn has_status(self) -> bool {
-        self.is_ours() || self.is_gateway_api()
+        self.is_ours() || self.is_gateway_api() || self == Self::Ingress
     }
 
     /// Whether objects of the kind have listeners, to which Routes attach.
@@ -102,12 +104,18 @@ impl ObjectKind {
 
     /// Whether objects of the kind are Routes: they have rules and attach to listeners.
     pub fn is_route(self) -> bool {
-        matches!(self, Self::Route | Self::HTTPRoute | Self::GRPCRoute)
+        matches!(
+            self,
+            Self::Route | Self::HTTPRoute | Self::GRPCRoute | Self::Ingress
+        )
     }
 
     /// Whether objects of the kind stand outside namespaces.
     pub fn is_cluster_scoped(self) -> bool {
-        matches!(self, Self::Tenant | Self::Namespace | Self::GatewayClass)
+        matches!(
+            self,
+            Self::Tenant | Self::Namespace | Self::GatewayClass | Self::IngressClass
+        )
     }
 }
 
@@ -197,7 +205,7 @@ impl ObjectId {
         })
     }
 
-    /// The Route of a resource key.
+    /// The Route of a resource key. An Ingress gives several, whose names continue its own.
     pub fn of_route_key(key: &str) -> Option<Self> {
         let mut parts = key.split('/');
         let (first, second, third) = (parts.next()?, parts.next()?, parts.next());

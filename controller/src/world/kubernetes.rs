@@ -7,6 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// Label of what belongs to data planes, and its value.
+const COMPONENT: &str = "app.kubernetes.io/component";
+const DATA_PLANE: &str = "data-plane";
+
 /// What is kept of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -15,7 +19,8 @@ pub struct Service {
     pub external_name: Option<String>,
     /// Without a selector its EndpointSlices are made by somebody else than the cluster.
     pub has_selector: bool,
-    /// Where a Service of a Gateway of ours is reached from outside: addresses and host names. Empty for others.
+    /// Where a Service that leads to data planes is reached from outside: addresses and host names. Of others only what
+    /// a balancer gives.
     pub addresses: Vec<String>,
 }
 
@@ -61,12 +66,16 @@ impl From<&core::Service> for Service {
 
 /// What a balancer gives, or the cluster itself where none is asked for.
 fn addresses(service: &core::Service) -> Vec<String> {
-    let labels = service.metadata.labels.as_ref();
-    if labels.is_none_or(|labels| !labels.contains_key(GATEWAY_NAME)) {
-        return Vec::new();
-    }
     let spec = service.spec.as_ref();
     if spec.and_then(|s| s.type_.as_deref()) != Some("LoadBalancer") {
+        let labels = service.metadata.labels.as_ref();
+        let leads_to_us = |labels: &BTreeMap<String, String>| {
+            labels.contains_key(GATEWAY_NAME)
+                || labels.get(COMPONENT).is_some_and(|c| c == DATA_PLANE)
+        };
+        if !labels.is_some_and(leads_to_us) {
+            return Vec::new();
+        }
         let ips = spec.and_then(|s| s.cluster_ips.clone());
         return ips.unwrap_or_default();
     }

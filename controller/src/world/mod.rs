@@ -4,6 +4,7 @@
 //! reads it. Whole Kubernetes objects are never kept: an [`Object`] holds what some rule of translation asks for.
 
 mod id;
+mod ingress;
 mod kubernetes;
 mod object;
 mod pem;
@@ -11,6 +12,7 @@ mod reference_grant;
 mod values;
 
 pub use id::{ObjectId, ObjectKind};
+pub use ingress::{CLASS_ANNOTATION, ClassParameters, Ingress, IngressClass, NGINX_PREFIX};
 pub use kubernetes::{EndpointSlice, Namespace, Pod, Service, ServicePort, SliceEndpoint};
 pub use object::{Body, Meta, Object, Refusal, Unreadable};
 pub use pem::Pair;

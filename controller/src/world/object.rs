@@ -1,5 +1,6 @@
 //! From what watches and files bring to what the world keeps.
 
+use super::ingress::{Ingress, IngressClass};
 use super::kubernetes::{EndpointSlice, Namespace, Pod, Service};
 use super::reference_grant::{ReferenceGrant, ReferenceGrantSpec};
 use super::values::{self, Values};
@@ -10,7 +11,9 @@ use gateway_api::gateway_class::{GatewayClass, GatewayClassSpec};
 use gateway_api::grpc_route::{GrpcRoute, GrpcRouteSpec};
 use gateway_api::http_route::{HttpRoute, HttpRouteSpec};
 use gateway_api::listener_set::{ListenerSet, ListenerSetSpec};
-use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use k8s_openapi::api::{
+    core::v1 as core, discovery::v1 as discovery, networking::v1 as networking,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -57,6 +60,8 @@ pub enum Body {
     HTTPRoute(Arc<HttpRouteSpec>),
     GRPCRoute(Arc<GrpcRouteSpec>),
     BackendTLSPolicy(Arc<BackendTlsPolicySpec>),
+    Ingress(Arc<Ingress>),
+    IngressClass(Arc<IngressClass>),
     /// It is there, but admission refuses it or this build cannot read it.
     Refused(Vec<Refusal>),
 }
@@ -262,6 +267,12 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
         ObjectKind::HTTPRoute => Body::HTTPRoute(spec(value)?),
         ObjectKind::GRPCRoute => Body::GRPCRoute(spec(value)?),
         ObjectKind::BackendTLSPolicy => Body::BackendTLSPolicy(spec(value)?),
+        ObjectKind::Ingress => {
+            Body::Ingress(Arc::new((&read::<networking::Ingress>(value, "")?).into()))
+        }
+        ObjectKind::IngressClass => Body::IngressClass(Arc::new(
+            (&read::<networking::IngressClass>(value, "")?).into(),
+        )),
     })
 }
 
@@ -305,4 +316,6 @@ from_typed! {
     HTTPRoute: HttpRoute, o => Body::HTTPRoute(Arc::new(o.spec.clone()));
     GRPCRoute: GrpcRoute, o => Body::GRPCRoute(Arc::new(o.spec.clone()));
     BackendTLSPolicy: BackendTlsPolicy, o => Body::BackendTLSPolicy(Arc::new(o.spec.clone()));
+    Ingress: networking::Ingress, o => Body::Ingress(Arc::new(o.into()));
+    IngressClass: networking::IngressClass, o => Body::IngressClass(Arc::new(o.into()));
 }

@@ -1,6 +1,7 @@
 //! One listener.
 
 use super::super::lowering::Lowering;
+use super::certificates::Offered;
 use super::ports::Ports;
 use super::{Allowed, GatewayListener, ListenerState};
 use crate::adapt::gateway::SaidListener;
@@ -15,6 +16,8 @@ pub(super) struct Place<'a> {
     pub ports: Option<&'a mut Ports>,
     /// Clients are asked for a certificate, and let in whatever they show.
     pub any_client: bool,
+    /// Certificates that Ingresses bring.
+    pub offered: &'a [Offered],
 }
 
 impl Lowering<'_> {
@@ -74,7 +77,8 @@ impl Lowering<'_> {
             });
         let (is_https, mut can_serve) = (protocol == model::ListenerProtocol::Https, true);
         if is_https {
-            resource.tls = self.listener_tls(field, listener, &hostname);
+            let offered = self.fitting(place.offered, &allowed, &hostname);
+            resource.tls = self.listener_tls(field, listener, &hostname, &offered);
             can_serve = resource.tls.is_some();
             if let Some(tls) = resource.tls.as_mut().filter(|_| place.any_client) {
                 tls.client = Some(ClientValidation {
@@ -97,6 +101,7 @@ impl Lowering<'_> {
             key,
             port: listener.port,
             hostname,
+            https: is_https,
             allowed,
             kinds: Vec::new(),
             state,
@@ -110,6 +115,7 @@ impl Lowering<'_> {
             key: self.id.listener_key(self.gateway, &said.name),
             port: said.port,
             hostname: HostPattern::Any,
+            https: false,
             allowed: Allowed::All,
             kinds: said.kinds.clone(),
             state: ListenerState::Refused,

@@ -1,6 +1,7 @@
 //! GatewayConfigs, Gateways and ListenerSets: all of them together, because ports and the default are theirs in common.
 
 mod access_log;
+mod certificates;
 mod listener;
 mod ports;
 mod settings;
@@ -11,6 +12,7 @@ mod version;
 pub(super) use version::{Version, base, is_our_class, owners};
 
 use super::certificate::LastGood;
+use super::ingress;
 use super::lowering::{Lowered, Lowering};
 use super::unbuilt;
 use crate::adapt::gateway::{BACKEND_CERTIFICATE, Said, takes_sets_from};
@@ -46,6 +48,7 @@ pub(super) struct GatewayListener {
     pub key: String,
     pub port: u16,
     pub hostname: HostPattern,
+    pub https: bool,
     pub allowed: Allowed,
     /// Kinds of Routes that it takes.
     pub kinds: Vec<ObjectKind>,
@@ -89,32 +92,48 @@ const ROUTE_KINDS: &[ObjectKind] = &[
     ObjectKind::Route,
     ObjectKind::HTTPRoute,
     ObjectKind::GRPCRoute,
+    ObjectKind::Ingress,
 ];
 
-/// The identity of the GatewayConfig that is implied where there is none (one listener, HTTP on 8080).
+/// The identity of the GatewayConfig that is implied where there is none: HTTP on 8080, and HTTPS on 8443 where Ingresses
+/// bring certificates.
 pub(super) fn implied() -> ObjectId {
     ObjectId::new(ObjectKind::GatewayConfig, "diolkos-system", "default")
 }
 
-fn implied_listener() -> crds::Listener {
-    crds::Listener {
-        name: "http".into(),
-        port: 8080,
-        protocol: ListenerProtocol::Http,
+/// HTTPS where Ingresses bring certificates.
+fn implied_listeners(https: bool) -> Vec<crds::Listener> {
+    let listener = |name: &str, port, protocol| crds::Listener {
+        name: name.into(),
+        port,
+        protocol,
         ..crds::Listener::default()
+    };
+    let mut listeners = vec![listener("http", 8080, ListenerProtocol::Http)];
+    if https {
+        listeners.push(listener("https", 8443, ListenerProtocol::Https));
     }
+    listeners
+}
+
+/// What GatewayConfigs are lowered with.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    pub world: &'a World,
+    pub last_good: &'a LastGood,
+    pub ingresses: &'a ingress::Index,
 }
 
 /// Whether a version of a GatewayConfig is acceptable by itself: without regard to the others, whose ports and
 /// default come and go.
-pub(super) fn judge(world: &World, last_good: &LastGood, candidate: &Candidate<'_>) -> Lowered {
+pub(super) fn judge(around: Around<'_>, candidate: &Candidate<'_>) -> Lowered {
     if candidate.gateway.is_some() {
         let (model, nothing) = (Model::default(), Gateways::default());
-        let mut l = lowering(world, last_good, &model, &nothing, candidate);
-        l.gateway_config(candidate, 0, Some(&mut Ports::default()));
+        let mut l = lowering(around, &model, &nothing, candidate);
+        l.gateway_config(candidate, 0, false, Some(&mut Ports::default()));
         return l.out;
     }
-    lower(world, last_good, std::slice::from_ref(candidate), false)
+    lower(around, std::slice::from_ref(candidate), false)
         .1
         .remove(candidate.id)
         .unwrap_or_default()
@@ -122,8 +141,7 @@ pub(super) fn judge(world: &World, last_good: &LastGood, candidate: &Candidate<'
 
 /// What these versions give together. There may be none: then one is implied. `apart`: each Gateway has ports of its own.
 pub(super) fn lower(
-    world: &World,
-    last_good: &LastGood,
+    around: Around<'_>,
     candidates: &[Candidate<'_>],
     apart: bool,
 ) -> (Gateways, BTreeMap<ObjectId, Lowered>) {
@@ -140,7 +158,7 @@ pub(super) fn lower(
             .push(set);
     }
     for candidate in by_age {
-        let mut l = lowering(world, last_good, &model, &nothing, candidate);
+        let mut l = lowering(around, &model, &nothing, candidate);
         if candidate.spec.default == Some(true) {
             match &gateways.default {
                 None => gateways.default = Some(candidate.id.clone()),
@@ -155,7 +173,8 @@ pub(super) fn lower(
             true => &mut own,
             false => &mut in_common,
         };
-        let gateway = l.gateway_config(candidate, 0, Some(&mut *ports));
+        let is_default = gateways.default.as_ref() == Some(candidate.id);
+        let gateway = l.gateway_config(candidate, 0, is_default, Some(&mut *ports));
         lowered.insert(candidate.id.clone(), l.out);
         gateways.configs.insert(candidate.id.clone(), gateway);
         // What it has itself goes before what others add, the older before the younger.
@@ -163,9 +182,9 @@ pub(super) fn lower(
         let mut sets = sets.remove(candidate.id).unwrap_or_default();
         sets.sort_by_cached_key(|set| (set.meta.created, set.id.path()));
         for set in sets {
-            let mut l = lowering(world, last_good, &model, &nothing, set);
+            let mut l = lowering(around, &model, &nothing, set);
             let admitted = l.is_admitted(candidate.id);
-            let added = l.gateway_config(set, order, admitted.then_some(&mut *ports));
+            let added = l.gateway_config(set, order, false, admitted.then_some(&mut *ports));
             if admitted {
                 order += set.spec.listeners.len();
             }
@@ -177,17 +196,17 @@ pub(super) fn lower(
 }
 
 fn lowering<'a>(
-    world: &'a World,
-    last_good: &'a LastGood,
+    around: Around<'a>,
     model: &'a Model,
     nothing: &'a Gateways,
     candidate: &Candidate<'a>,
 ) -> Lowering<'a> {
     Lowering {
-        world,
+        world: around.world,
         model,
         gateways: nothing,
-        last_good,
+        last_good: around.last_good,
+        ingresses: around.ingresses,
         id: candidate.id,
         gateway: candidate.gateway,
         meta: candidate.meta,
@@ -196,10 +215,7 @@ fn lowering<'a>(
 }
 
 /// The implied GatewayConfig, as if somebody had written it.
-pub(super) fn lower_implied(
-    world: &World,
-    last_good: &LastGood,
-) -> (Gateways, BTreeMap<ObjectId, Lowered>) {
+pub(super) fn lower_implied(around: Around<'_>) -> (Gateways, BTreeMap<ObjectId, Lowered>) {
     let (id, meta) = (implied(), Meta::default());
     let spec = GatewayConfigSpec {
         default: Some(true),
@@ -212,7 +228,7 @@ pub(super) fn lower_implied(
         said: None,
         gateway: None,
     };
-    lower(world, last_good, &[candidate], false)
+    lower(around, &[candidate], false)
 }
 
 impl Lowering<'_> {
@@ -251,11 +267,12 @@ impl Lowering<'_> {
         admitted
     }
 
-    /// `first`: place of its first listener. `ports`: where its listeners take their places; `None`: they have none.
+    /// `first`: place of its first listener. `is_default`: Ingresses of any class attach. `ports`: where its listeners take their places; `None`: they have none.
     fn gateway_config(
         &mut self,
         candidate: &Candidate<'_>,
         first: usize,
+        is_default: bool,
         ports: Option<&mut Ports>,
     ) -> Gateway {
         let (spec, said) = (candidate.spec, candidate.said);
@@ -286,7 +303,11 @@ impl Lowering<'_> {
             let is_pending = |problem: &Problem| problem.reason == Reason::RefPending;
             self.out.problems.retain(is_pending);
         }
-        let implied = [implied_listener()];
+        let offered = match said {
+            None => self.offered(is_default),
+            Some(_) => Vec::new(),
+        };
+        let implied = implied_listeners(!offered.is_empty());
         let is_refused = said.is_some_and(|said| {
             let mut faults = said.faults.iter();
             faults.any(|fault| {
@@ -328,6 +349,7 @@ impl Lowering<'_> {
                 order: first + i,
                 ports,
                 any_client: frontend.is_some_and(|frontend| frontend.insecure),
+                offered: &offered,
             };
             if let Some(mut one) = self.listener(&field, listener, &settings, place) {
                 one.kinds = match said {

@@ -1,7 +1,8 @@
 //! TLS of a listener.
 
-use super::super::lowering::Lowering;
+use super::super::lowering::{Lowering, Unit};
 use super::super::upstream::tls_version;
+use super::certificates::Offered;
 use crate::report::Reason;
 use crate::world::{ObjectKind, Pair};
 use crds::{ClientValidationMode, TlsMode, TlsVersion};
@@ -16,6 +17,7 @@ impl Lowering<'_> {
         field: &str,
         listener: &crds::Listener,
         hostname: &HostPattern,
+        offered: &[&Offered],
     ) -> Option<ListenerTls> {
         let at = format!("{field}.tls");
         let nothing = crds::ListenerTls::default();
@@ -26,7 +28,7 @@ impl Lowering<'_> {
             return None;
         }
         // Everything is looked at, so that all that is wrong is said at once.
-        let certificates = self.certificates(field, listener, spec, hostname);
+        let certificates = self.certificates(field, listener, spec, hostname, offered);
         let suites = self.cipher_suites(&format!("{at}.cipherSuites"), spec);
         let client = match &spec.client_validation {
             Some(validation) => {
@@ -64,6 +66,7 @@ impl Lowering<'_> {
         listener: &crds::Listener,
         spec: &crds::ListenerTls,
         hostname: &HostPattern,
+        offered: &[&Offered],
     ) -> Option<(Vec<String>, Option<String>)> {
         let refs = format!("{field}.tls.certificateRefs");
         let mut keys = Vec::with_capacity(spec.certificate_refs.len());
@@ -81,6 +84,16 @@ impl Lowering<'_> {
             if !keys.contains(&key) {
                 keys.push(key);
                 pairs.push(pair);
+            }
+        }
+        // The listener's own go before those that Ingresses bring.
+        for one in offered {
+            if !keys.contains(&one.key) {
+                self.out
+                    .demands
+                    .insert(Unit::Certificate(one.secret.clone()));
+                keys.push(one.key.clone());
+                pairs.push(Arc::clone(&one.pair));
             }
         }
         let default = listener.default_certificate.as_ref().and_then(|reference| {
@@ -103,7 +116,8 @@ impl Lowering<'_> {
             // Expressions are for Routes.
             HostPattern::Any | HostPattern::Regex(_) => true,
         };
-        if !pairs.iter().any(covers) {
+        // Those that Ingresses bring are for hosts of theirs.
+        if offered.is_empty() && !pairs.iter().any(covers) {
             let message = format!(
                 "no certificate carries the name {hostname}: clients refuse the connection"
             );

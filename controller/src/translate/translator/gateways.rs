@@ -13,6 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 impl Translator {
     /// All of them together: ports and the default are theirs in common.
     pub(super) fn gateways(&mut self, world: &World, todo: &mut BTreeSet<Unit>, delta: &mut Delta) {
+        let around = gateway_config::Around {
+            world,
+            last_good: &self.last_good,
+            ingresses: &self.ingresses,
+        };
         let present: Vec<&Object> = gateway_config::owners(world).collect();
         let owns = |id: &ObjectId| present.iter().any(|object| object.id == *id);
         self.accepted
@@ -27,7 +32,7 @@ impl Translator {
             let problems = match Version::of(world, object) {
                 Some(version) => {
                     let candidate = version.candidate(id, meta);
-                    let judged = gateway_config::judge(world, &self.last_good, &candidate);
+                    let judged = gateway_config::judge(around, &candidate);
                     // It may be another version that serves; this one is looked at again all the same.
                     together.deps.extend(judged.deps.iter().cloned());
                     let present = Accepted::Listening(version.clone());
@@ -61,8 +66,8 @@ impl Translator {
                 .iter()
                 .any(|object| object.id == gateway_config::implied());
         let (gateways, mut lowered) = match implied {
-            true => gateway_config::lower_implied(world, &self.last_good),
-            false => gateway_config::lower(world, &self.last_good, &candidates, self.apart),
+            true => gateway_config::lower_implied(around),
+            false => gateway_config::lower(around, &candidates, self.apart),
         };
         let known = self.report.objects.keys();
         let gone = known.filter(|id| id.kind.has_listeners() && !owns(id));

@@ -20,6 +20,14 @@ use model::{EndpointSource, HostPattern, Upstream, UpstreamProtocol};
 
 impl Lowering<'_> {
     pub(super) fn upstream(&mut self, spec: &UpstreamSpec) {
+        let upstream = self.upstream_of(spec);
+        if let Some(upstream) = upstream.filter(|_| !self.out.is_quarantining()) {
+            self.put(format!("Upstream/{}", self.id.path()), upstream);
+        }
+    }
+
+    /// `None`: it cannot be used; the problems say why.
+    pub(super) fn upstream_of(&mut self, spec: &UpstreamSpec) -> Option<Upstream> {
         let mut usable = true;
         for found in unbuilt::find(ObjectKind::Upstream, spec) {
             usable &= !found.closes;
@@ -57,9 +65,7 @@ impl Lowering<'_> {
             let connect = self.millis_or_never("spec.timeouts.connect", connect);
             upstream.connect_ms = connect.unwrap_or(0);
         }
-        if usable && !self.out.is_quarantining() {
-            self.put(format!("Upstream/{}", self.id.path()), upstream);
-        }
+        usable.then_some(upstream)
     }
 
     fn protocol(&mut self, protocol: Option<Protocol>, tls: bool, h2c: bool) -> UpstreamProtocol {
