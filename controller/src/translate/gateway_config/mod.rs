@@ -179,6 +179,13 @@ pub(super) fn lower(
         gateways.configs.insert(candidate.id.clone(), gateway);
         // What it has itself goes before what others add, the older before the younger.
         let mut order = candidate.spec.listeners.len();
+        let in_use = |gateways: &Gateways, id: &ObjectId| -> Vec<u16> {
+            let all = gateways.configs.get(id).into_iter();
+            let all = all.flat_map(|gateway| &gateway.listeners);
+            let all = all.filter(|l| l.state != ListenerState::Refused);
+            all.map(|listener| listener.port).collect()
+        };
+        let mut taken = in_use(&gateways, candidate.id);
         let mut sets = sets.remove(candidate.id).unwrap_or_default();
         sets.sort_by_cached_key(|set| (set.meta.created, set.id.path()));
         for set in sets {
@@ -188,11 +195,30 @@ pub(super) fn lower(
             if admitted {
                 order += set.spec.listeners.len();
             }
+            conflict_with(&taken, set, &mut l.out.problems);
             lowered.insert(set.id.clone(), l.out);
             gateways.configs.insert(set.id.clone(), added);
+            taken.extend(in_use(&gateways, set.id));
         }
     }
     (gateways, lowered)
+}
+
+/// A protocol that is not known conflicts, in a ListenerSet, with what is spoken on its port already.
+fn conflict_with(taken: &[u16], set: &Candidate<'_>, problems: &mut [Problem]) {
+    let listeners = set.said.iter().flat_map(|said| &said.listeners);
+    for (i, listener) in listeners.enumerate() {
+        let field = format!("spec.listeners[{i}].protocol");
+        let of_it = |p: &&mut Problem| {
+            p.reason == Reason::UnsupportedProtocol
+                && p.field == field
+                && taken.contains(&listener.port)
+        };
+        if let Some(problem) = problems.iter_mut().find(of_it) {
+            problem.reason = Reason::ProtocolConflict;
+            problem.message = format!("another protocol is spoken on port {}", listener.port);
+        }
+    }
 }
 
 fn lowering<'a>(
