@@ -1,6 +1,6 @@
 # Everything a person or a CI job runs. Each target is a script that can be read and run on its own.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults fuzz rig-up rig-cases conformance gitops rig-down bench bench-propagation bench-instructions
+.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults fuzz rig-up rig-cases conformance gitops chaos rig-down bench bench-propagation bench-scale bench-instructions
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-20s %s\n' "$$name" "$$text"; done
@@ -51,6 +51,9 @@ conformance: ## the Gateway API conformance suite on the rig that `make rig-up` 
 gitops: ## what Flux (kstatus) and Argo CD make of our statuses, on the rig that `make rig-up` started
 	@scripts/gitops.sh
 
+chaos: ## random edits on the rig while controllers, data planes, API server, etcd and network fail (CHAOS_EDITS=10000)
+	@scripts/chaos.sh
+
 rig-down: ## stop it, leaving nothing behind
 	@scripts/rig.sh down
 
@@ -59,6 +62,9 @@ bench: ## our data plane beside nginx, HAProxy, Envoy, Traefik and Caddy (BENCH=
 
 bench-propagation: ## from apply to the first answer, on the rig that `make rig-up` started
 	@e2e/rig/rig exec bench/propagation.py
+
+bench-scale: ## 1,000 and 10,000 HTTPRoutes with Services and endpoints on the rig (PROFILE=release make rig-up)
+	@bench/scale.sh
 
 bench-instructions: ## instructions per proxied request, beside nginx and HAProxy
 	@bench/instructions.sh

@@ -7,60 +7,18 @@ it answers 200. The clock starts before the request to the API server is sent. A
 wrong.
 """
 import argparse
-import base64
 import http.client
-import json
 import os
-import ssl
+import pathlib
 import statistics
 import sys
-import tempfile
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e/rig"))
+from kube import Api  # noqa: E402
 
 NAMESPACE = f"bench-propagation-{os.getpid()}"
 API = f"/apis/diolkos.io/v1alpha1/namespaces/{NAMESPACE}/routes"
-
-
-def kubeconfig(path):
-    """Server, CA and client certificate of a kubeconfig in the plain form that the rig writes."""
-    found = {}
-    for line in open(path):
-        for key in ("server", "certificate-authority-data", "client-certificate-data", "client-key-data",
-                    "certificate-authority", "client-certificate", "client-key"):
-            marker = key + ":"
-            if marker in line and key not in found:
-                found[key] = line.split(marker, 1)[1].split(",")[0].split("}")[0].strip().strip('"')
-    return found
-
-
-def api_connection(path):
-    conf = kubeconfig(path)
-    context = ssl.create_default_context()
-
-    def file_of(name):
-        if name + "-data" in conf:
-            file = tempfile.NamedTemporaryFile(delete=False)
-            file.write(base64.b64decode(conf[name + "-data"]))
-            file.close()
-            return file.name
-        return os.path.join(os.path.dirname(path), conf[name])
-
-    context.load_verify_locations(file_of("certificate-authority"))
-    context.load_cert_chain(file_of("client-certificate"), file_of("client-key"))
-    host = conf["server"].removeprefix("https://")
-    return http.client.HTTPSConnection(host, context=context, timeout=30)
-
-
-class Api:
-    def __init__(self, path):
-        self.connection = api_connection(path)
-
-    def call(self, method, path, body=None, kind="application/json"):
-        data = None if body is None else json.dumps(body)
-        self.connection.request(method, path, data, {"content-type": kind, "accept": "application/json"})
-        answer = self.connection.getresponse()
-        text = answer.read()
-        return answer.status, json.loads(text) if text else None
 
 
 def route(name):

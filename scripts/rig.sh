@@ -5,21 +5,23 @@
 #   rig.sh crd-test     apply good and bad objects to its API server
 #   rig.sh down         stop the rig, leaving nothing
 #   rig.sh logs         the last lines of controller and data planes
+#   PROFILE=release     release builds instead, for measurements
 . "$(dirname "$0")/lib.sh"
 REGISTRY=ghcr.io/diolkos
 NAMESPACE=diolkos-system
+PROFILE=${PROFILE:-debug}
 
 kube() { "$RIG" kubectl "$@"; }
 
 up() {
-  cargo build --locked --workspace --bins
+  cargo build --locked --workspace --bins $([ "$PROFILE" = debug ] || echo --release)
   "$RIG" build core
   "$RIG" status >/dev/null 2>&1 || "$RIG" up
   images
   # ReferenceGrant is a Gateway API kind; references across namespaces need it.
   "$RIG" crds standard >/dev/null
-  "$TARGET/debug/diolkos" crds | kube apply --server-side --force-conflicts -f - >/dev/null
-  "$TARGET/debug/diolkos" crds | kube wait --for=condition=Established --timeout=30s -f - >/dev/null
+  "$TARGET/$PROFILE/diolkos" crds | kube apply --server-side --force-conflicts -f - >/dev/null
+  "$TARGET/$PROFILE/diolkos" crds | kube wait --for=condition=Established --timeout=30s -f - >/dev/null
   local before; before=$(kube -n $NAMESPACE get deployments -o name 2>/dev/null)
   kube apply --server-side --force-conflicts -f deploy/manifests >/dev/null
   # Same tag, new content: Pods that ran before keep the old image until they are replaced.
@@ -31,12 +33,12 @@ up() {
 }
 
 images() {
-  local out=$TARGET/rig-images b; mkdir -p "$out"
+  local out=$TARGET/rig-images/$PROFILE b; mkdir -p "$out"
   for b in diolkos-controller diolkos-dataplane echo-backend; do
-    [ -x "$TARGET/debug/$b" ] || die "$TARGET/debug/$b is not built"
-    if [ "$out/$b.tar" -nt "$TARGET/debug/$b" ]; then continue; fi
+    [ -x "$TARGET/$PROFILE/$b" ] || die "$TARGET/$PROFILE/$b is not built"
+    if [ "$out/$b.tar" -nt "$TARGET/$PROFILE/$b" ]; then continue; fi
     # Debug information stays here: a container needs the code alone.
-    strip --strip-debug -o "$out/$b" "$TARGET/debug/$b"
+    strip --strip-debug -o "$out/$b" "$TARGET/$PROFILE/$b"
     "$RIG" image -o "$out/$b.tar" -n "$REGISTRY/$b:dev" --libs --certs --user 65532 "$out/$b"
   done
   "$RIG" load "$out/diolkos-controller.tar" "$out/diolkos-dataplane.tar" "$out/echo-backend.tar" >/dev/null 2>&1
@@ -58,5 +60,5 @@ case ${1:-} in
   down) "$RIG" down;;
   logs) logs;;
   images) images;;
-  *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2;;
 esac

@@ -1,0 +1,478 @@
+#!/usr/bin/env python3
+"""Random edits, invalid ones among them, while parts of the cluster die: `make chaos`, on the rig that `make rig-up` started.
+
+What must hold all the time:
+  * no request for a Route that nobody touches is answered otherwise than before; a request may fail without an answer
+    only while a data plane that was killed may still be found;
+  * no status says that a version is in effect while a data plane does not serve it;
+  * 5 s after an edit, or after the end of what kept the API server from taking it or data planes from hearing of it, the
+    status is that of the present version and every data plane serves what it should: the present version, the last
+    acceptable one of a version that is not, 500 for a backend that does not exist, 404 for what is gone.
+
+Faults: kill -9 of the leader, of another controller, of a data plane; API server killed and started; etcd paused; the
+network between controllers and data planes (and among controllers) cut. The first line of output says the seed.
+"""
+import argparse
+import http.client
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "rig"))
+from kube import Api  # noqa: E402
+
+RIG = str(HERE.parent / "rig/rig")
+SYSTEM = "diolkos-system"
+NAMESPACE = "chaos"
+ROUTES = f"/apis/diolkos.io/v1alpha1/namespaces/{NAMESPACE}/routes"
+TRUTH = 5.0
+# What reconnects by itself does so with a pause of up to 10 s.
+HEALED = 15.0
+UNTOUCHED = 20
+PORT = 8080
+
+
+class Kube:
+    """The API server, however often it goes away."""
+
+    def __init__(self):
+        self.api = None
+
+    def once(self, method, path, body=None, kind="application/json"):
+        try:
+            if self.api is None:
+                self.api = Api(os.environ["KUBECONFIG"])
+            status, answer = self.api.call(method, path, body, kind)
+        except (OSError, http.client.HTTPException):
+            self.api = None
+            raise
+        if status in (429, 503, 504):
+            raise OSError(f"{method} {path}: {status}")
+        return status, answer
+
+    def call(self, method, path, body=None, kind="application/json"):
+        end = time.monotonic() + 120
+        while True:
+            try:
+                return self.once(method, path, body, kind)
+            except (OSError, http.client.HTTPException):
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+
+    def pods(self, component):
+        selector = f"app.kubernetes.io/component%3D{component}"
+        _, pods = self.call("GET", f"/api/v1/namespaces/{SYSTEM}/pods?labelSelector={selector}")
+        return [p for p in pods["items"] if "deletionTimestamp" not in p["metadata"]]
+
+
+def is_ready(pod):
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+
+
+def process_of(program, argument):
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            line = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if line[0].endswith(b"/" + program.encode()) and argument.encode() in line:
+            return int(entry.name)
+    return None
+
+
+class Report:
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.violations = []
+
+    def violation(self, text):
+        with self.lock:
+            self.violations.append(text)
+            if len(self.violations) <= 40:
+                print(f"VIOLATION: {text}", flush=True)
+
+
+class Load(threading.Thread):
+    """Requests for Routes that nobody touches, through the Service of the data planes."""
+
+    def __init__(self, address, report, faults, number):
+        super().__init__(daemon=True)
+        self.address, self.report, self.faults = address, report, faults
+        self.random = random.Random(number)
+        self.sent = self.excused = 0
+        self.ends = False
+
+    def run(self):
+        connection, used = None, 0
+        while not self.ends:
+            n = self.random.randrange(UNTOUCHED)
+            began = time.monotonic()
+            try:
+                if connection is None or used >= 50:
+                    connection, used = http.client.HTTPConnection(self.address, 80, timeout=10), 0
+                connection.request("GET", "/", headers={"host": f"untouched-{n}.chaos"})
+                answer = connection.getresponse()
+                body = answer.read().decode(errors="replace")
+                used += 1
+                if answer.status != 200 or body != f"untouched-{n}":
+                    self.report.violation(f"untouched-{n} is answered {answer.status} {body[:80]!r}")
+            except (OSError, http.client.HTTPException) as error:
+                connection = None
+                # Whoever was connected to it, or is sent there before everybody knows.
+                if self.faults.plane_killed_since(began - 8):
+                    self.excused += 1
+                else:
+                    self.report.violation(f"a request for untouched-{n} failed: {error!r}")
+            self.sent += 1
+            time.sleep(0.02)
+
+
+class Faults(threading.Thread):
+    """One fault after the other, each when what the one before broke is whole again."""
+
+    def __init__(self, seed, kinds, report):
+        super().__init__(daemon=True)
+        self.random = random.Random(seed)
+        self.kinds, self.report = kinds, report
+        self.kube = Kube()
+        self.ends = False
+        self.counts = {kind: 0 for kind in kinds}
+        self.killed = []
+        # Statuses and traffic cannot follow before: while it is infinite, something is cut off.
+        self.excused_until = 0.0
+
+    def plane_killed_since(self, moment):
+        return any(at >= moment for at in self.killed)
+
+    def run(self):
+        order = []
+        while not self.ends:
+            if not self.whole():
+                continue
+            self.wait(self.random.uniform(2, 5))
+            if self.ends:
+                return
+            if not order:
+                order = list(self.kinds)
+                self.random.shuffle(order)
+            kind = order.pop()
+            print(f"{time.strftime('%X')} fault: {kind}", flush=True)
+            try:
+                getattr(self, kind)()
+                self.counts[kind] += 1
+            except Exception as error:  # a fault that cannot be made is a fault of this script
+                self.report.violation(f"the fault {kind} cannot be made: {error!r}")
+
+    def wait(self, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not self.ends:
+            time.sleep(0.1)
+
+    def whole(self):
+        for component in ("controller", "data-plane"):
+            pods = self.kube.pods(component)
+            if len(pods) < 2 or not all(is_ready(p) for p in pods):
+                time.sleep(0.3)
+                return False
+        return True
+
+    def kill(self, program, argument, pod):
+        pid = process_of(program, f"{argument}={pod}")
+        if pid is None:
+            raise LookupError(f"no process of {pod}")
+        os.kill(pid, signal.SIGKILL)
+        # Another Pod at once, instead of the same one after a pause that grows with each death.
+        self.kube.call("DELETE", f"/api/v1/namespaces/{SYSTEM}/pods/{pod}?gracePeriodSeconds=0")
+
+    def leading(self):
+        _, lease = self.kube.call("GET", f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/diolkos-leader")
+        return (lease["spec"].get("holderIdentity") or "").rsplit("_", 1)[0]
+
+    def leader(self):
+        self.kill("diolkos-controller", "--identity", self.leading())
+
+    def follower(self):
+        leader = self.leading()
+        others = [p["metadata"]["name"] for p in self.kube.pods("controller")]
+        self.kill("diolkos-controller", "--identity", next(name for name in others if name != leader))
+
+    def plane(self):
+        pod = self.random.choice(self.kube.pods("data-plane"))["metadata"]["name"]
+        self.killed.append(time.monotonic())
+        self.kill("diolkos-dataplane", "--node-id", pod)
+        self.killed.append(time.monotonic())
+
+    def apiserver(self):
+        self.excused_until = float("inf")
+        rig("kill", "apiserver", "KILL")
+        self.wait(self.random.uniform(1, 5))
+        rig("start", "apiserver")
+        self.api_is_back(TRUTH)
+
+    def etcd(self):
+        self.excused_until = float("inf")
+        rig("kill", "etcd", "STOP")
+        self.wait(self.random.uniform(3, 8))
+        rig("kill", "etcd", "CONT")
+        self.api_is_back(0)
+
+    def api_is_back(self, grace):
+        end = time.monotonic() + 60
+        while True:
+            try:
+                if self.kube.once("GET", f"{ROUTES}?limit=1")[0] == 200:
+                    break
+            except (OSError, http.client.HTTPException):
+                pass
+            if time.monotonic() > end:
+                self.report.violation("the API server does not come back")
+                break
+            time.sleep(0.1)
+        self.excused_until = time.monotonic() + grace
+
+    def cut(self):
+        self.excused_until = float("inf")
+        rules = "table inet chaos { chain forward { type filter hook forward priority -10;"
+        rules += " tcp dport 18000 drop; tcp sport 18000 drop; }; }"
+        subprocess.run(["nft", "-f", "-"], input=rules.encode(), check=True)
+        try:
+            self.wait(self.random.uniform(4, 12))
+        finally:
+            subprocess.run(["nft", "delete", "table", "inet", "chaos"], check=True)
+        self.excused_until = time.monotonic() + HEALED
+
+
+def rig(*args):
+    subprocess.run([RIG, *args], check=True, stdout=subprocess.DEVNULL)
+
+
+class Route:
+    """What an edited Route is, and what may be seen of it."""
+
+    def __init__(self, number):
+        self.name = f"edited-{number}"
+        self.kind = "gone"
+        self.generation = 0
+        self.version = 0
+        # Bodies of versions that may be the last acceptable one: a controller may not have seen all of them.
+        self.acceptable = set()
+        self.changed = 0.0
+
+    def spec(self, kind, version):
+        rule = {"directResponse": {"status": 200, "body": str(version)}}
+        if kind == "invalid":
+            rule["matches"] = [{"path": {"type": "RegularExpression", "value": f"/({version}"}}]
+        if kind == "unknown":
+            rule = {"backends": [{"name": f"nothing-{version}", "port": 80}]}
+        if kind == "refused":
+            rule["directResponse"]["status"] = 99999
+        return {"hostnames": [f"{self.name}.chaos"], "rules": [rule]}
+
+    def expected(self):
+        """Status code, bodies, and whether `Ready` and `Quarantined`."""
+        if self.kind == "good":
+            return 200, {str(self.version)}, True, False
+        if self.kind == "unknown":
+            return 500, None, False, False
+        if self.kind == "invalid":
+            return 200, self.acceptable, False, True
+        return 404, None, None, None
+
+
+class Chaos:
+    def __init__(self, args):
+        self.args = args
+        self.random = random.Random(args.seed)
+        self.report = Report()
+        self.kube = Kube()
+        self.routes = [Route(n) for n in range(args.routes)]
+        self.faults = Faults(args.seed + 1, args.faults.split(",") if args.faults else [], self.report)
+        self.connections = {}
+        self.checked = self.edits = self.refusals = 0
+        self.slowest = 0.0
+
+    def apply(self, name, spec):
+        body = {
+            "apiVersion": "diolkos.io/v1alpha1", "kind": "Route",
+            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec,
+        }
+        path = f"{ROUTES}/{name}?fieldManager=chaos&force=true"
+        return self.kube.call("PATCH", path, body, "application/apply-patch+yaml")
+
+    def prepare(self):
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        self.kube.call("POST", "/api/v1/namespaces", namespace)
+        for n in range(UNTOUCHED):
+            name = f"untouched-{n}"
+            self.apply(name, {"hostnames": [f"{name}.chaos"], "rules": [{"directResponse": {"status": 200, "body": name}}]})
+        for plane in self.planes():
+            end = time.monotonic() + 30
+            while any(self.ask(plane, f"untouched-{n}")[0] != 200 for n in range(UNTOUCHED)):
+                if time.monotonic() > end:
+                    sys.exit("the untouched Routes do not serve")
+                time.sleep(0.1)
+
+    def planes(self):
+        """Data planes that have been ready for a while."""
+        settled = []
+        for pod in self.kube.pods("data-plane"):
+            if is_ready(pod) and pod["status"].get("podIP"):
+                settled.append(pod["status"]["podIP"])
+        return settled
+
+    def ask(self, plane, name):
+        for again in (True, False):
+            connection = self.connections.get(plane)
+            if connection is None:
+                connection = self.connections[plane] = http.client.HTTPConnection(plane, PORT, timeout=5)
+            try:
+                connection.request("GET", "/", headers={"host": f"{name}.chaos"})
+                answer = connection.getresponse()
+                return answer.status, answer.read().decode(errors="replace")
+            except (OSError, http.client.HTTPException):
+                self.connections.pop(plane, None)
+                if not again:
+                    return None, None
+        return None, None
+
+    def edit(self):
+        route = self.random.choice(self.routes)
+        if route.kind == "gone":
+            kind = self.random.choices(["good", "unknown"], [8, 2])[0]
+        else:
+            kind = self.random.choices(["good", "invalid", "unknown", "refused", "gone"], [60, 12, 10, 8, 10])[0]
+        if kind == "invalid" and not (route.acceptable and route.kind in ("good", "invalid")):
+            kind = "good"
+        version = route.version + 1
+        if kind == "gone":
+            self.kube.call("DELETE", f"{ROUTES}/{route.name}")
+            route.acceptable = set()
+        else:
+            status, answer = self.apply(route.name, route.spec(kind, version))
+            if kind == "refused":
+                self.refusals += 1
+                if status < 400:
+                    self.report.violation(f"{route.name}: the API server takes what the schema forbids")
+                self.edits += 1
+                return
+            if status >= 300:
+                sys.exit(f"{route.name}: {status} {answer}")
+            route.generation = answer["metadata"]["generation"]
+            if kind == "good":
+                route.acceptable.add(str(version))
+        route.kind, route.version, route.changed = kind, version, time.monotonic()
+        self.edits += 1
+
+    def check(self, everything=False):
+        """Whether all that has had its time is true; violations are reported."""
+        listed = time.monotonic()
+        status, answer = self.kube.call("GET", ROUTES)
+        if status != 200:
+            return False
+        objects = {o["metadata"]["name"]: o for o in answer["items"]}
+        planes = self.planes()
+        recently_killed = self.faults.plane_killed_since(listed - HEALED)
+        all_true = True
+        sample = self.routes if everything else self.random.sample(self.routes, min(60, len(self.routes)))
+        for route in sample:
+            code, bodies, ready, quarantined = route.expected()
+            said = objects.get(route.name, {}).get("status", {})
+            conditions = {c["type"]: c["status"] == "True" for c in said.get("conditions", [])}
+            current = said.get("observedGeneration") == route.generation
+            is_ready_now = current and conditions.get("Ready", False)
+            told_truth = route.kind == "gone" or (
+                current and is_ready_now == ready and conditions.get("Quarantined", False) == quarantined
+            )
+            quiet = listed - max(route.changed, self.faults.excused_until)
+            due = quiet > TRUTH
+            if not (due or everything or (is_ready_now and not recently_killed)):
+                continue
+            self.checked += 1
+            answers = [self.ask(plane, route.name) for plane in planes]
+            if self.faults.plane_killed_since(listed - 8):
+                answers = [a for a in answers if a[0] is not None]
+            served = all(a[0] == code and (bodies is None or a[1] in bodies) for a in answers)
+            served = served and len(set(answers)) <= 1 if route.kind == "invalid" else served
+            if route.kind == "good" and served:
+                # Nothing older is ever served again.
+                if told_truth:
+                    route.acceptable = {str(route.version)}
+            if is_ready_now and not served and not recently_killed:
+                self.report.violation(f"{route.name} says that version {route.version} is in effect, and data planes answer {answers}")
+            elif not (told_truth and served):
+                all_true = False
+                if due and not (recently_killed and told_truth):
+                    self.report.violation(
+                        f"{route.name} ({route.kind}, version {route.version}, generation {route.generation}), {quiet:.1f} s after"
+                        f" the edit: status {said.get('observedGeneration')} {conditions}, data planes answer {answers}"
+                    )
+                    # Said once.
+                    route.changed = time.monotonic()
+        return all_true
+
+    def run(self):
+        args = self.args
+        print(f"seed {args.seed}, {args.edits} edits of {args.routes} Routes, faults {args.faults or 'none'}", flush=True)
+        self.prepare()
+        _, service = self.kube.call("GET", f"/api/v1/namespaces/{SYSTEM}/services/diolkos-dataplane")
+        loads = [Load(service["spec"]["clusterIP"], self.report, self.faults, n) for n in range(2)]
+        for load in loads:
+            load.start()
+        if self.faults.kinds:
+            self.faults.start()
+        began = time.monotonic()
+        for n in range(args.edits):
+            due = began + n / args.rate
+            self.edit()
+            if n % args.rate == 0:
+                self.check()
+            pause = due - time.monotonic()
+            if pause > 0:
+                time.sleep(pause)
+            if n % 1000 == 999:
+                print(f"{time.strftime('%X')} {n + 1} edits, {sum(l.sent for l in loads)} requests", flush=True)
+        self.faults.ends = True
+        if self.faults.kinds:
+            self.faults.join(timeout=90)
+        # All of it is true in the end.
+        last = time.monotonic()
+        while not self.check(everything=True):
+            if time.monotonic() - last > TRUTH + HEALED:
+                self.report.violation("not everything is true in the end")
+                break
+            time.sleep(0.2)
+        settled = time.monotonic() - last
+        for load in loads:
+            load.ends = True
+        for load in loads:
+            load.join()
+        self.kube.call("DELETE", f"/api/v1/namespaces/{NAMESPACE}")
+        print(
+            f"{self.edits} edits ({self.refusals} refused by the schema), faults {self.faults.counts},"
+            f" {sum(l.sent for l in loads)} requests ({sum(l.excused for l in loads)} cut with a data plane),"
+            f" {self.checked} checks, true {settled:.1f} s after the last edit, {len(self.report.violations)} violations"
+        )
+        return 1 if self.report.violations else 0
+
+
+def main():
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("--edits", type=int, default=10000)
+    args.add_argument("--rate", type=int, default=25, help="edits a second")
+    args.add_argument("--routes", type=int, default=300)
+    args.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    args.add_argument("--faults", default="leader,follower,plane,apiserver,etcd,cut", help="some of them; empty: none")
+    sys.exit(Chaos(args.parse_args()).run())
+
+
+if __name__ == "__main__":
+    main()
