@@ -48,6 +48,7 @@ async fn push(listen: &str, dir: PathBuf) -> Result<(), Box<dyn Error>> {
         Security::Plaintext,
         Groups::new("push", move |_| group.clone()),
         Arc::clone(&metrics),
+        None,
         stop,
     );
     let report = async {

@@ -62,6 +62,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
         .map(|kind| kind.name())
         .collect();
     let text = match missing.as_slice() {
+        [] if admin.groups.is_published() => "waiting for the leader\n".to_owned(),
         [] => "waiting for the first translation\n".to_owned(),
         kinds => format!("waiting for the list of {}\n", kinds.join(", ")),
     };

@@ -26,9 +26,11 @@ use crate::infrastructure::{Operator, Settings};
 use crate::leader::Elector;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
+use crate::replicas::{Follower, Meeting};
 use crate::serve::{Security, serve};
 use crate::status::{HealthNews, Queue, StatusWriter, Written};
 use crate::tls;
+use crate::tokens::Tokens;
 use crate::watch::EVENTS;
 use crate::watch::kind::Watches;
 use crate::watch::reader::{Reader, Wishes};
@@ -80,7 +82,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     let (changed, changes) = events::queue();
     let news = Arc::new(HealthNews::default());
     let told = (changed, Arc::clone(&news));
-    let groups = groups(&config, server_id, &metrics, told, &end);
+    let groups = groups(&config, &server_id, &metrics, told, &end);
 
     // What the cluster says becomes the world, and the world what is published.
     let (events, received) = mpsc::channel(EVENTS);
@@ -125,6 +127,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         counted.leader.set(i64::from(leads));
         counted.leader_transitions.inc();
     });
+    let address = config
+        .replica_ip
+        .map(|ip| SocketAddr::new(ip, config.grpc.port()));
+    let elector = elector.at(address.map(|a| a.to_string()));
     let elector = tokio::spawn(elector.run(end_of_lease.clone()));
     let news = news.run(world.clone(), Arc::clone(&queue), end_of_writes.clone());
     tokio::spawn(news);
@@ -160,6 +166,22 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     tokio::spawn(objector.run(end_of_writes.clone()));
 
     // Every replica serves data planes.
+    let meeting = Meeting::new(
+        &server_id,
+        &groups,
+        &leadership,
+        Some(world.clone()),
+        metrics.followers.clone(),
+        &end_of_lease,
+    );
+    let mut follower = Follower {
+        replica: server_id,
+        groups: Arc::clone(&groups),
+        leadership: leadership.clone(),
+        world: Some(world.clone()),
+        certificates: None,
+        server_name: String::new(),
+    };
     let mut keeping = None;
     let security = if config.insecure_plaintext {
         tracing::warn!("the push channel is neither encrypted nor authenticated");
@@ -186,15 +208,30 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         keeping = Some(tokio::spawn(
             Arc::clone(&keeper).run(leadership, end_of_writes.clone()),
         ));
+        let calling = Arc::clone(&keeper);
+        follower.certificates = Some(Box::new(move || calling.replica_data()));
+        follower.server_name = keeper.server_name();
+        let tokens = Tokens::new(
+            client.clone(),
+            metrics.tokens.clone(),
+            metrics.tokens_evicted.clone(),
+        );
         Security::Mutual {
             settings: Arc::new(move || keeper.server_config()),
+            tokens: Some(tokens),
         }
     };
+    // One that cannot be found does not look for others either.
+    if address.is_some() {
+        groups.withhold(true);
+        tokio::spawn(follower.run(end.clone()));
+    }
     let mut push = tokio::spawn(serve(
         grpc,
         security,
         Arc::clone(&groups),
         Arc::clone(&metrics),
+        address.is_some().then_some(meeting),
         end.clone(),
     ));
     let admin_port = Admin {
@@ -235,18 +272,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
 /// Groups of data planes. Each has a board for what its data planes find out about endpoints, and a task that merges it.
 fn groups(
     config: &Config,
-    server_id: String,
+    server_id: &str,
     metrics: &Arc<Metrics>,
     (changed, news): (mpsc::Sender<Change>, Arc<HealthNews>),
     end: &CancellationToken,
 ) -> Arc<Groups> {
     let (metrics, end) = (Arc::clone(metrics), end.clone());
+    let server_id = server_id.to_owned();
     // Groups are made on the thread that translates, and must not run there.
     let runtime = Handle::current();
     Groups::new(&keeper::shared_group(&config.namespace), move |progress| {
         let (changed, dropped) = (changed.clone(), metrics.events_dropped.clone());
         let news = Arc::clone(&news);
-        let health = Board::new(
+        let health = Board::of_replica(
+            &server_id,
             metrics.health_reports.clone(),
             metrics.health_reports_omitted.clone(),
             move |all| {

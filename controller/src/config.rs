@@ -1,6 +1,6 @@
 //! Flags of `diolkos-controller`; each may also be given by the environment.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -24,6 +24,10 @@ pub struct Config {
     /// Name of this replica in the Lease, such as the Pod's.
     #[arg(long, env = "DIOLKOS_IDENTITY", default_value = "diolkos-controller")]
     pub identity: String,
+    /// Address of this replica, such as the Pod's: others find it there, at the port of the push channel, while it leads.
+    /// Without it the controller is alone.
+    #[arg(long, env = "DIOLKOS_REPLICA_IP")]
+    pub replica_ip: Option<IpAddr>,
     /// Form of the log on standard error.
     #[arg(long, env = "DIOLKOS_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
@@ -101,6 +105,7 @@ mod tests {
             "--admin=0.0.0.0:9090",
             "--namespace=diolkos-system",
             "--identity=diolkos-controller-5d9c-x",
+            "--replica-ip=fd00::7",
             "--sync-timeout=2m",
             "--ingress-addresses=192.0.2.1,lb.example.com",
         ])

@@ -19,30 +19,60 @@ use crate::objects::{ApiError, Objects};
 /// Name of the Lease in the controller's namespace.
 pub const LEASE: &str = "diolkos-leader";
 
-/// A Lease that has not changed for this long may be taken over.
-const DURATION: Duration = Duration::from_secs(15);
-/// A holder that could not renew for this long stops leading.
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// Pause between two attempts to take or renew it.
-const RETRY: Duration = Duration::from_secs(2);
+/// Annotation of the Lease with the address at which its holder meets other replicas.
+const ADDRESS: &str = "diolkos.io/leader-address";
+/// A Lease that has not changed for this long may be taken over: statuses tell the truth again within 5 s of the death
+/// of a leader.
+const DURATION: Duration = Duration::from_secs(4);
+/// A holder that could not renew for this long stops leading. What is left of the duration is for writes under way.
+const RENEW_DEADLINE: Duration = Duration::from_secs(2);
+/// Pause between two renewals.
+const RENEW: Duration = Duration::from_millis(700);
+/// Pause between two looks at a Lease that somebody else holds.
+const LOOK: Duration = Duration::from_millis(250);
 /// Longest duration that is believed of a Lease that another version wrote.
 const MAX_DURATION: Duration = Duration::from_secs(120);
 
+/// Another replica that leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    pub identity: String,
+    /// `HOST:PORT` of its push channel.
+    pub address: String,
+}
+
 /// Whether this replica leads, for those whose work depends on it.
 #[derive(Clone, Debug)]
-pub struct Leadership(watch::Receiver<Option<Instant>>);
+pub struct Leadership {
+    until: watch::Receiver<Option<Instant>>,
+    leader: watch::Receiver<Option<Leader>>,
+}
 
 impl Leadership {
     /// True while the Lease is held for certain. Asked before each write: a process that was paused finds that its time
     /// has passed, though nothing has told it.
     pub fn holds(&self) -> bool {
-        self.0.borrow().is_some_and(|until| Instant::now() < until)
+        self.until
+            .borrow()
+            .is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Who else leads, as far as it is known and says where it is.
+    pub fn leader(&self) -> Option<Leader> {
+        self.leader.borrow().clone()
+    }
+
+    /// Returns when another [`Self::leader`] has become known. Never returns after the elector ended.
+    pub async fn leader_changed(&mut self) {
+        if self.leader.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Returns when leading was won or lost, as [`Leadership::holds`] then says. Never returns after the elector ended
     /// without holding.
     pub async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
+        if self.until.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -53,9 +83,12 @@ pub struct Elector<A> {
     leases: A,
     /// Unique to this process: a restarted container must not take its predecessor's Lease for its own.
     identity: String,
+    /// Where other replicas find this one; `None`: nowhere.
+    address: Option<String>,
     /// The Lease as it was last read or written, and since when it is like that.
     seen: Option<(Lease, Instant)>,
     until: watch::Sender<Option<Instant>>,
+    leader: watch::Sender<Option<Leader>>,
     transitions: Box<dyn Fn(bool) + Send + Sync>,
 }
 
@@ -75,16 +108,30 @@ impl<A: Objects<Lease>> Elector<A> {
         name: &str,
         transitions: impl Fn(bool) + Send + Sync + 'static,
     ) -> (Self, Leadership) {
-        let (until, receiver) = watch::channel(None);
+        let (until, until_now) = watch::channel(None);
+        let (leader, leader_now) = watch::channel(None);
         let identity = format!("{name}_{:08x}", rand::random::<u32>());
         let elector = Self {
             leases,
             identity,
+            address: None,
             seen: None,
             until,
+            leader,
             transitions: Box::new(transitions),
         };
-        (elector, Leadership(receiver))
+        let leadership = Leadership {
+            until: until_now,
+            leader: leader_now,
+        };
+        (elector, leadership)
+    }
+
+    /// Tells other replicas where they find this one when it leads.
+    #[must_use]
+    pub fn at(mut self, address: Option<String>) -> Self {
+        self.address = address;
+        self
     }
 
     /// Runs until `stop`; then leading ends and the Lease is released, so that another replica takes over at once.
@@ -97,7 +144,11 @@ impl<A: Objects<Lease>> Elector<A> {
                 () = stop.cancelled() => break,
             }
             // Spread, so that replicas do not move in step.
-            let pause = RETRY.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+            let pause = match self.until.borrow().is_some() {
+                true => RENEW,
+                false => LOOK,
+            };
+            let pause = pause.mul_f64(0.9 + 0.2 * rand::random::<f64>());
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.lapse() => self.lead(None),
@@ -140,13 +191,14 @@ impl<A: Objects<Lease>> Elector<A> {
             if self.unexpired() {
                 return Ok(Attempt::Follow);
             }
-            let fresh = Lease {
+            let mut fresh = Lease {
                 metadata: ObjectMeta {
                     name: Some(LEASE.into()),
                     ..ObjectMeta::default()
                 },
                 spec: Some(self.spec(None)),
             };
+            self.say_where(&mut fresh.metadata);
             return match self.leases.create(&fresh).await {
                 Ok(lease) => {
                     self.see(lease, now);
@@ -162,10 +214,11 @@ impl<A: Objects<Lease>> Elector<A> {
         if !ours && !free && self.unexpired() {
             return Ok(Attempt::Follow);
         }
-        let wanted = Lease {
+        let mut wanted = Lease {
             spec: Some(self.spec(lease.spec.as_ref())),
             ..lease
         };
+        self.say_where(&mut wanted.metadata);
         match self.leases.replace(LEASE, &wanted).await {
             Ok(lease) => {
                 self.see(lease, now);
@@ -175,8 +228,28 @@ impl<A: Objects<Lease>> Elector<A> {
         }
     }
 
+    fn say_where(&self, metadata: &mut ObjectMeta) {
+        let annotations = metadata.annotations.get_or_insert_default();
+        match &self.address {
+            Some(address) => annotations.insert(ADDRESS.to_owned(), address.clone()),
+            None => annotations.remove(ADDRESS),
+        };
+    }
+
     /// Notes a Lease; its age begins anew when it is another version than before.
     fn see(&mut self, lease: Lease, now: Instant) {
+        let another = holder(&lease).filter(|holder| **holder != self.identity);
+        let address = lease.metadata.annotations.as_ref();
+        let address = address.and_then(|a| a.get(ADDRESS));
+        let leader = another.zip(address).map(|(identity, address)| Leader {
+            identity: identity.clone(),
+            address: address.clone(),
+        });
+        self.leader.send_if_modified(|known| {
+            let news = *known != leader;
+            *known = leader;
+            news
+        });
         let version = |l: &Lease| (l.metadata.uid.clone(), l.metadata.resource_version.clone());
         match &mut self.seen {
             Some((old, _)) if version(old) == version(&lease) => {}
@@ -255,7 +328,11 @@ impl<A: Objects<Lease>> Elector<A> {
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = None;
         }
-        let released = timeout_at(Instant::now() + RETRY, self.leases.replace(LEASE, &lease)).await;
+        let released = timeout_at(
+            Instant::now() + RENEW_DEADLINE,
+            self.leases.replace(LEASE, &lease),
+        )
+        .await;
         if !matches!(released, Ok(Ok(_))) {
             tracing::debug!(lease = LEASE, "the Lease could not be released; it expires");
         }
@@ -308,12 +385,32 @@ mod tests {
         leads(&mut b).await;
         assert!(!a.leadership.holds());
         assert!(
-            began.elapsed() < RETRY * 2,
+            began.elapsed() < LOOK * 2,
             "a released Lease is free at once"
         );
         let spec = leases.peek(LEASE).unwrap().spec.unwrap();
         assert!(spec.holder_identity.unwrap().starts_with("b_"));
         assert_eq!(spec.lease_transitions, Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_follows_knows_where_the_leader_is() {
+        let leases = Fake::reliable();
+        let (elector, mut a) = Elector::new(leases.clone(), "a", |_| {});
+        let stop = CancellationToken::new();
+        let elector = elector.at(Some("10.0.0.1:18000".to_owned()));
+        tokio::spawn(elector.run(stop.clone()));
+        a.changed().await;
+        assert!(a.holds() && a.leader().is_none());
+        let mut b = start(&leases, "b");
+        b.leadership.leader_changed().await;
+        assert_eq!(b.leadership.leader().unwrap().address, "10.0.0.1:18000");
+        // One that says nothing of it takes the address away.
+        stop.cancel();
+        leads(&mut b).await;
+        assert!(b.leadership.leader().is_none());
+        let annotations = leases.peek(LEASE).unwrap().metadata.annotations;
+        assert!(annotations.unwrap_or_default().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -327,8 +424,8 @@ mod tests {
         running.abort();
         let began = Instant::now();
         leads(&mut b).await;
-        assert!(began.elapsed() > DURATION - RETRY * 2);
-        assert!(began.elapsed() < DURATION + RETRY * 2);
+        assert!(began.elapsed() > DURATION - RENEW * 2);
+        assert!(began.elapsed() < DURATION + LOOK * 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -350,7 +447,7 @@ mod tests {
         let mut a = start(&leases, "a");
         leads(&mut a).await;
         let mut b = start(&leases, "b");
-        sleep(RETRY * 2).await;
+        sleep(RENEW * 2).await;
         leases.delete(LEASE);
         for _ in 0..400 {
             assert!(!(a.leadership.holds() && b.leadership.holds()));
@@ -365,7 +462,7 @@ mod tests {
     async fn never_two_leaders() {
         for seed in 0..48 {
             let mut random = StdRng::seed_from_u64(seed);
-            let delay = Duration::from_millis(random.random_range(1..4000));
+            let delay = Duration::from_millis(random.random_range(1..800));
             let leases = Fake::new(seed, delay, random.random_range(0.0..0.3));
             let mut replicas: Vec<_> = (0..3).map(|n| start(&leases, &format!("r{n}"))).collect();
             let mut led = 0;

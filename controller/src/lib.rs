@@ -6,8 +6,8 @@
 //! it for `diolkos run DIR`.
 //!
 //! The cluster half talks: [`watch`] (API server to world), [`serve`] (gRPC to data planes), [`ca`] (certificates of
-//! that channel), [`health`] (what data planes find out together about endpoints), [`events`] (who is told of it),
-//! [`leader`] (who writes), [`status`] (what is written) and [`admin`] (health and metrics). [`app`] puts them together
+//! that channel), [`tokens`] (which Pod a data plane is), [`health`] (what data planes find out together about endpoints), [`events`] (who is told of it),
+//! [`leader`] (who writes), [`replicas`] (what the others know), [`status`] (what is written) and [`admin`] (health and metrics). [`app`] puts them together
 //! for `diolkos-controller`.
 
 mod adapt;
@@ -22,9 +22,11 @@ pub mod infrastructure;
 pub mod leader;
 pub mod metrics;
 pub mod objects;
+pub mod replicas;
 pub mod serve;
 pub mod status;
 pub mod tls;
+pub mod tokens;
 pub mod watch;
 
 pub mod load;

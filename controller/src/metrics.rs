@@ -45,6 +45,11 @@ pub struct Metrics {
     /// What data planes report about endpoints.
     pub health_reports: IntGauge,
     pub health_reports_omitted: IntCounter,
+    /// Replicas that follow this one.
+    pub followers: IntGauge,
+    /// Tokens of data planes that were reviewed.
+    pub tokens: IntGauge,
+    pub tokens_evicted: IntCounter,
     /// Changes of which no Event tells.
     pub events_dropped: IntCounter,
 }
@@ -152,6 +157,9 @@ impl Metrics {
                 "diolkos_leader_transitions_total",
                 "How often leading was won or lost",
             )?,
+            followers: tables.with_label_values(&["replicas"]),
+            tokens: tables.with_label_values(&["tokens"]),
+            tokens_evicted: evictions.with_label_values(&["tokens"]),
             health_reports: tables.with_label_values(&["health_reports"]),
             health_reports_omitted: evictions.with_label_values(&["health_reports"]),
             events_dropped: evictions.with_label_values(&["events"]),

@@ -5,14 +5,21 @@
 //! At most one transaction is under way on a session; what changes meanwhile merges into the next one.
 //!
 //! A data plane that refuses a resource does not hold up the others: the [`Publisher`] puts back what was accepted
-//! before (or takes the resource out), remembers why, and goes on.
+//! before (or takes the resource out), remembers why, and goes on. What a data plane of another replica of the
+//! controller has refused is kept back as well (`others`), so that equal worlds stay equal snapshots.
+
+mod others;
+mod session;
+
+pub use others::Teller;
+pub use session::{Session, SessionError};
 
 use crate::report::Programmed;
 use bytes::Bytes;
+use others::Other;
 use parking_lot::Mutex;
-use snapshot::pb::client_message::Message;
-use snapshot::{Cursor, Digest, Generation, Hash, Kind, SCHEMA, Store, pb};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use snapshot::{Cursor, Digest, Generation, Hash, Kind, Store, pb};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -48,6 +55,10 @@ struct Inner {
     /// body means that there was no such resource.
     accepted: BTreeMap<ResourceId, Accepted>,
     rejected: BTreeMap<ResourceId, Rejected>,
+    /// What other replicas say, by their names.
+    others: BTreeMap<Arc<str>, Other>,
+    /// Up to which generation other replicas have been told what is here.
+    readers: BTreeMap<u64, Generation>,
     /// When the last generations were made.
     made: VecDeque<(Generation, Instant)>,
 }
@@ -58,9 +69,13 @@ struct Accepted {
     since: Generation,
 }
 
+/// A body that a data plane has refused.
+#[derive(Clone, PartialEq)]
 struct Rejected {
     hash: Hash,
     reason: String,
+    /// What serves in its place.
+    restored: Option<Bytes>,
 }
 
 /// A connected data plane.
@@ -79,6 +94,17 @@ pub struct DataPlane {
     pub listeners: Vec<pb::ListenerState>,
     /// Why it refused the last transaction as a whole.
     pub refused: Option<String>,
+}
+
+impl DataPlane {
+    /// One of these listeners that it could not open.
+    fn not_bound(&self, resources: &[&ResourceId]) -> Option<&pb::ListenerState> {
+        let mut not_bound = self.listeners.iter().filter(|l| !l.bound);
+        not_bound.find(|l| {
+            let listens = |(kind, key): &&ResourceId| *kind == Kind::Listener && *key == l.key;
+            resources.iter().any(listens)
+        })
+    }
 }
 
 impl Publisher {
@@ -121,6 +147,12 @@ impl Publisher {
                 continue;
             }
             inner.rejected.remove(&id);
+            if let Some(refused) = inner.refused_elsewhere(&id, hash) {
+                inner.accepted.remove(&id);
+                effective.push((id.0, id.1.clone(), refused.restored.clone()));
+                inner.rejected.insert(id, refused);
+                continue;
+            }
             let before = inner.store.get(id.0, &id.1).cloned();
             if before.as_ref().is_none_or(|b| Hash::of(b) != hash) {
                 let entry = inner.accepted.entry(id.clone());
@@ -196,52 +228,56 @@ impl Publisher {
         all.map(|(id, r)| (id.clone(), r.reason.clone())).collect()
     }
 
-    /// How far an object of these resources has come: every connected data plane that does not drain must have
-    /// acknowledged a generation that holds them as they are now.
+    /// How far an object of these resources has come: every data plane that is connected to any replica and does not
+    /// drain must have acknowledged them as they are now.
     pub fn programmed<'a>(
         &self,
         resources: impl IntoIterator<Item = &'a ResourceId>,
     ) -> Programmed {
-        let resources: BTreeSet<&ResourceId> = resources.into_iter().collect();
+        let resources: Vec<&ResourceId> = resources.into_iter().collect();
         let inner = self.inner.lock();
-        let rejected = resources.iter().find_map(|id| inner.rejected.get(id));
+        let rejected = resources.iter().find_map(|id| inner.rejected.get(*id));
         if let Some(rejected) = rejected {
             return Programmed::Rejected(rejected.reason.clone());
         }
-        let mut peers = inner.peers.values().filter(|p| !p.draining).peekable();
-        if peers.peek().is_none() {
-            return Programmed::NoDataPlane;
-        }
-        let newest = resources
-            .iter()
-            .map(|(kind, key)| inner.store.generation_of(*kind, key))
-            .collect::<Option<Vec<_>>>();
-        let Some(newest) = newest.map(|all| all.into_iter().max().unwrap_or(0)) else {
-            return Programmed::Pending;
-        };
-        let mut not_bound = None;
-        for peer in peers {
-            if peer
-                .acknowledged
-                .is_none_or(|generation| generation < newest)
-            {
-                return Programmed::Pending;
-            }
-            not_bound = not_bound.or_else(|| {
-                let mine = |s: &&pb::ListenerState| {
-                    !s.bound && resources.contains(&(Kind::Listener, s.key.clone()))
-                };
-                peer.listeners.iter().find(mine)
-            });
-        }
-        match not_bound {
-            Some(state) => Programmed::NotBound(format!("{}: {}", state.key, state.error)),
-            None => Programmed::Yes,
-        }
+        let here = inner.programmed_here(&resources);
+        let elsewhere = inner.programmed_elsewhere(&resources);
+        // The worst of it; none at all is said only where there is none anywhere.
+        let found = here.into_iter().chain(elsewhere);
+        found
+            .max_by_key(Programmed::rank)
+            .unwrap_or(Programmed::NoDataPlane)
     }
 }
 
 impl Inner {
+    /// How far these resources have come with the data planes that are connected here; `None`: there are none.
+    fn programmed_here(&self, resources: &[&ResourceId]) -> Option<Programmed> {
+        let mut planes = self.peers.values().filter(|p| !p.draining).peekable();
+        planes.peek()?;
+        let newest = resources
+            .iter()
+            .map(|(kind, key)| self.store.generation_of(*kind, key))
+            .try_fold(0, |newest, generation| Some(newest.max(generation?)));
+        let Some(newest) = newest else {
+            return Some(Programmed::Pending);
+        };
+        let mut not_bound = None;
+        for plane in planes {
+            if plane
+                .acknowledged
+                .is_none_or(|generation| generation < newest)
+            {
+                return Some(Programmed::Pending);
+            }
+            not_bound = not_bound.or_else(|| plane.not_bound(resources));
+        }
+        Some(match not_bound {
+            Some(state) => Programmed::NotBound(format!("{}: {}", state.key, state.error)),
+            None => Programmed::Yes,
+        })
+    }
+
     /// The generation that every connected data plane has acknowledged.
     fn passed(&self) -> Option<Generation> {
         self.peers
@@ -256,7 +292,8 @@ impl Inner {
             .cursor()
             .generation
             .saturating_sub(KEPT_GENERATIONS);
-        let holding = self.peers.values().filter_map(|p| p.acknowledged).min();
+        let holding = self.peers.values().filter_map(|p| p.acknowledged);
+        let holding = holding.chain(self.readers.values().copied()).min();
         self.store.forget(holding.unwrap_or(horizon).max(horizon));
     }
 
@@ -292,223 +329,16 @@ impl Inner {
             }
             let (hash, reason) = (Hash::of(body), rejection.reason.clone());
             let before = self.accepted.remove(&id).and_then(|a| a.body);
-            self.rejected.insert(id.clone(), Rejected { hash, reason });
+            let rejected = Rejected {
+                hash,
+                reason,
+                restored: before.clone(),
+            };
+            self.rejected.insert(id.clone(), rejected);
             restore.push((id.0, id.1, before));
         }
         self.store.update(restore)
     }
-}
-
-/// Why a stream has to end.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SessionError {
-    #[error("the first message must be Hello, and only the first")]
-    Order,
-    #[error("schema {SCHEMA} is outside of what the data plane reads ({min} to {max})")]
-    Schema { min: u32, max: u32 },
-    #[error("a message without content")]
-    Empty,
-    #[error("acknowledged a transaction that is not under way")]
-    NotUnderWay,
-    #[error("acknowledged another digest than that of the transaction")]
-    Digest,
-}
-
-/// The server's side of one stream; dropping it disconnects the data plane.
-pub struct Session {
-    publisher: Arc<Publisher>,
-    /// Set by Hello.
-    peer: Option<u64>,
-    /// What the data plane has acknowledged; `None`: nothing that is known here.
-    held: Option<Cursor>,
-    under_way: Option<(u64, Cursor)>,
-    last_transaction: u64,
-    /// Refused for a reason that names no resource: not sent again before something changes.
-    refused: Option<Generation>,
-}
-
-impl Session {
-    pub fn new(publisher: Arc<Publisher>) -> Self {
-        Self {
-            publisher,
-            peer: None,
-            held: None,
-            under_way: None,
-            last_transaction: 0,
-            refused: None,
-        }
-    }
-
-    /// Takes any message of the data plane; gives the answer to Hello.
-    ///
-    /// # Errors
-    /// [`SessionError`]: the stream has to end.
-    pub fn on_message(
-        &mut self,
-        message: pb::ClientMessage,
-    ) -> Result<Option<pb::Welcome>, SessionError> {
-        match message.message.ok_or(SessionError::Empty)? {
-            Message::Hello(hello) => return self.on_hello(&hello).map(Some),
-            _ if self.peer.is_none() => return Err(SessionError::Order),
-            Message::Ack(ack) => self.on_ack(&ack)?,
-            Message::Nack(nack) => self.on_nack(&nack)?,
-            Message::Resync(resync) => self.on_resync(&resync),
-            Message::Draining(_) => self.on_draining(),
-            // It is no part of the configuration.
-            Message::Health(_) => {}
-        }
-        Ok(None)
-    }
-
-    /// # Errors
-    /// [`SessionError::Order`] for a second Hello, [`SessionError::Schema`] when it cannot read what we write.
-    pub fn on_hello(&mut self, hello: &pb::Hello) -> Result<pb::Welcome, SessionError> {
-        if self.peer.is_some() {
-            return Err(SessionError::Order);
-        }
-        if !(hello.schema_min..=hello.schema_max).contains(&SCHEMA) {
-            let (min, max) = (hello.schema_min, hello.schema_max);
-            return Err(SessionError::Schema { min, max });
-        }
-        let mut inner = self.publisher.inner.lock();
-        self.held = Digest::from_slice(&hello.have_digest).and_then(|d| inner.store.resume(d));
-        inner.next_peer += 1;
-        let peer = inner.next_peer;
-        self.peer = Some(peer);
-        let data_plane = DataPlane {
-            node_id: printable(&hello.node_id),
-            build: printable(&hello.build),
-            acknowledged: self.held.map(|c| c.generation),
-            digest: self.held.map(|c| c.digest).unwrap_or_default(),
-            ..DataPlane::default()
-        };
-        inner.peers.insert(peer, data_plane);
-        drop(inner);
-        self.publisher.advanced();
-        Ok(pb::Welcome {
-            server_id: self.publisher.server_id.clone(),
-            schema: SCHEMA,
-            heartbeat_ms: HEARTBEAT.as_millis() as u64,
-            shares_health: false,
-        })
-    }
-
-    /// The next transaction; `None` when there is nothing to send now: nothing is published yet, nothing is lacking,
-    /// or one is not acknowledged yet. Ask again after each message and each change of [`Publisher::subscribe`].
-    pub fn next_chunks(&mut self) -> Option<Vec<pb::Chunk>> {
-        let peer = self.peer?;
-        if self.under_way.is_some() {
-            return None;
-        }
-        let mut inner = self.publisher.inner.lock();
-        let current = inner.store.cursor();
-        if !inner.ready || self.refused == Some(current.generation) {
-            return None;
-        }
-        let Some(transaction) = inner.store.since(self.held) else {
-            // It holds all of this already, perhaps as another generation.
-            if self
-                .held
-                .is_some_and(|c| c.generation != current.generation)
-            {
-                self.held = Some(current);
-                inner.acknowledged(peer, current);
-                drop(inner);
-                self.publisher.advanced();
-            }
-            return None;
-        };
-        let observed = inner.observed_unix_ns;
-        drop(inner);
-        self.last_transaction += 1;
-        self.under_way = Some((self.last_transaction, transaction.result));
-        Some(transaction.into_chunks(self.last_transaction, observed))
-    }
-
-    /// # Errors
-    /// For another transaction or another digest than what is under way.
-    pub fn on_ack(&mut self, ack: &pb::Ack) -> Result<(), SessionError> {
-        let cursor = self.take_under_way(ack.transaction)?;
-        if Digest::from_slice(&ack.digest) != Some(cursor.digest) {
-            return Err(SessionError::Digest);
-        }
-        self.held = Some(cursor);
-        self.refused = None;
-        if let Some(peer) = self.peer {
-            let mut inner = self.publisher.inner.lock();
-            if let Some(data_plane) = inner.peers.get_mut(&peer) {
-                data_plane.listeners.clone_from(&ack.listeners);
-            }
-            inner.acknowledged(peer, cursor);
-        }
-        self.publisher.advanced();
-        Ok(())
-    }
-
-    /// # Errors
-    /// For another transaction than the one under way.
-    pub fn on_nack(&mut self, nack: &pb::Nack) -> Result<(), SessionError> {
-        let cursor = self.take_under_way(nack.transaction)?;
-        let mut inner = self.publisher.inner.lock();
-        let changed = inner.reject(&nack.rejected, cursor.generation);
-        let current = inner.store.cursor().generation;
-        if current == cursor.generation {
-            self.refused = Some(current);
-        }
-        if let Some(data_plane) = self.peer.and_then(|peer| inner.peers.get_mut(&peer)) {
-            data_plane.refused = Some(printable(&nack.message));
-        }
-        drop(inner);
-        if changed {
-            self.publisher.generation.send_replace(Some(current));
-        }
-        self.publisher.advanced();
-        Ok(())
-    }
-
-    /// The data plane cannot apply what was sent to what it holds: it gets everything.
-    pub fn on_resync(&mut self, _: &pb::Resync) {
-        self.under_way = None;
-        self.held = None;
-        let mut inner = self.publisher.inner.lock();
-        if let Some(data_plane) = self.peer.and_then(|peer| inner.peers.get_mut(&peer)) {
-            data_plane.acknowledged = None;
-        }
-    }
-
-    fn on_draining(&mut self) {
-        let mut inner = self.publisher.inner.lock();
-        if let Some(data_plane) = self.peer.and_then(|peer| inner.peers.get_mut(&peer)) {
-            data_plane.draining = true;
-        }
-        drop(inner);
-        self.publisher.advanced();
-    }
-
-    fn take_under_way(&mut self, transaction: u64) -> Result<Cursor, SessionError> {
-        match self.under_way.take() {
-            Some((number, cursor)) if number == transaction => Ok(cursor),
-            other => {
-                self.under_way = other;
-                Err(SessionError::NotUnderWay)
-            }
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some(peer) = self.peer {
-            self.publisher.inner.lock().peers.remove(&peer);
-            self.publisher.advanced();
-        }
-    }
-}
-
-/// Text of a peer as it may stand in logs and status.
-fn printable(text: &str) -> String {
-    const MAX: usize = 512;
-    text.chars().filter(|c| !c.is_control()).take(MAX).collect()
 }
 
 #[cfg(test)]

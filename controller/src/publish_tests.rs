@@ -1,7 +1,8 @@
 use super::*;
 use crate::report::ObjectReport;
 use crate::world::{ObjectId, ObjectKind};
-use snapshot::{ApplyError, Replica};
+use snapshot::pb::client_message::Message;
+use snapshot::{ApplyError, Replica, SCHEMA};
 use std::collections::BTreeSet;
 
 /// A data plane on the other end of a session; it refuses one body when told to.

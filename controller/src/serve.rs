@@ -14,7 +14,7 @@ use rustls::ServerConfig;
 use snapshot::pb::client_message::Message as In;
 use snapshot::pb::server_message::Message as Out;
 use snapshot::pb::snapshot_service_server::{SnapshotService, SnapshotServiceServer};
-use snapshot::pb::{Chunk, ClientMessage, Ping, ServerMessage, Verdicts};
+use snapshot::pb::{Chunk, ClientMessage, Ping, ReplicaMessage, ServerMessage, Verdicts};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -26,11 +26,13 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::ca::authority::group_of;
+use crate::ca::authority::{group_of, is_replica};
 use crate::groups::{Group, Groups};
 use crate::health::{Board, Member, Outcome};
 use crate::metrics::Metrics;
 use crate::publish::{HEARTBEAT, Publisher, Session, SessionError};
+use crate::replicas::Meeting;
+use crate::tokens::{TokenError, Tokens};
 use crate::watch::unix_ns;
 
 /// Connections at a time. A data plane has one, and two for a moment.
@@ -58,10 +60,12 @@ pub enum Security {
     /// Certificates that the given settings accept; each names the group of its data plane.
     Mutual {
         settings: Arc<dyn Fn() -> Option<Arc<ServerConfig>> + Send + Sync>,
+        /// Data planes must be Pods of their group. `None`: what they run in is not asked for, for tests.
+        tokens: Option<Arc<Tokens>>,
     },
 }
 
-/// Serves until `stop`, then until all streams have ended.
+/// Serves until `stop`, then until all streams have ended. `meeting`: where other replicas of the controller come.
 ///
 /// # Errors
 /// The listener fails as a whole.
@@ -70,13 +74,20 @@ pub async fn serve(
     security: Security,
     groups: Arc<Groups>,
     metrics: Arc<Metrics>,
+    meeting: Option<Meeting>,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (connections, incoming) = mpsc::channel(64);
+    let tokens = match &security {
+        Security::Plaintext => None,
+        Security::Mutual { tokens, .. } => tokens.clone(),
+    };
     tokio::spawn(accept(listener, security, connections, stop.clone()));
     let service = Streams {
         groups,
         metrics,
+        meeting,
+        tokens,
         stop: stop.clone(),
     };
     let service = SnapshotServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES);
@@ -115,8 +126,8 @@ async fn accept(
         let (security, connections) = (security.clone(), connections.clone());
         tokio::spawn(async move {
             match timeout(HANDSHAKE, identify(stream, &security)).await {
-                Ok(Ok((io, group))) => {
-                    let peer = Peer { address, group };
+                Ok(Ok((io, caller))) => {
+                    let peer = Peer { address, caller };
                     let connection = Connection {
                         io,
                         peer,
@@ -134,13 +145,10 @@ async fn accept(
 }
 
 /// Finds out who connects.
-async fn identify(
-    stream: TcpStream,
-    security: &Security,
-) -> Result<(Box<dyn Io>, Option<String>), String> {
+async fn identify(stream: TcpStream, security: &Security) -> Result<(Box<dyn Io>, Caller), String> {
     stream.set_nodelay(true).map_err(|e| e.to_string())?;
-    let Security::Mutual { settings } = security else {
-        return Ok((Box::new(stream), None));
+    let Security::Mutual { settings, .. } = security else {
+        return Ok((Box::new(stream), Caller::Anybody));
     };
     let settings = settings().ok_or("the certificates are not there yet")?;
     let stream = TlsAcceptor::from(settings)
@@ -148,10 +156,13 @@ async fn identify(
         .await
         .map_err(|e| e.to_string())?;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    match certificates.first().and_then(|c| group_of(c)) {
-        Some(group) => Ok((Box::new(stream), Some(group))),
-        None => Err("the certificate names no group".to_owned()),
-    }
+    let certificate = certificates.first().map_or(&[][..], |c| c);
+    let caller = match group_of(certificate) {
+        Some(group) => Caller::Group(group),
+        None if is_replica(certificate) => Caller::Replica,
+        None => return Err("the certificate names no group".to_owned()),
+    };
+    Ok((Box::new(stream), caller))
 }
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -161,8 +172,18 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 #[derive(Clone)]
 struct Peer {
     address: SocketAddr,
-    /// As its certificate says; `None`: nobody asked.
-    group: Option<String>,
+    caller: Caller,
+}
+
+/// Who calls, as the certificate says.
+#[derive(Clone, Debug)]
+enum Caller {
+    /// Nobody asked.
+    Anybody,
+    /// A data plane of this group.
+    Group(String),
+    /// Another replica of the controller.
+    Replica,
 }
 
 /// An accepted connection, encrypted or not.
@@ -223,12 +244,32 @@ impl AsyncWrite for Connection {
 struct Streams {
     groups: Arc<Groups>,
     metrics: Arc<Metrics>,
+    meeting: Option<Meeting>,
+    tokens: Option<Arc<Tokens>>,
     stop: CancellationToken,
 }
 
 #[tonic::async_trait]
 impl SnapshotService for Streams {
     type SyncStream = ReceiverStream<Result<ServerMessage, Status>>;
+    type MeetStream = ReceiverStream<Result<ReplicaMessage, Status>>;
+
+    async fn meet(
+        &self,
+        request: Request<Streaming<ReplicaMessage>>,
+    ) -> Result<Response<Self::MeetStream>, Status> {
+        if let Some(Peer {
+            caller: Caller::Group(group),
+            ..
+        }) = request.extensions().get()
+        {
+            tracing::warn!(group, "a data plane calls as if it were a controller");
+            return Err(Status::permission_denied("this is for controllers"));
+        }
+        let meeting = self.meeting.as_ref();
+        let meeting = meeting.ok_or_else(|| Status::unimplemented("this replica is alone"))?;
+        meeting.open(request.into_inner()).map(Response::new)
+    }
 
     async fn sync(
         &self,
@@ -242,23 +283,37 @@ impl SnapshotService for Streams {
                 "this replica has not listed everything yet",
             ));
         }
-        let peer = request.extensions().get::<Peer>();
+        let (metadata, extensions, inbound) = request.into_parts();
+        let peer = extensions.get::<Peer>();
         let address = peer.map(|peer| peer.address.to_string());
         let address = address.unwrap_or_default();
         let Group {
             publisher, health, ..
-        } = match peer.and_then(|peer| peer.group.as_deref()) {
-            None => self.groups.shared().clone(),
+        } = match peer.map(|peer| &peer.caller) {
+            None | Some(Caller::Anybody) => self.groups.shared().clone(),
+            Some(Caller::Replica) => {
+                return Err(Status::permission_denied("this is for data planes"));
+            }
             // Its Gateway may have come a moment ago.
-            Some(name) => self
+            Some(Caller::Group(name)) => self
                 .groups
                 .get(name)
                 .ok_or_else(|| Status::unavailable("there is no such group of data planes"))?,
         };
+        if let (Some(tokens), Some(Caller::Group(name))) =
+            (&self.tokens, peer.map(|peer| &peer.caller))
+            && let Err(error) = tokens.check(&metadata, name).await
+        {
+            tracing::warn!(event = "token_refused", address, group = name, %error, "a data plane is refused");
+            return Err(match error {
+                TokenError::Unreachable(_) => Status::unavailable(error.to_string()),
+                _ => Status::unauthenticated(error.to_string()),
+            });
+        }
         let (out, messages) = mpsc::channel(8);
         let stream = Stream {
             session: Session::new(Arc::clone(&publisher)),
-            inbound: request.into_inner(),
+            inbound,
             out: out.clone(),
             metrics: Arc::clone(&self.metrics),
             sent: None,

@@ -31,6 +31,9 @@ struct Args {
     /// Directory with ca.crt, tls.crt and tls.key for the stream from the controller
     #[arg(long, env = "DIOLKOS_TLS_DIR")]
     tls_dir: Option<PathBuf>,
+    /// File with the token of the Pod's service account that controllers ask for; read anew for each stream
+    #[arg(long, env = "DIOLKOS_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
     /// Directory for the last-good copy of the configuration; none is kept without it
     #[arg(long, env = "DIOLKOS_STATE_DIR")]
     state_dir: Option<PathBuf>,
@@ -125,6 +128,7 @@ fn main() -> Result<()> {
     let push = PushConfig {
         endpoint: args.controller,
         tls_dir: args.tls_dir,
+        token_file: args.token_file,
         node_id: args.node_id,
     };
     runtime.block_on(async {

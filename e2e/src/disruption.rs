@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -160,6 +161,109 @@ pub fn controller_killed_under_load(cluster: &mut Cluster) -> Result<()> {
     load.finish().map(drop)
 }
 
+/// The leader is killed, and the one after it; meanwhile Routes are edited. No request fails, every edit arrives, and its
+/// status tells so in time.
+pub fn leader_killed_under_load(cluster: &mut Cluster) -> Result<()> {
+    const NAMESPACE: &str = "leader-killed";
+    const HOST: &str = "leaderless.example.com";
+    /// From the death of the leader, or from an edit after it.
+    const TRUTH: Duration = Duration::from_secs(5);
+    cluster.apply(&app(NAMESPACE, "untouched.example.com")?)?;
+    let revision = |n: usize| {
+        Object::from_value(json!({
+            "apiVersion": "diolkos.io/v1alpha1",
+            "kind": "Route",
+            "metadata": {"name": "edited", "namespace": NAMESPACE},
+            "spec": {
+                "hostnames": [HOST],
+                "rules": [{"directResponse": {"status": 200, "body": n.to_string()}}],
+            },
+        }))
+    };
+    let address = cluster.address()?;
+    answers(address, "untouched.example.com")?;
+    let load = Load::start(address, "untouched.example.com", "/");
+    for round in 0..2 {
+        // Both are there and follow: the one that was killed before has come back.
+        replicas_are_ready(cluster)?;
+        load.pass(BETWEEN)?;
+        kill(process_of(
+            "diolkos-controller",
+            &format!("--identity={}", leader(cluster)?),
+        )?)?;
+        let mut since = Instant::now();
+        for edit in 0..3 {
+            let route = revision(round * 3 + edit)?;
+            if edit > 0 {
+                since = Instant::now();
+            }
+            cluster.apply(std::slice::from_ref(&route))?;
+            loop {
+                let ready = cluster.status(&route.key)?.is_some_and(|status| {
+                    let mut all = status["conditions"].as_array().into_iter().flatten();
+                    all.any(|c| c["type"] == "Ready" && c["status"] == "True")
+                });
+                if ready {
+                    break;
+                }
+                ensure!(
+                    since.elapsed() < TRUTH,
+                    "round {round}, edit {edit}: no true status after {:?}",
+                    since.elapsed()
+                );
+            }
+            println!(
+                "round {round}, edit {edit}: true after {:?}",
+                since.elapsed()
+            );
+            // Every data plane that follows a controller has it, and the others find one.
+            let wanted = (round * 3 + edit).to_string();
+            for address in cluster.each_address()? {
+                eventually(|| {
+                    let answer = client::get(address, HOST, "/")?;
+                    let served = String::from_utf8_lossy(&answer.body).into_owned();
+                    ensure!(
+                        served == wanted,
+                        "round {round}, edit {edit}: {address} serves {served:?}"
+                    );
+                    Ok(())
+                })?;
+            }
+        }
+        load.pass(BETWEEN)?;
+    }
+    load.finish().map(drop)
+}
+
+/// The Pod of the controller that leads.
+fn leader(cluster: &Cluster) -> Result<String> {
+    let holder = "--output=jsonpath={.spec.holderIdentity}";
+    let lease = ["get", "--namespace", SYSTEM, "lease/diolkos-leader", holder];
+    let holder = cluster.kubectl(&lease, "")?;
+    let (pod, _) = holder.rsplit_once('_').context("nobody leads")?;
+    Ok(pod.to_owned())
+}
+
+fn replicas_are_ready(cluster: &Cluster) -> Result<()> {
+    let ready = "--output=jsonpath={.spec.replicas} {.status.readyReplicas}";
+    let deployment = [
+        "get",
+        "--namespace",
+        SYSTEM,
+        "deployment/diolkos-controller",
+        ready,
+    ];
+    eventually(|| {
+        let counts = cluster.kubectl(&deployment, "")?;
+        let (wanted, ready) = counts.split_once(' ').unwrap_or_default();
+        ensure!(
+            wanted == "2" && ready == wanted,
+            "ready controllers: {counts}"
+        );
+        leader(cluster).map(drop)
+    })
+}
+
 /// With no controller at all, a data plane that is killed comes back with its last good configuration.
 pub fn data_plane_restarts_alone(cluster: &mut Cluster) -> Result<()> {
     const NAMESPACE: &str = "restarts-alone";
@@ -227,7 +331,10 @@ fn restart_without_controller(cluster: &Cluster, pod: &str, address: SocketAddr)
         )
     };
     let before = restarts(cluster)?;
-    kill(process_of(pod)?)?;
+    kill(process_of(
+        "diolkos-dataplane",
+        &format!("--node-id={pod}"),
+    )?)?;
     eventually(|| {
         ensure!(
             restarts(cluster)? != before,
@@ -238,9 +345,9 @@ fn restart_without_controller(cluster: &Cluster, pod: &str, address: SocketAddr)
     answers(address, "alone.example.com").context("after the restart")
 }
 
-/// The process of a data plane, found by the Pod's name on its command line.
-fn process_of(pod: &str) -> Result<u32> {
-    let wanted = format!("--node-id={pod}");
+/// A process of the rig, found by its program and an argument, such as one with the Pod's name.
+fn process_of(program: &str, argument: &str) -> Result<u32> {
+    let program = format!("/{program}");
     for entry in fs::read_dir("/proc")? {
         let path: PathBuf = entry?.path();
         let Some(pid) = path
@@ -257,13 +364,13 @@ fn process_of(pod: &str) -> Result<u32> {
         let mut args = line.split(|b| *b == 0);
         if args
             .next()
-            .is_some_and(|exe| exe.ends_with(b"/diolkos-dataplane"))
-            && args.any(|a| a == wanted.as_bytes())
+            .is_some_and(|exe| exe.ends_with(program.as_bytes()))
+            && args.any(|a| a == argument.as_bytes())
         {
             return Ok(pid);
         }
     }
-    anyhow::bail!("no process with {wanted}")
+    anyhow::bail!("no process with {argument}")
 }
 
 fn kill(pid: u32) -> Result<()> {

@@ -21,7 +21,7 @@ fn main() -> anyhow::Result<()> {
         })
         .collect();
     type Test = fn(&mut Cluster) -> anyhow::Result<()>;
-    let tests: [(&str, Test); 7] = [
+    let tests: [(&str, Test); 8] = [
         ("ingress_status", ingress::status),
         ("entries_of_others_stay", statuses::entries_of_others_stay),
         (
@@ -35,6 +35,10 @@ fn main() -> anyhow::Result<()> {
         (
             "controller_killed_under_load",
             disruption::controller_killed_under_load,
+        ),
+        (
+            "leader_killed_under_load",
+            disruption::leader_killed_under_load,
         ),
         (
             "data_plane_restarts_alone",

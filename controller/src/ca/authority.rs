@@ -1,7 +1,8 @@
 //! The certificate authority of the push channel: certificates and their lifetimes, without any cluster.
 //!
-//! A root signs two kinds of leaf: the server's, made by each replica for itself and kept in memory, and one client
-//! certificate for each group of data planes, which says the group in a URI name. Leaves live for a day and are renewed
+//! A root signs three kinds of leaf: the server's and that with which it calls other replicas, made by each replica for
+//! itself and kept in memory, and one client certificate for each group of data planes. The latter two say in a URI name
+//! what they are. Leaves live for a day and are renewed
 //! after half of it. A root is followed by the next one in three steps, so that both sides always accept what the other
 //! presents: the next root is accepted, then it signs, then the previous one is accepted no more.
 
@@ -38,6 +39,8 @@ const NEXT_KEY: &str = "next.key";
 const PREVIOUS_CERTIFICATE: &str = "previous.crt";
 
 const GROUP_SCHEME: &str = "urn:diolkos:group:";
+/// In a certificate with which one replica of the controller calls another.
+const CONTROLLER: &str = "urn:diolkos:controller";
 
 /// Content of a Secret. Nothing here implements `Debug`: keys never reach a log.
 pub type Data = BTreeMap<String, ByteString>;
@@ -250,6 +253,26 @@ impl Authority {
         )
     }
 
+    /// What a replica of the controller calls another one with, in the form of [`Self::client_data`].
+    ///
+    /// # Errors
+    /// [`CaError::Sign`].
+    pub fn replica_data(&self, now: SystemTime) -> Result<Data, CaError> {
+        let uri = SanType::URI(CONTROLLER.try_into()?);
+        let usage = ExtendedKeyUsagePurpose::ClientAuth;
+        let leaf = self.leaf("diolkos-controller", vec![uri], usage, now)?;
+        Ok(self.mounted(&leaf))
+    }
+
+    fn mounted(&self, leaf: &Leaf) -> Data {
+        let bytes = |text: String| ByteString(text.into_bytes());
+        Data::from([
+            (CA.into(), bytes(self.bundle())),
+            (CERTIFICATE.into(), bytes(leaf.certificate.pem())),
+            (KEY.into(), bytes(leaf.key.serialize_pem())),
+        ])
+    }
+
     fn leaf(
         &self,
         name: &str,
@@ -276,13 +299,7 @@ impl Authority {
     /// # Errors
     /// [`CaError::Sign`].
     pub fn client_data(&self, group: &str, now: SystemTime) -> Result<Data, CaError> {
-        let leaf = self.client(group, now)?;
-        let bytes = |text: String| ByteString(text.into_bytes());
-        Ok(Data::from([
-            (CA.into(), bytes(self.bundle())),
-            (CERTIFICATE.into(), bytes(leaf.certificate.pem())),
-            (KEY.into(), bytes(leaf.key.serialize_pem())),
-        ]))
+        Ok(self.mounted(&self.client(group, now)?))
     }
 
     /// Whether a group's Secret can stay as it is: the roots are the accepted ones, the certificate is signed by one of
@@ -346,16 +363,24 @@ impl Root {
 
 /// The group that a client certificate names, `NAMESPACE/NAME`.
 pub fn group_of(certificate: &[u8]) -> Option<String> {
+    named(certificate, |uri| {
+        uri.strip_prefix(GROUP_SCHEME).map(str::to_owned)
+    })
+}
+
+/// Whether a certificate is that of a replica of the controller.
+pub fn is_replica(certificate: &[u8]) -> bool {
+    named(certificate, |uri| (uri == CONTROLLER).then_some(())).is_some()
+}
+
+fn named<T>(certificate: &[u8], read: impl Fn(&str) -> Option<T>) -> Option<T> {
     let certificate = parse(certificate, CERTIFICATE).ok()?;
     let names = certificate.subject_alternative_name().ok()??;
-    names
-        .value
-        .general_names
-        .iter()
-        .find_map(|name| match name {
-            GeneralName::URI(uri) => uri.strip_prefix(GROUP_SCHEME).map(str::to_owned),
-            _ => None,
-        })
+    let mut names = names.value.general_names.iter();
+    names.find_map(|name| match name {
+        GeneralName::URI(uri) => read(uri),
+        _ => None,
+    })
 }
 
 fn params(name: &str, now: SystemTime, life: Duration) -> CertificateParams {
@@ -500,6 +525,19 @@ mod tests {
         let other = Authority::generate(at(0)).unwrap();
         assert!(!other.client_data_is_current(&data, GROUP, at(0)));
         assert!(!ca.client_data_is_current(&Data::new(), GROUP, at(0)));
+    }
+
+    #[test]
+    fn a_replica_is_no_data_plane_and_a_data_plane_no_replica() {
+        let ca = Authority::generate(at(0)).unwrap();
+        let certificate = |data: Data| der(&secret(&data, CERTIFICATE), CERTIFICATE).unwrap();
+        let replica = certificate(ca.replica_data(at(0)).unwrap());
+        assert!(is_replica(&replica) && group_of(&replica).is_none());
+        let plane = certificate(ca.client_data(GROUP, at(0)).unwrap());
+        assert!(!is_replica(&plane) && group_of(&plane).is_some());
+        // Nor does a server's certificate say who calls.
+        let server = ca.server(&["localhost".to_owned()], at(0)).unwrap();
+        assert!(!is_replica(&server.certificate()));
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub struct Keeper<S> {
     namespace: String,
     state: Mutex<Option<Serving>>,
     config: ArcSwapOption<ServerConfig>,
+    replica: ArcSwapOption<Data>,
 }
 
 struct Serving {
@@ -75,6 +76,7 @@ impl<S: Objects<Secret>> Keeper<S> {
             namespace: namespace.to_owned(),
             state: Mutex::new(None),
             config: ArcSwapOption::empty(),
+            replica: ArcSwapOption::empty(),
         })
     }
 
@@ -86,6 +88,16 @@ impl<S: Objects<Secret>> Keeper<S> {
     /// TLS settings for the next connection. `None` before the first [`Keeper::refresh`] that succeeded.
     pub fn server_config(&self) -> Option<Arc<ServerConfig>> {
         self.config.load_full()
+    }
+
+    /// What other replicas are called with next. `None` before the first [`Keeper::refresh`] that succeeded.
+    pub fn replica_data(&self) -> Option<Arc<Data>> {
+        self.replica.load_full()
+    }
+
+    /// The name that certificates of all replicas carry.
+    pub fn server_name(&self) -> String {
+        format!("diolkos-controller.{}.svc", self.namespace)
     }
 
     /// Keeps everything current until `stop`.
@@ -129,8 +141,10 @@ impl<S: Objects<Secret>> Keeper<S> {
             return Ok(());
         }
         let leaf = authority.server(&self.server_names(), now)?;
+        let replica = authority.replica_data(now)?;
         self.config
             .store(Some(Arc::new(server_config(&authority, &leaf)?)));
+        self.replica.store(Some(Arc::new(replica)));
         *state = Some(Serving { roots, leaf });
         Ok(())
     }
@@ -153,7 +167,7 @@ impl<S: Objects<Secret>> Keeper<S> {
     }
 
     fn server_names(&self) -> [String; 3] {
-        let service = format!("diolkos-controller.{}.svc", self.namespace);
+        let service = self.server_name();
         [
             format!("{service}.cluster.local"),
             service,

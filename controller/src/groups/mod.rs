@@ -15,6 +15,7 @@ use model::Model;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -44,6 +45,8 @@ pub struct Groups {
     shared_name: Name,
     make: Box<dyn Fn(Arc<watch::Sender<u64>>) -> Group + Send + Sync>,
     progress: Arc<watch::Sender<u64>>,
+    /// Data planes are told nothing yet.
+    withheld: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -96,8 +99,28 @@ impl Groups {
             shared_name,
             make: Box::new(make),
             progress,
+            withheld: AtomicBool::new(false),
         };
         Arc::new(groups)
+    }
+
+    /// Whether data planes are to be told nothing, although something is published.
+    pub fn withhold(&self, withheld: bool) {
+        self.withheld.store(withheld, Ordering::Release);
+    }
+
+    /// The group of a name, which another replica knows: its Gateway is about to be known here, too.
+    pub fn expect(&self, name: &str) -> Group {
+        let mut inner = self.inner.lock();
+        let group = inner.groups.entry(name.into());
+        group
+            .or_insert_with(|| (self.make)(Arc::clone(&self.progress)))
+            .clone()
+    }
+
+    /// All groups by name.
+    pub fn by_name(&self) -> BTreeMap<Arc<str>, Group> {
+        self.inner.lock().groups.clone()
     }
 
     /// The group of a name; `None`: there is no such group (yet).
@@ -117,6 +140,11 @@ impl Groups {
 
     /// Something has been published: data planes may be told.
     pub fn is_ready(&self) -> bool {
+        !self.withheld.load(Ordering::Acquire) && self.is_published()
+    }
+
+    /// The first translation is published.
+    pub fn is_published(&self) -> bool {
         self.shared.publisher.subscribe().borrow().is_some()
     }
 
@@ -150,21 +178,20 @@ impl Groups {
             .closure
             .update(resources, model, |listener| self.group_of(listener));
         // Data planes of a Gateway that is gone keep their group until they are gone too.
-        inner.groups.retain(|name, group| {
-            wanted.contains(name) || !group.publisher.data_planes().is_empty()
-        });
+        inner
+            .groups
+            .retain(|name, group| wanted.contains(name) || group.publisher.has_data_planes());
         for name in wanted {
-            let new = !inner.groups.contains_key(&name);
             let group = inner
                 .groups
                 .entry(Arc::clone(&name))
                 .or_insert_with(|| (self.make)(Arc::clone(&self.progress)));
             let changed = changes.remove(&name).unwrap_or_default();
-            if new {
+            if group.publisher.subscribe().borrow().is_none() {
                 // What it needs may have been here before it.
                 let all = inner.closure.needed_by(&name);
                 group.publisher.publish(all, observed_unix_ns);
-            } else if !changed.is_empty() || group.publisher.subscribe().borrow().is_none() {
+            } else if !changed.is_empty() {
                 group.publisher.publish(changed, observed_unix_ns);
             }
         }

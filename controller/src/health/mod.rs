@@ -1,8 +1,9 @@
 //! What connected data planes find out about endpoints, put together and told to all of them (features.md F51).
 //!
-//! It is no part of the configuration: every replica of the controller has its own, made of what the data planes
-//! connected to it say, so that equal configurations stay equal. A [`Member`] is one data plane's stream. Reports are
-//! only kept when they come; one task merges them a moment later, however many there are.
+//! It is no part of the configuration, so that equal configurations stay equal. A [`Member`] is one data plane's stream;
+//! those of other replicas of the controller are told by these ([`Board::take_others`]), so that all replicas judge by the
+//! same, and a replica that is cut off by what it hears itself. Reports are only kept when they come; one task merges
+//! them a moment later, however many there are.
 
 mod merge;
 
@@ -26,14 +27,23 @@ const GATHER: Duration = Duration::from_millis(100);
 /// all who said it are gone.
 pub const TTL: Duration = Duration::from_secs(45);
 
+/// Data planes and endpoints of which another replica is told in one message, which stays below the 1 MiB that it reads.
+const MAX_TOLD: usize = 8192;
+
 /// Endpoints by upstream and address.
 type ByEndpoint<T> = BTreeMap<(Arc<str>, SocketAddr), T>;
 
 /// Who is told of changes.
 type Told = Box<dyn Fn(&[Change]) + Send + Sync>;
 
+/// A data plane: the replica of the controller that it is connected to, and its number there. Their order is the same
+/// everywhere, as they share the checks of endpoints by it.
+type Name = (Arc<str>, u64);
+
 /// See the module.
 pub struct Board {
+    /// Of this controller.
+    replica: Arc<str>,
     inner: Mutex<Inner>,
     news: Notify,
     /// What is thought together, and by whom.
@@ -47,14 +57,28 @@ pub struct Board {
 
 #[derive(Default)]
 struct Inner {
-    members: BTreeMap<u64, Opinions>,
+    members: BTreeMap<Name, Opinions>,
     next: u64,
+    /// Counts what has been said.
+    version: u64,
+    /// Whom other replicas tell of.
+    told: BTreeMap<Arc<str>, Vec<Name>>,
+}
+
+impl Inner {
+    fn set(&mut self, name: Name, opinions: Option<Opinions>) {
+        let before = match opinions.clone() {
+            Some(opinions) => self.members.insert(name, opinions),
+            None => self.members.remove(&name),
+        };
+        self.version += u64::from(before != opinions);
+    }
 }
 
 /// What all members think together.
 #[derive(Debug, Default, PartialEq)]
 pub struct Outcome {
-    members: Vec<u64>,
+    members: Vec<Name>,
     unhealthy: Opinions,
 }
 
@@ -82,7 +106,18 @@ impl Board {
         omitted: IntCounter,
         changes: impl Fn(&[Change]) + Send + Sync + 'static,
     ) -> Arc<Self> {
+        Self::of_replica("", entries, omitted, changes)
+    }
+
+    /// One of several, by the name of its controller's replica.
+    pub fn of_replica(
+        replica: &str,
+        entries: IntGauge,
+        omitted: IntCounter,
+        changes: impl Fn(&[Change]) + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            replica: replica.into(),
             inner: Mutex::default(),
             news: Notify::new(),
             outcome: watch::Sender::default(),
@@ -102,14 +137,73 @@ impl Board {
     pub fn join(self: &Arc<Self>) -> Member {
         let mut inner = self.inner.lock();
         inner.next += 1;
-        let id = inner.next;
-        inner.members.insert(id, Opinions::default());
+        let name = (Arc::clone(&self.replica), inner.next);
+        inner.set(name.clone(), Some(Opinions::default()));
         drop(inner);
         self.news.notify_one();
         Member {
             board: Arc::clone(self),
-            id,
+            name,
         }
+    }
+
+    /// What data planes say that are connected here, when anything has been said since `seen`.
+    pub fn said_here(&self, seen: &mut Option<u64>) -> Option<pb::Members> {
+        self.said(seen, |replica| *replica == *self.replica)
+    }
+
+    /// What data planes say that are not connected to a replica, when anything has been said since `seen`.
+    pub fn said_beside(&self, replica: &str, seen: &mut Option<u64>) -> Option<pb::Members> {
+        self.said(seen, |name| name != replica)
+    }
+
+    fn said(&self, seen: &mut Option<u64>, of: impl Fn(&str) -> bool) -> Option<pb::Members> {
+        let inner = self.inner.lock();
+        if seen.replace(inner.version) == Some(inner.version) {
+            return None;
+        }
+        let mut room = MAX_TOLD;
+        let members = inner.members.iter().filter(|((replica, _), _)| of(replica));
+        let told = members.map_while(|((replica, number), opinions)| {
+            // An empty one takes room, too.
+            room = room.checked_sub(opinions.len() + 1)?;
+            Some(pb::Member {
+                replica: replica.to_string(),
+                number: *number,
+                report: Some(pb::HealthReport {
+                    upstreams: opinions.to_wire(),
+                    omitted: opinions.omitted(),
+                }),
+            })
+        });
+        Some(pb::Members {
+            all: told.collect(),
+        })
+    }
+
+    /// Takes what data planes of other replicas say, as `teller` tells it, in place of what it has told before.
+    /// `None`: it tells nothing any more.
+    pub fn take_others(&self, teller: &str, told: Option<&pb::Members>) {
+        let all = told.map_or(&[][..], |told| &told.all);
+        let mut now = BTreeMap::new();
+        for member in all.iter().filter(|m| *m.replica != *self.replica) {
+            let report = member.report.as_ref();
+            let opinions = report.map(|r| Opinions::of_wire(&r.upstreams, r.omitted));
+            let name: Name = (member.replica.as_str().into(), member.number);
+            now.insert(name, opinions.unwrap_or_default());
+        }
+        let mut inner = self.inner.lock();
+        let told = inner
+            .told
+            .insert(teller.into(), now.keys().cloned().collect());
+        for gone in told.into_iter().flatten().filter(|n| !now.contains_key(n)) {
+            inner.set(gone, None);
+        }
+        for (name, opinions) in now {
+            inner.set(name, Some(opinions));
+        }
+        drop(inner);
+        self.news.notify_one();
     }
 
     /// Merges what is reported, until `stop`.
@@ -140,7 +234,7 @@ impl Board {
 
     fn merge(&self, known: &mut ByEndpoint<Known>, now: Instant) -> Vec<Change> {
         let inner = self.inner.lock();
-        let members: Vec<u64> = inner.members.keys().copied().collect();
+        let members: Vec<Name> = inner.members.keys().cloned().collect();
         let mut tallies = ByEndpoint::<Tally>::new();
         let mut entries = 0;
         for opinions in inner.members.values() {
@@ -224,7 +318,7 @@ pub(crate) fn reason(opinion: Opinion) -> &'static str {
 /// A data plane that reports; it leaves when dropped.
 pub struct Member {
     board: Arc<Board>,
-    id: u64,
+    name: Name,
 }
 
 impl Member {
@@ -233,7 +327,7 @@ impl Member {
         let opinions = Opinions::of_wire(&report.upstreams, report.omitted);
         self.board.omitted.inc_by(opinions.omitted().into());
         let mut inner = self.board.inner.lock();
-        inner.members.insert(self.id, opinions);
+        inner.set(self.name.clone(), Some(opinions));
         drop(inner);
         self.board.news.notify_one();
     }
@@ -246,7 +340,7 @@ impl Member {
     /// What it is to be told; `None`: it has joined only now. One alone hears nothing of what it has said itself.
     pub fn verdicts(&self) -> Option<pb::Verdicts> {
         let outcome = Arc::clone(&self.board.outcome.borrow());
-        let index = outcome.members.iter().position(|id| *id == self.id)?;
+        let index = outcome.members.iter().position(|name| *name == self.name)?;
         let count = outcome.members.len();
         Some(pb::Verdicts {
             index: u32::try_from(index).ok()?,
@@ -268,7 +362,7 @@ impl Drop for Board {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.board.inner.lock().members.remove(&self.id);
+        self.board.inner.lock().set(self.name.clone(), None);
         self.board.news.notify_one();
     }
 }

@@ -1,6 +1,7 @@
 //! The Kubernetes objects of a Gateway's data planes. Pure.
 
 use crate::groups::infrastructure_name;
+use crate::tokens::AUDIENCE;
 use crate::world::ObjectId;
 use crds::{Autoscaling, DataPlane, ServiceType};
 use serde_json::{Map, Value, json};
@@ -221,6 +222,10 @@ impl Plan {
                     "containers": [self.container(asked, settings)],
                     "volumes": [
                         {"name": "push", "secret": {"secretName": self.name(), "defaultMode": 0o440}},
+                        // Says to the controller which Pod it is, and nothing to anybody else.
+                        {"name": "token", "projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": {
+                            "audience": AUDIENCE, "expirationSeconds": 3600, "path": "token",
+                        }}]}},
                         // In memory: the last good configuration may hold private keys.
                         {"name": "state", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}},
                     ],
@@ -244,6 +249,7 @@ impl Plan {
         let mut args = vec![
             format!("--controller={controller}"),
             "--tls-dir=/etc/diolkos/push".to_owned(),
+            "--token-file=/etc/diolkos/token/token".to_owned(),
             "--state-dir=/var/lib/diolkos".to_owned(),
             format!("--admin=0.0.0.0:{ADMIN_PORT}"),
             "--node-id=$(POD_NAME)".to_owned(),
@@ -279,6 +285,7 @@ impl Plan {
             },
             "volumeMounts": [
                 {"name": "push", "mountPath": "/etc/diolkos/push", "readOnly": true},
+                {"name": "token", "mountPath": "/etc/diolkos/token", "readOnly": true},
                 {"name": "state", "mountPath": "/var/lib/diolkos"},
             ],
         })

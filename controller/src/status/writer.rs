@@ -37,7 +37,10 @@ const BURST: f64 = 200.0;
 const BATCH: usize = 256;
 /// Requests under way at a time.
 const CONCURRENCY: usize = 8;
-const WRITE: Duration = Duration::from_secs(5);
+/// No longer than a leader that cannot renew its Lease may go on: then another one begins.
+const WRITE: Duration = Duration::from_secs(2);
+/// Other replicas need so long to tell a new leader how far their data planes are.
+const MEET: Duration = Duration::from_millis(500);
 /// Data planes have mostly answered a change after so long: one write says all of it.
 const SETTLE: Duration = Duration::from_millis(100);
 /// After a failed write, between two looks at what waits for data planes, and between two writes of one Gateway,
@@ -100,6 +103,7 @@ impl StatusWriter {
         loop {
             let leads = self.leadership.holds();
             if leads && !led {
+                sleep(MEET).await;
                 self.queue.push_all();
             }
             if !leads {

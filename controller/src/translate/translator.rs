@@ -3,6 +3,7 @@
 mod gateways;
 mod ingresses;
 mod policies;
+mod recall;
 
 use super::Translation;
 use super::certificate::LastGood;
@@ -68,6 +69,7 @@ pub struct Translator {
     attached: BTreeMap<String, BTreeSet<Unit>>,
     policies: policies::Index,
     ingresses: ingress::Index,
+    stand_ins_changed: u64,
     started: bool,
     /// See [`Self::for_groups`].
     apart: bool,
@@ -523,7 +525,9 @@ impl Translator {
 
     fn set_report(&mut self, report: ObjectReport, delta: &mut Delta) {
         delta.reports.insert(report.id.clone());
-        self.report.objects.insert(report.id.clone(), report);
+        let is = report.quarantined;
+        let before = self.report.objects.insert(report.id.clone(), report);
+        self.stand_ins_changed += u64::from(is || before.is_some_and(|r| r.quarantined));
     }
 
     /// Adds to each Route what it loses to others.

@@ -41,8 +41,20 @@ enum Ask {
     Gateways(oneshot::Sender<Vec<Plan>>),
     /// What is wrong with some Ingresses.
     Objections(Vec<ObjectId>, oneshot::Sender<Vec<Objections>>),
+    /// The versions that serve in place of others, unless they are as they were.
+    StandIns(Option<u64>, oneshot::Sender<Option<StandIns>>),
+    /// Take over the versions that serve in place of others.
+    Recall(Vec<Object>, oneshot::Sender<()>),
     /// The UID of an object.
     Uid(ObjectId, oneshot::Sender<Option<String>>),
+}
+
+/// Versions that serve in place of others, as manifests.
+#[derive(Debug)]
+pub struct StandIns {
+    /// Counts their changes.
+    pub version: u64,
+    pub manifests: Vec<Value>,
 }
 
 /// The status that an object should have.
@@ -105,6 +117,16 @@ impl WorldHandle {
     /// The UID of an object, where it is known.
     pub async fn uid(&self, id: ObjectId) -> Option<String> {
         self.ask(|reply| Ask::Uid(id, reply)).await
+    }
+
+    /// The versions that serve in place of others, unless they are as they were when they were `seen`.
+    pub async fn stand_ins(&self, seen: Option<u64>) -> Option<StandIns> {
+        self.ask(|reply| Ask::StandIns(seen, reply)).await
+    }
+
+    /// Takes over the versions that another replica serves in place of others. They are in effect when this returns.
+    pub async fn recall(&self, objects: Vec<Object>) {
+        self.ask(|reply| Ask::Recall(objects, reply)).await;
     }
 
     /// Brings those gauges up to date that cost a walk over all objects.
@@ -215,7 +237,13 @@ impl Owner {
                 // What waits must not wait for ever, even when events never stop; otherwise those that are there
                 // already come first.
                 () = until(self.pacer.latest()), if self.open => self.flush(),
-                Some(ask) = asks.recv() => self.answer(ask),
+                Some(ask) = asks.recv() => match ask {
+                    Ask::Recall(objects, reply) => {
+                        self.recall(objects);
+                        let _ = reply.send(());
+                    }
+                    ask => self.answer(ask),
+                },
                 event = events.recv() => match event {
                     Some(event) => self.take(event),
                     None => return,
@@ -341,6 +369,14 @@ impl Owner {
                 let object = object.with_values(values);
                 self.world.apply(object);
             }
+        }
+    }
+
+    /// Before the first translation they are only remembered.
+    fn recall(&mut self, objects: Vec<Object>) {
+        let ids = self.translator.recall(&self.world, objects);
+        if self.open && !ids.is_empty() {
+            self.translate(Batch { ids, at: unix_ns() }, "incremental");
         }
     }
 
@@ -596,6 +632,17 @@ impl Owner {
                     id,
                 });
                 drop(reply.send(all.collect()));
+            }
+            // It changes something, and is not answered here.
+            Ask::Recall(..) => {}
+            Ask::StandIns(seen, reply) => {
+                let version = self.translator.stand_ins_changed();
+                let news = seen != Some(version);
+                let stand_ins = news.then(|| StandIns {
+                    version,
+                    manifests: self.translator.stand_ins().collect(),
+                });
+                drop(reply.send(stand_ins));
             }
             Ask::Uid(id, reply) => {
                 let uid = self.world.meta(&id).map(|meta| meta.uid.clone());

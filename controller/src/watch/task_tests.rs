@@ -486,3 +486,72 @@ async fn pods_that_nobody_selects_are_not_waited_for() {
     running.list_all_but(ObjectKind::Pod).await;
     running.published(0).await;
 }
+
+/// A Route that was acceptable once and is not any more: the replica that has seen it before serves that version on,
+/// and so does one that has started since.
+#[tokio::test]
+async fn a_replica_that_starts_serves_what_stands_in_elsewhere() {
+    let good = route("one");
+    let broken = json!({
+        "apiVersion": "diolkos.io/v1alpha1", "kind": "Route",
+        "metadata": {"namespace": "a", "name": "one", "generation": 2},
+        "spec": {"hostnames": ["one.example"], "rules": [{
+            "matches": [{"path": {"type": "RegularExpression", "value": "/("}}], "directResponse": {"status": 200},
+        }]},
+    });
+    let broken = Object::from_json(&broken).unwrap().unwrap();
+    let listed = async |running: &Running| {
+        running.list_all_but(ObjectKind::Route).await;
+        let ids = BTreeSet::from([good.id.clone()]);
+        let kind = ObjectKind::Route;
+        running.send(Event::Listed { kind, ids }).await;
+        running.published(1).await;
+    };
+    let digest = |running: &Running| running.publisher.cursor().digest;
+
+    let first = start(FOREVER);
+    first.send(apply(good.clone())).await;
+    listed(&first).await;
+    let served = digest(&first);
+    first.send(apply(broken.clone())).await;
+    let manifests = async {
+        let mut seen = None;
+        loop {
+            if let Some(news) = first.world.stand_ins(seen).await {
+                if !news.manifests.is_empty() {
+                    return news.manifests;
+                }
+                seen = Some(news.version);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let manifests = timeout(FOREVER, manifests).await.expect("one stands in");
+    assert_eq!(digest(&first), served);
+    let read = |m: &Value| Object::from_json(m).unwrap().unwrap();
+    let stand_ins: Vec<Object> = manifests.iter().map(read).collect();
+
+    // Told before it has listed anything, and after.
+    let second = start(FOREVER);
+    second.world.recall(stand_ins.clone()).await;
+    second.send(apply(broken.clone())).await;
+    listed(&second).await;
+    assert_eq!(digest(&second), served);
+    let third = start(FOREVER);
+    third.send(apply(broken)).await;
+    listed(&third).await;
+    assert_ne!(digest(&third), served);
+    third.world.recall(stand_ins.clone()).await;
+    assert_eq!(digest(&third), served);
+
+    // What is acceptable stays as it is.
+    let fourth = start(FOREVER);
+    let mut newer = good.clone();
+    newer.meta.generation = 3;
+    newer.body = route("two").body;
+    fourth.send(apply(newer)).await;
+    listed(&fourth).await;
+    let served = digest(&fourth);
+    fourth.world.recall(stand_ins).await;
+    assert_eq!(digest(&fourth), served);
+}

@@ -11,10 +11,15 @@ use diolkos_controller::ca::authority::{Authority, Data};
 use diolkos_controller::ca::keeper::server_config;
 use diolkos_controller::groups::{Group, Groups};
 use diolkos_controller::health::{self, Board};
+use diolkos_controller::leader::{Elector, Leadership};
 use diolkos_controller::metrics::Metrics;
+use diolkos_controller::objects::{ApiError, Objects};
 use diolkos_controller::publish::{DataPlane, Publisher, ResourceId};
+use diolkos_controller::replicas::{Follower, Meeting};
+use diolkos_controller::report::Programmed;
 use diolkos_controller::serve::{Security, serve};
 use diolkos_controller::tls;
+use k8s_openapi::api::coordination::v1::Lease;
 use model::{EndpointSource, ObjectRef, StaticEndpoint, Upstream};
 use parking_lot::Mutex;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
@@ -64,6 +69,8 @@ pub(crate) struct Controller {
     /// What data planes agree on about endpoints.
     pub(crate) changes: mpsc::UnboundedReceiver<health::Change>,
     pub(crate) address: SocketAddr,
+    pub(crate) groups: Arc<Groups>,
+    pub(crate) leadership: Leadership,
     stop: CancellationToken,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -74,6 +81,23 @@ impl Controller {
     }
 
     pub(crate) async fn start_at(authority: &Authority, address: SocketAddr) -> Self {
+        let alone = Self::replica_at(authority, address, "alone", &Leases::default()).await;
+        alone.leads().await;
+        alone.groups.withhold(false);
+        alone
+    }
+
+    /// One of several, which share a Lease.
+    pub(crate) async fn replica(authority: &Authority, name: &str, leases: &Leases) -> Self {
+        Self::replica_at(authority, "127.0.0.1:0".parse().unwrap(), name, leases).await
+    }
+
+    async fn replica_at(
+        authority: &Authority,
+        address: SocketAddr,
+        name: &str,
+        leases: &Leases,
+    ) -> Self {
         tls::provider();
         let leaf = authority
             .server(&["localhost".to_owned()], SystemTime::now())
@@ -82,11 +106,11 @@ impl Controller {
         let settings = Arc::new(move || Some(Arc::clone(&settings)));
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let publisher = Publisher::new("test");
         let metrics = Arc::new(Metrics::new().unwrap());
         let stop = CancellationToken::new();
         let (changed, changes) = mpsc::unbounded_channel();
-        let health = Board::new(
+        let health = Board::of_replica(
+            name,
             metrics.health_reports.clone(),
             metrics.health_reports_omitted.clone(),
             move |all| {
@@ -95,14 +119,38 @@ impl Controller {
             },
         );
         tokio::spawn(Arc::clone(&health).run(stop.clone()));
-        let security = Security::Mutual { settings };
-        let group = Group::new(Arc::clone(&publisher), health, stop.child_token());
-        let groups = Groups::new(GROUP, move |_| group.clone());
+        let security = Security::Mutual {
+            settings,
+            tokens: None,
+        };
+        let (server_id, end) = (name.to_owned(), stop.child_token());
+        let groups = Groups::new(GROUP, move |progress| {
+            let publisher = Publisher::counting(server_id.clone(), progress);
+            Group::new(publisher, Arc::clone(&health), end.clone())
+        });
+        let publisher = Arc::clone(&groups.shared().publisher);
+        let (elector, leadership) = Elector::new(leases.clone(), name, |_| {});
+        let elector = elector.at(Some(address.to_string()));
+        tokio::spawn(elector.run(stop.clone()));
+        let certificates = Arc::new(authority.replica_data(SystemTime::now()).unwrap());
+        let follower = Follower {
+            replica: name.to_owned(),
+            groups: Arc::clone(&groups),
+            leadership: leadership.clone(),
+            world: None,
+            certificates: Some(Box::new(move || Some(Arc::clone(&certificates)))),
+            server_name: "localhost".to_owned(),
+        };
+        groups.withhold(true);
+        tokio::spawn(follower.run(stop.clone()));
+        let followers = metrics.followers.clone();
+        let meeting = Meeting::new(name, &groups, &leadership, None, followers, &stop);
         let serving = tokio::spawn(serve(
             listener,
             security,
-            groups,
+            Arc::clone(&groups),
             Arc::clone(&metrics),
+            Some(meeting),
             stop.clone(),
         ));
         Self {
@@ -110,6 +158,8 @@ impl Controller {
             metrics,
             changes,
             address,
+            groups,
+            leadership,
             stop,
             serving,
         }
@@ -117,6 +167,43 @@ impl Controller {
 
     pub(crate) fn endpoint(&self) -> String {
         format!("https://localhost:{}", self.address.port())
+    }
+
+    /// Waits until it leads.
+    pub(crate) async fn leads(&self) {
+        let mut leadership = self.leadership.clone();
+        let wait = async {
+            while !leadership.holds() {
+                leadership.changed().await;
+            }
+        };
+        timeout(FOREVER, wait).await.expect("it leads");
+    }
+
+    /// Waits until so many data planes are known that are connected to other replicas.
+    pub(crate) async fn elsewhere(&self, count: usize) {
+        let mut progress = self.publisher.progress();
+        let wait = async {
+            while self.publisher.elsewhere().len() != count {
+                progress.changed().await.unwrap();
+            }
+        };
+        let found = timeout(FOREVER, wait).await;
+        found.expect("the data planes of other replicas are known");
+    }
+
+    /// Waits until an Upstream has come so far, by what this replica knows of all.
+    pub(crate) async fn programmed(&self, name: &str, expected: &Programmed) {
+        let mut progress = self.publisher.progress();
+        let id = key(name);
+        let wait = async {
+            while self.publisher.programmed([&id]) != *expected {
+                progress.changed().await.unwrap();
+            }
+        };
+        let found = timeout(FOREVER, wait).await;
+        let is = self.publisher.programmed([&id]);
+        found.unwrap_or_else(|_| panic!("{name} is {is:?}, not {expected:?}"));
     }
 
     /// Stops in good order.
@@ -153,6 +240,42 @@ impl Controller {
             .until(|planes| matches!(planes, [p] if p.acknowledged.is_some() && p.digest == current.digest))
             .await;
         planes.remove(0)
+    }
+}
+
+/// The Lease of some replicas, as an API server keeps it.
+#[derive(Clone, Default)]
+pub(crate) struct Leases(Arc<Mutex<(u64, Option<Lease>)>>);
+
+impl Leases {
+    fn write(&self, lease: &Lease, must_be: Option<&str>) -> Result<Lease, ApiError> {
+        let mut state = self.0.lock();
+        let version = state
+            .1
+            .as_ref()
+            .map(|l| l.metadata.resource_version.clone());
+        if version.flatten().as_deref() != must_be {
+            return Err(ApiError::Conflict);
+        }
+        state.0 += 1;
+        let mut written = lease.clone();
+        written.metadata.resource_version = Some(state.0.to_string());
+        state.1 = Some(written.clone());
+        Ok(written)
+    }
+}
+
+impl Objects<Lease> for Leases {
+    async fn get(&self, _: &str) -> Result<Option<Lease>, ApiError> {
+        Ok(self.0.lock().1.clone())
+    }
+
+    async fn create(&self, lease: &Lease) -> Result<Lease, ApiError> {
+        self.write(lease, None)
+    }
+
+    async fn replace(&self, _: &str, lease: &Lease) -> Result<Lease, ApiError> {
+        self.write(lease, lease.metadata.resource_version.as_deref())
     }
 }
 
@@ -226,6 +349,7 @@ impl Plane {
         let config = PushConfig {
             endpoint,
             tls_dir: Some(certificates.to_owned()),
+            token_file: None,
             node_id: "plane-0".into(),
         };
         let (plane, draining) = (self.clone(), draining.clone());

@@ -46,6 +46,7 @@ impl Plane {
         let config = PushConfig {
             endpoint: controller.endpoint(),
             tls_dir: Some(certificates.to_owned()),
+            token_file: None,
             node_id: format!("plane-{name}"),
         };
         let following = tokio::spawn(channel::run(config, applier, CancellationToken::new()));

@@ -13,7 +13,7 @@ mod redact;
 mod replica;
 mod store;
 
-/// Generated from `proto/diolkos/snapshot/v1/snapshot.proto`.
+/// Generated from the files of `proto/diolkos/snapshot/v1`.
 #[allow(
     clippy::all,
     unreachable_pub,

@@ -36,6 +36,20 @@ impl fmt::Debug for pb::Resource {
     }
 }
 
+/// The body is the encoding of any kind.
+impl fmt::Debug for pb::Quarantined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.body.as_ref().map(bytes::Bytes::len);
+        f.debug_struct("Quarantined")
+            .field("kind", &self.kind)
+            .field("key", &self.key)
+            .field("hash", &self.hash)
+            .field("reason", &self.reason)
+            .field("body", &format_args!("{bytes:?} bytes"))
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,8 +72,13 @@ mod tests {
             body: crate::encode(&certificate).unwrap().into(),
             ..pb::Resource::default()
         };
+        let quarantined = pb::Quarantined {
+            body: Some(resource.body.clone()),
+            ..pb::Quarantined::default()
+        };
         use crate::sections::Section;
         for text in [
+            format!("{quarantined:?}"),
             format!("{:?}", certificate.to_wire()),
             format!("{:?}", upstream.to_wire()),
             format!("{resource:?}"),

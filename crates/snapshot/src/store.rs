@@ -82,6 +82,11 @@ impl Store {
         self.live.get(&(kind, key.to_owned())).map(|e| &e.body)
     }
 
+    /// The hash of a live resource's body.
+    pub fn hash_of(&self, kind: Kind, key: &str) -> Option<Hash> {
+        self.live.get(&(kind, key.to_owned())).map(|e| e.hash)
+    }
+
     /// The generation in which a live resource got its present body.
     pub fn generation_of(&self, kind: Kind, key: &str) -> Option<Generation> {
         self.live.get(&(kind, key.to_owned())).map(|e| e.generation)

@@ -16,8 +16,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::report::Reports;
 use super::worker::{Worker, WorkerGone};
@@ -45,6 +46,8 @@ pub struct PushConfig {
     pub endpoint: String,
     /// Folder with `ca.crt`, `tls.crt` and `tls.key`. `None`: without TLS.
     pub tls_dir: Option<PathBuf>,
+    /// File with a token of the Pod's service account. `None`: none is sent.
+    pub token_file: Option<PathBuf>,
     /// How this data plane is called in status and logs.
     pub node_id: String,
 }
@@ -53,10 +56,12 @@ pub struct PushConfig {
 #[derive(Debug, thiserror::Error)]
 enum StreamError {
     #[error("cannot read {}: {error}", path.display())]
-    Certificates {
+    File {
         path: PathBuf,
         error: std::io::Error,
     },
+    #[error("there is no token in {}", .0.display())]
+    Token(PathBuf),
     #[error("cannot connect: {0}")]
     Connect(String),
     #[error("{}: {}", .0.code(), .0.message())]
@@ -147,7 +152,12 @@ async fn follow(
     };
     send(&out, Out::Hello(hello)).await?;
     let mut client = SnapshotServiceClient::new(channel);
-    let answer = timeout(CONNECT, client.sync(ReceiverStream::new(messages))).await;
+    let mut request = Request::new(ReceiverStream::new(messages));
+    if let Some(path) = &config.token_file {
+        let token = token(path).await?;
+        request.metadata_mut().insert("authorization", token);
+    }
+    let answer = timeout(CONNECT, client.sync(request)).await;
     let mut inbound = answer
         .map_err(|_| StreamError::Silent(CONNECT))??
         .into_inner();
@@ -242,7 +252,7 @@ async fn certificates(folder: &Path) -> Result<ClientTlsConfig, StreamError> {
     let read = async |name: &str| {
         let path = folder.join(name);
         let content = tokio::fs::read(&path).await;
-        content.map_err(|error| StreamError::Certificates { path, error })
+        content.map_err(|error| StreamError::File { path, error })
     };
     let roots = Certificate::from_pem(read("ca.crt").await?);
     let identity = Identity::from_pem(read("tls.crt").await?, read("tls.key").await?);
@@ -250,6 +260,19 @@ async fn certificates(folder: &Path) -> Result<ClientTlsConfig, StreamError> {
         .ca_certificate(roots)
         .identity(identity)
         .timeout(CONNECT))
+}
+
+/// Kubernetes replaces it long before it runs out.
+async fn token(path: &Path) -> Result<MetadataValue<Ascii>, StreamError> {
+    let content = tokio::fs::read_to_string(path).await;
+    let content = content.map_err(|error| StreamError::File {
+        path: path.to_owned(),
+        error,
+    })?;
+    let value = MetadataValue::try_from(format!("Bearer {}", content.trim()));
+    let mut value = value.map_err(|_| StreamError::Token(path.to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 async fn next(

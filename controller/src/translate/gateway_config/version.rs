@@ -120,14 +120,24 @@ pub(in crate::translate) fn base<'a>(
 }
 
 impl Version {
+    /// That of a GatewayConfig.
+    pub(in crate::translate) fn of_config(spec: &Arc<GatewayConfigSpec>) -> Self {
+        Self {
+            spec: Arc::clone(spec),
+            said: None,
+            gateway: None,
+        }
+    }
+
+    /// `None`: it is that of a Gateway or a ListenerSet.
+    pub(in crate::translate) fn config(&self) -> Option<&GatewayConfigSpec> {
+        self.said.is_none().then_some(&*self.spec)
+    }
+
     /// `None`: the object cannot be read.
     pub(in crate::translate) fn of(world: &World, object: &Object) -> Option<Self> {
         match &object.body {
-            Body::GatewayConfig(spec) => Some(Self {
-                spec: Arc::clone(spec),
-                said: None,
-                gateway: None,
-            }),
+            Body::GatewayConfig(spec) => Some(Self::of_config(spec)),
             Body::Gateway(spec) => Some(Self::of_gateway(world, object, spec)),
             Body::ListenerSet(set) => {
                 let (gateway, spec) = gateway_of_set(world, object)?;

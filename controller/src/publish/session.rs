@@ -1,0 +1,218 @@
+//! The server's side of one data plane's stream, without any socket.
+
+use super::{DataPlane, HEARTBEAT, Publisher};
+use snapshot::pb::client_message::Message;
+use snapshot::{Cursor, Digest, Generation, SCHEMA, pb};
+use std::sync::Arc;
+
+/// Why a stream has to end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    #[error("the first message must be Hello, and only the first")]
+    Order,
+    #[error("schema {SCHEMA} is outside of what the data plane reads ({min} to {max})")]
+    Schema { min: u32, max: u32 },
+    #[error("a message without content")]
+    Empty,
+    #[error("acknowledged a transaction that is not under way")]
+    NotUnderWay,
+    #[error("acknowledged another digest than that of the transaction")]
+    Digest,
+}
+
+/// The server's side of one stream; dropping it disconnects the data plane.
+pub struct Session {
+    publisher: Arc<Publisher>,
+    /// Set by Hello.
+    peer: Option<u64>,
+    /// What the data plane has acknowledged; `None`: nothing that is known here.
+    held: Option<Cursor>,
+    under_way: Option<(u64, Cursor)>,
+    last_transaction: u64,
+    /// Refused for a reason that names no resource: not sent again before something changes.
+    refused: Option<Generation>,
+}
+
+impl Session {
+    pub fn new(publisher: Arc<Publisher>) -> Self {
+        Self {
+            publisher,
+            peer: None,
+            held: None,
+            under_way: None,
+            last_transaction: 0,
+            refused: None,
+        }
+    }
+
+    /// Takes any message of the data plane; gives the answer to Hello.
+    ///
+    /// # Errors
+    /// [`SessionError`]: the stream has to end.
+    pub fn on_message(
+        &mut self,
+        message: pb::ClientMessage,
+    ) -> Result<Option<pb::Welcome>, SessionError> {
+        match message.message.ok_or(SessionError::Empty)? {
+            Message::Hello(hello) => return self.on_hello(&hello).map(Some),
+            _ if self.peer.is_none() => return Err(SessionError::Order),
+            Message::Ack(ack) => self.on_ack(&ack)?,
+            Message::Nack(nack) => self.on_nack(&nack)?,
+            Message::Resync(resync) => self.on_resync(&resync),
+            Message::Draining(_) => self.on_draining(),
+            // It is no part of the configuration.
+            Message::Health(_) => {}
+        }
+        Ok(None)
+    }
+
+    /// # Errors
+    /// [`SessionError::Order`] for a second Hello, [`SessionError::Schema`] when it cannot read what we write.
+    pub fn on_hello(&mut self, hello: &pb::Hello) -> Result<pb::Welcome, SessionError> {
+        if self.peer.is_some() {
+            return Err(SessionError::Order);
+        }
+        if !(hello.schema_min..=hello.schema_max).contains(&SCHEMA) {
+            let (min, max) = (hello.schema_min, hello.schema_max);
+            return Err(SessionError::Schema { min, max });
+        }
+        let mut inner = self.publisher.inner.lock();
+        self.held = Digest::from_slice(&hello.have_digest).and_then(|d| inner.store.resume(d));
+        inner.next_peer += 1;
+        let peer = inner.next_peer;
+        self.peer = Some(peer);
+        let data_plane = DataPlane {
+            node_id: printable(&hello.node_id),
+            build: printable(&hello.build),
+            acknowledged: self.held.map(|c| c.generation),
+            digest: self.held.map(|c| c.digest).unwrap_or_default(),
+            ..DataPlane::default()
+        };
+        inner.peers.insert(peer, data_plane);
+        drop(inner);
+        self.publisher.advanced();
+        Ok(pb::Welcome {
+            server_id: self.publisher.server_id.clone(),
+            schema: SCHEMA,
+            heartbeat_ms: HEARTBEAT.as_millis() as u64,
+            shares_health: false,
+        })
+    }
+
+    /// The next transaction; `None` when there is nothing to send now: nothing is published yet, nothing is lacking,
+    /// or one is not acknowledged yet. Ask again after each message and each change of [`Publisher::subscribe`].
+    pub fn next_chunks(&mut self) -> Option<Vec<pb::Chunk>> {
+        let peer = self.peer?;
+        if self.under_way.is_some() {
+            return None;
+        }
+        let mut inner = self.publisher.inner.lock();
+        let current = inner.store.cursor();
+        if !inner.ready || self.refused == Some(current.generation) {
+            return None;
+        }
+        let Some(transaction) = inner.store.since(self.held) else {
+            // It holds all of this already, perhaps as another generation.
+            if self
+                .held
+                .is_some_and(|c| c.generation != current.generation)
+            {
+                self.held = Some(current);
+                inner.acknowledged(peer, current);
+                drop(inner);
+                self.publisher.advanced();
+            }
+            return None;
+        };
+        let observed = inner.observed_unix_ns;
+        drop(inner);
+        self.last_transaction += 1;
+        self.under_way = Some((self.last_transaction, transaction.result));
+        Some(transaction.into_chunks(self.last_transaction, observed))
+    }
+
+    /// # Errors
+    /// For another transaction or another digest than what is under way.
+    pub fn on_ack(&mut self, ack: &pb::Ack) -> Result<(), SessionError> {
+        let cursor = self.take_under_way(ack.transaction)?;
+        if Digest::from_slice(&ack.digest) != Some(cursor.digest) {
+            return Err(SessionError::Digest);
+        }
+        self.held = Some(cursor);
+        self.refused = None;
+        if let Some(peer) = self.peer {
+            let mut inner = self.publisher.inner.lock();
+            if let Some(data_plane) = inner.peers.get_mut(&peer) {
+                data_plane.listeners.clone_from(&ack.listeners);
+            }
+            inner.acknowledged(peer, cursor);
+        }
+        self.publisher.advanced();
+        Ok(())
+    }
+
+    /// # Errors
+    /// For another transaction than the one under way.
+    pub fn on_nack(&mut self, nack: &pb::Nack) -> Result<(), SessionError> {
+        let cursor = self.take_under_way(nack.transaction)?;
+        let mut inner = self.publisher.inner.lock();
+        let changed = inner.reject(&nack.rejected, cursor.generation);
+        let current = inner.store.cursor().generation;
+        if current == cursor.generation {
+            self.refused = Some(current);
+        }
+        if let Some(data_plane) = self.peer.and_then(|peer| inner.peers.get_mut(&peer)) {
+            data_plane.refused = Some(printable(&nack.message));
+        }
+        drop(inner);
+        if changed {
+            self.publisher.generation.send_replace(Some(current));
+        }
+        self.publisher.advanced();
+        Ok(())
+    }
+
+    /// The data plane cannot apply what was sent to what it holds: it gets everything.
+    pub fn on_resync(&mut self, _: &pb::Resync) {
+        self.under_way = None;
+        self.held = None;
+        let mut inner = self.publisher.inner.lock();
+        if let Some(data_plane) = self.peer.and_then(|peer| inner.peers.get_mut(&peer)) {
+            data_plane.acknowledged = None;
+        }
+    }
+
+    fn on_draining(&mut self) {
+        let mut inner = self.publisher.inner.lock();
+        if let Some(data_plane) = self.peer.and_then(|peer| inner.peers.get_mut(&peer)) {
+            data_plane.draining = true;
+        }
+        drop(inner);
+        self.publisher.advanced();
+    }
+
+    fn take_under_way(&mut self, transaction: u64) -> Result<Cursor, SessionError> {
+        match self.under_way.take() {
+            Some((number, cursor)) if number == transaction => Ok(cursor),
+            other => {
+                self.under_way = other;
+                Err(SessionError::NotUnderWay)
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(peer) = self.peer {
+            self.publisher.inner.lock().peers.remove(&peer);
+            self.publisher.advanced();
+        }
+    }
+}
+
+/// Text of a peer as it may stand in logs and status.
+fn printable(text: &str) -> String {
+    const MAX: usize = 512;
+    text.chars().filter(|c| !c.is_control()).take(MAX).collect()
+}

@@ -1,0 +1,72 @@
+//! Versions that serve in place of ones that are not acceptable, from one replica of the controller to another: one
+//! that starts has never seen them, and one that was slow may have seen others.
+
+use super::{Accepted, Translator};
+use crate::translate::gateway_config::Version;
+use crate::world::{Body, Object, ObjectId, World};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+impl Translator {
+    /// Counts the changes of what [`Self::stand_ins`] gives.
+    pub fn stand_ins_changed(&self) -> u64 {
+        self.stand_ins_changed
+    }
+
+    /// The versions that serve in place of present ones, as manifests.
+    pub fn stand_ins(&self) -> impl Iterator<Item = Value> {
+        let quarantined = |id: &ObjectId| self.report.get(id).is_some_and(|r| r.quarantined);
+        let all = self.accepted.iter().filter(move |(id, _)| quarantined(id));
+        all.filter_map(|(id, version)| {
+            let spec = version.to_json()?;
+            Some(json!({
+                "apiVersion": format!("{}/v1", id.kind.group()),
+                "kind": id.kind.name(),
+                "metadata": {"namespace": id.namespace, "name": id.name},
+                "spec": spec,
+            }))
+        })
+    }
+
+    /// Takes over which versions stand in elsewhere, where the present one is not acceptable here, or nothing has been
+    /// translated yet. Gives the objects to translate anew.
+    pub fn recall(&mut self, world: &World, objects: Vec<Object>) -> BTreeSet<ObjectId> {
+        let mut changed = BTreeSet::new();
+        for Object { id, body, .. } in objects {
+            let version = match &body {
+                Body::GatewayConfig(spec) => Some(Accepted::Listening(Version::of_config(spec))),
+                body => Accepted::of(body),
+            };
+            let Some(version) = version else {
+                continue;
+            };
+            let stands_in = self.report.get(&id).is_none_or(|r| r.quarantined);
+            let known = self.accepted.get(&id);
+            if known == Some(&version) || (known.is_some() && !stands_in) {
+                continue;
+            }
+            self.accepted.insert(id.clone(), version);
+            if world.contains(&id) {
+                changed.insert(id);
+            }
+        }
+        changed
+    }
+}
+
+impl Accepted {
+    /// `None`: it is made of more than one object, or not kept as it was written.
+    fn to_json(&self) -> Option<Value> {
+        let spec = match self {
+            Self::Listening(version) => serde_json::to_value(version.config()?),
+            Self::Route(spec) => serde_json::to_value(&**spec),
+            Self::Upstream(spec) => serde_json::to_value(&**spec),
+            Self::Plugin(spec) => serde_json::to_value(&**spec),
+            Self::HTTPRoute(spec) => serde_json::to_value(&**spec),
+            Self::GRPCRoute(spec) => serde_json::to_value(&**spec),
+            Self::BackendTLSPolicy(spec) => serde_json::to_value(&**spec),
+            Self::Ingress(_) => return None,
+        };
+        spec.ok()
+    }
+}
