@@ -10,7 +10,7 @@ PATH=$PWD/$tools/bin:$PATH
 command -v kopium >/dev/null || cargo install --locked --root "$tools" "kopium@$KOPIUM"
 crds=$(cd /tmp && GOFLAGS=-mod=mod go mod download -json "sigs.k8s.io/gateway-api@$VERSION" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/config/crd/standard
 mkdir -p src/generated
-for kind in gatewayclasses gateways httproutes grpcroutes backendtlspolicies listenersets; do   # further ones when something reads them
+for kind in gatewayclasses gateways httproutes grpcroutes tlsroutes tcproutes udproutes backendtlspolicies listenersets; do   # further ones when something reads them
   kopium --filename "$crds/gateway.networking.k8s.io_$kind.yaml" --api-version v1 --schema=disabled --docs \
     --derive=Default --derive=PartialEq | python3 shared_types.py "$VERSION" >"src/generated/$kind.rs"
   rustfmt --edition 2024 "src/generated/$kind.rs"

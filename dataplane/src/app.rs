@@ -33,6 +33,8 @@ pub struct Config {
     pub zone: Option<String>,
     /// Client connections of one address in the public Internet, or one /64 of IPv6; 0: any number.
     pub per_source: u32,
+    /// Clients whose datagrams are passed on at a time; 0: as many as the product allows.
+    pub sessions: usize,
     /// Who is asked for names; nobody: those of the system's configuration.
     pub name_servers: Vec<SocketAddr>,
 }
@@ -82,10 +84,15 @@ impl DataPlane {
         let log = Some(access_log.clone());
         let mut shared = Shared::new(Arc::clone(&current), Arc::clone(&metrics), log);
         shared.exporter = Some(exporter.clone());
+        let settings = workers_config(config);
+        // Each has a descriptor, of those that connections leave.
+        shared.max_sessions = match config.sessions {
+            0 => limits::SESSIONS.min(settings.connections / 4),
+            n => n,
+        };
         let shared = Arc::new(shared);
         let pools = Arc::new(PoolCounters::default());
         let of_pools = Arc::clone(&pools);
-        let settings = workers_config(config);
         let threads = settings.threads;
         let workers = Workers::start(settings, move |_| {
             let connections = Connections::new(POOL, Arc::clone(&of_pools));

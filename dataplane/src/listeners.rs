@@ -3,7 +3,7 @@
 use crate::engine::open::Opening;
 use crate::engine::{ClientTimeouts, ConnConfig, HeadLimits};
 use crate::listen::{ListenerConfig, Workers};
-use crate::table::{ListenerTable, PortTable, Table};
+use crate::table::{PortTable, Table};
 use model::{Listener, ListenerProtocol};
 use snapshot::pb::ListenerState;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,8 +27,11 @@ pub struct Listeners {
     workers: Arc<Workers>,
     runtime: Handle,
     binds: Binds,
-    open: BTreeMap<u16, Open>,
+    open: BTreeMap<Place, Open>,
 }
+
+/// A port; datagrams (`true`) have ports of their own.
+type Place = (u16, bool);
 
 /// A port that is wanted.
 struct Open {
@@ -60,33 +63,46 @@ impl Listeners {
     /// the workers.
     pub fn follow(&mut self, table: &Table) {
         let wanted = self.wanted(table);
-        let stale: Vec<u16> = self
+        let stale: Vec<Place> = self
             .open
             .iter()
-            .filter(|(port, open)| open.result.is_err() || wanted.get(*port) != Some(&open.wanted))
-            .map(|(port, _)| *port)
+            .filter(|(place, open)| {
+                open.result.is_err() || wanted.get(*place) != Some(&open.wanted)
+            })
+            .map(|(place, _)| *place)
             .collect();
         let mut failed = BTreeSet::new();
-        for port in stale {
-            match self.open.remove(&port).map(|open| open.result) {
+        for place in stale {
+            let (port, is_of_datagrams) = place;
+            match self.open.remove(&place).map(|open| open.result) {
                 Some(Ok(address)) => {
-                    self.runtime.block_on(self.workers.close(port));
+                    self.runtime.block_on(async {
+                        match is_of_datagrams {
+                            true => self.workers.close_datagrams(port).await,
+                            false => self.workers.close(port).await,
+                        }
+                    });
                     tracing::info!(event = "closed", port, address = %address, "port closed");
                 }
-                _ => drop(failed.insert(port)),
+                _ => drop(failed.insert(place)),
             }
         }
-        for (port, wanted) in wanted {
-            let Some(of_port) = table.ports.get(&port) else {
-                continue;
+        for (place, wanted) in wanted {
+            let (port, is_of_datagrams) = place;
+            let (config, listeners) = match (is_of_datagrams, table.ports.get(&port)) {
+                (true, _) => (None, of_datagrams(table, port)),
+                (false, Some(of_port)) => {
+                    let all = of_port.listeners();
+                    let all =
+                        all.map(|(l, refused)| (Arc::clone(&l.key), refused.map(str::to_owned)));
+                    (Some(config(of_port)), all.collect())
+                }
+                (false, None) => continue,
             };
-            let config = config(of_port);
-            let all = of_port.listeners();
-            let listeners =
-                all.map(|(l, refused)| (Arc::clone(&l.key), refused.map(str::to_owned)));
-            let listeners: Vec<_> = listeners.collect();
-            if let Some(open) = self.open.get_mut(&port) {
-                self.workers.configure(port, config);
+            if let Some(open) = self.open.get_mut(&place) {
+                if let Some(config) = config {
+                    self.workers.configure(port, config);
+                }
                 open.listeners = listeners;
                 continue;
             }
@@ -100,7 +116,7 @@ impl Listeners {
                     tracing::info!(event = "listening", listener = keys, address = %address, "port open");
                 }
                 // Said once, not with every further attempt.
-                Err(error) if failed.contains(&port) => {
+                Err(error) if failed.contains(&place) => {
                     tracing::debug!(
                         event = "bind_failed",
                         listener = keys,
@@ -122,7 +138,7 @@ impl Listeners {
                 result,
                 listeners,
             };
-            self.open.insert(port, open);
+            self.open.insert(place, open);
         }
     }
 
@@ -154,32 +170,43 @@ impl Listeners {
         states
     }
 
-    fn wanted(&self, table: &Table) -> BTreeMap<u16, Wanted> {
-        let leads = table.ports.iter();
-        let leads: Vec<(u16, &ListenerTable)> = leads
-            .map(|(port, of_port)| (*port, of_port.lead()))
-            .collect();
+    fn wanted(&self, table: &Table) -> BTreeMap<Place, Wanted> {
         let first = |protocol| {
-            let of_protocol = leads
-                .iter()
-                .filter(|(_, l)| l.listener.protocol == protocol);
-            let first = of_protocol.min_by_key(|(_, l)| (l.listener.order, &l.key));
-            first.map(|(port, _)| *port)
+            let all = table.ports.values().flat_map(|port| port.listeners());
+            let of_protocol = all.filter(|(l, _)| l.listener.protocol == protocol);
+            let first = of_protocol.min_by_key(|(l, _)| (l.listener.order, Arc::clone(&l.key)));
+            first.map(|(l, _)| l.listener.port)
         };
         let replaced = [
             (first(ListenerProtocol::Http), self.binds.http),
             (first(ListenerProtocol::Https), self.binds.https),
         ];
-        let want = |(port, _): &(u16, &ListenerTable)| {
+        let want = |port: &u16| {
             let address = replaced.iter().find(|(first, _)| *first == Some(*port));
             let wanted = match address.and_then(|(_, address)| *address) {
                 Some(address) => Wanted::Address(address),
                 None => Wanted::Port(*port),
             };
-            (*port, wanted)
+            ((*port, false), wanted)
         };
-        leads.iter().map(want).collect()
+        let datagrams = table.datagrams.keys();
+        let datagrams = datagrams.map(|port| ((*port, true), Wanted::Port(*port)));
+        table.ports.keys().map(want).chain(datagrams).collect()
     }
+}
+
+/// The listeners of a port of datagrams, each with the reason why it is not served.
+fn of_datagrams(table: &Table, port: u16) -> Vec<(Arc<str>, Option<String>)> {
+    let first = table.datagrams.get(&port).map(|first| &first.key);
+    let all = table.listeners.values().map(|table| &**table);
+    let all =
+        all.filter(|l| l.listener.port == port && l.listener.protocol == ListenerProtocol::Udp);
+    all.map(|l| {
+        let refused =
+            (first != Some(&l.key)).then(|| format!("port {port}: another listener has it"));
+        (Arc::clone(&l.key), refused)
+    })
+    .collect()
 }
 
 /// What the connections of a port may use: of caps and times that its listeners do not agree about, the strictest, because
@@ -214,17 +241,19 @@ fn config(of_port: &PortTable) -> ListenerConfig {
                 .proxy_protocol
                 .then(|| lead.forwarded.trusted.as_slice().into()),
             tls: of_port.tls.clone(),
+            is_stream: lead.protocol == ListenerProtocol::Tcp,
         },
         ..ListenerConfig::default()
     }
 }
 
-/// Every address of both families, or of IPv4 alone where the machine has no IPv6.
+/// Every address of both families, or of IPv4 alone where the machine has no IPv6. `config`: of connections; `None`: for
+/// datagrams.
 async fn bind(
     workers: &Workers,
     port: u16,
     wanted: Wanted,
-    config: ListenerConfig,
+    config: Option<ListenerConfig>,
 ) -> Result<SocketAddr, String> {
     let (address, fallback) = match wanted {
         Wanted::Address(address) => (address, None),
@@ -234,15 +263,15 @@ async fn bind(
         ),
     };
     let describe = |address: SocketAddr, e: &io::Error| format!("cannot bind {address}: {e}");
-    match (
-        workers.listen(port, address, config.clone()).await,
-        fallback,
-    ) {
+    let open = async |address| match &config {
+        Some(config) => workers.listen(port, address, config.clone()).await,
+        None => workers.receive(port, address).await,
+    };
+    match (open(address).await, fallback) {
         (Ok(address), _) => Ok(address),
-        (Err(e), Some(fallback)) if e.kind() != io::ErrorKind::AddrInUse => workers
-            .listen(port, fallback, config)
-            .await
-            .map_err(|e| describe(fallback, &e)),
+        (Err(e), Some(fallback)) if e.kind() != io::ErrorKind::AddrInUse => {
+            open(fallback).await.map_err(|e| describe(fallback, &e))
+        }
         (Err(e), _) => Err(describe(address, &e)),
     }
 }

@@ -102,6 +102,7 @@ fn main() -> Result<()> {
         },
         zone: args.zone,
         per_source: args.connections_per_source,
+        sessions: 0,
         name_servers: Vec::new(),
     };
     let (plane, mut applier) =

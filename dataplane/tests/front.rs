@@ -5,6 +5,8 @@
 
 #[path = "front/ports.rs"]
 mod ports;
+#[path = "front/streams.rs"]
+mod streams;
 mod support;
 
 use diolkos_dataplane::engine::TlsFront;
@@ -642,6 +644,7 @@ fn handshakes_that_stall_make_room_for_others() {
     let rig = Rig::with(Setup {
         opening: Opening {
             proxy_protocol: None,
+            is_stream: false,
             tls: Some(TlsFront::new(&policy, [&certificate].into_iter(), None).into()),
         },
         openings: 2,

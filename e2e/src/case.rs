@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A step applies its objects: one that exists is replaced. `${NAME.address}` and `${NAME.port}` stand for the first endpoint of a
-//! declared backend. A step without an entry in `requests.yaml` or `status.yaml` checks nothing of that sort.
+//! declared backend, or the latter for a declared port. A step without an entry in `requests.yaml` or `status.yaml` checks nothing of that sort.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,6 +45,9 @@ pub struct CaseSpec {
     /// Echo backends with a Service of the same name.
     #[serde(default)]
     pub backends: Vec<BackendSpec>,
+    /// Names of ports for listeners, which nobody has where the case runs.
+    #[serde(default)]
+    pub ports: Vec<String>,
     /// Step → object → part of the message with which it is refused.
     #[serde(default)]
     pub refused: BTreeMap<String, BTreeMap<String, String>>,

@@ -56,6 +56,9 @@ impl Key {
                 | "ListenerSet"
                 | "HTTPRoute"
                 | "GRPCRoute"
+                | "TLSRoute"
+                | "TCPRoute"
+                | "UDPRoute"
                 | "BackendTLSPolicy"
         )
     }

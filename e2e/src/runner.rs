@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -45,8 +45,12 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
         objects.extend(backend.objects()?);
     }
     gateway.apply(&objects)?;
-    let placeholders: Vec<(String, String)> =
+    let mut placeholders: Vec<(String, String)> =
         backends.iter().flat_map(Backend::placeholders).collect();
+    for name in &case.spec.ports {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        placeholders.push((format!("${{{name}.port}}"), port.to_string()));
+    }
     let mut loads: Vec<Load> = Vec::new();
     let mut revisions = Vec::new();
     for step in &case.steps {
@@ -207,7 +211,13 @@ fn apply_step(
         .filter(|k| {
             matches!(
                 k.kind.as_str(),
-                "Route" | "Upstream" | "HTTPRoute" | "GRPCRoute"
+                "Route"
+                    | "Upstream"
+                    | "HTTPRoute"
+                    | "GRPCRoute"
+                    | "TLSRoute"
+                    | "TCPRoute"
+                    | "UDPRoute"
             )
         })
         .collect();

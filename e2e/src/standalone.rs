@@ -161,6 +161,28 @@ impl Gateway for Standalone {
         Ok(self.running.insert(running).gateway)
     }
 
+    fn address_of(&mut self, gateway: &Key, listener: Option<&str>) -> Result<SocketAddr> {
+        let first = self.address()?;
+        let (Some(listener), Some(running)) = (listener, &self.running) else {
+            return Ok(first);
+        };
+        // Some listeners have a port of their own.
+        let key = format!("/{}/{}/{listener}", gateway.namespace, gateway.name);
+        let lines = &running.process.stderr;
+        let found = lines.wait(PATIENCE, |line| {
+            let keys = listener_of(line)?;
+            let is_one = keys
+                .split(", ")
+                .any(|one| format!("/{one}").ends_with(&key));
+            is_one.then(|| address_of(line, "listening"))?
+        });
+        let mut found = found.with_context(|| format!("no listener {key}"))?;
+        if found.ip().is_unspecified() {
+            found.set_ip(first.ip());
+        }
+        Ok(found)
+    }
+
     fn revisions(&self) -> Result<Vec<String>> {
         let running = self.running.as_ref().context("not started")?;
         Ok(vec![revision_at(running.admin)?])

@@ -13,7 +13,10 @@ pub(super) fn find(listeners: &[Listener], is_known: impl Fn(&str) -> bool) -> V
             return None;
         }
         let others = listeners.iter().enumerate().filter(known);
-        let on_port = others.filter(|(j, other)| *j != i && other.port == listener.port);
+        let on_port = others.filter(|(j, other)| {
+            let of_one_kind = is_of_datagrams(other) == is_of_datagrams(listener);
+            *j != i && other.port == listener.port && of_one_kind
+        });
         let on_port: Vec<&Listener> = on_port.map(|(_, other)| other).collect();
         let fault = |field: &str, reason, message| Fault {
             field: format!("spec.listeners[{i}].{field}"),
@@ -21,7 +24,7 @@ pub(super) fn find(listeners: &[Listener], is_known: impl Fn(&str) -> bool) -> V
             message,
         };
         let port = listener.port;
-        let other = on_port.iter().find(|o| o.protocol != listener.protocol);
+        let other = on_port.iter().find(|o| !may_share(o, listener));
         if let Some(Listener { name, protocol, .. }) = other {
             let message = format!("listener {name} speaks {protocol} on port {port}");
             return Some(fault("protocol", Reason::ProtocolConflict, message));
@@ -35,6 +38,17 @@ pub(super) fn find(listeners: &[Listener], is_known: impl Fn(&str) -> bool) -> V
         Some(fault("hostname", Reason::HostnameConflict, message))
     };
     listeners.iter().enumerate().map(one).collect()
+}
+
+/// Datagrams have ports of their own.
+fn is_of_datagrams(listener: &Listener) -> bool {
+    listener.protocol == "UDP"
+}
+
+/// Whether their connections can be told apart: by what is spoken, or by the host that a TLS handshake begins with.
+fn may_share(a: &Listener, b: &Listener) -> bool {
+    let names_host = |l: &Listener| matches!(&*l.protocol, "HTTPS" | "TLS");
+    a.protocol == b.protocol || (names_host(a) && names_host(b))
 }
 
 /// Empty: any.
@@ -66,8 +80,12 @@ mod tests {
             listener("g", 81, "HTTP", "x.test"),
             listener("h", 82, "HTTPS", "x.test"),
             listener("i", 82, "HTTPS", "*.test"),
+            listener("j", 82, "TLS", "y.test"),
+            listener("k", 82, "UDP", ""),
+            listener("l", 83, "UDP", ""),
+            listener("m", 83, "SCTP", ""),
         ];
-        let found = find(&listeners, |p| matches!(p, "HTTP" | "HTTPS"));
+        let found = find(&listeners, |p| p != "SCTP" && p != "TCP");
         let found: Vec<Option<String>> = found
             .into_iter()
             .map(|fault| fault.map(|f| format!("{} {}: {}", f.reason, f.field, f.message)))
@@ -92,6 +110,10 @@ mod tests {
             protocol(4, "f speaks HTTPS"),
             protocol(5, "e speaks HTTP"),
             protocol(6, "f speaks HTTPS"),
+            None,
+            None,
+            None,
+            None,
             None,
             None,
         ];

@@ -45,12 +45,19 @@ pub(crate) struct SaidListener {
     pub conflict: Option<Fault>,
 }
 
-/// Kinds of Routes that HTTP and HTTPS listeners take. The first are those of the Gateway API.
-const HTTP_KINDS: &[ObjectKind] = &[
-    ObjectKind::HTTPRoute,
-    ObjectKind::GRPCRoute,
-    ObjectKind::Route,
-];
+/// Kinds of Routes that listeners of a protocol take. The first are those of the Gateway API.
+pub(crate) fn kinds_of(protocol: ListenerProtocol) -> &'static [ObjectKind] {
+    match protocol {
+        ListenerProtocol::Http | ListenerProtocol::Https => &[
+            ObjectKind::HTTPRoute,
+            ObjectKind::GRPCRoute,
+            ObjectKind::Route,
+        ],
+        ListenerProtocol::Tls => &[ObjectKind::TLSRoute],
+        ListenerProtocol::Tcp => &[ObjectKind::TCPRoute],
+        ListenerProtocol::Udp => &[ObjectKind::UDPRoute],
+    }
+}
 
 /// Says a Gateway as a GatewayConfig. `base`: what its class or itself names by parametersRef; its listeners do not
 /// count.
@@ -110,7 +117,10 @@ fn say(
         let at = format!("spec.listeners[{i}]");
         let mut protocol = protocol(&listener.protocol);
         if protocol.is_none() {
-            let message = format!("{:?} is not built: HTTP and HTTPS are", listener.protocol);
+            let message = format!(
+                "{:?} is not built: HTTP, HTTPS, TLS, TCP and UDP are",
+                listener.protocol
+            );
             let field = format!("{at}.protocol");
             said.fault(field, Reason::UnsupportedProtocol, message);
         }
@@ -121,7 +131,7 @@ fn say(
         }
         said.faults.extend(conflict.clone());
         let kinds = match protocol {
-            Some(_) => said.kinds(&at, listener),
+            Some(protocol) => said.kinds(&at, protocol, listener),
             None => Vec::new(),
         };
         if let Some(protocol) = protocol {
@@ -171,6 +181,9 @@ fn protocol(name: &str) -> Option<ListenerProtocol> {
     match name {
         "HTTP" => Some(ListenerProtocol::Http),
         "HTTPS" => Some(ListenerProtocol::Https),
+        "TLS" => Some(ListenerProtocol::Tls),
+        "TCP" => Some(ListenerProtocol::Tcp),
+        "UDP" => Some(ListenerProtocol::Udp),
         _ => None,
     }
 }
@@ -186,18 +199,24 @@ impl Said {
     }
 
     /// Those that are asked for and can be had; all that can be had where none is asked for.
-    fn kinds(&mut self, at: &str, listener: &TheirListener) -> Vec<ObjectKind> {
+    fn kinds(
+        &mut self,
+        at: &str,
+        protocol: ListenerProtocol,
+        listener: &TheirListener,
+    ) -> Vec<ObjectKind> {
+        let possible = kinds_of(protocol);
         let asked = listener
             .allowed_routes
             .as_ref()
             .and_then(|a| a.kinds.as_deref());
         let Some(asked) = asked.filter(|kinds| !kinds.is_empty()) else {
-            return HTTP_KINDS.to_vec();
+            return possible.to_vec();
         };
         let mut kinds = Vec::new();
         for (i, one) in asked.iter().enumerate() {
             let group = one.group.as_deref().unwrap_or(GROUP);
-            let known = HTTP_KINDS
+            let known = possible
                 .iter()
                 .find(|k| k.name() == one.kind && k.group() == group);
             match known {
@@ -222,9 +241,18 @@ impl Said {
         listener: &TheirListener,
     ) -> Listener {
         let https = protocol == ListenerProtocol::Https;
+        let encrypted = https || protocol == ListenerProtocol::Tls;
+        let mode = listener.tls.as_ref().and_then(|tls| tls.mode.as_ref());
+        let mode = mode.map_or(TlsMode::Terminate, |mode| match mode {
+            Mode::Passthrough => TlsMode::Passthrough,
+            Mode::Terminate | Mode::Unknown => TlsMode::Terminate,
+        });
+        // What is passed on needs none, whatever is given.
+        let terminates = encrypted && mode == TlsMode::Terminate;
         let certificates: Vec<ObjectRef> = listener
             .tls
             .iter()
+            .filter(|_| terminates)
             .flat_map(|tls| tls.certificate_refs.iter().flatten())
             .map(|r| {
                 reference(
@@ -235,18 +263,17 @@ impl Said {
                 )
             })
             .collect();
-        let mode = listener.tls.as_ref().and_then(|tls| tls.mode.as_ref());
-        let tls = https.then(|| ListenerTls {
-            mode: mode.map(|mode| match mode {
-                Mode::Passthrough => TlsMode::Passthrough,
-                Mode::Terminate | Mode::Unknown => TlsMode::Terminate,
-            }),
+        let tls = encrypted.then(|| ListenerTls {
+            mode: Some(mode),
             certificate_refs: certificates.clone(),
-            client_validation: self.client_validation(gateway, ours, listener.port),
+            client_validation: match https {
+                true => self.client_validation(gateway, ours, listener.port),
+                false => None,
+            },
             ..ListenerTls::default()
         });
-        if listener.tls.is_some() && !https {
-            let message = "is for protocol HTTPS";
+        if listener.tls.is_some() && !encrypted {
+            let message = "is for protocols HTTPS and TLS";
             self.fault(format!("{theirs}.tls"), Reason::Invalid, message);
         }
         let namespaces = listener
@@ -269,7 +296,7 @@ impl Said {
                 .map(Into::into),
             tls,
             // Whatever name a client asks for, this listener has no other certificate to show.
-            default_certificate: certificates.into_iter().next().filter(|_| https),
+            default_certificate: certificates.into_iter().next(),
             allowed_routes: Some(AllowedRoutes {
                 namespaces: Some(RouteNamespaces {
                     from: Some(from),

@@ -1,6 +1,6 @@
 //! Objects of the Gateway API and Ingresses, said in the words of our own kinds.
 //!
-//! A Gateway, and a ListenerSet that adds to one, has listeners as a GatewayConfig has them, and HTTPRoutes and GRPCRoutes
+//! A Gateway, and a ListenerSet that adds to one, has listeners as a GatewayConfig has them, and its Routes
 //! have rules as a Route has them: what is common is translated once, from [`crds`]. What one of these modules gives beside
 //! that are the [`Names`] under which its author knows the fields, and what cannot be said at all ([`Fault`]).
 //!
@@ -13,6 +13,7 @@ pub(crate) mod grpc_route;
 pub(crate) mod http_route;
 pub(crate) mod ingress;
 mod names;
+pub(crate) mod stream_route;
 
 pub(crate) use names::Names;
 
@@ -35,7 +36,7 @@ pub(crate) struct Fault {
     pub message: String,
 }
 
-/// What is generated twice, once for each of two kinds, from equal definitions.
+/// What is generated again for each kind, from equal definitions.
 fn of_the_same_form<T: Serialize, U: DeserializeOwned + Default>(value: &T) -> U {
     let value = serde_json::to_value(value).unwrap_or_default();
     serde_json::from_value(value).unwrap_or_default()

@@ -27,8 +27,8 @@ pub struct Plan {
     /// Of the Gateway: what is made goes with it.
     pub uid: String,
     pub class: String,
-    /// Where its listeners take connections.
-    pub ports: BTreeSet<u16>,
+    /// Where its listeners take connections, or datagrams (`true`).
+    pub ports: BTreeSet<(u16, bool)>,
     /// What its GatewayConfig says; `None`: that cannot be known, and what there is stays as it is.
     pub asked: Option<DataPlane>,
     /// What its load balancer is asked for; `None`: any.
@@ -169,10 +169,14 @@ impl Plan {
     }
 
     fn service(&self, asked: &DataPlane) -> Value {
-        let ports = self
-            .ports
-            .iter()
-            .map(|port| json!({"name": format!("port-{port}"), "port": port, "targetPort": port, "protocol": "TCP"}));
+        let ports = self.ports.iter().map(|(port, is_of_datagrams)| {
+            let (suffix, protocol) = match is_of_datagrams {
+                true => ("-udp", "UDP"),
+                false => ("", "TCP"),
+            };
+            let name = format!("port-{port}{suffix}");
+            json!({"name": name, "port": port, "targetPort": port, "protocol": protocol})
+        });
         let type_ = asked.service.as_ref().and_then(|service| service.type_);
         let type_ = type_.unwrap_or(ServiceType::LoadBalancer);
         let mut service = json!({
@@ -302,7 +306,7 @@ mod tests {
             gateway: ObjectId::new(ObjectKind::Gateway, "shop", "web"),
             uid: "u-1".to_owned(),
             class: "diolkos".to_owned(),
-            ports: [443, 80].into(),
+            ports: [(443, false), (80, false), (53, true)].into(),
             asked: Some(DataPlane::default()),
             address: "10.99.0.1".parse().ok(),
             labels: BTreeMap::from([
@@ -414,8 +418,11 @@ mod tests {
     fn a_service_has_a_port_or_is_not_made() {
         let mut plan = plan();
         let ports = |plan: &Plan| plan.objects(&settings())[3]["spec"]["ports"].clone();
-        assert_eq!(ports(&plan)[0]["port"], 80);
-        assert_eq!(ports(&plan)[1]["port"], 443);
+        assert_eq!(ports(&plan)[0]["protocol"], "UDP");
+        assert_eq!(ports(&plan)[0]["name"], "port-53-udp");
+        assert_eq!(ports(&plan)[1]["port"], 80);
+        assert_eq!(ports(&plan)[2]["port"], 443);
+        assert_eq!(ports(&plan)[2]["protocol"], "TCP");
         assert_eq!(
             plan.objects(&settings())[3]["spec"]["loadBalancerIP"],
             "10.99.0.1"

@@ -52,6 +52,11 @@ const FEATURES: &[&str] = &[
     "HTTPRouteSchemeRedirect",
     "ListenerSet",
     "ReferenceGrant",
+    "TCPRoute",
+    "TLSRoute",
+    "TLSRouteModeMixed",
+    "TLSRouteModeTerminate",
+    "UDPRoute",
 ];
 
 /// That a status may hold.
@@ -71,7 +76,7 @@ pub(super) fn class(report: &ObjectReport) -> Value {
     })
 }
 
-/// The part of the status of an HTTPRoute or GRPCRoute that is ours.
+/// The part of the status of a Route of the Gateway API that is ours.
 pub(super) fn route(report: &ObjectReport, programmed: &Programmed) -> Value {
     let parents = report.parents.iter().map(|parent| {
         // What is wrong at this parent is said first, and nothing is in effect there then.

@@ -421,7 +421,7 @@ impl Report {
 /// Of a Route or policy of the Gateway API without a parent of ours, others speak.
 fn has_status(report: &ObjectReport) -> bool {
     match report.id.kind {
-        ObjectKind::HTTPRoute | ObjectKind::GRPCRoute | ObjectKind::BackendTLSPolicy => {
+        kind if kind.is_gateway_api_route() || kind == ObjectKind::BackendTLSPolicy => {
             !report.parents.is_empty()
         }
         // Without an address there is nothing to say.
@@ -438,9 +438,7 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
         ObjectKind::GatewayClass => return gateway_api::class(report),
         ObjectKind::Gateway => return gateway_api::gateway(report, programmed),
         ObjectKind::ListenerSet => return gateway_api::listener_set(report, programmed),
-        ObjectKind::HTTPRoute | ObjectKind::GRPCRoute => {
-            return gateway_api::route(report, programmed);
-        }
+        kind if kind.is_gateway_api_route() => return gateway_api::route(report, programmed),
         ObjectKind::BackendTLSPolicy => return gateway_api::policy(report),
         ObjectKind::Ingress => return ingress::status(report),
         _ => {}
@@ -517,16 +515,8 @@ pub fn conditions(
         }
     };
     let mut all = vec![judge("Accepted", false)];
-    if matches!(
-        report.id.kind,
-        ObjectKind::Route
-            | ObjectKind::Upstream
-            | ObjectKind::GatewayConfig
-            | ObjectKind::Gateway
-            | ObjectKind::ListenerSet
-            | ObjectKind::HTTPRoute
-            | ObjectKind::GRPCRoute
-    ) {
+    let kind = report.id.kind;
+    if kind.is_route() || kind.has_listeners() || kind == ObjectKind::Upstream {
         all.push(judge("ResolvedRefs", true));
         all.push(program(report, programmed, &all, &condition));
     }

@@ -17,7 +17,7 @@ pub(super) struct SharedList {
 /// The list of a kind; `None`: the status is one controller's alone.
 pub(super) fn shared_list(kind: ObjectKind) -> Option<SharedList> {
     match kind {
-        ObjectKind::HTTPRoute | ObjectKind::GRPCRoute => Some(SharedList {
+        kind if kind.is_gateway_api_route() => Some(SharedList {
             name: "parents",
             most: 32,
         }),

@@ -11,6 +11,9 @@ use gateway_api::gateway_class::GatewayClass;
 use gateway_api::grpc_route::GrpcRoute;
 use gateway_api::http_route::HttpRoute;
 use gateway_api::listener_set::ListenerSet;
+use gateway_api::tcp_route::TcpRoute;
+use gateway_api::tls_route::TlsRoute;
+use gateway_api::udp_route::UdpRoute;
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::jiff::{Timestamp, Unit};
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
@@ -343,6 +346,9 @@ fn resource(kind: ObjectKind) -> Option<ApiResource> {
         ObjectKind::ListenerSet => ApiResource::erase::<ListenerSet>(&()),
         ObjectKind::HTTPRoute => ApiResource::erase::<HttpRoute>(&()),
         ObjectKind::GRPCRoute => ApiResource::erase::<GrpcRoute>(&()),
+        ObjectKind::TLSRoute => ApiResource::erase::<TlsRoute>(&()),
+        ObjectKind::TCPRoute => ApiResource::erase::<TcpRoute>(&()),
+        ObjectKind::UDPRoute => ApiResource::erase::<UdpRoute>(&()),
         ObjectKind::BackendTLSPolicy => ApiResource::erase::<BackendTlsPolicy>(&()),
         ObjectKind::Ingress => ApiResource::erase::<Ingress>(&()),
         _ => return None,

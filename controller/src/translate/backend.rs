@@ -1,6 +1,6 @@
 //! References to what serves requests.
 
-use super::lowering::{Dep, Lowering, PortKey, Speech, Unit};
+use super::lowering::{Dep, Lowering, PortKey, Speech, Transport, Unit};
 use super::service::H2C;
 use crate::report::Reason;
 use crate::world::{ObjectId, ObjectKind};
@@ -128,7 +128,7 @@ impl Lowering<'_> {
 
     fn speech(&self, port: &PortKey) -> Speech {
         let service = self.world.service(&port.namespace, &port.service);
-        let declared = service.and_then(|s| s.ports.iter().find(|p| p.port == port.port));
+        let declared = service.and_then(|s| s.ports.iter().find(|p| port.is(p)));
         let is_h2c = declared.is_some_and(|p| p.app_protocol.as_deref() == Some(H2C));
         match self.id.kind == ObjectKind::GRPCRoute && !is_h2c {
             true => Speech::Grpc,
@@ -155,20 +155,22 @@ impl Lowering<'_> {
             self.error(field, Reason::BackendNotFound, message);
             return None;
         }
-        if !service
-            .ports
-            .iter()
-            .any(|p| p.port == port && p.protocol == "TCP")
-        {
-            let message = format!("{id} has no TCP port {port}");
+        let transport = match self.id.kind {
+            ObjectKind::UDPRoute => Transport::Udp,
+            _ => Transport::Tcp,
+        };
+        let key = PortKey {
+            namespace: id.namespace.clone(),
+            service: id.name.clone(),
+            port,
+            transport,
+        };
+        if !service.ports.iter().any(|p| key.is(p)) {
+            let message = format!("{id} has no {} port {port}", transport.name());
             let at = format!("{field}.{port_field}");
             self.error(at, Reason::BackendNotFound, message);
             return None;
         }
-        Some(PortKey {
-            namespace: id.namespace.clone(),
-            service: id.name.clone(),
-            port,
-        })
+        Some(key)
     }
 }

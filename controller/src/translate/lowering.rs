@@ -6,7 +6,7 @@ use super::gateway_config::Gateways;
 use super::ingress;
 use super::resource::Resource;
 use crate::report::{ParentReport, Problem, Reason, Severity};
-use crate::world::{Meta, Object, ObjectId, ObjectKind, Service, World};
+use crate::world::{Meta, Object, ObjectId, ObjectKind, Service, ServicePort, World};
 use model::Model;
 use snapshot::Kind;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +36,24 @@ pub(super) struct PortKey {
     pub namespace: String,
     pub service: String,
     pub port: u16,
+    pub transport: Transport,
+}
+
+/// What a port of a Service is a port of. The API server makes no difference between its numbers: DNS has 53 twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    /// As `protocol` of a Service's port.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
 }
 
 /// How a Service port is spoken to.
@@ -47,10 +65,14 @@ pub(super) enum Speech {
     Grpc,
 }
 
-/// `NAMESPACE/NAME:PORT`
+/// `NAMESPACE/NAME:PORT`, and `/udp` behind it for datagrams.
 impl fmt::Display for PortKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}:{}", self.namespace, self.service, self.port)
+        write!(f, "{}/{}:{}", self.namespace, self.service, self.port)?;
+        match self.transport {
+            Transport::Tcp => Ok(()),
+            Transport::Udp => f.write_str("/udp"),
+        }
     }
 }
 
@@ -61,6 +83,11 @@ impl PortKey {
             Speech::Declared => format!("Service/{self}"),
             Speech::Grpc => format!("Service/{self}/grpc"),
         }
+    }
+
+    /// Whether a port of the Service is this one.
+    pub(super) fn is(&self, port: &ServicePort) -> bool {
+        port.port == self.port && port.protocol == self.transport.name()
     }
 
     pub(super) fn service_id(&self) -> ObjectId {

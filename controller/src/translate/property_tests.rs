@@ -160,6 +160,9 @@ fn object() -> impl Strategy<Value = Value> {
     let service = prop_oneof![
         Just(json!({"ports": [{"name": "p", "port": 80}]})),
         Just(json!({"ports": [{"name": "p", "port": 80}, {"name": "q", "port": 81}]})),
+        Just(
+            json!({"ports": [{"name": "u", "port": 80, "protocol": "UDP"}, {"name": "p", "port": 80}]})
+        ),
     ];
     let kinds = prop_oneof![
         Just(("Route", "Service")),
@@ -229,6 +232,17 @@ fn object() -> impl Strategy<Value = Value> {
         json!({"parentRefs": [{"name": gateway}], "hostnames": [format!("{host}.example.com")],
             "rules": [{"matches": [{"method": {"type": type_, "method": host}}], "backendRefs": [backend]}]})
     });
+    let kind = prop_oneof![Just("TLSRoute"), Just("TCPRoute"), Just("UDPRoute")];
+    let stream_route =
+        (metadata(), kind, name(), reference()).prop_map(|(metadata, kind, gateway, to)| {
+            let backend = json!({"name": to["name"], "namespace": to["namespace"], "port": 80});
+            let mut spec =
+                json!({"parentRefs": [{"name": gateway}], "rules": [{"backendRefs": [backend]}]});
+            if kind == "TLSRoute" {
+                spec["hostnames"] = json!(["*.example.com"]);
+            }
+            json!({"apiVersion": THEIRS, "kind": kind, "metadata": metadata, "spec": spec})
+        });
     let held = (metadata(), values(), any::<bool>()).prop_map(|(metadata, values, is_secret)| {
         let (kind, field) = match is_secret {
             true => ("Secret", "stringData"),
@@ -256,6 +270,7 @@ fn object() -> impl Strategy<Value = Value> {
         2 => (metadata(), set).prop_map(of(THEIRS, "ListenerSet")),
         3 => (metadata(), http_route).prop_map(of(THEIRS, "HTTPRoute")),
         2 => (metadata(), grpc_route).prop_map(of(THEIRS, "GRPCRoute")),
+        3 => stream_route,
         2 => (metadata(), policy).prop_map(of(THEIRS, "BackendTLSPolicy")),
         5 => ingress(),
         2 => slice,

@@ -13,10 +13,11 @@ use crds::RouteSpec;
 use crds::header::HeaderEdits;
 use gateway_api::grpc_route::GrpcRouteSpec;
 use gateway_api::http_route::HttpRouteSpec;
-use model::{Action, HostPattern, Route, Rule};
+use model::{Action, HostPattern, Route, Rule, limits};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-/// What an HTTPRoute, a GRPCRoute or an Ingress adds to the Route that it is said as.
+/// What a Route of the Gateway API or an Ingress adds to the Route that it is said as.
 #[derive(Default)]
 pub(super) struct Extras {
     /// Rules that must not be served.
@@ -27,6 +28,8 @@ pub(super) struct Extras {
     pub mirrors: BTreeMap<usize, BTreeMap<usize, u32>>,
     /// Edits of answers, by rule and backend.
     pub response_headers: BTreeMap<(usize, usize), HeaderEdits>,
+    /// How long nothing may move, where a Route of requests has another default.
+    pub idle: Option<Duration>,
 }
 
 impl<'w> Lowering<'w> {
@@ -46,6 +49,11 @@ impl<'w> Lowering<'w> {
         self.said(said, &http);
     }
 
+    /// What a Route of connections or datagrams says, by the names of its own fields.
+    pub(super) fn stream_route(&mut self, (said, http): (Said, HttpRouteSpec)) {
+        self.said(said, &http);
+    }
+
     fn said(&mut self, said: Said, spec: &HttpRouteSpec) {
         let Said {
             spec: route,
@@ -61,6 +69,10 @@ impl<'w> Lowering<'w> {
             hides_methods: true,
             mirrors,
             response_headers,
+            idle: match self.id.kind {
+                ObjectKind::UDPRoute => Some(limits::SESSION_IDLE),
+                kind => kind.is_of_streams().then_some(limits::CONNECTION_IDLE),
+            },
         };
         self.serve(&route, parents, &extras);
         for problem in &mut self.out.problems {
@@ -138,6 +150,10 @@ impl<'w> Lowering<'w> {
             let at = format!("spec.rules[{i}]");
             if let Some(mut lowered) = self.rule(&at, rule, of_route, &of_rule) {
                 self.response_headers(&at, i, extras, &mut lowered);
+                if let Some(idle) = extras.idle {
+                    let millis = u32::try_from(idle.as_millis()).unwrap_or(u32::MAX);
+                    lowered.timeouts.stream_idle_ms = millis;
+                }
                 rules.push(lowered);
                 places.push(i);
             }

@@ -15,7 +15,7 @@ impl Lowering<'_> {
         let Some(service) = self.service(&port.namespace, &port.service) else {
             return;
         };
-        let declared = service.ports.iter().find(|p| p.port == port.port);
+        let declared = service.ports.iter().find(|p| port.is(p));
         let Some(declared) = declared.filter(|_| service.external_name.is_none()) else {
             return;
         };
@@ -58,11 +58,7 @@ impl Lowering<'_> {
             return;
         };
         // Slices name their ports as the Service does; the number is that of the Pods.
-        let Some(named) = service
-            .ports
-            .iter()
-            .find(|p| p.port == port.port && p.protocol == "TCP")
-        else {
+        let Some(named) = service.ports.iter().find(|p| port.is(p)) else {
             return;
         };
         let mut any = false;

@@ -10,14 +10,18 @@ use super::certificate::LastGood;
 use super::conflict::{self, Claim};
 use super::gateway_config::{Gateways, Version};
 use super::ingress;
-use super::lowering::{Dep, Lowered, Lowering, PortKey, Speech, Unit};
+use super::lowering::{Dep, Lowered, Lowering, PortKey, Speech, Transport, Unit};
 use super::resource;
+use crate::adapt::stream_route;
 use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
 use crate::world::{Body, Ingress, Meta, ObjectId, ObjectKind, World};
 use bytes::Bytes;
 use gateway_api::backend_tls_policy::BackendTlsPolicySpec;
 use gateway_api::grpc_route::GrpcRouteSpec;
 use gateway_api::http_route::HttpRouteSpec;
+use gateway_api::tcp_route::TcpRouteSpec;
+use gateway_api::tls_route::TlsRouteSpec;
+use gateway_api::udp_route::UdpRouteSpec;
 use model::Model;
 use snapshot::Kind;
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,6 +110,9 @@ enum Accepted {
     Plugin(Arc<crds::PluginSpec>),
     HTTPRoute(Arc<HttpRouteSpec>),
     GRPCRoute(Arc<GrpcRouteSpec>),
+    TLSRoute(Arc<TlsRouteSpec>),
+    TCPRoute(Arc<TcpRouteSpec>),
+    UDPRoute(Arc<UdpRouteSpec>),
     BackendTLSPolicy(Arc<BackendTlsPolicySpec>),
     Ingress(Arc<Ingress>),
 }
@@ -118,6 +125,9 @@ impl Accepted {
             Body::Plugin(spec) => Self::Plugin(Arc::clone(spec)),
             Body::HTTPRoute(spec) => Self::HTTPRoute(Arc::clone(spec)),
             Body::GRPCRoute(spec) => Self::GRPCRoute(Arc::clone(spec)),
+            Body::TLSRoute(spec) => Self::TLSRoute(Arc::clone(spec)),
+            Body::TCPRoute(spec) => Self::TCPRoute(Arc::clone(spec)),
+            Body::UDPRoute(spec) => Self::UDPRoute(Arc::clone(spec)),
             Body::BackendTLSPolicy(spec) => Self::BackendTLSPolicy(Arc::clone(spec)),
             Body::Ingress(ingress) => Self::Ingress(Arc::clone(ingress)),
             _ => return None,
@@ -338,6 +348,9 @@ impl Translator {
             Accepted::Plugin(spec) => lowering.plugin_object(spec),
             Accepted::HTTPRoute(spec) => lowering.http_route(spec),
             Accepted::GRPCRoute(spec) => lowering.grpc_route(spec),
+            Accepted::TLSRoute(spec) => lowering.stream_route(stream_route::of_tls(spec)),
+            Accepted::TCPRoute(spec) => lowering.stream_route(stream_route::of_tcp(spec)),
+            Accepted::UDPRoute(spec) => lowering.stream_route(stream_route::of_udp(spec)),
             Accepted::BackendTLSPolicy(spec) => lowering.backend_tls_policy(spec),
             Accepted::Ingress(ingress) => lowering.ingress(ingress),
             Accepted::Listening(_) => {}
@@ -556,6 +569,7 @@ impl Translator {
                 namespace: id.namespace.clone(),
                 service: id.name.clone(),
                 port: 0,
+                transport: Transport::Tcp,
             })
         };
         let mut problems: Vec<Problem> = Vec::new();

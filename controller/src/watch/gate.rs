@@ -37,6 +37,9 @@ fn is_optional(kind: ObjectKind) -> bool {
             | K::ListenerSet
             | K::HTTPRoute
             | K::GRPCRoute
+            | K::TLSRoute
+            | K::TCPRoute
+            | K::UDPRoute
             | K::BackendTLSPolicy
             | K::Pod
             | K::Ingress

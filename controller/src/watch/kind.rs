@@ -200,6 +200,9 @@ impl Watches {
             | ObjectKind::ListenerSet
             | ObjectKind::HTTPRoute
             | ObjectKind::GRPCRoute
+            | ObjectKind::TLSRoute
+            | ObjectKind::TCPRoute
+            | ObjectKind::UDPRoute
             | ObjectKind::BackendTLSPolicy => {
                 self.run(
                     kind,

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant as Clock};
 use std::{future, io};
 
+use model::ListenerProtocol;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -576,7 +577,11 @@ impl Owner {
         let own = listeners.filter(|(key, _)| {
             ObjectId::of_listener_key(key).is_some_and(|owner| owner == gateway)
         });
-        let ports = own.map(|(_, listener)| listener.port).collect();
+        let ports = own.map(|(_, listener)| {
+            let is_of_datagrams = listener.protocol == ListenerProtocol::Udp;
+            (listener.port, is_of_datagrams)
+        });
+        let ports = ports.collect();
         let asked = spec.infrastructure.as_ref();
         Some(Plan {
             uid: object.meta.uid.clone(),

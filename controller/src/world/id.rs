@@ -58,6 +58,9 @@ kinds! {
     ListenerSet, "gateway.networking.k8s.io", false;
     HTTPRoute, "gateway.networking.k8s.io", false;
     GRPCRoute, "gateway.networking.k8s.io", false;
+    TLSRoute, "gateway.networking.k8s.io", false;
+    TCPRoute, "gateway.networking.k8s.io", false;
+    UDPRoute, "gateway.networking.k8s.io", false;
     BackendTLSPolicy, "gateway.networking.k8s.io", false;
     Ingress, "networking.k8s.io", false;
     IngressClass, "networking.k8s.io", false;
@@ -78,15 +81,11 @@ impl ObjectKind {
 
     /// Whether it is a kind of the Gateway API whose objects get a status where they are ours.
     pub fn is_gateway_api(self) -> bool {
-        matches!(
-            self,
-            Self::GatewayClass
-                | Self::Gateway
-                | Self::ListenerSet
-                | Self::HTTPRoute
-                | Self::GRPCRoute
-                | Self::BackendTLSPolicy
-        )
+        self.is_gateway_api_route()
+            || matches!(
+                self,
+                Self::GatewayClass | Self::Gateway | Self::ListenerSet | Self::BackendTLSPolicy
+            )
     }
 
     /// Whether objects of the kind may get a status from us.
@@ -104,10 +103,17 @@ impl ObjectKind {
 
     /// Whether objects of the kind are Routes: they have rules and attach to listeners.
     pub fn is_route(self) -> bool {
-        matches!(
-            self,
-            Self::Route | Self::HTTPRoute | Self::GRPCRoute | Self::Ingress
-        )
+        matches!(self, Self::Route | Self::Ingress) || self.is_gateway_api_route()
+    }
+
+    /// Whether it is one of the Routes of the Gateway API.
+    pub fn is_gateway_api_route(self) -> bool {
+        matches!(self, Self::HTTPRoute | Self::GRPCRoute) || self.is_of_streams()
+    }
+
+    /// Whether objects of the kind are Routes of connections or datagrams, into which nothing looks.
+    pub fn is_of_streams(self) -> bool {
+        matches!(self, Self::TLSRoute | Self::TCPRoute | Self::UDPRoute)
     }
 
     /// Whether objects of the kind stand outside namespaces.

@@ -11,6 +11,9 @@ use gateway_api::gateway_class::{GatewayClass, GatewayClassSpec};
 use gateway_api::grpc_route::{GrpcRoute, GrpcRouteSpec};
 use gateway_api::http_route::{HttpRoute, HttpRouteSpec};
 use gateway_api::listener_set::{ListenerSet, ListenerSetSpec};
+use gateway_api::tcp_route::{TcpRoute, TcpRouteSpec};
+use gateway_api::tls_route::{TlsRoute, TlsRouteSpec};
+use gateway_api::udp_route::{UdpRoute, UdpRouteSpec};
 use k8s_openapi::api::{
     core::v1 as core, discovery::v1 as discovery, networking::v1 as networking,
 };
@@ -59,6 +62,9 @@ pub enum Body {
     ListenerSet(Arc<ListenerSetSpec>),
     HTTPRoute(Arc<HttpRouteSpec>),
     GRPCRoute(Arc<GrpcRouteSpec>),
+    TLSRoute(Arc<TlsRouteSpec>),
+    TCPRoute(Arc<TcpRouteSpec>),
+    UDPRoute(Arc<UdpRouteSpec>),
     BackendTLSPolicy(Arc<BackendTlsPolicySpec>),
     Ingress(Arc<Ingress>),
     IngressClass(Arc<IngressClass>),
@@ -266,6 +272,9 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
         ObjectKind::ListenerSet => Body::ListenerSet(spec(value)?),
         ObjectKind::HTTPRoute => Body::HTTPRoute(spec(value)?),
         ObjectKind::GRPCRoute => Body::GRPCRoute(spec(value)?),
+        ObjectKind::TLSRoute => Body::TLSRoute(spec(value)?),
+        ObjectKind::TCPRoute => Body::TCPRoute(spec(value)?),
+        ObjectKind::UDPRoute => Body::UDPRoute(spec(value)?),
         ObjectKind::BackendTLSPolicy => Body::BackendTLSPolicy(spec(value)?),
         ObjectKind::Ingress => {
             Body::Ingress(Arc::new((&read::<networking::Ingress>(value, "")?).into()))
@@ -315,6 +324,9 @@ from_typed! {
     ListenerSet: ListenerSet, o => Body::ListenerSet(Arc::new(o.spec.clone()));
     HTTPRoute: HttpRoute, o => Body::HTTPRoute(Arc::new(o.spec.clone()));
     GRPCRoute: GrpcRoute, o => Body::GRPCRoute(Arc::new(o.spec.clone()));
+    TLSRoute: TlsRoute, o => Body::TLSRoute(Arc::new(o.spec.clone()));
+    TCPRoute: TcpRoute, o => Body::TCPRoute(Arc::new(o.spec.clone()));
+    UDPRoute: UdpRoute, o => Body::UDPRoute(Arc::new(o.spec.clone()));
     BackendTLSPolicy: BackendTlsPolicy, o => Body::BackendTLSPolicy(Arc::new(o.spec.clone()));
     Ingress: networking::Ingress, o => Body::Ingress(Arc::new(o.into()));
     IngressClass: networking::IngressClass, o => Body::IngressClass(Arc::new(o.into()));

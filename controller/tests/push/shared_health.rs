@@ -39,6 +39,7 @@ impl Plane {
             },
             zone: None,
             per_source: 0,
+            sessions: 0,
             name_servers: Vec::new(),
         };
         let (plane, applier) = DataPlane::start(&config, &Handle::current()).unwrap();

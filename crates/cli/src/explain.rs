@@ -19,7 +19,7 @@ pub(crate) struct Args {
     dir: PathBuf,
     /// Request method, such as GET
     method: String,
-    /// URL, such as http://shop.example.com/cart?id=1
+    /// URL, such as http://shop.example.com/cart?id=1; of a connection tls://HOST:PORT, tcp://HOST:PORT or udp://HOST:PORT
     url: String,
     /// A request header; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
@@ -102,19 +102,26 @@ pub(crate) fn explain(args: &Args) -> Result<ExitCode> {
 fn listener_for(table: &Table, url: &Url) -> Result<String> {
     let wanted = match url.scheme {
         "https" => ListenerProtocol::Https,
+        "tls" => ListenerProtocol::Tls,
+        "tcp" => ListenerProtocol::Tcp,
+        "udp" => ListenerProtocol::Udp,
         _ => ListenerProtocol::Http,
     };
-    let ports = table.ports.iter();
-    let found = ports
-        .filter(|(_, of_port)| of_port.lead().listener.protocol == wanted)
-        .min_by_key(|(port, of_port)| {
-            let lead = of_port.lead();
-            let elsewhere = url.host.port() != Some(**port);
-            (elsewhere, lead.listener.order, &lead.key)
+    let all = table.listeners.values();
+    let found = all
+        .filter(|l| l.listener.protocol == wanted)
+        .min_by_key(|l| {
+            let elsewhere = url.host.port() != Some(l.listener.port);
+            (elsewhere, l.listener.order, &l.key)
         });
-    let (_, of_port) =
+    let first =
         found.with_context(|| format!("the manifests have no usable {} listener", url.scheme))?;
-    Ok(of_port.of(url.host.name()).key.to_string())
+    let of_port = match wanted {
+        ListenerProtocol::Udp => None,
+        _ => table.ports.get(&first.listener.port),
+    };
+    let found = of_port.map_or(&**first, |of_port| of_port.of(url.host.name()));
+    Ok(found.key.to_string())
 }
 
 /// The parts of a URL in the form that the edge gate gives them.
@@ -130,7 +137,13 @@ impl Url {
             None => ("http", text),
             Some(("http", rest)) => ("http", rest),
             Some(("https", rest)) => ("https", rest),
-            Some((scheme, _)) => bail!("{text}: the scheme is http or https, not {scheme}"),
+            Some((scheme, rest)) => {
+                let mut known = ["tls", "tcp", "udp"].into_iter();
+                let Some(known) = known.find(|known| *known == scheme) else {
+                    bail!("{text}: the scheme is http, https, tls, tcp or udp, not {scheme}");
+                };
+                (known, rest)
+            }
         };
         let (authority, target) = match rest.find(['/', '?']) {
             Some(at) => rest.split_at(at),

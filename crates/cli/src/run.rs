@@ -75,6 +75,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         },
         zone: args.zone,
         per_source: args.connections_per_source,
+        sessions: 0,
         name_servers: Vec::new(),
     };
     let publisher = Publisher::new("standalone".to_owned());

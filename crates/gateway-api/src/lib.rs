@@ -18,3 +18,9 @@ pub mod grpc_route;
 pub mod http_route;
 #[path = "generated/listenersets.rs"]
 pub mod listener_set;
+#[path = "generated/tcproutes.rs"]
+pub mod tcp_route;
+#[path = "generated/tlsroutes.rs"]
+pub mod tls_route;
+#[path = "generated/udproutes.rs"]
+pub mod udp_route;

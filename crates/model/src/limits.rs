@@ -49,3 +49,11 @@ pub const FIRST_BYTE: Duration = Duration::from_secs(60);
 pub const STREAM_IDLE: Duration = Duration::from_secs(90);
 /// From the head of an event stream to its first event (`timeouts.firstEvent`).
 pub const FIRST_EVENT: Duration = Duration::from_secs(300);
+/// Without a byte in either direction on a connection that is passed on as it is (TLSRoute, TCPRoute).
+pub const CONNECTION_IDLE: Duration = Duration::from_secs(3600);
+/// Without a datagram in either direction (UDPRoute).
+pub const SESSION_IDLE: Duration = Duration::from_secs(60);
+/// Clients of one process whose datagrams are passed on at a time.
+pub const SESSIONS: usize = 16 * 1024;
+/// Bytes that a client may send before it is known which host its TLS connection is for.
+pub const CLIENT_HELLO_BYTES: usize = 16 * 1024;

@@ -13,7 +13,7 @@ pub struct Listener {
     pub order: u32,
     pub port: u16,
     pub protocol: ListenerProtocol,
-    /// Requests for other hosts are answered 404.
+    /// Requests for other hosts are answered 404, connections for them closed.
     pub hostname: HostPattern,
     /// Answers `/healthz` itself, before routing (F161).
     pub health: bool,
@@ -23,7 +23,7 @@ pub struct Listener {
     /// `None`: requests have no spans.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
-    /// Present on HTTPS listeners.
+    /// Present on HTTPS listeners, and on TLS listeners that do not pass TLS on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ListenerTls>,
     /// Every connection begins with the PROXY protocol, version 1 or 2.
@@ -103,6 +103,45 @@ pub enum ListenerProtocol {
     Http,
     #[serde(rename = "HTTPS")]
     Https,
+    /// Whatever is in TLS, by the host that its clients name.
+    #[serde(rename = "TLS")]
+    Tls,
+    #[serde(rename = "TCP")]
+    Tcp,
+    #[serde(rename = "UDP")]
+    Udp,
+}
+
+impl ListenerProtocol {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "HTTP",
+            Self::Https => "HTTPS",
+            Self::Tls => "TLS",
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+
+    /// Requests are routed, not connections.
+    pub const fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
+    }
+
+    /// A connection begins with a TLS handshake.
+    pub const fn is_encrypted(self) -> bool {
+        matches!(self, Self::Https | Self::Tls)
+    }
+
+    /// A client says which host it wants.
+    pub const fn has_hosts(self) -> bool {
+        !matches!(self, Self::Tcp | Self::Udp)
+    }
+
+    /// Whether listeners of both can have one port: where the first thing that a client sends tells which it is for.
+    pub const fn may_share_with(self, other: Self) -> bool {
+        self as u8 == other as u8 || (self.is_encrypted() && other.is_encrypted())
+    }
 }
 
 /// What is done with forwarding header fields (features.md F21, F22).

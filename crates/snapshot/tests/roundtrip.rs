@@ -426,7 +426,7 @@ fn listener() -> impl Strategy<Value = Listener> {
         any::<u32>(),
         any::<u16>(),
         host(),
-        any::<[bool; 3]>(),
+        any::<[bool; 2]>(),
         any::<[u32; 8]>(),
         (
             option::of(access_log()),
@@ -444,7 +444,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                 order,
                 port,
                 hostname,
-                [health, https, proxy_protocol],
+                [health, proxy_protocol],
                 n,
                 (access_log, tracing, tls, (backend_certificate, redirect_port), forwarded, errors),
             )| Listener {
@@ -452,10 +452,12 @@ fn listener() -> impl Strategy<Value = Listener> {
                 name,
                 order,
                 port,
-                protocol: if https {
-                    ListenerProtocol::Https
-                } else {
-                    ListenerProtocol::Http
+                protocol: match order % 5 {
+                    0 => ListenerProtocol::Http,
+                    1 => ListenerProtocol::Https,
+                    2 => ListenerProtocol::Tls,
+                    3 => ListenerProtocol::Tcp,
+                    _ => ListenerProtocol::Udp,
                 },
                 hostname,
                 health,

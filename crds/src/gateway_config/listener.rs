@@ -35,6 +35,14 @@ use crate::{
         "tls needs a certificate: give tls.certificateRefs, tls.acme or defaultCertificate",
     ),
     ("!(has(self.http3) && self.http3) || self.protocol == 'HTTPS'", "http3 is for protocol HTTPS only"),
+    (
+        "!has(self.hostname) || !(self.protocol in ['TCP', 'UDP'])",
+        "hostname is not for protocol TCP and UDP, whose clients name no host",
+    ),
+    (
+        "!(has(self.proxyProtocol) && self.proxyProtocol) || self.protocol != 'UDP'",
+        "proxyProtocol is not for protocol UDP",
+    ),
     ("!has(self.defaultCertificate) || has(self.tls)", "defaultCertificate is for listeners with tls only"),
 ])))]
 pub struct Listener {
@@ -43,7 +51,7 @@ pub struct Listener {
     /// Port of the data plane, 1-65535.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// HTTP, HTTPS, TLS (passed on by SNI), TCP or UDP.
+    /// HTTP, HTTPS, TLS (for TLSRoutes, by SNI; without tls it is passed on), TCP (for TCPRoutes) or UDP (for UDPRoutes).
     pub protocol: ListenerProtocol,
     /// Host names that the listener serves; "*.example.com" is every name below it. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]

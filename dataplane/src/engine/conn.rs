@@ -1,6 +1,7 @@
 //! The life of a client's connection: what it speaks, and over HTTP/1 request after request into a service.
 
 use super::buffers::{self, Scratch};
+use super::client::ClientSocket;
 use super::deadline::ClientTimeouts;
 use super::down::{After, Begun, H1Down, Next};
 use super::drain::Ticket;
@@ -11,12 +12,13 @@ use super::sanitize;
 use super::tls::{TlsFailure, TlsInfo};
 use super::traits::{Down, DownExt};
 use crate::h1::{HeadLimits, Reject};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
+use tokio::net::UdpSocket;
 
 /// Where a connection came from.
 #[derive(Clone, Debug)]
@@ -62,6 +64,14 @@ impl ConnConfig {
 pub enum Protocol {
     Http1,
     Http2,
+    /// TLS that is passed on.
+    TlsPassthrough,
+    /// Anything else that is passed on.
+    Tcp,
+}
+
+impl Protocol {
+    pub const ALL: [Self; 4] = [Self::Http1, Self::Http2, Self::TlsPassthrough, Self::Tcp];
 }
 
 /// What happens to connections, for metrics.
@@ -113,6 +123,31 @@ pub enum Outcome {
 pub trait Service: 'static {
     /// Answers one request: locally by [`DownExt::respond`] or from an upstream by [`relay`](super::relay::relay).
     fn serve<D: Down>(&self, exchange: Exchange<'_, D>) -> impl Future<Output = Outcome>;
+
+    /// Whether connections to a port and the host of their TLS handshake (empty: none) are passed on.
+    fn takes_stream(&self, port: u16, host: &str) -> bool {
+        let _ = (port, host);
+        false
+    }
+
+    /// Passes a connection on, to its end. `begun`: what of it has been read.
+    fn pass_on(
+        &self,
+        socket: ClientSocket,
+        begun: BytesMut,
+        info: &ConnInfo,
+        ticket: Ticket,
+    ) -> impl Future<Output = ()> {
+        drop((socket, begun, info, ticket));
+        std::future::ready(())
+    }
+
+    /// Passes the datagrams of a port on, until the ticket says that it is closed.
+    fn datagrams(&self, port: u16, socket: &UdpSocket, ticket: Ticket) -> impl Future<Output = ()> {
+        let _ = (port, socket);
+        drop(ticket);
+        std::future::ready(())
+    }
 
     /// What the thread does beside serving connections, for as long as it lives. If this ends, or panics, the worker is
     /// started anew.

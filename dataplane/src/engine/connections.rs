@@ -84,7 +84,7 @@ impl Want<'_> {
             }
             Alpn::H2 => Ok(true),
             Alpn::Either => Ok(chosen),
-            Alpn::H1 => Ok(false),
+            Alpn::H1 | Alpn::Nothing => Ok(false),
         }
     }
 }
@@ -117,6 +117,15 @@ impl Connections {
 
     /// How often [`Self::sweep`] is due.
     pub const SWEEP: Duration = Duration::from_secs(5);
+
+    /// A connection that no exchange has.
+    ///
+    /// # Errors
+    /// A fault of connecting, after `limit` at the latest.
+    pub async fn dial(&self, dial: &Dial<'_>, limit: Duration) -> Result<UpSocket, UpFault> {
+        let opened = tokio::time::timeout(limit, dial.open(&self.counters)).await;
+        opened.unwrap_or(Err(UpFault::ConnectTimeout))
+    }
 
     /// Closes what has been idle for too long.
     pub fn sweep(&self) {

@@ -29,6 +29,7 @@ pub mod proxy_header;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod sanitize;
+pub mod splice;
 pub mod tls;
 pub mod tls_client;
 pub mod traits;

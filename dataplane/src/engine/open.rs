@@ -1,4 +1,5 @@
-//! What comes before HTTP on a client's connection: the PROXY protocol, and the TLS handshake.
+//! What comes before HTTP on a client's connection: the PROXY protocol, and the TLS handshake. Then it is known whether
+//! HTTP comes at all, or something that is passed on as it is.
 //!
 //! Clients that begin and do not go on cost memory, so there are only so many at a time. One more ends the one that has
 //! taken longest: a client in earnest is through in a few round trips, a crowd that stalls is not.
@@ -7,6 +8,7 @@ use super::client::ClientSocket;
 use super::conn::{ConnInfo, Event, Service};
 use super::proxy_protocol;
 use super::tls::{TlsFailure, TlsFronts};
+use bytes::BytesMut;
 use ipnet::IpNet;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -30,15 +32,31 @@ pub struct Opening {
     /// The PROXY protocol, from these networks alone; from anywhere, if there are none.
     pub proxy_protocol: Option<Arc<[IpNet]>>,
     pub tls: Option<TlsFronts>,
+    /// Without TLS: what follows is passed on as it is.
+    pub is_stream: bool,
+}
+
+/// A connection that has been opened.
+#[derive(Debug)]
+pub enum Opened {
+    /// For requests.
+    Requests(ClientSocket),
+    /// To be passed on, with what of it has been read.
+    Stream(ClientSocket, BytesMut),
 }
 
 impl Opening {
     /// HTTP comes at once.
     pub fn is_nothing(&self) -> bool {
-        self.proxy_protocol.is_none() && self.tls.is_none()
+        self.proxy_protocol.is_none() && self.speaks_http_in_clear()
     }
 
-    /// Does what comes before HTTP, each part within `limit`: `None` when there is no connection then.
+    /// A client that is refused can be told so by an answer.
+    pub fn speaks_http_in_clear(&self) -> bool {
+        self.tls.is_none() && !self.is_stream
+    }
+
+    /// Does what comes before, each part within `limit`: `None` when there is no connection then.
     pub async fn run<S: Service>(
         &self,
         stream: TcpStream,
@@ -47,7 +65,7 @@ impl Opening {
         openings: &Openings,
         service: &S,
         source: &mut impl Sourced,
-    ) -> Option<ClientSocket> {
+    ) -> Option<Opened> {
         let place = openings.enter(info.id);
         tokio::select! { biased;
             socket = self.open(stream, info, limit, service, source) => socket,
@@ -65,7 +83,7 @@ impl Opening {
         limit: Duration,
         service: &S,
         source: &mut impl Sourced,
-    ) -> Option<ClientSocket> {
+    ) -> Option<Opened> {
         if let Some(trusted) = &self.proxy_protocol {
             let peer = info.peer.ip().to_canonical();
             let read = match trusts(trusted, peer) {
@@ -83,19 +101,27 @@ impl Opening {
                     return None;
                 }
             }
-            if !source.enter(info.peer.ip(), &stream, self.tls.is_none()) {
+            if !source.enter(info.peer.ip(), &stream, self.speaks_http_in_clear()) {
                 return None;
             }
         }
         let Some(fronts) = &self.tls else {
-            return Some(ClientSocket::Plain(stream));
+            let socket = ClientSocket::Plain(stream);
+            return Some(match self.is_stream {
+                true => Opened::Stream(socket, BytesMut::new()),
+                false => Opened::Requests(socket),
+            });
         };
         let begun = Instant::now();
-        let failure = match timeout(limit, fronts.accept(stream)).await {
-            Ok(Ok((socket, tls))) => {
-                service.note(Event::Handshake(begun.elapsed()));
+        let port = info.port;
+        let takes = |host: &str| service.takes_stream(port, host);
+        let failure = match timeout(limit, fronts.accept(stream, takes)).await {
+            Ok(Ok((opened, tls))) => {
+                if !matches!(opened, Opened::Stream(ClientSocket::Plain(_), _)) {
+                    service.note(Event::Handshake(begun.elapsed()));
+                }
                 info.tls = Some(Box::new(tls));
-                return Some(socket);
+                return Some(opened);
             }
             Ok(Err(failure)) => failure,
             Err(_) => TlsFailure::Timeout,

@@ -3,17 +3,21 @@
 //! What can fail is done once, when a table is compiled: [`ServerCertificate`] from PEM, [`TlsPolicy`] from a
 //! listener's settings. Both together are a [`TlsFront`], which new connections of a listener use until there is
 //! another; connections that are open keep theirs. Listeners that share a port are told apart by the host that a client
-//! asks for ([`TlsFronts`]).
+//! asks for ([`TlsFronts`]), before anything is answered: so one of them can pass TLS on that others terminate.
 
 use super::client::ClientSocket;
+use super::open::Opened;
 use crate::by_host::ByHost;
+use bytes::{BufMut, BytesMut};
+use model::limits;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+    Accepted, Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert,
+    WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{
@@ -24,9 +28,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::StartHandshake;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -107,6 +111,8 @@ pub struct TlsSettings<'a> {
     pub cipher_suites: &'a [String],
     /// Clients are asked for a certificate.
     pub client: Option<ClientAuth<'a>>,
+    /// It is not HTTP that is spoken within.
+    pub opaque: bool,
 }
 
 /// Whose certificates clients may show.
@@ -180,7 +186,9 @@ impl TlsPolicy {
             .map_err(|e| format!("tls: {e}"))?
             .with_client_cert_verifier(verifier);
         let mut config = config.with_cert_resolver(Arc::new(Store::default()));
-        config.alpn_protocols = [HTTP2, HTTP11, HTTP10].map(<[u8]>::to_vec).into();
+        if !settings.opaque {
+            config.alpn_protocols = [HTTP2, HTTP11, HTTP10].map(<[u8]>::to_vec).into();
+        }
         // Sessions are resumed by tickets: what is remembered is with the client. The tickets are of this policy alone: a
         // session that was opened without a client's certificate cannot be resumed where one is required.
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -398,53 +406,82 @@ impl TlsFront {
     }
 }
 
+/// What becomes of a connection whose client has named a host.
+#[derive(Clone, Debug)]
+pub enum Door {
+    /// Requests, within TLS that ends here.
+    Requests(TlsFront),
+    /// A stream of bytes, within TLS that ends here; `None`: TLS itself is passed on.
+    Stream(Option<TlsFront>),
+}
+
 /// What new connections of a port get, by the host that they ask for.
 #[derive(Clone, Debug)]
 pub struct TlsFronts {
-    /// For hosts that no listener has, and clients that name none.
-    first: TlsFront,
-    /// `None`: there is only one.
-    by_host: Option<Arc<ByHost<TlsFront>>>,
+    /// For hosts that no listener has, and clients that name none; `None`: there is no connection.
+    first: Option<Door>,
+    /// `None`: there is only `first`.
+    by_host: Option<Arc<ByHost<Door>>>,
 }
 
 impl From<TlsFront> for TlsFronts {
     fn from(only: TlsFront) -> Self {
-        Self::new(only, None)
+        Self::new(Some(Door::Requests(only)), None)
     }
 }
 
 impl TlsFronts {
-    pub fn new(first: TlsFront, by_host: Option<ByHost<TlsFront>>) -> Self {
+    pub fn new(first: Option<Door>, by_host: Option<ByHost<Door>>) -> Self {
         Self {
             first,
             by_host: by_host.map(Arc::new),
         }
     }
 
-    fn of(&self, name: Option<&str>) -> &TlsFront {
+    fn of(&self, name: Option<&str>) -> Option<&Door> {
         let by_host = self.by_host.as_deref();
         let found = by_host.and_then(|all| all.get(name.unwrap_or_default()));
-        found.unwrap_or(&self.first)
+        found.or(self.first.as_ref())
     }
 
-    /// Does the handshake.
+    /// Does the handshake, or leaves it to whoever the connection is passed on to. `takes`: whether streams for a host
+    /// are passed on.
     ///
     /// # Errors
-    /// Why there is no connection; the client has been told.
-    pub async fn accept(&self, stream: TcpStream) -> Result<(ClientSocket, TlsInfo), TlsFailure> {
-        let acceptor = rustls::server::Acceptor::default();
-        let started = LazyConfigAcceptor::new(acceptor, stream).await;
-        let mut started = started.map_err(|e| TlsFailure::of(&e))?;
-        let hello = started.client_hello();
-        let front = self.of(hello.server_name());
-        if front.store.of(hello.server_name()).is_empty() {
+    /// Why there is no connection. The client has been told, unless it asked for a host whose TLS is not ours to speak:
+    /// that ends without an answer (Gateway API, TLSRoute).
+    pub async fn accept(
+        &self,
+        mut stream: TcpStream,
+        takes: impl Fn(&str) -> bool,
+    ) -> Result<(Opened, TlsInfo), TlsFailure> {
+        let (accepted, begun) = read_hello(&mut stream).await?;
+        let hello = accepted.client_hello();
+        let name = hello.server_name();
+        let door = self.of(name).ok_or(TlsFailure::NoCertificate)?;
+        let (front, is_stream) = match door {
+            Door::Requests(front) => (Some(front), false),
+            Door::Stream(_) if !takes(name.unwrap_or_default()) => {
+                return Err(TlsFailure::NoCertificate);
+            }
+            Door::Stream(front) => (front.as_ref(), true),
+        };
+        let Some(front) = front else {
+            let info = TlsInfo {
+                sni: name.map(Into::into),
+                ..TlsInfo::default()
+            };
+            return Ok((Opened::Stream(ClientSocket::Plain(stream), begun), info));
+        };
+        if front.store.of(name).is_empty() {
             // One attempt: the socket of a new connection has room for it.
-            let _ = started.io.write_all(&UNRECOGNIZED_NAME).await;
-            let _ = started.io.shutdown().await;
+            let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
+            let _ = stream.shutdown().await;
             return Err(TlsFailure::NoCertificate);
         }
-        let accepted = started.into_stream(Arc::clone(&front.config)).await;
-        let stream = accepted.map_err(|e| TlsFailure::of(&e))?;
+        let config = Arc::clone(&front.config);
+        let handshake = StartHandshake::from_parts(accepted, stream).into_stream(config);
+        let stream = handshake.await.map_err(|e| TlsFailure::of(&e))?;
         let (_, session) = stream.get_ref();
         let info = TlsInfo {
             sni: session.server_name().map(Into::into),
@@ -452,8 +489,49 @@ impl TlsFronts {
             client_certificate: front.verifies
                 && session.peer_certificates().is_some_and(|c| !c.is_empty()),
         };
-        Ok((ClientSocket::Tls(Box::new(stream)), info))
+        let socket = ClientSocket::Tls(Box::new(stream));
+        let opened = match is_stream {
+            true => Opened::Stream(socket, BytesMut::new()),
+            false => Opened::Requests(socket),
+        };
+        Ok((opened, info))
     }
+}
+
+/// Bytes that are read at a time of a handshake's beginning: as many as rustls takes at least.
+const PIECE: usize = 2 << 10;
+
+/// Reads what a TLS handshake begins with, and keeps the bytes.
+async fn read_hello(stream: &mut TcpStream) -> Result<(Accepted, BytesMut), TlsFailure> {
+    let mut acceptor = Acceptor::default();
+    let mut begun = BytesMut::new();
+    while begun.len() < limits::CLIENT_HELLO_BYTES {
+        let before = begun.len();
+        begun.reserve(PIECE);
+        let read = stream.read_buf(&mut (&mut begun).limit(PIECE)).await;
+        if read.map_err(|_| TlsFailure::Other)? == 0 {
+            return Err(TlsFailure::Other);
+        }
+        let mut piece = begun.get(before..).unwrap_or_default();
+        while !piece.is_empty() {
+            let taken = acceptor.read_tls(&mut piece);
+            taken.map_err(|_| TlsFailure::Protocol)?;
+            match acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) if piece.is_empty() => return Ok((accepted, begun)),
+                Ok(Some(_)) => return Err(TlsFailure::Protocol),
+                Err((_, mut alert)) => {
+                    let mut bytes = Vec::new();
+                    // Writing to a vector cannot fail; to the socket there is one attempt, for which it has room.
+                    let _ = alert.write_all(&mut bytes);
+                    let _ = stream.write_all(&bytes).await;
+                    let _ = stream.shutdown().await;
+                    return Err(TlsFailure::Protocol);
+                }
+            }
+        }
+    }
+    Err(TlsFailure::Protocol)
 }
 
 impl fmt::Debug for TlsFront {

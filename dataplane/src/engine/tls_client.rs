@@ -58,6 +58,8 @@ pub enum Alpn {
     H2,
     /// HTTP/2 rather than HTTP/1.1; the upstream chooses.
     Either,
+    /// None: it is not HTTP that is spoken.
+    Nothing,
 }
 
 impl Alpn {
@@ -66,6 +68,7 @@ impl Alpn {
             Self::H1 => &[b"http/1.1"],
             Self::H2 => &[b"h2"],
             Self::Either => &[b"h2", b"http/1.1"],
+            Self::Nothing => &[],
         };
         names.iter().map(|n| n.to_vec()).collect()
     }

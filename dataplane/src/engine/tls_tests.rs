@@ -102,7 +102,7 @@ fn settings_that_cannot_be_had_are_refused() {
         let settings = TlsSettings {
             only_newest,
             cipher_suites: &names,
-            client: None,
+            ..TlsSettings::default()
         };
         policy(&settings).map(|_| ())
     };

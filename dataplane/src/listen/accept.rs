@@ -4,7 +4,7 @@ use super::sources::Place;
 use super::worker::{Listening, Open, OpenGuard};
 use super::{Settings, SharedByWorkers};
 use crate::engine::drain::{Drain, Ticket};
-use crate::engine::open::{Openings, Sourced};
+use crate::engine::open::{Opened, Openings, Sourced};
 use crate::engine::{ClientSocket, ConnInfo, Service, serve_connection};
 use ipnet::IpNet;
 use std::io;
@@ -90,11 +90,11 @@ impl<S: Service> Acceptor<S> {
         let Some(mut admission) = Admission::new(&self.shared, &self.settings, config.connections)
         else {
             self.shared.counters.refused.fetch_add(1, Relaxed);
-            return refuse(&stream, opening.tls.is_none());
+            return refuse(&stream, opening.speaks_http_in_clear());
         };
         // Behind the PROXY protocol it is another's address that counts, when it is known.
         if opening.proxy_protocol.is_none() && !admission.enter(peer.ip(), &config.trusted) {
-            return refuse(&stream, opening.tls.is_none());
+            return refuse(&stream, opening.speaks_http_in_clear());
         }
         // Without it answers are only slower.
         let _ = stream.set_nodelay(true);
@@ -112,8 +112,8 @@ impl<S: Service> Acceptor<S> {
         let (ticket, guard) = (Ticket::new(self.drain.clone()), OpenGuard::new(&self.open));
         spawn_local(async move {
             let opening = &config.opening;
-            let socket = if opening.is_nothing() {
-                Some(ClientSocket::Plain(stream))
+            let opened = if opening.is_nothing() {
+                Some(Opened::Requests(ClientSocket::Plain(stream)))
             } else {
                 // As long as for a request's head.
                 let limit = config.conn.timeouts.header;
@@ -123,8 +123,14 @@ impl<S: Service> Acceptor<S> {
                 // Apart, so that its state costs other connections nothing.
                 Box::pin(opened).await
             };
-            if let Some(socket) = socket {
-                serve_connection(socket, &info, &*service, &config.conn, ticket).await;
+            match opened {
+                Some(Opened::Requests(socket)) => {
+                    serve_connection(socket, &info, &*service, &config.conn, ticket).await;
+                }
+                Some(Opened::Stream(socket, begun)) => {
+                    Box::pin(service.pass_on(socket, begun, &info, ticket)).await;
+                }
+                None => {}
             }
             drop((admission, guard));
         });

@@ -7,6 +7,7 @@
 //! starts another in its place.
 
 mod accept;
+mod datagrams;
 mod sources;
 mod supervise;
 mod worker;
@@ -16,13 +17,14 @@ use crate::engine::{ConnConfig, Service};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use sources::Sources;
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -115,6 +117,8 @@ pub struct Workers {
     listeners: Mutex<HashMap<u16, OpenListener>>,
     /// From the process before this one.
     inherited: Mutex<Inherited>,
+    /// Until that one stops, its ports of datagrams are bound too.
+    succeeds: AtomicBool,
 }
 
 /// Sockets that are bound and listen, by their address.
@@ -163,16 +167,19 @@ impl Workers {
             shared,
             listeners: Mutex::default(),
             inherited: Mutex::default(),
+            succeeds: AtomicBool::new(false),
         })
     }
 
     /// Listeners that are opened from now on take these sockets where the address is the same.
     pub fn inherit(&self, sockets: Inherited) {
+        self.succeeds.store(!sockets.is_empty(), Relaxed);
         *self.inherited.lock() = sockets;
     }
 
     /// Closes what no listener has taken.
     pub fn disinherit(&self) {
+        self.succeeds.store(false, Relaxed);
         self.inherited.lock().clear();
     }
 
@@ -226,6 +233,30 @@ impl Workers {
                 .map_err(|_| io::Error::other("worker has ended"))?;
         }
         Ok(address)
+    }
+
+    /// Receives datagrams of a port on all threads, at this address, and returns the real one.
+    ///
+    /// # Errors
+    /// The address cannot be bound, also when another process receives there.
+    pub async fn receive(&self, port: u16, address: SocketAddr) -> io::Result<SocketAddr> {
+        let shares = self.succeeds.load(Relaxed);
+        let (address, sockets) = datagrams::bind(address, self.commands.len(), shares)?;
+        for (worker, socket) in self.commands.iter().zip(sockets) {
+            worker
+                .send(Command::Receive(port, Arc::new(socket)))
+                .await
+                .map_err(|_| io::Error::other("worker has ended"))?;
+        }
+        Ok(address)
+    }
+
+    /// Closes a port of datagrams. Answers that are under way are still passed on.
+    pub async fn close_datagrams(&self, port: u16) {
+        for worker in &self.commands {
+            // A worker that has ended has no listener.
+            let _ = worker.send(Command::CloseDatagrams { port }).await;
+        }
     }
 
     /// Changes the settings of an open port; connections that it has accepted before keep theirs.
@@ -302,12 +333,12 @@ fn bind(
 ) -> io::Result<(SocketAddr, Vec<StdListener>)> {
     if address.port() != 0 && inherited.is_empty() {
         // With SO_REUSEPORT alone, a second process of the same user would silently share the port.
-        socket(address)?.bind(&address.into())?;
+        socket(address, Type::STREAM)?.bind(&address.into())?;
     }
     let mut listeners = inherited;
     let mut address = address;
     while listeners.len() < threads {
-        let socket = socket(address)?;
+        let socket = socket(address, Type::STREAM)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
@@ -318,13 +349,12 @@ fn bind(
     Ok((address, listeners))
 }
 
-fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
+fn socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    // For datagrams it would let two processes share a port.
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?;
+    }
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

@@ -1,14 +1,14 @@
 //! One worker thread: what it is told, what it has open, and its end.
 
 use super::accept::Acceptor;
-use super::{Settings, SharedByWorkers};
+use super::{Settings, SharedByWorkers, datagrams};
 use crate::engine::Service;
 use crate::engine::drain::Drain;
 use crate::engine::open::Openings;
 use futures_util::FutureExt;
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::net::TcpListener as StdListener;
+use std::net::{TcpListener as StdListener, UdpSocket as StdUdpSocket};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
@@ -22,6 +22,11 @@ use tokio::time::{Instant, sleep_until};
 pub(super) enum Command {
     Listen(u16, Kept),
     Close {
+        port: u16,
+    },
+    /// For datagrams, whose ports are others.
+    Receive(u16, Arc<StdUdpSocket>),
+    CloseDatagrams {
         port: u16,
     },
     Drain {
@@ -43,6 +48,7 @@ pub(super) struct Kept {
 pub(super) struct Estate {
     commands: mpsc::Receiver<Command>,
     listeners: HashMap<u16, Kept>,
+    datagrams: HashMap<u16, Arc<StdUdpSocket>>,
     draining: Option<(Instant, oneshot::Sender<usize>)>,
 }
 
@@ -51,6 +57,7 @@ impl Estate {
         Self {
             commands,
             listeners: HashMap::new(),
+            datagrams: HashMap::new(),
             draining: None,
         }
     }
@@ -71,6 +78,7 @@ pub(super) struct Worker<S> {
     shared: Arc<SharedByWorkers>,
     open: Rc<Open>,
     listeners: HashMap<u16, Vec<Rc<Listening>>>,
+    datagrams: HashMap<u16, Rc<Listening>>,
     /// Nothing is accepted before.
     begins: Instant,
     /// An acceptor has panicked.
@@ -89,7 +97,7 @@ pub(super) struct Open {
 #[derive(Default)]
 pub(super) struct Listening {
     pub stop: Notify,
-    drain: Rc<Drain>,
+    pub drain: Rc<Drain>,
 }
 
 /// Counts something as open until it is dropped.
@@ -116,6 +124,7 @@ impl<S: Service> Worker<S> {
             shared,
             open: Rc::default(),
             listeners: HashMap::new(),
+            datagrams: HashMap::new(),
             begins,
             fell: Rc::default(),
         }
@@ -169,10 +178,25 @@ impl<S: Service> Worker<S> {
                     estate.listeners.remove(&port);
                     self.close(port);
                 }
+                Some(Command::Receive(port, socket)) => {
+                    if begun {
+                        self.receive(port, &socket);
+                    }
+                    estate.datagrams.insert(port, socket);
+                }
+                Some(Command::CloseDatagrams { port }) => {
+                    estate.datagrams.remove(&port);
+                    self.close_datagrams(port);
+                }
                 Some(Command::Drain { until, done }) => {
                     estate.listeners.clear();
+                    estate.datagrams.clear();
                     let ports: Vec<u16> = self.listeners.keys().copied().collect();
                     ports.into_iter().for_each(|port| self.close(port));
+                    let ports: Vec<u16> = self.datagrams.keys().copied().collect();
+                    ports
+                        .into_iter()
+                        .for_each(|port| self.close_datagrams(port));
                     estate.draining = Some((until, done));
                 }
                 Some(Command::Kill) | None => return Ok(()),
@@ -192,6 +216,30 @@ impl<S: Service> Worker<S> {
     fn open_all(&mut self, estate: &Estate) {
         for (port, kept) in &estate.listeners {
             self.listen(*port, kept);
+        }
+        for (port, socket) in &estate.datagrams {
+            self.receive(*port, socket);
+        }
+    }
+
+    fn receive(&mut self, port: u16, socket: &Arc<StdUdpSocket>) {
+        self.close_datagrams(port);
+        let listening = Rc::new(Listening::default());
+        self.datagrams.insert(port, Rc::clone(&listening));
+        let (guard, fell) = (OpenGuard::new(&self.open), Rc::clone(&self.fell));
+        let (service, socket) = (self.service.clone(), Arc::downgrade(socket));
+        spawn_local(async move {
+            let run = AssertUnwindSafe(datagrams::run(service, port, socket, &listening));
+            if run.catch_unwind().await.is_err() {
+                fell.notify_one();
+            }
+            drop(guard);
+        });
+    }
+
+    fn close_datagrams(&mut self, port: u16) {
+        if let Some(listening) = self.datagrams.remove(&port) {
+            listening.drain.begin();
         }
     }
 

@@ -12,16 +12,26 @@ pub(super) fn hash_of(upstream: &Upstream, head: &RequestHead, client: IpAddr) -
     let settings = upstream.settings.balance.hash.as_ref()?;
     match &settings.source {
         HashSource::Path => Some(hash::bytes(head.path().as_bytes())),
-        HashSource::ClientIp => Some(match client.to_canonical() {
-            IpAddr::V4(ip) => hash::bytes(&ip.octets()),
-            IpAddr::V6(ip) => hash::bytes(&ip.octets()),
-        }),
+        HashSource::ClientIp => Some(of_address(client)),
         HashSource::Header(name) => head.headers.get(name).map(hash::bytes),
         HashSource::Cookie(name) => head.headers.cookie(name).map(hash::bytes),
         HashSource::Query(name) => {
             let value = model::query::first(head.query()?, name)?;
             Some(hash::bytes(value.as_bytes()))
         }
+    }
+}
+
+/// The same for a connection or a datagram, of which nothing is known but where it came from.
+pub(super) fn hash_of_client(upstream: &Upstream, client: IpAddr) -> Option<u64> {
+    let settings = upstream.settings.balance.hash.as_ref()?;
+    matches!(settings.source, HashSource::ClientIp).then(|| of_address(client))
+}
+
+fn of_address(client: IpAddr) -> u64 {
+    match client.to_canonical() {
+        IpAddr::V4(ip) => hash::bytes(&ip.octets()),
+        IpAddr::V6(ip) => hash::bytes(&ip.octets()),
     }
 }
 

@@ -19,18 +19,23 @@ mod local;
 mod mirror;
 mod replay;
 mod retry;
+mod session;
 mod settle;
+mod stream;
 mod tap;
 mod wait;
 
-use crate::engine::{ConnInfo, Connections, Down, Event, Exchange, Outcome, ResponseHead, Service};
+use crate::engine::drain::Ticket;
+use crate::engine::{
+    ClientSocket, ConnInfo, Connections, Down, Event, Exchange, Outcome, ResponseHead, Service,
+};
 use crate::h1::Reject;
 use crate::sync::Current;
 use crate::table::{Action, Found, ListenerTable, PortTable, Query, Rule, Table};
 use crate::telemetry::otlp::Exporter;
 use crate::telemetry::{AccessLog, Metrics, trace};
 use before::Stop;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use client::Origin;
 use end::End;
 use exchange::Summary;
@@ -38,12 +43,14 @@ use fail::Failure;
 use forward::Request;
 use grpc_web::GrpcWeb;
 use mirror::{Ends, Mirrors};
+use model::limits;
 use settle::{Journey, UnderWay};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::net::UdpSocket;
 
 /// What all worker threads share.
 pub struct Shared {
@@ -53,6 +60,8 @@ pub struct Shared {
     pub access_log: Option<AccessLog>,
     /// `None`: spans go nowhere.
     pub exporter: Option<Exporter>,
+    /// Clients whose datagrams are passed on at a time.
+    pub max_sessions: usize,
 }
 
 impl Shared {
@@ -66,6 +75,7 @@ impl Shared {
             metrics,
             access_log,
             exporter: None,
+            max_sessions: limits::SESSIONS,
         }
     }
 }
@@ -151,6 +161,24 @@ impl Service for Proxy {
             Event::OpeningCut => metrics.refused_tls.inc(),
             _ => {}
         }
+    }
+
+    fn takes_stream(&self, port: u16, host: &str) -> bool {
+        self.has_stream(port, host)
+    }
+
+    async fn pass_on(
+        &self,
+        socket: ClientSocket,
+        begun: BytesMut,
+        info: &ConnInfo,
+        ticket: Ticket,
+    ) {
+        self.stream(socket, begun, info, ticket).await;
+    }
+
+    async fn datagrams(&self, port: u16, socket: &UdpSocket, ticket: Ticket) {
+        self.sessions(port, socket, ticket).await;
     }
 
     /// Each request is judged by its own table, see [`client::identify`].

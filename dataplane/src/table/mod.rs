@@ -63,8 +63,10 @@ use std::sync::{Arc, OnceLock};
 pub struct Table {
     /// By resource key, `NAMESPACE/CONFIG/LISTENER`.
     pub listeners: BTreeMap<Arc<str>, Arc<ListenerTable>>,
-    /// The same by the ports that they share.
+    /// The same by the ports that they share, but for those of datagrams.
     pub ports: BTreeMap<u16, Arc<PortTable>>,
+    /// Those of datagrams, by their ports: of several on one the first.
+    pub datagrams: BTreeMap<u16, Arc<ListenerTable>>,
 }
 
 /// What one listener serves.
@@ -73,7 +75,7 @@ pub struct ListenerTable {
     /// Of the resource.
     pub key: Arc<str>,
     pub listener: Arc<Listener>,
-    /// What new connections get, on an HTTPS listener.
+    /// What new connections get, where TLS ends here.
     pub tls: Option<TlsFront>,
     /// `None`: nothing is logged.
     pub access_log: Option<Arc<Plan>>,

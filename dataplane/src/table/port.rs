@@ -2,8 +2,8 @@
 
 use super::ListenerTable;
 use crate::by_host::ByHost;
-use crate::engine::tls::{TlsFronts, TlsInfo};
-use model::Listener;
+use crate::engine::tls::{Door, TlsFronts, TlsInfo};
+use model::{Listener, ListenerProtocol};
 use std::sync::Arc;
 
 /// What is served on one port.
@@ -15,7 +15,7 @@ pub struct PortTable {
     listeners: Box<[Arc<ListenerTable>]>,
     /// Which of them a host belongs to; `None`: there is only one.
     by_host: Option<Arc<ByHost<usize>>>,
-    /// What new connections get, where the listeners are HTTPS ones.
+    /// What new connections get that begin with a TLS handshake.
     pub tls: Option<TlsFronts>,
     /// Why some cannot be served beside those before them, by their place.
     refused: Vec<(usize, String)>,
@@ -41,7 +41,13 @@ impl PortTable {
             });
         }
         let (mut by_host, mut refused) = (ByHost::default(), Vec::new());
-        let (first, mut fronts) = (lead.tls.clone(), ByHost::default());
+        // Requests to hosts that no listener has are refused by an answer; of streams there is none.
+        let mut requests = listeners.iter().filter_map(|l| match door(l) {
+            Some(Door::Requests(front)) => Some(Door::Requests(front)),
+            _ => None,
+        });
+        let (first, mut doors) = (requests.next(), ByHost::default());
+        let mut has_streams = false;
         for (i, one) in listeners.iter().enumerate() {
             let hostname = &one.listener.hostname;
             if let Err(why) = share(&lead.listener, &one.listener) {
@@ -52,16 +58,19 @@ impl PortTable {
                     i,
                     format!("port {port}: another listener has host {hostname}"),
                 ));
-            } else if let Some(front) = &one.tls {
-                fronts.add(hostname, front.clone());
+            } else if let Some(door) = door(one) {
+                has_streams |= matches!(door, Door::Stream(_));
+                doors.add(hostname, door);
             }
         }
         let is_shared = listeners.len() > 1;
+        let is_encrypted = lead.listener.protocol.is_encrypted();
         Some(Self {
             lead,
             listeners,
             by_host: is_shared.then(|| Arc::new(by_host)),
-            tls: first.map(|first| TlsFronts::new(first, is_shared.then_some(fronts))),
+            tls: is_encrypted
+                .then(|| TlsFronts::new(first, (is_shared || has_streams).then_some(doors))),
             refused,
         })
     }
@@ -109,9 +118,18 @@ impl PortTable {
     }
 }
 
+/// What a listener makes of a connection that begins with a TLS handshake; `None`: none does.
+fn door(table: &ListenerTable) -> Option<Door> {
+    match (table.listener.protocol, &table.tls) {
+        (ListenerProtocol::Https, Some(front)) => Some(Door::Requests(front.clone())),
+        (ListenerProtocol::Tls, front) => Some(Door::Stream(front.clone())),
+        _ => None,
+    }
+}
+
 /// Whether the connections of two listeners begin alike, so that they can share a port.
 fn share(a: &Listener, b: &Listener) -> Result<(), &'static str> {
-    if a.protocol != b.protocol {
+    if !a.protocol.may_share_with(b.protocol) {
         return Err("another protocol is spoken there");
     }
     let proxies = |l: &Listener| l.proxy_protocol.then(|| l.forwarded.trusted.clone());

@@ -162,8 +162,11 @@ fn compile_listener(
     provider: &Arc<CryptoProvider>,
 ) -> Result<ReadyListener, String> {
     let tls = match (listener.protocol, &listener.tls) {
-        (ListenerProtocol::Http, None) => None,
-        (ListenerProtocol::Https, Some(tls)) => Some(TlsPolicy::new(
+        (ListenerProtocol::Https, None) => {
+            return Err("an HTTPS listener needs tls".to_owned());
+        }
+        (_, None) => None,
+        (protocol, Some(tls)) if protocol.is_encrypted() => Some(TlsPolicy::new(
             &TlsSettings {
                 only_newest: tls.min_version == TlsVersion::V1_3,
                 cipher_suites: &tls.cipher_suites,
@@ -172,10 +175,11 @@ fn compile_listener(
                     required: client.required,
                     any: client.any,
                 }),
+                opaque: protocol == ListenerProtocol::Tls,
             },
             provider,
         )?),
-        _ => return Err("tls is for HTTPS listeners, which need it".to_owned()),
+        _ => return Err("tls is for HTTPS and TLS listeners".to_owned()),
     };
     let log = listener.access_log.as_ref().map(Plan::compile).transpose();
     let log = log.map_err(|e| format!("accessLog: {e}"))?;

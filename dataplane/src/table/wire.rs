@@ -1,6 +1,8 @@
 //! How an upstream is spoken to: protocol, TLS identity and the settings of its connections.
 
-use crate::engine::{Alpn, Keep, SubjectName, TlsClient, TlsError, TlsSettings, UpFault, Want};
+use crate::engine::{
+    Alpn, Dial, Keep, SubjectName, TlsClient, TlsError, TlsSettings, UpFault, Want,
+};
 use model::{Certificate, ProxyProtocol, TlsVersion, UpstreamProtocol, UpstreamTls};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +29,8 @@ enum Tls {
         usual: Arc<TlsClient>,
         /// For requests that HTTP/2 cannot carry, where `usual` might choose it.
         http1: Arc<TlsClient>,
+        /// For what is no HTTP.
+        stream: Arc<TlsClient>,
     },
     /// The client certificate is not there: without it nothing is to be sent.
     Missing,
@@ -135,6 +139,31 @@ impl Wire {
         })
     }
 
+    /// How a connection to this address is opened that something is passed on to. `as_it_is`: it is TLS already; `shows` as
+    /// in [`Self::want`].
+    ///
+    /// # Errors
+    /// [`UpFault::Tls`] when the client certificate is missing.
+    pub fn dial<'a>(
+        &'a self,
+        address: SocketAddr,
+        preface: &'a [u8],
+        as_it_is: bool,
+        shows: Option<&str>,
+    ) -> Result<Dial<'a>, UpFault> {
+        let shown = shows.and_then(|shows| self.shown.iter().find(|(key, _)| **key == *shows));
+        Ok(Dial {
+            address,
+            tls: match shown.map_or(&self.tls, |(_, tls)| tls) {
+                Tls::Client { stream, .. } if !as_it_is => Some(stream),
+                Tls::Missing if !as_it_is => return Err(UpFault::Tls),
+                _ => None,
+            },
+            keepalive: self.keepalive,
+            preface,
+        })
+    }
+
     /// Whether requests to this upstream are made over TLS.
     pub fn is_tls(&self) -> bool {
         self.tls != Tls::Clear
@@ -169,9 +198,14 @@ impl Tls {
         let usual = client(tls, shown.flatten(), alpn)?;
         let http1 = match alpn {
             Alpn::Either => client(tls, shown.flatten(), Alpn::H1)?,
-            Alpn::H1 | Alpn::H2 => Arc::clone(&usual),
+            Alpn::H1 | Alpn::H2 | Alpn::Nothing => Arc::clone(&usual),
         };
-        Ok(Self::Client { usual, http1 })
+        let stream = client(tls, shown.flatten(), Alpn::Nothing)?;
+        Ok(Self::Client {
+            usual,
+            http1,
+            stream,
+        })
     }
 }
 

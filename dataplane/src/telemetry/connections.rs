@@ -10,8 +10,8 @@ type Counter = GenericCounter<AtomicU64>;
 /// The connections' metrics.
 pub struct Connections {
     /// By [`Protocol`].
-    open: [IntGauge; 2],
-    total: [Counter; 2],
+    open: [IntGauge; Protocol::ALL.len()],
+    total: [Counter; Protocol::ALL.len()],
     resets_client: Counter,
     resets_us: Counter,
     handshakes: Histogram,
@@ -53,7 +53,7 @@ impl Connections {
             "TLS handshakes with clients that failed.",
             "reason",
         );
-        let protocols = [Protocol::Http1, Protocol::Http2].map(label);
+        let protocols = Protocol::ALL.map(label);
         Self {
             open: protocols.map(|p| open.with_label_values(&[p])),
             total: protocols.map(|p| total.with_label_values(&[p])),
@@ -66,22 +66,21 @@ impl Connections {
 
     /// Open connections by protocol.
     pub fn open(&self) -> BTreeMap<&'static str, i64> {
-        let protocols = [Protocol::Http1, Protocol::Http2].map(label);
+        let protocols = Protocol::ALL.map(label);
         let open = self.open.iter().map(IntGauge::get);
         protocols.into_iter().zip(open).collect()
     }
 
     /// Counts what happened; what is counted among refusals is not counted here.
     pub fn note(&self, event: Event) {
-        let [http1, http2] = &self.open;
-        let [http1_total, http2_total] = &self.total;
+        let open = |protocol: Protocol| self.open.get(protocol as usize);
         match event {
-            Event::Opened(Protocol::Http1) => http1.inc(),
-            Event::Opened(Protocol::Http2) => http2.inc(),
-            Event::Spoke(Protocol::Http1) => http1_total.inc(),
-            Event::Spoke(Protocol::Http2) => http2_total.inc(),
-            Event::Closed(Protocol::Http1) => http1.dec(),
-            Event::Closed(Protocol::Http2) => http2.dec(),
+            Event::Opened(protocol) => open(protocol).into_iter().for_each(IntGauge::inc),
+            Event::Closed(protocol) => open(protocol).into_iter().for_each(IntGauge::dec),
+            Event::Spoke(protocol) => {
+                let total = self.total.get(protocol as usize);
+                total.into_iter().for_each(Counter::inc);
+            }
             Event::H2Resets { client, us } => {
                 self.resets_client.inc_by(client.into());
                 self.resets_us.inc_by(us.into());
@@ -101,5 +100,7 @@ fn label(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Http1 => "h1",
         Protocol::Http2 => "h2",
+        Protocol::TlsPassthrough => "tls_passthrough",
+        Protocol::Tcp => "tcp",
     }
 }

@@ -71,6 +71,9 @@ pub struct Metrics {
     /// Clients whose connections are counted.
     pub sources: IntGauge,
     pub mirrors_dropped: Counter,
+    /// Clients whose datagrams are passed on, and datagrams of others that were dropped because there were too many.
+    pub sessions: IntGauge,
+    pub sessions_refused: Counter,
 }
 
 /// What sort of request it is.
@@ -414,6 +417,8 @@ impl Metrics {
             mirrors: tables.with_label_values(&["mirrors"]),
             sources: tables.with_label_values(&["sources"]),
             mirrors_dropped: evictions.with_label_values(&["mirrors"]),
+            sessions: tables.with_label_values(&["udp_sessions"]),
+            sessions_refused: evictions.with_label_values(&["udp_sessions"]),
             registry,
         }
     }

@@ -56,6 +56,7 @@ impl Plane {
             binds,
             zone: Some("here".into()),
             per_source: 3,
+            sessions: 2,
             name_servers: servers.to_vec(),
         };
         let (data, applier) = DataPlane::start(&config, runtime.handle()).unwrap();

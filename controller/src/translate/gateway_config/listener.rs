@@ -6,7 +6,7 @@ use super::ports::Ports;
 use super::{Allowed, GatewayListener, ListenerState};
 use crate::adapt::gateway::SaidListener;
 use crate::report::Reason;
-use crds::{FromNamespaces, ListenerProtocol};
+use crds::{FromNamespaces, ListenerProtocol, TlsMode};
 use model::{ClientValidation, HostPattern, Listener};
 
 /// Where a listener stands, and what is known of it beside what it says itself.
@@ -43,12 +43,15 @@ impl Lowering<'_> {
         let protocol = match listener.protocol {
             ListenerProtocol::Http => model::ListenerProtocol::Http,
             ListenerProtocol::Https => model::ListenerProtocol::Https,
-            ListenerProtocol::Tls | ListenerProtocol::Tcp | ListenerProtocol::Udp => {
-                let message = "only HTTP and HTTPS are built yet: the listener is not opened";
-                self.error(format!("{field}.protocol"), Reason::NotBuilt, message);
-                return None;
-            }
+            ListenerProtocol::Tls => model::ListenerProtocol::Tls,
+            ListenerProtocol::Tcp => model::ListenerProtocol::Tcp,
+            ListenerProtocol::Udp => model::ListenerProtocol::Udp,
         };
+        if !protocol.has_hosts() && hostname != HostPattern::Any {
+            let message = format!("is not for {}, which names no host", protocol.name());
+            self.error(format!("{field}.hostname"), Reason::Invalid, message);
+            return None;
+        }
         let allowed = self.allowed(field, listener)?;
         let key = self.id.listener_key(self.gateway, &listener.name);
         let mut resource = Listener {
@@ -56,7 +59,7 @@ impl Lowering<'_> {
             order: u32::try_from(place.order).unwrap_or(u32::MAX),
             port: listener.port,
             hostname: hostname.clone(),
-            health: listener.health.unwrap_or(true),
+            health: listener.health.unwrap_or(true) && protocol.is_http(),
             protocol,
             tls: None,
             proxy_protocol: listener.proxy_protocol == Some(true),
@@ -64,6 +67,11 @@ impl Lowering<'_> {
             redirect_port: self.id.kind.is_gateway_api().then_some(listener.port),
             ..settings.clone()
         };
+        if protocol == model::ListenerProtocol::Udp && resource.proxy_protocol {
+            let message = "datagrams have no PROXY protocol";
+            self.error(format!("{field}.proxyProtocol"), Reason::Invalid, message);
+            return None;
+        }
         // The place is what the object asks for: it does not move with Secrets that come and go.
         let has_place = place
             .ports
@@ -75,9 +83,12 @@ impl Lowering<'_> {
                     false
                 }
             });
-        let (is_https, mut can_serve) = (protocol == model::ListenerProtocol::Https, true);
-        if is_https {
-            let offered = self.fitting(place.offered, &allowed, &hostname);
+        let mut can_serve = true;
+        if terminates_tls(listener) {
+            let offered = match protocol {
+                model::ListenerProtocol::Https => self.fitting(place.offered, &allowed, &hostname),
+                _ => Vec::new(),
+            };
             resource.tls = self.listener_tls(field, listener, &hostname, &offered);
             can_serve = resource.tls.is_some();
             if let Some(tls) = resource.tls.as_mut().filter(|_| place.any_client) {
@@ -136,5 +147,17 @@ impl Lowering<'_> {
                 )?)
             }
         })
+    }
+}
+
+/// Whether the data plane ends its clients' TLS itself. Without a block `tls`, TLS is passed on.
+fn terminates_tls(listener: &crds::Listener) -> bool {
+    match listener.protocol {
+        ListenerProtocol::Https => true,
+        ListenerProtocol::Tls => {
+            let tls = listener.tls.as_ref();
+            tls.is_some_and(|tls| tls.mode != Some(TlsMode::Passthrough))
+        }
+        ListenerProtocol::Http | ListenerProtocol::Tcp | ListenerProtocol::Udp => false,
     }
 }

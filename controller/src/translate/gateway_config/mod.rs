@@ -15,7 +15,7 @@ use super::certificate::LastGood;
 use super::ingress;
 use super::lowering::{Lowered, Lowering};
 use super::unbuilt;
-use crate::adapt::gateway::{BACKEND_CERTIFICATE, Said, takes_sets_from};
+use crate::adapt::gateway::{BACKEND_CERTIFICATE, Said, kinds_of, takes_sets_from};
 use crate::report::{Problem, Reason};
 use crate::world::{Body, Meta, ObjectId, ObjectKind, World};
 use crds::refs::{LabelOperator, LabelSelector};
@@ -88,12 +88,13 @@ pub(super) struct Candidate<'a> {
 const MOST_LISTENERS: usize = 2048;
 
 /// Kinds of Routes that the listeners of a GatewayConfig take.
-const ROUTE_KINDS: &[ObjectKind] = &[
-    ObjectKind::Route,
-    ObjectKind::HTTPRoute,
-    ObjectKind::GRPCRoute,
-    ObjectKind::Ingress,
-];
+fn kinds_of_config(protocol: ListenerProtocol) -> Vec<ObjectKind> {
+    let mut kinds = kinds_of(protocol).to_vec();
+    if matches!(protocol, ListenerProtocol::Http | ListenerProtocol::Https) {
+        kinds.push(ObjectKind::Ingress);
+    }
+    kinds
+}
 
 /// The identity of the GatewayConfig that is implied where there is none: HTTP on 8080, and HTTPS on 8443 where Ingresses
 /// bring certificates.
@@ -380,7 +381,7 @@ impl Lowering<'_> {
             if let Some(mut one) = self.listener(&field, listener, &settings, place) {
                 one.kinds = match said {
                     Some(said) => said.kinds.clone(),
-                    None => ROUTE_KINDS.to_vec(),
+                    None => kinds_of_config(listener.protocol),
                 };
                 gateway.listeners.push(one);
             }

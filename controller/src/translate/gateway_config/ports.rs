@@ -4,9 +4,9 @@ use crate::report::Reason;
 use model::{HostPattern, Listener, ListenerProtocol};
 use std::collections::BTreeMap;
 
-/// What listeners have taken, each before those that come after it.
+/// What listeners have taken, each before those that come after it. Datagrams (`true`) have ports of their own.
 #[derive(Default)]
-pub(super) struct Ports(BTreeMap<u16, Port>);
+pub(super) struct Ports(BTreeMap<(u16, bool), Port>);
 
 /// A port in use. Networks and hosts are as text, to be compared.
 struct Port {
@@ -33,18 +33,16 @@ impl Ports {
         let number = listener.port;
         let trusted = || listener.forwarded.trusted.iter().map(ToString::to_string);
         let proxies = listener.proxy_protocol.then(|| trusted().collect());
-        let port = self.0.entry(number).or_insert_with(|| Port {
+        let place = (number, listener.protocol == ListenerProtocol::Udp);
+        let port = self.0.entry(place).or_insert_with(|| Port {
             first: key.to_owned(),
             protocol: listener.protocol,
             proxies: Option::clone(&proxies),
             hosts: BTreeMap::new(),
         });
         let first = &port.first;
-        if port.protocol != listener.protocol {
-            let spoken = match port.protocol {
-                ListenerProtocol::Http => "HTTP",
-                ListenerProtocol::Https => "HTTPS",
-            };
+        if !port.protocol.may_share_with(listener.protocol) {
+            let spoken = port.protocol.name();
             return Err(Taken {
                 field: "protocol",
                 reason: Reason::ProtocolConflict,

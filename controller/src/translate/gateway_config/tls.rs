@@ -105,7 +105,7 @@ impl Lowering<'_> {
         if pairs.is_empty() {
             // What was given and cannot be used has a problem of its own.
             if listener.default_certificate.is_none() && spec.certificate_refs.is_empty() {
-                let message = "must name a certificate, because protocol is HTTPS: the listener is not opened";
+                let message = "must name a certificate, because the gateway terminates TLS there: the listener is not opened";
                 self.error(refs, Reason::Invalid, message);
             }
             return None;

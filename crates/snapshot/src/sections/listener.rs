@@ -51,6 +51,9 @@ impl Section for Listener {
             protocol: match protocol {
                 ListenerProtocol::Http => pb::listener::Protocol::Http,
                 ListenerProtocol::Https => pb::listener::Protocol::Https,
+                ListenerProtocol::Tls => pb::listener::Protocol::Tls,
+                ListenerProtocol::Tcp => pb::listener::Protocol::Tcp,
+                ListenerProtocol::Udp => pb::listener::Protocol::Udp,
             }
             .into(),
             hostname: hostname.to_string(),
@@ -78,6 +81,9 @@ impl Section for Listener {
         let protocol = match w.protocol() {
             pb::listener::Protocol::Http => ListenerProtocol::Http,
             pb::listener::Protocol::Https => ListenerProtocol::Https,
+            pb::listener::Protocol::Tls => ListenerProtocol::Tls,
+            pb::listener::Protocol::Tcp => ListenerProtocol::Tcp,
+            pb::listener::Protocol::Udp => ListenerProtocol::Udp,
             pb::listener::Protocol::Unspecified => {
                 return Err(InvalidResource::new(
                     "protocol",

@@ -22,7 +22,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 use index::Index;
 use listener::ListenerState;
-use model::{Concurrency, EndpointShard, EndpointSource, HostPattern};
+use model::{Concurrency, EndpointShard, EndpointSource, HostPattern, ListenerProtocol};
 use plugins::Chain;
 use snapshot::Changes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -231,7 +231,20 @@ impl Compiler {
             listeners.insert(Arc::clone(key), Arc::new(table));
         }
         let ports = self.ports(&listeners, dirty);
-        self.table = Arc::new(Table { listeners, ports });
+        let mut datagrams: BTreeMap<u16, Arc<ListenerTable>> = BTreeMap::new();
+        for listener in listeners.values().filter(|l| takes_datagrams(l)) {
+            let place = |l: &ListenerTable| (l.listener.order, Arc::clone(&l.key));
+            let first = datagrams.entry(listener.listener.port);
+            let first = first.or_insert_with(|| Arc::clone(listener));
+            if place(listener) < place(first) {
+                *first = Arc::clone(listener);
+            }
+        }
+        self.table = Arc::new(Table {
+            listeners,
+            ports,
+            datagrams,
+        });
     }
 
     /// The ports of these listeners, of which those that have nothing to do with the dirty ones stay as they are.
@@ -245,7 +258,7 @@ impl Compiler {
         let touched = touched.flat_map(|key| [self.table.listeners.get(key), listeners.get(key)]);
         let touched: BTreeSet<u16> = touched.flatten().map(|l| l.listener.port).collect();
         let mut of_port: BTreeMap<u16, Vec<Arc<ListenerTable>>> = BTreeMap::new();
-        for listener in listeners.values() {
+        for listener in listeners.values().filter(|l| !takes_datagrams(l)) {
             if touched.contains(&listener.listener.port) {
                 let all = of_port.entry(listener.listener.port).or_default();
                 all.push(Arc::clone(listener));
@@ -261,7 +274,7 @@ impl Compiler {
         ports
     }
 
-    /// What new connections of an HTTPS listener get. A certificate that is not there is one that its names do without.
+    /// What new connections of a listener get whose TLS ends here. A certificate that is not there is one that its names do without.
     fn front(&self, state: &ListenerState) -> Option<TlsFront> {
         let (policy, tls) = (state.tls.as_ref()?, state.listener.tls.as_ref()?);
         let get = |key: &String| self.certificates.get(&**key).map(|c| &*c.server);
@@ -283,6 +296,10 @@ impl Compiler {
         });
         Some(Arc::new(HostRules::new(host.clone(), entries)))
     }
+}
+
+fn takes_datagrams(table: &ListenerTable) -> bool {
+    table.listener.protocol == ListenerProtocol::Udp
 }
 
 impl Links for Compiler {
