@@ -6,14 +6,15 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	lua "github.com/yuin/gopher-lua"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -33,8 +34,13 @@ func run(configMap string) error {
 	if err != nil {
 		return err
 	}
+	text, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return err
+	}
 	var list struct{ Items []map[string]any }
-	if err := json.NewDecoder(os.Stdin).Decode(&list); err != nil {
+	// Kubernetes' own decoder: generations are whole numbers.
+	if err := json.Unmarshal(text, &list); err != nil {
 		return err
 	}
 	for _, item := range list.Items {
