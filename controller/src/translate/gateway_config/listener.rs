@@ -112,7 +112,7 @@ impl Lowering<'_> {
             key,
             port: listener.port,
             hostname,
-            https: is_https,
+            https: protocol == model::ListenerProtocol::Https,
             allowed,
             kinds: Vec::new(),
             state,

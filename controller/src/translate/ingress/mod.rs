@@ -7,7 +7,7 @@ pub(super) use index::{Block, Index};
 
 use super::conflict;
 use super::gateway_config::{Gateway, GatewayListener, ListenerState};
-use super::lowering::{Dep, Lowering, PortKey};
+use super::lowering::{Dep, Lowering, PortKey, Transport};
 use super::route::Extras;
 use super::rule::OfRoute;
 use crate::adapt::Names;
@@ -269,9 +269,10 @@ impl<'w> Lowering<'w> {
                 namespace: self.id.namespace.clone(),
                 service: service.clone(),
                 port: *port,
+                transport: Transport::Tcp,
             };
             let declared = self.service(&key.namespace, service);
-            let declared = declared.and_then(|s| s.ports.iter().find(|p| p.port == *port));
+            let declared = declared.and_then(|s| s.ports.iter().find(|p| key.is(p)));
             let name = declared.map(|p| p.name.clone()).unwrap_or_default();
             match self.policy_of(&key, &name) {
                 None => {}

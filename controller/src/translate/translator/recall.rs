@@ -64,6 +64,9 @@ impl Accepted {
             Self::Plugin(spec) => serde_json::to_value(&**spec),
             Self::HTTPRoute(spec) => serde_json::to_value(&**spec),
             Self::GRPCRoute(spec) => serde_json::to_value(&**spec),
+            Self::TLSRoute(spec) => serde_json::to_value(&**spec),
+            Self::TCPRoute(spec) => serde_json::to_value(&**spec),
+            Self::UDPRoute(spec) => serde_json::to_value(&**spec),
             Self::BackendTLSPolicy(spec) => serde_json::to_value(&**spec),
             Self::Ingress(_) => return None,
         };
