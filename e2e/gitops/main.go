@@ -38,12 +38,20 @@ func run(configMap string) error {
 	if err != nil {
 		return err
 	}
-	var list struct{ Items []map[string]any }
 	// Kubernetes' own decoder: generations are whole numbers.
+	var list map[string]any
 	if err := json.Unmarshal(text, &list); err != nil {
 		return err
 	}
-	for _, item := range list.Items {
+	items, found, err := unstructured.NestedSlice(list, "items")
+	if err != nil || !found {
+		return fmt.Errorf("no list of objects on standard input: %v", err)
+	}
+	for _, item := range items {
+		item, ok := item.(map[string]any)
+		if !ok {
+			return fmt.Errorf("not an object: %v", item)
+		}
 		object := &unstructured.Unstructured{Object: item}
 		result, err := status.Compute(object)
 		if err != nil {
