@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::groups::Groups;
 use crate::metrics::Metrics;
-use crate::watch::task::WorldHandle;
+use crate::watch::handle::WorldHandle;
 
 /// What the admin port shows.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ mod story;
 use crate::health::Change;
 use crate::leader::Leadership;
 use crate::report::CONTROLLER_NAME;
-use crate::watch::task::WorldHandle;
+use crate::watch::handle::WorldHandle;
 use crate::world::{ObjectId, ObjectKind};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;

@@ -6,7 +6,7 @@
 use crate::leader::Leadership;
 use crate::report::CONTROLLER_NAME;
 use crate::status::{Next, Queue};
-use crate::watch::task::{Objections, WorldHandle};
+use crate::watch::handle::{Objections, WorldHandle};
 use crate::world::{ObjectId, ObjectKind};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;

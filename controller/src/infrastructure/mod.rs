@@ -13,7 +13,7 @@ use crate::ca::keeper::{Keeper, KeeperError};
 use crate::groups::group_of_gateway;
 use crate::leader::Leadership;
 use crate::report::CONTROLLER_NAME;
-use crate::watch::task::WorldHandle;
+use crate::watch::handle::WorldHandle;
 use gateway_api::gateway::Gateway;
 use gateway_api::gateway_class::GatewayClass;
 use k8s_openapi::api::apps::v1::Deployment;

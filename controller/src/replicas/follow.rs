@@ -19,7 +19,7 @@ use super::{KEEP_ALIVE, MESSAGES, Tell, forget, hear, part};
 use crate::ca::authority::Data;
 use crate::groups::Groups;
 use crate::leader::{Leader, Leadership};
-use crate::watch::task::WorldHandle;
+use crate::watch::handle::WorldHandle;
 use crate::world::Object;
 
 /// Until the connection stands, and until the leader has answered.

@@ -16,7 +16,7 @@ use tonic::{Status, Streaming};
 use super::{GRACE, MESSAGES, Tell, forget, hear, part};
 use crate::groups::Groups;
 use crate::leader::Leadership;
-use crate::watch::task::WorldHandle;
+use crate::watch::handle::WorldHandle;
 
 /// Followers at a time; there are seldom more than two.
 const FOLLOWERS: usize = 16;

@@ -24,7 +24,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::groups::Groups;
 use crate::publish::{Publisher, Teller};
-use crate::watch::task::WorldHandle;
+use crate::watch::handle::WorldHandle;
 
 /// What happens within this time is told together.
 const PACE: Duration = Duration::from_millis(20);

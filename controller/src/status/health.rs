@@ -2,7 +2,7 @@
 
 use super::Queue;
 use crate::health::Change;
-use crate::watch::task::WorldHandle;
+use crate::watch::handle::WorldHandle;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;

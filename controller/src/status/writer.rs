@@ -28,7 +28,7 @@ use super::queue::{Next, Queue};
 use super::shared::{SharedList, ours, replaced, shared_list};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
-use crate::watch::task::WorldHandle;
+use crate::watch::handle::WorldHandle;
 use crate::world::{ObjectId, ObjectKind};
 
 /// Under which the server knows what is ours.

@@ -9,6 +9,7 @@
 
 pub mod expected;
 pub mod gate;
+pub mod handle;
 pub mod held;
 pub mod kind;
 pub mod pacer;

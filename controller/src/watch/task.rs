@@ -7,12 +7,12 @@ use std::time::{Duration, Instant as Clock};
 use std::{future, io};
 
 use model::ListenerProtocol;
-use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::expected::Expected;
 use super::gate::Gate;
+use super::handle::{Ask, Objections, StandIns, Wanted, WorldHandle};
 use super::held::Held;
 use super::pacer::{Batch, Pacer};
 use super::reader::{Version, Wishes};
@@ -25,129 +25,6 @@ use crate::report::{ObjectReport, Programmed, Reason, upstreams_of};
 use crate::status::{Queue, Written};
 use crate::translate::{Delta, Published, Translator, data_plane};
 use crate::world::{Body, Object, ObjectId, ObjectKind, Values, World};
-
-/// A question to the owner of the world.
-enum Ask {
-    /// All objects with a status of ours.
-    Ids(oneshot::Sender<Vec<ObjectId>>),
-    /// The statuses that some objects should have.
-    Statuses(Vec<ObjectId>, oneshot::Sender<Vec<Wanted>>),
-    /// Objects whose status says how the endpoints of these upstreams do.
-    DependOn(BTreeSet<Arc<str>>, oneshot::Sender<Vec<ObjectId>>),
-    /// Bring the gauges up to date that cost a walk over all objects.
-    Count(oneshot::Sender<()>),
-    /// All statuses by `Kind/namespace/name`.
-    All(oneshot::Sender<Map<String, Value>>),
-    /// What Gateways ask of their data planes.
-    Gateways(oneshot::Sender<Vec<Plan>>),
-    /// What is wrong with some Ingresses.
-    Objections(Vec<ObjectId>, oneshot::Sender<Vec<Objections>>),
-    /// The versions that serve in place of others, unless they are as they were.
-    StandIns(Option<u64>, oneshot::Sender<Option<StandIns>>),
-    /// Take over the versions that serve in place of others.
-    Recall(Vec<Object>, oneshot::Sender<()>),
-    /// The UID of an object.
-    Uid(ObjectId, oneshot::Sender<Option<String>>),
-}
-
-/// Versions that serve in place of others, as manifests.
-#[derive(Debug)]
-pub struct StandIns {
-    /// Counts their changes.
-    pub version: u64,
-    pub manifests: Vec<Value>,
-}
-
-/// The status that an object should have.
-#[derive(Debug)]
-pub struct Wanted {
-    pub id: ObjectId,
-    /// Without times; `None`: there is no such object any more.
-    pub status: Option<Value>,
-    /// It changes when data planes answer.
-    pub waits: bool,
-}
-
-/// What is wrong with an Ingress, which has no conditions to say it.
-#[derive(Debug)]
-pub struct Objections {
-    pub id: ObjectId,
-    pub uid: Option<String>,
-    /// Empty: nothing.
-    pub all: Vec<(Reason, String)>,
-}
-
-/// Asks the world task. Answers are empty after it has ended.
-#[derive(Clone)]
-pub struct WorldHandle {
-    asks: mpsc::Sender<Ask>,
-    missing: watch::Receiver<Vec<ObjectKind>>,
-}
-
-impl WorldHandle {
-    /// All objects with a status of ours.
-    pub async fn ids(&self) -> Vec<ObjectId> {
-        self.ask(Ask::Ids).await
-    }
-
-    /// The statuses that these objects should have now.
-    pub async fn statuses(&self, ids: Vec<ObjectId>) -> Vec<Wanted> {
-        self.ask(|reply| Ask::Statuses(ids, reply)).await
-    }
-
-    /// Objects whose status says how the endpoints of these upstreams do.
-    pub async fn depend_on(&self, upstreams: BTreeSet<Arc<str>>) -> Vec<ObjectId> {
-        self.ask(|reply| Ask::DependOn(upstreams, reply)).await
-    }
-
-    /// All statuses by `Kind/namespace/name`.
-    pub async fn all(&self) -> Map<String, Value> {
-        self.ask(Ask::All).await
-    }
-
-    /// What our Gateways ask of their data planes.
-    pub async fn gateways(&self) -> Vec<Plan> {
-        self.ask(Ask::Gateways).await
-    }
-
-    /// What is wrong with some Ingresses.
-    pub async fn objections(&self, ids: Vec<ObjectId>) -> Vec<Objections> {
-        self.ask(|reply| Ask::Objections(ids, reply)).await
-    }
-
-    /// The UID of an object, where it is known.
-    pub async fn uid(&self, id: ObjectId) -> Option<String> {
-        self.ask(|reply| Ask::Uid(id, reply)).await
-    }
-
-    /// The versions that serve in place of others, unless they are as they were when they were `seen`.
-    pub async fn stand_ins(&self, seen: Option<u64>) -> Option<StandIns> {
-        self.ask(|reply| Ask::StandIns(seen, reply)).await
-    }
-
-    /// Takes over the versions that another replica serves in place of others. They are in effect when this returns.
-    pub async fn recall(&self, objects: Vec<Object>) {
-        self.ask(|reply| Ask::Recall(objects, reply)).await;
-    }
-
-    /// Brings those gauges up to date that cost a walk over all objects.
-    pub async fn count(&self) {
-        self.ask(Ask::Count).await;
-    }
-
-    /// Kinds whose first list is waited for; empty once everything is known.
-    pub fn missing(&self) -> Vec<ObjectKind> {
-        self.missing.borrow().clone()
-    }
-
-    async fn ask<T: Default>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> T {
-        let (reply, answer) = oneshot::channel();
-        if self.asks.send(ask(reply)).await.is_err() {
-            return T::default();
-        }
-        answer.await.unwrap_or_default()
-    }
-}
 
 /// What the world task works with.
 pub struct WorldTask {
