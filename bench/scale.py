@@ -5,20 +5,27 @@ Runs inside the rig's network (`make bench-scale`), against the Diolkos that `ma
 own data planes takes HTTPRoutes, each to a Service of its own with endpoints in EndpointSlices (addresses that nobody
 has: nothing is sent there; what is timed is a response header). For each size it prints how long a controller takes to
 start, its memory, the time from apply to the last data plane's answer (nothing else going on, and under churn), status
-writes, and the bytes that one change costs.
+writes (of all controllers, as the API server's audit log has them), and the bytes and CPU that one change costs.
 """
 import argparse
+import base64
+import collections
+import datetime
 import http.client
+import json
 import os
 import pathlib
 import random
 import re
 import statistics
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e/rig"))
+import proc  # noqa: E402
 from kube import Api  # noqa: E402
 
 SYSTEM = "diolkos-system"
@@ -29,6 +36,7 @@ SLICES = f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
 MERGE = "application/merge-patch+json"
 PORT = 8080
 THREADS = 6
+AUDIT = pathlib.Path(os.environ["KUBECONFIG"]).parent.parent / "log/audit.log"
 
 
 def new_api():
@@ -74,6 +82,48 @@ def route(i):
     }
 
 
+def certificate():
+    """A new certificate and its key, as a Secret has them."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [f"{folder}/{name}" for name in ("tls.crt", "tls.key")]
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
+             "-subj", "/CN=scale", "-addext", "subjectAltName=DNS:secret.scale", "-out", files[0], "-keyout", files[1]],
+            check=True, stderr=subprocess.DEVNULL)
+        return {os.path.basename(file): base64.b64encode(pathlib.Path(file).read_bytes()).decode() for file in files}
+
+
+class Writes:
+    """Status writes that the API server takes from now on."""
+
+    def __init__(self):
+        self.from_byte = AUDIT.stat().st_size
+
+    def moments(self):
+        """For each object when its status was written."""
+        found = collections.defaultdict(list)
+        with open(AUDIT, "rb") as file:
+            file.seek(self.from_byte)
+            for line in file:
+                if b'"subresource":"status"' not in line or b":diolkos-controller" not in line:
+                    continue
+                event = json.loads(line)
+                of = event["objectRef"]
+                at = datetime.datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
+                found[of["resource"], of["namespace"], of["name"]].append(at)
+        return found
+
+    def of_routes(self):
+        """How many in all, and of one HTTPRoute at most."""
+        counts = [len(at) for (resource, _, _), at in self.moments().items() if resource == "httproutes"]
+        return sum(counts), max(counts, default=0)
+
+    def of_gateway(self):
+        """How many, and the shortest time between two of them in seconds."""
+        moments = sorted(at for (resource, _, _), all_of in self.moments().items() if resource == "gateways" for at in all_of)
+        return len(moments), min((b - a for a, b in zip(moments, moments[1:])), default=float("inf"))
+
+
 def in_parallel(work):
     """Runs `work(api, item)` for all items of a list on some connections."""
     def run(items):
@@ -100,7 +150,8 @@ class Scale:
         self.args = args
         self.api = new_api()
         self.random = random.Random(1)
-        self.made = 0
+        self.made = self.wrong = 0
+        self.ready = {}
         self.connections = {}
 
     # ---- what is measured
@@ -112,8 +163,11 @@ class Scale:
     def controllers(self):
         return self.pods(SYSTEM, "app.kubernetes.io/component=controller")
 
+    def data_planes(self):
+        return self.pods(NAMESPACE, "gateway.networking.k8s.io/gateway-name=scale")
+
     def planes(self):
-        return [p["status"]["podIP"] for p in self.pods(NAMESPACE, "gateway.networking.k8s.io/gateway-name=scale")]
+        return [p["status"]["podIP"] for p in self.data_planes()]
 
     def metrics(self, ip):
         connection = http.client.HTTPConnection(ip, 9090, timeout=30)
@@ -127,9 +181,15 @@ class Scale:
         texts = [self.metrics(p["status"]["podIP"]) for p in self.controllers()]
         return sum(float(v) for t in texts for v in re.findall(rf"^{pattern} (\S+)$", t, re.M))
 
-    def memory(self):
-        texts = [self.metrics(p["status"]["podIP"]) for p in self.controllers()]
-        return sorted(float(re.search(r"^process_resident_memory_bytes (\S+)", t, re.M).group(1)) / 1e6 for t in texts)
+    def processes(self):
+        """Process ids of the controllers, and of the data planes."""
+        name = lambda pod: pod["metadata"]["name"]
+        return [proc.controller(name(p)) for p in self.controllers()], [proc.data_plane(name(p)) for p in self.data_planes()]
+
+    def memory(self, what):
+        for kind, pids in zip(("controllers", "data planes"), self.processes()):
+            now = ", ".join("{:.0f} MB (at most {:.0f})".format(*proc.megabytes(pid)) for pid in pids)
+            self.row(f"memory of the {kind}{what}", now)
 
     def ask(self, ip, host):
         for again in (True, False):
@@ -161,14 +221,14 @@ class Scale:
         return time.perf_counter() - begun
 
     def quiet(self):
-        """Until no status has been written and nothing sent for a while."""
+        """Until no status has been written and nothing sent for a while; bytes sent so far."""
         last, since = None, time.monotonic()
         while time.monotonic() - since < 3:
-            now = (self.total(r'diolkos_status_writes_total\{result="written"\}'), self.total("diolkos_config_sent_bytes_total"))
+            now = (AUDIT.stat().st_size, self.total("diolkos_config_sent_bytes_total"))
             if now != last:
                 last, since = now, time.monotonic()
             time.sleep(0.5)
-        return last
+        return last[1]
 
     def row(self, what, value):
         print(f"| {what} | {value} |", flush=True)
@@ -190,10 +250,16 @@ class Scale:
         })
         must(self.api.call("POST", f"{GATEWAY_API}/gateways", {
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "scale", "namespace": NAMESPACE},
-            "spec": {"gatewayClassName": "bench-scale", "listeners": [{"name": "http", "port": PORT, "protocol": "HTTP"}]},
+            "spec": {"gatewayClassName": "bench-scale", "listeners": [
+                {"name": "http", "port": PORT, "protocol": "HTTP"},
+                {"name": "https", "port": 8443, "protocol": "HTTPS", "hostname": "secret.scale", "tls": {"certificateRefs": [{"name": "scale"}]}},
+            ]},
+        }))
+        must(self.api.call("POST", f"{CORE}/secrets", {
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "scale"}, "type": "kubernetes.io/tls", "data": certificate(),
         }))
         end = time.monotonic() + 90
-        while len([p for p in self.pods(NAMESPACE, "gateway.networking.k8s.io/gateway-name=scale") if p["status"]["phase"] == "Running"]) < 2:
+        while len([p for p in self.data_planes() if p["status"]["phase"] == "Running"]) < 2:
             if time.monotonic() > end:
                 sys.exit("the Gateway has no data planes")
             time.sleep(0.5)
@@ -201,8 +267,9 @@ class Scale:
     def grow(self, size):
         """Objects up to a size."""
         items = range(self.made, size)
-        per_service = max(1, self.args.endpoints // self.args.sizes[-1])
-        written = self.total(r'diolkos_status_writes_total\{result="written"\}')
+        per_service = max(2, self.args.endpoints // self.args.sizes[-1])
+        self.quiet()
+        writes = Writes()
         began = time.monotonic()
         in_parallel(lambda api, i: (
             must(api.call("POST", f"{CORE}/services", service(i))),
@@ -212,12 +279,32 @@ class Scale:
         made = time.monotonic() - began
         self.until_served(size - 1, "0", time.perf_counter(), self.planes())
         served = time.monotonic() - began
-        writes = self.quiet()[0] - written
+        counted = self.until_counted(size) - began
+        self.quiet()
         self.made = size
         print(f"\n## {size} HTTPRoutes, {size} Services, {size * per_service} endpoints\n\n| | |\n|---|---|")
         self.row("to make them (the API server's time)", f"{made:.0f} s; the last one served {served - made:.2f} s after it was made")
-        self.row("status writes for each HTTPRoute made", f"{writes / len(items):.2f}")
-        self.row("memory of the controllers", ", ".join(f"{m:.0f} MB" for m in self.memory()))
+        self.row("`attachedRoutes` counts all of them", f"{max(0, counted - made):.1f} s after the last one was made")
+        self.of_writes(writes, len(items))
+        self.memory("")
+
+    def of_writes(self, writes, changes):
+        """Rows of what statuses were written since."""
+        total, most = writes.of_routes()
+        self.row("status writes for each HTTPRoute changed", f"{total / changes:.2f} (of one at most {most})")
+        count, apart = writes.of_gateway()
+        self.row("status writes of the Gateway", f"{count}" + (f", at least {apart * 1000:.0f} ms apart" if count > 1 else ""))
+
+    def until_counted(self, size):
+        """When the Gateway's status counts so many."""
+        end = time.monotonic() + 600
+        while True:
+            status = must(self.api.call("GET", f"{GATEWAY_API}/gateways/scale")).get("status", {})
+            if any(of["name"] == "http" and of["attachedRoutes"] == size for of in status.get("listeners", [])):
+                return time.monotonic()
+            if time.monotonic() > end:
+                sys.exit(f"attachedRoutes is not {size} after 600 s: {status.get('listeners')}")
+            time.sleep(0.05)
 
     def edit(self, i):
         """Seconds from the request to the last data plane's answer, and to the API server's."""
@@ -243,11 +330,12 @@ class Scale:
         self.live = self.planes()
         self.wrong = 0
         count = self.args.samples
-        written = self.quiet()[0]
+        self.quiet()
+        writes = Writes()
         idle = [self.edit(self.random.randrange(self.made)) for _ in range(count)]
-        writes = self.quiet()[0] - written
+        self.quiet()
         self.times("apply to the last of two data planes, idle", [a for a, _ in idle], [s for _, s in idle])
-        self.row("status writes for each edit", f"{writes / count:.2f}")
+        self.of_writes(writes, count)
         stop = threading.Event()
         churning = threading.Thread(target=self.churn, args=(stop,))
         churning.start()
@@ -265,35 +353,63 @@ class Scale:
         self.times("the same for new ones while 50 endpoints and 10 HTTPRoutes change each second", [a for a, _ in busy], [s for _, s in busy])
         self.row("wrong answers", self.wrong)
         in_parallel(lambda api, n: api.call("DELETE", f"{GATEWAY_API}/httproutes/r{self.made + n}"))(range(count))
-        self.bytes_of("one HTTPRoute", lambda n: self.edit(n))
-        self.bytes_of("one endpoint", self.flip)
-        for pod in self.controllers()[:1]:
-            name = pod["metadata"]["name"]
-            begun = time.monotonic()
-            self.api.call("DELETE", f"/api/v1/namespaces/{SYSTEM}/pods/{name}?gracePeriodSeconds=0")
-            while True:
-                pods = self.controllers()
-                ready = [p for p in pods if any(c["type"] == "Ready" and c["status"] == "True" for c in p["status"].get("conditions", []))]
-                if len(ready) == 2 and all(p["metadata"]["name"] != name for p in ready):
-                    break
-                time.sleep(0.1)
-            self.row("a controller that is replaced is ready after", f"{time.monotonic() - begun:.1f} s (its Pod included)")
+        self.cost_of("one HTTPRoute", self.edit)
+        self.cost_of("one endpoint", self.flip)
+        self.cost_of("one Secret", self.renew)
+        pod = self.controllers()[0]["metadata"]["name"]
+        self.api.call("DELETE", f"/api/v1/namespaces/{SYSTEM}/pods/{pod}?gracePeriodSeconds=0")
+        self.row("a controller that starts is ready after", f"{self.until_ready(pod):.2f} s")
         self.quiet()
-        self.row("memory of the controllers after that", ", ".join(f"{m:.0f} MB" for m in self.memory()))
+        self.memory(" after that")
+
+    def until_ready(self, before):
+        """How old the process of the controller in place of another Pod is when it says that it is ready."""
+        end = time.monotonic() + 180
+        known = {p["metadata"]["name"] for p in self.controllers()} - {before}
+        while time.monotonic() < end:
+            for pod in self.controllers():
+                pid = proc.controller(pod["metadata"]["name"]) if pod["metadata"]["name"] not in known | {before} else None
+                if pid is None:
+                    continue
+                try:
+                    connection = http.client.HTTPConnection(pod["status"]["podIP"], 9090, timeout=10)
+                    connection.request("GET", "/readyz")
+                    if connection.getresponse().status == 200:
+                        return proc.age(pid)
+                except OSError:
+                    pass
+            time.sleep(0.01)
+        sys.exit("no controller has taken the place of the one deleted")
 
     def flip(self, n):
-        for ready in (False, True):
-            must(self.api.call("PATCH", f"{SLICES}/s{n}", [{"op": "replace", "path": "/endpoints/0/conditions/ready", "value": ready}], "application/json-patch+json"))
-            time.sleep(0.3)
+        # The churn is about the first one of each.
+        self.ready[n] = not self.ready.get(n, True)
+        ready = {"op": "replace", "path": "/endpoints/1/conditions/ready", "value": self.ready[n]}
+        must(self.api.call("PATCH", f"{SLICES}/s{n}", [ready], "application/json-patch+json"))
 
-    def bytes_of(self, what, change):
+    def renew(self, _):
+        must(self.api.call("PATCH", f"{CORE}/secrets/scale", {"data": certificate()}, MERGE))
+
+    def cost_of(self, what, change):
+        """What ten changes, each by itself, cost."""
         count = 10
-        before = self.quiet()[1]
+        controllers, planes = self.processes()
+        used = lambda pids: sum(map(proc.cpu, pids)) / len(pids)
+        self.quiet()
+        # What they use anyway.
+        before = used(controllers), used(planes)
+        time.sleep(5)
+        idle = [(used(pids) - was) / 5 for pids, was in zip((controllers, planes), before)]
+        before = self.total("diolkos_config_sent_bytes_total"), used(controllers), used(planes)
+        began = time.monotonic()
         for n in range(count):
             change(n)
-        sent = self.quiet()[1] - before
-        changes = count * (2 if what == "one endpoint" else 1)
-        self.row(f"bytes to each data plane for {what}", f"{sent / changes / len(self.live):.0f}")
+            time.sleep(0.5)
+        took = time.monotonic() - began
+        cpu = [(used(pids) - was - took * without) / count for pids, was, without in zip((controllers, planes), before[1:], idle)]
+        sent = self.quiet() - before[0]
+        self.row(f"bytes to each data plane for {what}", f"{sent / count / len(self.live):.0f}")
+        self.row(f"CPU of a controller, of a data plane for {what}", ", ".join(f"{max(0, c) * 1000:.1f} ms" for c in cpu))
 
     def run(self):
         self.prepare()
@@ -303,8 +419,7 @@ class Scale:
                 self.measure()
         finally:
             api = new_api()
-            for path in (f"{GATEWAY_API}/httproutes", f"{GATEWAY_API}/gateways", SLICES):
-                api.call("DELETE", path)
+            api.call("DELETE", f"{GATEWAY_API}/gateways/scale")
             api.call("DELETE", f"/api/v1/namespaces/{NAMESPACE}")
             api.call("DELETE", "/apis/gateway.networking.k8s.io/v1/gatewayclasses/bench-scale")
 

@@ -22,12 +22,12 @@ pub const LEASE: &str = "diolkos-leader";
 /// Annotation of the Lease with the address at which its holder meets other replicas.
 const ADDRESS: &str = "diolkos.io/leader-address";
 /// A Lease that has not changed for this long may be taken over: statuses tell the truth again within 5 s of the death
-/// of a leader.
-const DURATION: Duration = Duration::from_secs(4);
+/// of a leader, the first look of the next one at every object included.
+const DURATION: Duration = Duration::from_secs(3);
 /// A holder that could not renew for this long stops leading. What is left of the duration is for writes under way.
-const RENEW_DEADLINE: Duration = Duration::from_secs(2);
+const RENEW_DEADLINE: Duration = Duration::from_millis(1500);
 /// Pause between two renewals.
-const RENEW: Duration = Duration::from_millis(700);
+const RENEW: Duration = Duration::from_millis(500);
 /// Pause between two looks at a Lease that somebody else holds.
 const LOOK: Duration = Duration::from_millis(250);
 /// Longest duration that is believed of a Lease that another version wrote.

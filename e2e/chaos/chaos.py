@@ -10,26 +10,35 @@ What must hold all the time:
     acceptable one of a version that is not, 500 for a backend that does not exist, 404 for what is gone.
 
 Faults: kill -9 of the leader, of another controller, of a data plane; API server killed and started; etcd paused; the
-network between controllers and data planes (and among controllers) cut. The first line of output says the seed.
+network between controllers and data planes (and among controllers) cut; the wall clock of the leader, of all controllers,
+of the data planes or of all of them back by up to 4 minutes (certificates begin 5 minutes before they are made) or forth
+by up to 11 hours, and right again, for which nothing is excused. The first line of output says the seed.
 """
 import argparse
+import base64
+import datetime
+import email.utils
 import http.client
 import os
 import pathlib
 import random
 import signal
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "rig"))
 from kube import Api  # noqa: E402
+from proc import controller, data_plane  # noqa: E402
 
 RIG = str(HERE.parent / "rig/rig")
 SYSTEM = "diolkos-system"
 NAMESPACE = "chaos"
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/diolkos-leader"
 ROUTES = f"/apis/diolkos.io/v1alpha1/namespaces/{NAMESPACE}/routes"
 TRUTH = 5.0
 # What reconnects by itself does so with a pause of up to 10 s.
@@ -76,17 +85,62 @@ def is_ready(pod):
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
 
 
-def process_of(program, argument):
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            line = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if line[0].endswith(b"/" + program.encode()) and argument.encode() in line:
-            return int(entry.name)
-    return None
+class Clocks:
+    """Wall clocks of their own for controllers and data planes: clock.c is loaded into each."""
+
+    CONTAINERS = {"diolkos-controller": "controller", "diolkos-dataplane": "dataplane"}
+
+    def __init__(self, kube):
+        self.kube = kube
+
+    def install(self):
+        with tempfile.NamedTemporaryFile(suffix=".so") as library:
+            source = str(HERE / "clock.c")
+            subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", library.name, source], check=True)
+            content = base64.b64encode(pathlib.Path(library.name).read_bytes()).decode()
+        path = f"/api/v1/namespaces/{SYSTEM}/configmaps/chaos-clock?fieldManager=chaos&force=true"
+        name = {"name": "chaos-clock", "namespace": SYSTEM}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "binaryData": {"clock.so": content}}
+        self.kube.call("PATCH", path, body, "application/apply-patch+yaml")
+        self.patch(
+            [{"name": "LD_PRELOAD", "value": "/chaos/lib/clock.so"}],
+            [{"name": "chaos-lib", "mountPath": "/chaos/lib"}, {"name": "chaos-offset", "mountPath": "/chaos/offset"}],
+            [{"name": "chaos-lib", "configMap": {"name": "chaos-clock"}}, {"name": "chaos-offset", "emptyDir": {}}],
+        )
+
+    def remove(self):
+        gone = {"$patch": "delete"}
+        self.patch(
+            [{"name": "LD_PRELOAD", **gone}],
+            [{"mountPath": path, **gone} for path in ("/chaos/lib", "/chaos/offset")],
+            [{"name": name, **gone} for name in ("chaos-lib", "chaos-offset")],
+        )
+
+    def patch(self, env, mounts, volumes):
+        for deployment, container in self.CONTAINERS.items():
+            path = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/{deployment}"
+            containers = [{"name": container, "env": env, "volumeMounts": mounts}]
+            body = {"spec": {"template": {"spec": {"containers": containers, "volumes": volumes}}}}
+            status, answer = self.kube.call("PATCH", path, body, "application/strategic-merge-patch+json")
+            if status >= 300:
+                sys.exit(f"{deployment} cannot be patched: {status} {answer}")
+            end = time.monotonic() + 120
+            while True:
+                _, now = self.kube.call("GET", path)
+                said, wanted = now["status"], now["spec"]["replicas"]
+                if said.get("observedGeneration") == now["metadata"]["generation"] and all(
+                    said.get(count) == wanted for count in ("replicas", "updatedReplicas", "readyReplicas")
+                ):
+                    break
+                if time.monotonic() > end:
+                    sys.exit(f"{deployment} is not rolled out")
+                time.sleep(0.2)
+
+    def put(self, processes, seconds):
+        """Lets the clocks of some processes be off."""
+        for pid in processes:
+            with open(f"/proc/{pid}/root/chaos/offset/ns", "r+b") as file:
+                file.write(struct.pack("=q", int(seconds * 1e9)))
 
 
 class Report:
@@ -144,6 +198,7 @@ class Faults(threading.Thread):
         self.random = random.Random(seed)
         self.kinds, self.report = kinds, report
         self.kube = Kube()
+        self.clocks_of = Clocks(self.kube)
         self.ends = False
         self.counts = {kind: 0 for kind in kinds}
         self.killed = []
@@ -185,8 +240,8 @@ class Faults(threading.Thread):
                 return False
         return True
 
-    def kill(self, program, argument, pod):
-        pid = process_of(program, f"{argument}={pod}")
+    def kill(self, process_of, pod):
+        pid = process_of(pod)
         if pid is None:
             raise LookupError(f"no process of {pod}")
         os.kill(pid, signal.SIGKILL)
@@ -194,21 +249,21 @@ class Faults(threading.Thread):
         self.kube.call("DELETE", f"/api/v1/namespaces/{SYSTEM}/pods/{pod}?gracePeriodSeconds=0")
 
     def leading(self):
-        _, lease = self.kube.call("GET", f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/diolkos-leader")
+        _, lease = self.kube.call("GET", LEASE)
         return (lease["spec"].get("holderIdentity") or "").rsplit("_", 1)[0]
 
     def leader(self):
-        self.kill("diolkos-controller", "--identity", self.leading())
+        self.kill(controller, self.leading())
 
     def follower(self):
         leader = self.leading()
         others = [p["metadata"]["name"] for p in self.kube.pods("controller")]
-        self.kill("diolkos-controller", "--identity", next(name for name in others if name != leader))
+        self.kill(controller, next(name for name in others if name != leader))
 
     def plane(self):
         pod = self.random.choice(self.kube.pods("data-plane"))["metadata"]["name"]
         self.killed.append(time.monotonic())
-        self.kill("diolkos-dataplane", "--node-id", pod)
+        self.kill(data_plane, pod)
         self.killed.append(time.monotonic())
 
     def apiserver(self):
@@ -250,6 +305,55 @@ class Faults(threading.Thread):
             subprocess.run(["nft", "delete", "table", "inet", "chaos"], check=True)
         self.excused_until = time.monotonic() + HEALED
 
+    def clock(self):
+        leader = self.leading()
+        controllers = [p["metadata"]["name"] for p in self.kube.pods("controller")]
+        planes = self.kube.pods("data-plane")
+        of_controllers, of_planes = self.random.choice([([leader], []), (controllers, []), ([], planes), (controllers, planes)])
+        # The API server's certificate is of the rig's start: before that it is none.
+        age = time.time() - pathlib.Path(os.environ["KUBECONFIG"]).with_name("apiserver.crt").stat().st_mtime
+        back = self.random.uniform(-min(240, age - 30), -2) if age > 40 else None
+        step = self.random.choice([back or 60, self.random.uniform(2, 11 * 3600)])
+        names = of_controllers + [p["metadata"]["name"] for p in of_planes]
+        print(f"{time.strftime('%X')} clocks of {', '.join(names)}: {step:+.0f} s", flush=True)
+        try:
+            self.clocks(of_controllers, of_planes, step)
+            self.wait(self.random.uniform(4, 10))
+        finally:
+            self.clocks(of_controllers, of_planes, 0)
+        self.wait(5)
+
+    def clocks(self, controllers, planes, seconds):
+        names = [p["metadata"]["name"] for p in planes]
+        self.clocks_of.put([controller(name) for name in controllers] + [data_plane(name) for name in names], seconds)
+        self.wait(1.5)
+        if self.ends:
+            return
+        # A step that nobody sees would try nothing.
+        said = {p["metadata"]["name"]: date_of(p["status"]["podIP"]) for p in planes}
+        if self.leading() in controllers:
+            said["the leader"] = self.renewed()
+        for who, date in said.items():
+            off = date - time.time()
+            if abs(off - seconds) > 4:
+                self.report.violation(f"the clock of {who} is {off:.1f} s off, {seconds:.1f} were asked for")
+
+    def renewed(self):
+        _, lease = self.kube.call("GET", LEASE)
+        return datetime.datetime.fromisoformat(lease["spec"]["renewTime"]).timestamp()
+
+
+def date_of(plane):
+    """What a data plane thinks it is."""
+    connection = http.client.HTTPConnection(plane, PORT, timeout=5)
+    try:
+        connection.request("GET", "/", headers={"host": "untouched-0.chaos"})
+        answer = connection.getresponse()
+        answer.read()
+        return email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()
+    finally:
+        connection.close()
+
 
 def rig(*args):
     subprocess.run([RIG, *args], check=True, stdout=subprocess.DEVNULL)
@@ -263,8 +367,10 @@ class Route:
         self.kind = "gone"
         self.generation = 0
         self.version = 0
-        # Bodies of versions that may be the last acceptable one: a controller may not have seen all of them.
+        # Bodies of versions that may be the last acceptable one: a controller may not have seen all of them, and none of
+        # them unless it is certain, which it is when one was in effect or had its time.
         self.acceptable = set()
+        self.certain = False
         self.changed = 0.0
 
     def spec(self, kind, version):
@@ -277,14 +383,16 @@ class Route:
             rule["directResponse"]["status"] = 99999
         return {"hostnames": [f"{self.name}.chaos"], "rules": [rule]}
 
-    def expected(self):
-        """Status code, bodies, and whether `Ready` and `Quarantined`."""
+    def expected(self, quarantined):
+        """Status code, bodies, and whether `Ready` and `Quarantined`, of which the present status says the latter."""
         if self.kind == "good":
             return 200, {str(self.version)}, True, False
         if self.kind == "unknown":
             return 500, None, False, False
-        if self.kind == "invalid":
+        if self.kind == "invalid" and (self.certain or quarantined):
             return 200, self.acceptable, False, True
+        if self.kind == "invalid":
+            return 404, None, False, False
         return 404, None, None, None
 
 
@@ -353,9 +461,11 @@ class Chaos:
         if kind == "invalid" and not (route.acceptable and route.kind in ("good", "invalid")):
             kind = "good"
         version = route.version + 1
+        if route.kind == "good" and time.monotonic() - max(route.changed, self.faults.excused_until) > TRUTH:
+            route.acceptable, route.certain = {str(route.version)}, True
         if kind == "gone":
             self.kube.call("DELETE", f"{ROUTES}/{route.name}")
-            route.acceptable = set()
+            route.acceptable, route.certain = set(), False
         else:
             status, answer = self.apply(route.name, route.spec(kind, version))
             if kind == "refused":
@@ -384,9 +494,9 @@ class Chaos:
         all_true = True
         sample = self.routes if everything else self.random.sample(self.routes, min(60, len(self.routes)))
         for route in sample:
-            code, bodies, ready, quarantined = route.expected()
             said = objects.get(route.name, {}).get("status", {})
             conditions = {c["type"]: c["status"] == "True" for c in said.get("conditions", [])}
+            code, bodies, ready, quarantined = route.expected(conditions.get("Quarantined", False))
             current = said.get("observedGeneration") == route.generation
             is_ready_now = current and conditions.get("Ready", False)
             told_truth = route.kind == "gone" or (
@@ -406,6 +516,7 @@ class Chaos:
                 # Nothing older is ever served again.
                 if told_truth:
                     route.acceptable = {str(route.version)}
+                    route.certain = True
             if is_ready_now and not served and not recently_killed:
                 self.report.violation(f"{route.name} says that version {route.version} is in effect, and data planes answer {answers}")
             elif not (told_truth and served):
@@ -422,6 +533,17 @@ class Chaos:
     def run(self):
         args = self.args
         print(f"seed {args.seed}, {args.edits} edits of {args.routes} Routes, faults {args.faults or 'none'}", flush=True)
+        clocks = "clock" in self.faults.kinds
+        if clocks:
+            self.faults.clocks_of.install()
+        try:
+            return self.run_prepared()
+        finally:
+            if clocks:
+                self.faults.clocks_of.remove()
+
+    def run_prepared(self):
+        args = self.args
         self.prepare()
         _, service = self.kube.call("GET", f"/api/v1/namespaces/{SYSTEM}/services/diolkos-dataplane")
         loads = [Load(service["spec"]["clusterIP"], self.report, self.faults, n) for n in range(2)]
@@ -470,7 +592,7 @@ def main():
     args.add_argument("--rate", type=int, default=25, help="edits a second")
     args.add_argument("--routes", type=int, default=300)
     args.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    args.add_argument("--faults", default="leader,follower,plane,apiserver,etcd,cut", help="some of them; empty: none")
+    args.add_argument("--faults", default="leader,follower,plane,apiserver,etcd,cut,clock", help="some of them; empty: none")
     sys.exit(Chaos(args.parse_args()).run())
 
 

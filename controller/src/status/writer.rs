@@ -41,7 +41,7 @@ const BATCH: usize = 256;
 /// Requests under way at a time.
 const CONCURRENCY: usize = 8;
 /// No longer than a leader that cannot renew its Lease may go on: then another one begins.
-const WRITE: Duration = Duration::from_secs(2);
+const WRITE: Duration = Duration::from_millis(1500);
 /// Other replicas need so long to tell a new leader how far their data planes are.
 const MEET: Duration = Duration::from_millis(500);
 /// Data planes have mostly answered a change after so long: one write says all of it.

@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
+use super::backoff::Pauses;
 use super::{Event, unix_ns};
 use crate::metrics::Metrics;
 use crate::status::{self, Written};
@@ -246,7 +247,7 @@ impl Watches {
         let up = self.metrics.watch_up.with_label_values(&label);
         let missing = self.metrics.missing_permissions.with_label_values(&label);
         let restarts = self.metrics.watch_restarts.with_label_values(&label);
-        let mut events = pin!(watcher(api, config).default_backoff());
+        let mut events = pin!(watcher(api, config).backoff(Pauses::new()));
         let mut listed = BTreeSet::new();
         let mut first = true;
         while let Some(event) = events.next().await {

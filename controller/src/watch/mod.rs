@@ -7,6 +7,7 @@
 //! Of Secrets and ConfigMaps the watches bring metadata alone. Translation says which of them something refers to
 //! ([`held`]); the values of those are read by name ([`reader`]), and wiped when nothing refers to them any more.
 
+mod backoff;
 pub mod expected;
 pub mod gate;
 pub mod handle;
