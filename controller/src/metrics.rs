@@ -194,7 +194,7 @@ impl Metrics {
 
     fn observe(&self, groups: &Groups) {
         let shared = groups.shared().publisher.cursor();
-        self.revision.set(shared.digest.revision() as f64);
+        self.revision.set(shared.digest.revision().to_f64());
         let mut states = [
             ("current", 0),
             ("behind", 0),

@@ -120,6 +120,9 @@ pub struct GatewayConfigSpec {
     /// How many requests may be under way at once, per data plane. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Concurrency>,
+    /// Answers tell the revision of the configuration that they were given by, in x-diolkos-revision. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision_header: Option<bool>,
     /// One line for each request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,

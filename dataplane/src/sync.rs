@@ -12,7 +12,7 @@ use crate::table::{self, Common, Compiler, Registry, Table};
 use crate::telemetry::Metrics;
 use arc_swap::ArcSwap;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
-use snapshot::{ApplyError, Digest, Replica};
+use snapshot::{ApplyError, Digest, Replica, Revision};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,7 +28,6 @@ pub struct Current {
     ready: AtomicBool,
     /// The process stops.
     draining: AtomicBool,
-    revision: AtomicU64,
     /// Unix seconds of a controller's last word.
     contact: AtomicU64,
 }
@@ -39,7 +38,6 @@ impl Default for Current {
             table: ArcSwap::from_pointee(Table::default()),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
-            revision: AtomicU64::new(0),
             contact: AtomicU64::new(0),
         }
     }
@@ -56,9 +54,9 @@ impl Current {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// First 48 bits of the configuration's digest.
-    pub fn revision(&self) -> u64 {
-        self.revision.load(Ordering::Relaxed)
+    /// Of the configuration in effect.
+    pub fn revision(&self) -> Revision {
+        self.table.load().revision()
     }
 
     /// Seconds since a controller last said anything; `None`: none ever did.
@@ -175,6 +173,8 @@ impl Applier {
                 self.poller.follow(&upstream);
             }
         }
+        // Before it serves, so that no request tells another one's.
+        table.set_revision(staged.digest.revision());
         if !Arc::ptr_eq(&table, &self.current.table.load()) {
             self.current.table.store(Arc::clone(&table));
         }
@@ -186,7 +186,8 @@ impl Applier {
             tracing::error!(event = "last_good_failed", %error, "the last-good copy cannot be written");
         }
         let applied = self.replica.commit(staged);
-        self.note_revision(applied.digest);
+        let revision = applied.digest.revision();
+        self.metrics.config_revision.set(revision.to_f64());
         self.current
             .ready
             .store(self.listeners.are_bound(), Ordering::Release);
@@ -203,13 +204,6 @@ impl Applier {
             digest: applied.digest.to_bytes().to_vec(),
             listeners: self.listeners.states(),
         }))
-    }
-
-    fn note_revision(&self, digest: Digest) {
-        let revision = digest.revision();
-        self.current.revision.store(revision, Ordering::Relaxed);
-        // 48 bits fit a double exactly.
-        self.metrics.config_revision.set(revision as f64);
     }
 }
 

@@ -219,7 +219,7 @@ pub struct Conversation {
 pub struct Expect {
     /// Status code.
     pub status: Option<u16>,
-    /// Header fields with their exact value.
+    /// Header fields with their exact value; `${revision}` is the one that all data planes show.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// Header fields that must not be there.

@@ -3,6 +3,7 @@
 //! After each step: apply, wait for the expected conditions, send the requests to each data plane until each has had its answer
 //! once, then send them all again without patience. The first pass lets the change arrive, the second shows that it stays.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -84,7 +85,7 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
                 }
             };
             for one in &first {
-                eventually(|| send(spec, *one))
+                eventually(|| send(known(spec, gateway)?.as_ref(), *one))
                     .with_context(|| format!("step {}: {} ({one})", step.name, title(spec)))?;
             }
             targets.push(match (&spec.gateway, first.first()) {
@@ -93,7 +94,7 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
             });
         }
         for (spec, target) in step.requests.iter().zip(targets) {
-            send(spec, target)
+            send(known(spec, gateway)?.as_ref(), target)
                 .with_context(|| format!("step {}, second pass: {}", step.name, title(spec)))?;
         }
         for (key, expected) in &step.events {
@@ -152,6 +153,22 @@ fn another_revision(gateway: &dyn Gateway, before: &[String]) -> Result<String> 
         );
         Ok(first.clone())
     })
+}
+
+/// The request with what `${revision}` in its expected header fields stands for.
+fn known<'a>(spec: &'a RequestSpec, gateway: &dyn Gateway) -> Result<Cow<'a, RequestSpec>> {
+    const REVISION: &str = "${revision}";
+    if !spec.expect.headers.values().any(|value| value == REVISION) {
+        return Ok(Cow::Borrowed(spec));
+    }
+    let shown = gateway.revisions()?;
+    let (first, others) = shown.split_first().context("no data plane")?;
+    ensure!(others.iter().all(|r| r == first), "revisions {shown:?}");
+    let mut spec = spec.clone();
+    let all = spec.expect.headers.values_mut();
+    all.filter(|value| *value == REVISION)
+        .for_each(|value| value.clone_from(first));
+    Ok(Cow::Owned(spec))
 }
 
 fn start_load(spec: &LoadSpec, address: SocketAddr) -> Result<Load> {

@@ -38,6 +38,9 @@ pub struct Listener {
     /// Bodies instead of the catalogue's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ErrorTemplate>,
+    /// Answers carry `x-diolkos-revision` (features.md D7).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shows_revision: bool,
     pub caps: Caps,
     pub request_header_ms: u32,
     pub keep_alive_ms: u32,
@@ -65,6 +68,7 @@ impl Listener {
             redirect_port: None,
             forwarded: Forwarded::default(),
             errors: Vec::new(),
+            shows_revision: false,
             caps: Caps::default(),
             request_header_ms: ms(l::REQUEST_HEADER_TIMEOUT),
             keep_alive_ms: ms(l::KEEP_ALIVE),

@@ -60,6 +60,8 @@ pub enum Context {
     Error,
     /// Of the request's `traceparent`.
     TraceId,
+    /// Of the configuration that the request was served by, as 12 hexadecimal digits.
+    Revision,
 }
 
 const FIELDS: &[(&str, Field)] = &[
@@ -94,6 +96,7 @@ const CONTEXT: &[(&str, Context)] = &[
     ("attempts", Context::Attempts),
     ("error", Context::Error),
     ("trace_id", Context::TraceId),
+    ("revision", Context::Revision),
 ];
 
 /// Lines under a name.

@@ -1,6 +1,7 @@
 //! Content hashes of resources and the digest of a whole configuration.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// First 16 bytes of BLAKE3 over a resource's body.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -41,9 +42,57 @@ impl Digest {
         bytes.try_into().ok().map(|b| Self(u128::from_be_bytes(b)))
     }
 
-    /// The first 48 bits, which a metric can carry exactly (`diolkos_config_revision`).
-    pub fn revision(self) -> u64 {
-        (self.0 >> 80) as u64
+    /// The first 48 bits.
+    pub fn revision(self) -> Revision {
+        Revision((self.0 >> 80) as u64)
+    }
+}
+
+/// Names a configuration: the first 48 bits of its digest, which a metric can carry exactly (`diolkos_config_revision`).
+/// Written as 12 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    const DIGITS: usize = 12;
+
+    pub fn digits(self) -> [u8; Self::DIGITS] {
+        let mut left = self.0;
+        let mut digits = [b'0'; Self::DIGITS];
+        for digit in digits.iter_mut().rev() {
+            let value = (left & 0xf) as u8;
+            *digit = value + if value < 10 { b'0' } else { b'a' - 10 };
+            left >>= 4;
+        }
+        digits
+    }
+
+    /// As metrics have it: 48 bits fit a double exactly.
+    pub fn to_f64(self) -> f64 {
+        self.0 as f64
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:012x}", self.0)
+    }
+}
+
+/// A text that is no revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a revision is 12 hexadecimal digits")]
+pub struct NoRevision;
+
+impl FromStr for Revision {
+    type Err = NoRevision;
+
+    fn from_str(text: &str) -> Result<Self, NoRevision> {
+        if text.len() != Self::DIGITS || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(NoRevision);
+        }
+        let number = u64::from_str_radix(text, 16).map_err(|_| NoRevision)?;
+        Ok(Self(number))
     }
 }
 
@@ -68,10 +117,10 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// The revision as 12 hexadecimal digits.
+/// The revision.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:012x}", self.revision())
+        write!(f, "{}", self.revision())
     }
 }
 
@@ -99,6 +148,21 @@ mod tests {
         y.remove(2, "k", b);
         assert_eq!(y, Digest::default());
         assert_eq!(Digest::from_slice(&x.to_bytes()), Some(x));
+    }
+
+    #[test]
+    fn a_revision_is_read_as_it_is_written() {
+        for number in [0, 1, 0x0123_4567_89ab, (1 << 48) - 1] {
+            let revision = Revision(number);
+            assert_eq!(revision.digits(), revision.to_string().as_bytes());
+            assert_eq!(revision.to_string().parse(), Ok(revision));
+        }
+        for text in ["", "123", "0123456789abc", "0123456789ag", "+1234567890a"] {
+            assert_eq!(text.parse::<Revision>(), Err(NoRevision), "{text}");
+        }
+        let mut digest = Digest::default();
+        digest.add(1, "k", Hash::of(b"a"));
+        assert!(format!("{digest:?}").starts_with(&digest.revision().to_string()));
     }
 
     #[test]

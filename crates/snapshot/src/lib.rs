@@ -27,7 +27,7 @@ pub mod pb {
 }
 
 pub use diff::{Change, Changes};
-pub use digest::{Digest, Hash};
+pub use digest::{Digest, Hash, NoRevision, Revision};
 pub use replica::{Applied, ApplyError, Replica, Staged};
 pub use sections::{InvalidResource, Kind, TooLarge, encode};
 pub use store::{Cursor, Generation, Store, Transaction};

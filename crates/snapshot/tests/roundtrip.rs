@@ -426,7 +426,7 @@ fn listener() -> impl Strategy<Value = Listener> {
         any::<u32>(),
         any::<u16>(),
         host(),
-        any::<[bool; 2]>(),
+        any::<[bool; 3]>(),
         any::<[u32; 8]>(),
         (
             option::of(access_log()),
@@ -444,7 +444,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                 order,
                 port,
                 hostname,
-                [health, proxy_protocol],
+                [health, proxy_protocol, shows_revision],
                 n,
                 (access_log, tracing, tls, (backend_certificate, redirect_port), forwarded, errors),
             )| Listener {
@@ -469,6 +469,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                 redirect_port,
                 forwarded,
                 errors,
+                shows_revision,
                 caps: Caps {
                     header_bytes: n[0],
                     header_count: n[1],

@@ -92,7 +92,7 @@ async fn status(State(admin): State<Admin>) -> Response {
 async fn snapshot(State(admin): State<Admin>) -> Json<Value> {
     let table = admin.current.table.load();
     Json(json!({
-        "revision": format!("{:012x}", admin.current.revision()),
+        "revision": admin.current.revision().to_string(),
         "ready": admin.current.is_ready(),
         "ageSeconds": admin.current.age_seconds(),
         "listeners": inspect::listeners(&table),

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use model::Listener;
 use model::headers::InvalidHeader;
 use plugins::{BodyFilter, Edits, Exchange, Filters, Reader, RequestView, ResponseView};
+use snapshot::Revision;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -89,6 +90,15 @@ impl Reader for ResponseStage<'_> {
     }
 }
 
+/// Tells the client by which configuration it is answered, where that is asked for. What an upstream says in its place
+/// goes.
+pub(super) fn show(revision: Option<Revision>, head: &mut ResponseHead) {
+    if let Some(revision) = revision {
+        // A constant name and digits; a head that is full goes without.
+        let _ = head.headers.set("x-diolkos-revision", revision.digits());
+    }
+}
+
 /// What became of a request.
 #[derive(Debug)]
 pub(super) struct Summary {
@@ -112,6 +122,8 @@ pub(super) struct Summary {
     pub attempts: u32,
     /// Where it is traced.
     pub trace: Option<Box<Trace>>,
+    /// The revision that the client is told.
+    pub shows: Option<Revision>,
 }
 
 impl Summary {
@@ -130,6 +142,7 @@ impl Summary {
             upstream: None,
             attempts: 0,
             trace: None,
+            shows: None,
         }
     }
 }

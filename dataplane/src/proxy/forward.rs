@@ -198,6 +198,7 @@ impl Proxy {
                     retries,
                     bond.cookie(upstream, picked),
                 );
+                tap.show(summary.shows);
                 tap.copy_to(request.copies.as_ref());
                 let exchange = self.exchange(
                     down, up, request, &mut tap, retries, answer, &timeouts, summary,

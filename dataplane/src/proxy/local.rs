@@ -1,7 +1,7 @@
 //! Answers that the gateway gives itself: failures, a plugin's reply, redirects, direct responses, health.
 
 use super::Proxy;
-use super::exchange::{ResponseStage, Summary, request_view};
+use super::exchange::{ResponseStage, Summary, request_view, show};
 use super::fail::{self, Failure};
 use super::grpc;
 use super::tap::{Why, verdict};
@@ -171,6 +171,7 @@ impl Proxy {
         if summary.failure.is_some() && x.request.method == Method::Head {
             x.answer.headers.remove("content-type");
         }
+        show(summary.shows, x.answer);
         summary.status = x.answer.status;
         summary.local_bytes = body.len() as u64;
         match x.down.respond(x.answer, body).await {
@@ -230,6 +231,7 @@ pub(super) async fn health<D: Down>(x: &mut Exchange<'_, D>, summary: &mut Summa
     x.answer.reset(200);
     // A constant field in an empty list.
     let _ = x.answer.headers.append("content-type", b"application/json");
+    show(summary.shows, x.answer);
     summary.status = 200;
     summary.local_bytes = BODY.len() as u64;
     match x.down.respond(x.answer, Bytes::from_static(BODY)).await {

@@ -38,7 +38,7 @@ use before::Stop;
 use bytes::{Bytes, BytesMut};
 use client::Origin;
 use end::End;
-use exchange::Summary;
+use exchange::{Summary, show};
 use fail::Failure;
 use forward::Request;
 use grpc_web::GrpcWeb;
@@ -119,6 +119,7 @@ impl Service for Proxy {
         let _under_way = UnderWay::new(&self.shared.metrics, x.request);
         let mut journey = Journey {
             proxy: self,
+            table: &table,
             x,
             rule: None,
             listener,
@@ -126,6 +127,9 @@ impl Service for Proxy {
             summary: Summary {
                 pages: listener.and_then(ListenerTable::pages),
                 trace,
+                shows: listener
+                    .filter(|l| l.listener.shows_revision)
+                    .map(|_| table.revision()),
                 ..Summary::new(client, scheme)
             },
             is_over: false,
@@ -213,6 +217,9 @@ impl Service for Proxy {
         let body = failure.answer(None, head);
         let pages = listener.and_then(ListenerTable::pages);
         let page = pages.and_then(|l| error_page::body(&l.errors, failure, None, None, head));
+        if listener.is_some_and(|l| l.listener.shows_revision) {
+            show(Some(table.revision()), head);
+        }
         page.unwrap_or(body)
     }
 }

@@ -4,17 +4,19 @@ use super::Proxy;
 use super::exchange::{Summary, request_view};
 use super::{grpc, grpc_web};
 use crate::engine::{Down, Exchange, RequestHead, Version};
-use crate::table::{ListenerTable, Rule};
+use crate::table::{ListenerTable, Rule, Table};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::{self, Record};
 use crate::telemetry::metrics::{Cut, Kind};
 use model::Stage;
+use snapshot::Revision;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// One request's journey. It is accounted for when this is dropped, also when a drain comes to its deadline.
 pub(super) struct Journey<'a, D: Down> {
     pub proxy: &'a Proxy,
+    pub table: &'a Table,
     pub x: Exchange<'a, D>,
     pub rule: Option<Arc<Rule>>,
     /// `None`: its port is closed.
@@ -34,8 +36,9 @@ impl<D: Down> Drop for Journey<'_, D> {
             self.summary.cut = self.summary.progress.answered.map(|_| Cut::Drain);
         }
         let (rule, listener) = (self.rule.as_deref(), self.listener);
+        let revision = self.table.revision();
         self.proxy
-            .settle(&self.x, rule, listener, self.begun, &self.summary);
+            .settle(&self.x, rule, listener, revision, self.begun, &self.summary);
     }
 }
 
@@ -45,6 +48,7 @@ impl Proxy {
         x: &Exchange<'_, D>,
         rule: Option<&Rule>,
         listener: Option<&ListenerTable>,
+        revision: Revision,
         begun: Instant,
         summary: &Summary,
     ) {
@@ -117,6 +121,7 @@ impl Proxy {
             rule: rule.map(|r| &*r.spec.name),
             upstream: summary.upstream,
             attempts: summary.attempts,
+            revision,
             request_bytes: summary.progress.request_bytes,
             response_bytes,
             duration,

@@ -17,6 +17,7 @@ use crate::telemetry::access_log::{self, Plan, Record};
 use crate::telemetry::metrics::{Attempt, Cut, Retried};
 use bytes::BytesMut;
 use model::{Headers, ListenerProtocol, limits};
+use snapshot::Revision;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -265,6 +266,7 @@ pub(super) struct Passage<'a> {
     name: &'static str,
     begun: Instant,
     pub attempts: u32,
+    revision: Revision,
     pub upstream: Option<SocketAddr>,
     pub moved: Moved,
     pub failure: Option<Failure>,
@@ -310,6 +312,7 @@ impl<'a> Passage<'a> {
             name: listener.map_or("", |l| l.listener.protocol.name()),
             begun: Instant::now(),
             attempts: 0,
+            revision: proxy.shared.current.revision(),
             upstream: None,
             moved: Moved::default(),
             failure: None,
@@ -373,6 +376,7 @@ impl Drop for Passage<'_> {
                 rule: rule.map(|r| &*r.spec.name),
                 upstream: self.upstream,
                 attempts: self.attempts,
+                revision: self.revision,
                 request_bytes: self.moved.from_client,
                 response_bytes: self.moved.from_upstream,
                 duration: self.begun.elapsed(),

@@ -1,7 +1,7 @@
 //! What a rule does to the bodies and to the answer's head as they pass.
 
 use super::affinity::SetCookie;
-use super::exchange::{ResponseStage, request_view};
+use super::exchange::{ResponseStage, request_view, show};
 use super::fail::{self, Failure};
 use super::mirror::Copies;
 use super::retry::Retries;
@@ -10,6 +10,7 @@ use crate::table::{Backend, Rule};
 use bytes::Bytes;
 use model::Stage;
 use plugins::{Filters, LocalReply, Outcome, Side};
+use snapshot::Revision;
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -42,6 +43,8 @@ pub(super) struct Tap<'a> {
     /// Copies of the request that wait for its body.
     copies: Option<&'a RefCell<Copies>>,
     why: Option<Why>,
+    /// The revision that the client is told.
+    shows: Option<Revision>,
 }
 
 /// The response stages at work on the head, which they own meanwhile.
@@ -83,6 +86,7 @@ impl<'a> Tap<'a> {
             stages: None,
             copies: None,
             why: None,
+            shows: None,
         }
     }
 
@@ -92,6 +96,11 @@ impl<'a> Tap<'a> {
             copies.borrow_mut().restart();
         }
         self.copies = copies;
+    }
+
+    /// The client is told this revision.
+    pub(super) fn show(&mut self, revision: Option<Revision>) {
+        self.shows = revision;
     }
 
     /// Status of the endpoint's answer, if its head has come.
@@ -173,6 +182,7 @@ impl BodyTap for Tap<'_> {
             if self.again.is_some() {
                 return Poll::Ready(Err(Abort));
             }
+            show(self.shows, head);
             if let Err(why) = self.edit(head) {
                 return Poll::Ready(Err(self.stop(why)));
             }

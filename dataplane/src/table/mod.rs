@@ -55,7 +55,9 @@ use crate::telemetry::listeners::ListenerCounters;
 use crate::telemetry::otlp::Tracing;
 use hosts::{HostRules, Lengths, Sharded};
 use model::{HostPattern, HostRank, Listener};
+use snapshot::Revision;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Everything that is served, at one moment. One request sees one table from beginning to end.
@@ -67,6 +69,19 @@ pub struct Table {
     pub ports: BTreeMap<u16, Arc<PortTable>>,
     /// Those of datagrams, by their ports: of several on one the first.
     pub datagrams: BTreeMap<u16, Arc<ListenerTable>>,
+    /// Changes with endpoints, for which no table is built.
+    revision: AtomicU64,
+}
+
+impl Table {
+    /// Of the configuration that this is of.
+    pub fn revision(&self) -> Revision {
+        Revision(self.revision.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_revision(&self, revision: Revision) {
+        self.revision.store(revision.0, Ordering::Relaxed);
+    }
 }
 
 /// What one listener serves.

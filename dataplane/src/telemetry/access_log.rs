@@ -9,6 +9,7 @@ use model::expression::Expression;
 use model::headers::Known;
 use model::log_template::{Segment, parse};
 use model::{Headers, LogFormat, log_filter};
+use snapshot::Revision;
 use std::cell::RefCell;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -40,6 +41,8 @@ pub struct Record<'a> {
     pub rule: Option<&'a str>,
     pub upstream: Option<SocketAddr>,
     pub attempts: u32,
+    /// Of the configuration that it was served by.
+    pub revision: Revision,
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub duration: Duration,
@@ -284,6 +287,9 @@ impl Lines {
             b",\"duration_us\":",
             u64::try_from(r.duration.as_micros()).unwrap_or(u64::MAX),
         );
+        b.extend_from_slice(b",\"revision\":\"");
+        b.extend_from_slice(&r.revision.digits());
+        b.push(b'"');
         if let Some(trace) = trace_id(r.request) {
             b.extend_from_slice(b",\"trace_id\":");
             string(b, trace);
@@ -365,6 +371,7 @@ impl Record<'static> {
             rule: Some(""),
             upstream: Some(([10, 0, 0, 1], 80).into()),
             attempts: 2,
+            revision: Revision(42),
             request_bytes: 0,
             response_bytes: 0,
             duration: Duration::ZERO,
@@ -455,6 +462,7 @@ mod tests {
         assert_eq!(lines[0]["route"], serde_json::Value::Null);
         assert_eq!(lines[1]["route"], "shop/a");
         assert_eq!(lines[1]["duration_us"], 1500);
+        assert_eq!(lines[1]["revision"], "00000000002a");
         assert_eq!(lines[1]["user_agent"], "curl\u{fffd}");
         let time = lines[0]["time"].as_str().unwrap();
         assert!(time.parse::<jiff::Timestamp>().is_ok(), "{time}");

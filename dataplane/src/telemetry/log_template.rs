@@ -60,6 +60,7 @@ fn field(b: &mut Vec<u8>, field: &Field, r: &Record<'_>, (when, unix): (&str, u6
             Context::Attempts => number(b, r.attempts.into()),
             Context::Error => value(b, r.error.map(str::as_bytes)),
             Context::TraceId => value(b, trace_id(r.request).map(str::as_bytes)),
+            Context::Revision => b.extend_from_slice(&r.revision.digits()),
         },
     }
 }
@@ -156,8 +157,8 @@ mod tests {
             ),
             ("{~beta}{~none} {>x-tenant} {<etag} {>none}", "1- t e -"),
             (
-                "{:listener} {:route} {:rule} {:upstream} {:attempts} {:error}",
-                "ns/gw/http shop/a - 10.0.0.1:80 2 upstream_reset",
+                "{:listener} {:route} {:rule} {:upstream} {:attempts} {:error} {:revision}",
+                "ns/gw/http shop/a - 10.0.0.1:80 2 upstream_reset 00000000002a",
             ),
         ] {
             assert_eq!(written(template), is, "{template}");

@@ -89,6 +89,7 @@ impl Lowering<'_> {
                 .and_then(|tracing| self.tracing(tracing)),
             forwarded: self.forwarded(spec.forwarded.as_ref()),
             errors: self.error_templates(spec.errors.as_ref()),
+            shows_revision: spec.revision_header == Some(true),
             caps,
             request_header_ms,
             keep_alive_ms,

@@ -31,6 +31,7 @@ impl Section for Listener {
             redirect_port,
             forwarded,
             errors,
+            shows_revision,
             caps,
             request_header_ms,
             keep_alive_ms,
@@ -66,6 +67,7 @@ impl Section for Listener {
             redirect_port: redirect_port.map(u32::from),
             forwarded: Some(forwarded_to_wire(forwarded)),
             errors: errors.iter().map(template_to_wire).collect(),
+            shows_revision: *shows_revision,
             header_bytes,
             header_count,
             url_bytes,
@@ -114,6 +116,7 @@ impl Section for Listener {
                 .into_iter()
                 .map(template_from_wire)
                 .collect::<Result<_, _>>()?,
+            shows_revision: w.shows_revision,
             caps: Caps {
                 header_bytes: w.header_bytes,
                 header_count: w.header_count,

@@ -27,6 +27,7 @@ use plugins::Chain;
 use snapshot::Changes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 type Map<K, V> = hashbrown::HashMap<K, V, FixedState>;
 type Keys = HashSet<Key, FixedState>;
@@ -244,6 +245,7 @@ impl Compiler {
             listeners,
             ports,
             datagrams,
+            revision: AtomicU64::default(),
         });
     }
 
