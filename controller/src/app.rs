@@ -22,6 +22,7 @@ use crate::events::objections::{self, Objector};
 use crate::events::{self, Announcer};
 use crate::groups::{Group, Groups};
 use crate::health::{Board, Change};
+use crate::history::store::Store;
 use crate::infrastructure::{Operator, Settings};
 use crate::leader::Elector;
 use crate::metrics::Metrics;
@@ -35,6 +36,7 @@ use crate::watch::EVENTS;
 use crate::watch::kind::Watches;
 use crate::watch::reader::{Reader, Wishes};
 use crate::watch::task::WorldTask;
+use crate::webhook::{CertificateError, Webhook};
 
 /// Streams and requests under way have this long at the stop.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -55,6 +57,8 @@ pub enum AppError {
     Thread(io::Error),
     #[error("the push channel failed: {0}")]
     Push(#[from] tonic::transport::Error),
+    #[error("the webhook's certificate: {0}")]
+    Webhook(#[from] CertificateError),
     #[error("the thread that translates has ended")]
     World,
     #[error("a task has ended: {0}")]
@@ -103,6 +107,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         metrics: Arc::clone(&metrics),
         wishes: Arc::clone(&wishes),
         sync_timeout: config.sync_timeout,
+        can_roll_back: true,
     };
     let (world, world_end) = task.start(received).map_err(AppError::Thread)?;
     let reader = Reader {
@@ -111,6 +116,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         events: events.clone(),
     };
     tokio::spawn(reader.run());
+    let rollbacks = Store::new(client.clone(), &config.namespace);
+    let follow = rollbacks
+        .clone()
+        .follow(events.clone(), config.sync_timeout);
+    tokio::spawn(follow);
     Watches {
         client: client.clone(),
         events,
@@ -119,6 +129,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         pods: asked,
     }
     .start();
+
+    if let Some((address, files)) = config.webhook_files() {
+        let listener = listen(address).await?;
+        Webhook::new(world.clone(), files).start(listener, end.clone())?;
+    }
 
     // One replica leads: it writes statuses and certificates.
     let leases: Api<Lease> = Api::namespaced(client.clone(), &config.namespace);
@@ -238,6 +253,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         world,
         groups,
         metrics,
+        rollbacks,
         stopping: Arc::clone(&stopping),
     };
     let admin = tokio::spawn(admin_port.serve(admin, end.clone()));

@@ -1,11 +1,13 @@
 //! Flags of `diolkos-controller`; each may also be given by the environment.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
 use crate::translate::Published;
+use crate::webhook::Files;
 use crate::world::{ObjectId, ObjectKind};
 
 /// The control plane of Diolkos: watches a cluster and pushes what it means to data planes.
@@ -60,12 +62,35 @@ pub struct Config {
     /// Addresses and host names that stand in the statuses of Ingresses in the place of those of the Service.
     #[arg(long, env = "DIOLKOS_INGRESS_ADDRESSES", value_delimiter = ',')]
     pub ingress_addresses: Vec<String>,
+    /// Address of the validating webhook, such as 0.0.0.0:9443. Default: there is none.
+    #[arg(long, env = "DIOLKOS_WEBHOOK", requires = "webhook_cert")]
+    pub webhook: Option<SocketAddr>,
+    /// The webhook's certificate with its chain, PEM. It is read again when it changes.
+    #[arg(long, env = "DIOLKOS_WEBHOOK_CERT", requires = "webhook_key")]
+    pub webhook_cert: Option<PathBuf>,
+    /// The key of the webhook's certificate, PEM.
+    #[arg(long, env = "DIOLKOS_WEBHOOK_KEY")]
+    pub webhook_key: Option<PathBuf>,
+    /// Authorities of the API server's client certificate, PEM: others are not heard. Default: nobody is asked for one,
+    /// as API servers have none unless they are configured so.
+    #[arg(long, env = "DIOLKOS_WEBHOOK_CLIENT_CA")]
+    pub webhook_client_ca: Option<PathBuf>,
     /// Serve the push channel without TLS and without asking who connects. For tests.
     #[arg(long, env = "DIOLKOS_INSECURE_PLAINTEXT")]
     pub insecure_plaintext: bool,
 }
 
 impl Config {
+    /// Where the webhook listens, and the files of its certificate.
+    pub fn webhook_files(&self) -> Option<(SocketAddr, Files)> {
+        let files = Files {
+            certificate: self.webhook_cert.clone()?,
+            key: self.webhook_key.clone()?,
+            callers: self.webhook_client_ca.clone(),
+        };
+        Some((self.webhook?, files))
+    }
+
     /// Where the data planes of GatewayConfigs are reached.
     pub fn published(&self) -> Published {
         let of_release = || (self.namespace.clone(), "diolkos-dataplane".to_owned());
@@ -96,6 +121,19 @@ pub enum LogFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_webhook_needs_a_certificate() {
+        let parse = |more: &[&str]| {
+            let all = ["diolkos-controller", "--webhook=0.0.0.0:9443"];
+            Config::try_parse_from(all.iter().chain(more))
+        };
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--webhook-cert=/c"]).is_err());
+        let config = parse(&["--webhook-cert=/c", "--webhook-key=/k"]).unwrap();
+        let (address, files) = config.webhook_files().unwrap();
+        assert_eq!((address.port(), files.callers), (9443, None));
+    }
 
     #[test]
     fn flags_of_the_manifests() {

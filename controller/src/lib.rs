@@ -18,6 +18,7 @@ pub mod config;
 pub mod events;
 pub mod groups;
 pub mod health;
+pub mod history;
 pub mod infrastructure;
 pub mod leader;
 pub mod metrics;
@@ -28,6 +29,7 @@ pub mod status;
 pub mod tls;
 pub mod tokens;
 pub mod watch;
+pub mod webhook;
 
 pub mod load;
 pub mod publish;

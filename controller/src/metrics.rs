@@ -50,6 +50,11 @@ pub struct Metrics {
     /// Tokens of data planes that were reviewed.
     pub tokens: IntGauge,
     pub tokens_evicted: IntCounter,
+    /// Revisions that are remembered.
+    pub revisions: IntGauge,
+    pub revisions_dropped: IntCounter,
+    /// Objects that a rollback holds.
+    pub rolled_back: IntGauge,
     /// Changes of which no Event tells.
     pub events_dropped: IntCounter,
 }
@@ -162,6 +167,9 @@ impl Metrics {
             tokens_evicted: evictions.with_label_values(&["tokens"]),
             health_reports: tables.with_label_values(&["health_reports"]),
             health_reports_omitted: evictions.with_label_values(&["health_reports"]),
+            revisions: tables.with_label_values(&["revisions"]),
+            revisions_dropped: evictions.with_label_values(&["revisions"]),
+            rolled_back: tables.with_label_values(&["rolled_back"]),
             events_dropped: evictions.with_label_values(&["events"]),
             registry,
         };

@@ -14,7 +14,7 @@ Every object of ours has conditions with `observedGeneration`, in its status and
 | `Accepted` | the object is valid and in effect | all kinds; for a Route in `status.parents[]` |
 | `ResolvedRefs` | everything that it refers to exists and may be used | kinds that refer; for a Route in `status.parents[]` |
 | `Programmed` | every connected data plane has acknowledged it | Route, Upstream, GatewayConfig, Gateway, ListenerSet, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute |
-| `Quarantined` | an older version serves, because the present one cannot be used | only while that is so |
+| `Quarantined` | an older version serves, because the present one cannot be used, or the configuration is rolled back | only while that is so |
 | `Conflicted` | another listener on the port cannot be told from it, or speaks another protocol | listeners of a Gateway or ListenerSet |
 | `Ready` | the sum of the others, for `kubectl wait` and GitOps tools | all kinds |
 | `Stalled` | waiting does not help: only another version of the object does (kstatus says Failed, not InProgress) | all kinds, only while that is so |

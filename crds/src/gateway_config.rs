@@ -289,6 +289,12 @@ pub struct GatewayConfigStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
+    /// The configuration that the last change of an object made for the data planes of the GatewayConfigs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Short>,
+    /// The revision at which objects are held, while the configuration is rolled back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolled_back_to: Option<Short>,
     /// What is true of each listener. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use closure::{Closure, Name};
 use model::Model;
 use parking_lot::Mutex;
+use snapshot::Revision;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -133,6 +134,11 @@ impl Groups {
         &self.shared
     }
 
+    /// Its name.
+    pub fn shared_name(&self) -> &str {
+        &self.shared_name
+    }
+
     /// All groups.
     pub fn all(&self) -> Vec<Group> {
         self.inner.lock().groups.values().cloned().collect()
@@ -159,14 +165,19 @@ impl Groups {
     }
 
     /// Takes changed resources (`None`: gone) as they are in `model`, and sends each group what concerns it.
-    /// `gateways`: those that have a group.
+    /// `gateways`: those that have a group. Gives the revisions of the groups that it concerned.
     pub fn publish(
         &self,
         gateways: impl IntoIterator<Item = ObjectId>,
         resources: impl IntoIterator<Item = (ResourceId, Option<Bytes>)>,
         model: &Model,
         observed_unix_ns: u64,
-    ) {
+    ) -> Vec<(Arc<str>, Revision)> {
+        let mut revisions = Vec::new();
+        let mut told = |name: &Name, group: &Group| {
+            let revision = group.publisher.cursor().digest.revision();
+            revisions.push((Arc::clone(name), revision));
+        };
         let wanted: BTreeSet<Name> = gateways
             .into_iter()
             .map(|id| group_of_gateway(&id).into())
@@ -191,15 +202,19 @@ impl Groups {
                 // What it needs may have been here before it.
                 let all = inner.closure.needed_by(&name);
                 group.publisher.publish(all, observed_unix_ns);
+                told(&name, group);
             } else if !changed.is_empty() {
                 group.publisher.publish(changed, observed_unix_ns);
+                told(&name, group);
             }
         }
         for (name, resources) in changes {
             if let Some(group) = inner.groups.get(&name) {
                 group.publisher.publish(resources, observed_unix_ns);
+                told(&name, group);
             }
         }
+        revisions
     }
 
     /// The group of a listener's key.

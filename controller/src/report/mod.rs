@@ -14,7 +14,7 @@ use crate::world::{ObjectId, ObjectKind};
 use model::Model;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use snapshot::Kind;
+use snapshot::{Kind, Revision};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -128,6 +128,8 @@ reasons! {
     RejectedByDataPlane,
     /// A data plane could not open the listener, for example because the port is taken.
     ListenerNotBound,
+    /// The configuration is rolled back: the object is held as it was then, or as if it were not there.
+    RolledBack,
 }
 
 impl fmt::Display for Reason {
@@ -314,6 +316,11 @@ impl ObjectReport {
         self.id.kind == ObjectKind::ListenerSet && gateway_api::is_accepted_set(self)
     }
 
+    /// The object's `status`; `None` for kinds without one of ours.
+    pub(crate) fn status(&self, programmed: &Programmed) -> Option<Value> {
+        has_status(self).then(|| status(self, programmed))
+    }
+
     /// All problems, those at single parents included.
     pub fn all_problems(&self) -> impl Iterator<Item = &Problem> {
         let parents = self.parents.iter().flat_map(|p| &p.problems);
@@ -336,6 +343,8 @@ pub enum Programmed {
     Rejected(String),
     /// One could not open a listener, with the reason.
     NotBound(String),
+    /// The object is held as it was at this revision.
+    RolledBack(Revision),
     /// Nobody asks: `diolkos translate` has no data planes.
     Unknown,
 }
@@ -351,12 +360,13 @@ impl Programmed {
             Self::NoDataPlane => 4,
             Self::NotBound(_) => 5,
             Self::Rejected(_) => 6,
+            Self::RolledBack(_) => 7,
         }
     }
 
     /// Whether data planes have yet to answer.
     pub(crate) fn waits(&self) -> bool {
-        !matches!(self, Self::Yes | Self::Unused)
+        !matches!(self, Self::Yes | Self::Unused | Self::RolledBack(_))
     }
 }
 
@@ -395,8 +405,7 @@ impl Report {
 
     /// The object's `status`; `None` for kinds without one of ours and for objects that are not known.
     pub fn status(&self, id: &ObjectId, programmed: &Programmed) -> Option<Value> {
-        let report = self.objects.get(id).filter(|report| has_status(report))?;
-        Some(status(report, programmed))
+        self.objects.get(id)?.status(programmed)
     }
 
     /// `Kind/namespace/name` → status, for every object with a status of ours. `findings` are about the endpoints of
@@ -559,6 +568,14 @@ pub fn conditions(
         };
         all.push(condition("Quarantined", "True", reason, message));
     }
+    if let Programmed::RolledBack(revision) = programmed {
+        let message = rolled_back(*revision, report.absent);
+        let reason = Reason::RolledBack.as_str();
+        all.retain(|c| c.type_ != "Quarantined");
+        all.push(condition("Quarantined", "True", reason, message.clone()));
+        all.push(condition("Ready", "False", reason, message));
+        return all;
+    }
     all.push(ready);
     let last = problems().find(|p| p.severity == Severity::Error && p.reason.is_final());
     if let Some(last) = last {
@@ -575,6 +592,10 @@ fn program(
     condition: &impl Fn(&'static str, &'static str, &'static str, String) -> Condition,
 ) -> Condition {
     const TYPE: &str = "Programmed";
+    if let Programmed::RolledBack(revision) = programmed {
+        let reason = Reason::RolledBack.as_str();
+        return condition(TYPE, "False", reason, rolled_back(*revision, report.absent));
+    }
     if report.absent || report.quarantined {
         let reason = before
             .iter()
@@ -614,7 +635,21 @@ fn program(
             let message = "no data plane has been asked";
             condition(TYPE, "Unknown", "Pending", message.to_owned())
         }
+        Programmed::RolledBack(revision) => {
+            let reason = Reason::RolledBack.as_str();
+            condition(TYPE, "False", reason, rolled_back(*revision, false))
+        }
     }
+}
+
+fn rolled_back(revision: Revision, absent: bool) -> String {
+    let how = match absent {
+        true => "is held as if it were not there",
+        false => "is held as it was",
+    };
+    format!(
+        "it {how} at revision {revision}, until the rollback ends (`diolkos rollback --latest`)"
+    )
 }
 
 /// Conditions may carry 32 KiB; whoever has more problems than fit sees the first ones.

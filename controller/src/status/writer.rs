@@ -76,7 +76,7 @@ struct Pending {
     waiting: BTreeSet<ObjectId>,
     /// To be looked at again after a pause.
     later: BTreeSet<ObjectId>,
-    /// When the statuses of Gateways and ListenerSets were last written, as long as that keeps the next ones waiting.
+    /// When the statuses of GatewayConfigs, Gateways and ListenerSets were last written, as long as that keeps the next ones waiting.
     paced: BTreeMap<ObjectId, Instant>,
 }
 
@@ -197,7 +197,7 @@ impl StatusWriter {
                 let gateways = some
                     .iter()
                     .map(|(id, _)| id)
-                    .filter(|id| matches!(id.kind, ObjectKind::Gateway | ObjectKind::ListenerSet));
+                    .filter(|id| id.kind.has_listeners());
                 pending.paced.extend(gateways.map(|id| (id.clone(), now)));
                 sleep(pending.bucket.take(some.len(), now)).await;
                 let some = some.into_iter().map(|(id, status)| async move {

@@ -112,6 +112,17 @@ impl Index {
         concerned
     }
 
+    /// The same of a version that is not among the claimants, with regard to other Routes alone.
+    pub(super) fn lost_to_others(&self, id: &ObjectId, claims: &[Claim]) -> Vec<Problem> {
+        let first = |claim: &Claim| self.claimants.get(&claim.key)?.first();
+        let lost = claims.iter().filter(|claim| {
+            let to_other = |c: &Claimant| c.route != claim.claimant.route && *c < claim.claimant;
+            first(claim).is_some_and(to_other)
+        });
+        let lost: Vec<Claim> = lost.cloned().collect();
+        self.problems(id, &lost)
+    }
+
     /// What a Route has to say about claims that it loses: one problem a match.
     pub(super) fn problems(&self, id: &ObjectId, claims: &[Claim]) -> Vec<Problem> {
         // By rule and match: the winner, and the hosts.

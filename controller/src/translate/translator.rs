@@ -4,6 +4,7 @@ mod gateways;
 mod ingresses;
 mod policies;
 mod recall;
+mod review;
 
 use super::Translation;
 use super::certificate::LastGood;
@@ -14,7 +15,7 @@ use super::lowering::{Dep, Lowered, Lowering, PortKey, Speech, Transport, Unit};
 use super::resource;
 use crate::adapt::stream_route;
 use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
-use crate::world::{Body, Ingress, Meta, ObjectId, ObjectKind, World};
+use crate::world::{Body, Ingress, Meta, Object, ObjectId, ObjectKind, World};
 use bytes::Bytes;
 use gateway_api::backend_tls_policy::BackendTlsPolicySpec;
 use gateway_api::grpc_route::GrpcRouteSpec;
@@ -133,6 +134,23 @@ impl Accepted {
             _ => return None,
         })
     }
+
+    /// `None`: it is made of more than one object.
+    fn body(&self) -> Option<Body> {
+        Some(match self {
+            Self::Listening(version) => Body::GatewayConfig(Arc::new(version.config()?.clone())),
+            Self::Route(spec) => Body::Route(Arc::clone(spec)),
+            Self::Upstream(spec) => Body::Upstream(Arc::clone(spec)),
+            Self::Plugin(spec) => Body::Plugin(Arc::clone(spec)),
+            Self::HTTPRoute(spec) => Body::HTTPRoute(Arc::clone(spec)),
+            Self::GRPCRoute(spec) => Body::GRPCRoute(Arc::clone(spec)),
+            Self::TLSRoute(spec) => Body::TLSRoute(Arc::clone(spec)),
+            Self::TCPRoute(spec) => Body::TCPRoute(Arc::clone(spec)),
+            Self::UDPRoute(spec) => Body::UDPRoute(Arc::clone(spec)),
+            Self::BackendTLSPolicy(spec) => Body::BackendTLSPolicy(Arc::clone(spec)),
+            Self::Ingress(ingress) => Body::Ingress(Arc::clone(ingress)),
+        })
+    }
 }
 
 impl Translator {
@@ -166,6 +184,17 @@ impl Translator {
     pub fn our_gateways(&self) -> impl Iterator<Item = ObjectId> {
         let all = self.report.objects.keys();
         all.filter(|id| id.kind == ObjectKind::Gateway).cloned()
+    }
+
+    /// The version of an object that is in effect: an older one where the present one is quarantined.
+    pub fn effective(&self, object: &Object) -> Object {
+        let quarantined = self.report.get(&object.id).is_some_and(|r| r.quarantined);
+        let accepted = self.accepted.get(&object.id).filter(|_| quarantined);
+        let mut object = object.clone();
+        if let Some(body) = accepted.and_then(Accepted::body) {
+            object.body = body;
+        }
+        object
     }
 
     /// When the certificates in use expire, in seconds since the epoch.

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use snapshot::Revision;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::history::Rollback;
 use crate::infrastructure::Plan;
-use crate::report::Reason;
+use crate::report::{Problem, Reason};
 use crate::world::{Object, ObjectId, ObjectKind};
 
 /// A question to the owner of the world.
@@ -30,6 +32,12 @@ pub(super) enum Ask {
     StandIns(Option<u64>, oneshot::Sender<Option<StandIns>>),
     /// Take over the versions that serve in place of others.
     Recall(Vec<Object>, oneshot::Sender<()>),
+    /// The revisions that are remembered, for the admin port.
+    Revisions(oneshot::Sender<Value>),
+    /// What to hold so that the configuration is that of a revision again.
+    BackTo(Revision, oneshot::Sender<Option<Rollback>>),
+    /// What would be wrong with a version of an object; `None`: the world is not known yet.
+    Review(Box<Object>, oneshot::Sender<Option<Vec<Problem>>>),
     /// The UID of an object.
     Uid(ObjectId, oneshot::Sender<Option<String>>),
 }
@@ -97,6 +105,21 @@ impl WorldHandle {
     /// What is wrong with some Ingresses.
     pub async fn objections(&self, ids: Vec<ObjectId>) -> Vec<Objections> {
         self.ask(|reply| Ask::Objections(ids, reply)).await
+    }
+
+    /// The revisions that are remembered, for the admin port.
+    pub async fn revisions(&self) -> Value {
+        self.ask(Ask::Revisions).await
+    }
+
+    /// What to hold so that the configuration is that of a revision again; `None`: it is not remembered.
+    pub async fn back_to(&self, revision: Revision) -> Option<Rollback> {
+        self.ask(|reply| Ask::BackTo(revision, reply)).await
+    }
+
+    /// What would be wrong with a version of an object; `None`: the world is not known yet.
+    pub async fn review(&self, object: Object) -> Option<Vec<Problem>> {
+        self.ask(|reply| Ask::Review(Box::new(object), reply)).await
     }
 
     /// The UID of an object, where it is known.

@@ -20,6 +20,7 @@ pub mod task;
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
+use crate::history::Rollback;
 use crate::world::{Object, ObjectId, ObjectKind};
 use reader::Version;
 
@@ -46,6 +47,8 @@ pub enum Event {
         outcome: Result<Option<Version>, String>,
         at: u64,
     },
+    /// What is held as it was from now on.
+    RolledBack(Option<Box<Rollback>>),
     /// The cluster does not know the kind.
     Absent(ObjectKind),
     /// The kind may not be listed or watched.

@@ -1,5 +1,7 @@
 //! The one owner of world and translator, on a thread of its own: translating never delays a heartbeat or a renewal.
 
+mod rollback;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread;
@@ -19,6 +21,7 @@ use super::reader::{Version, Wishes};
 use super::{Event, unix_ns};
 use crate::adapt;
 use crate::groups::Groups;
+use crate::history::History;
 use crate::infrastructure::Plan;
 use crate::metrics::Metrics;
 use crate::report::{ObjectReport, Programmed, Reason, upstreams_of};
@@ -43,6 +46,8 @@ pub struct WorldTask {
     /// Told when an Upstream selects Pods.
     pub pods: watch::Sender<bool>,
     pub sync_timeout: Duration,
+    /// Whether somebody says what is held back by a rollback; nothing is published before.
+    pub can_roll_back: bool,
 }
 
 impl WorldTask {
@@ -77,6 +82,11 @@ impl WorldTask {
                 held: Held::new(Arc::clone(&self.wishes)),
                 withheld: Some(Delta::default()),
                 judged: Instant::now(),
+                history: History::new(
+                    self.metrics.revisions.clone(),
+                    self.metrics.revisions_dropped.clone(),
+                ),
+                rolled_back: rollback::Held::new(!self.can_roll_back),
                 with: self,
             };
             runtime.block_on(owner.run(events, questions));
@@ -101,6 +111,8 @@ struct Owner {
     withheld: Option<Delta>,
     /// When certificates were last judged by their age.
     judged: Instant,
+    history: History,
+    rolled_back: rollback::Held,
     with: WorldTask,
 }
 
@@ -145,6 +157,7 @@ impl Owner {
         match event {
             Event::Apply { object, at } => self.apply(*object, at),
             Event::Values { id, outcome, at } => self.settle(id, outcome, at),
+            Event::RolledBack(rollback) => self.roll_back(rollback.map(|r| *r)),
             Event::Delete { id, at } => self.remove(id, at),
             Event::Listed { kind, ids } => {
                 let gone = self.world.of_kind(kind).filter(|o| !ids.contains(&o.id));
@@ -193,10 +206,23 @@ impl Owner {
                 return;
             }
         }
+        match self.rolled_back.divert(object) {
+            Some(object) => self.put(object, at),
+            None => self.with.queue.push([id]),
+        }
+    }
+
+    /// Has an object in effect.
+    fn put(&mut self, object: Object, at: u64) {
+        let id = object.id.clone();
         let is_new = !self.world.contains(&id);
+        let before = self.remembered(&id);
         if self.world.apply(object) {
             if is_new {
                 self.count(id.kind, 1);
+            }
+            if let Some(before) = before {
+                self.history.note(id.clone(), before);
             }
             self.changed(id, at);
         }
@@ -268,9 +294,19 @@ impl Owner {
     fn remove(&mut self, id: ObjectId, at: u64) {
         self.with.written.forget(&id);
         self.held.gone(&id);
-        if self.world.remove(&id) {
+        if !self.rolled_back.keeps(&id) {
+            self.take_out(&id, at);
+        }
+    }
+
+    fn take_out(&mut self, id: &ObjectId, at: u64) {
+        let before = self.remembered(id);
+        if self.world.remove(id) {
             self.count(id.kind, -1);
-            self.changed(id, at);
+            if let Some(before) = before {
+                self.history.note(id.clone(), before);
+            }
+            self.changed(id.clone(), at);
         }
     }
 
@@ -288,6 +324,9 @@ impl Owner {
         // Before the gate opens everything is dirty anyway.
         if !self.open {
             return;
+        }
+        if self.is_noteworthy(&id) {
+            self.history.note_other(id.clone());
         }
         let now = Instant::now();
         match self.world.get(&id) {
@@ -333,7 +372,7 @@ impl Owner {
     /// Publishes the first translation as soon as all values that it needs have been asked for: a restarted controller
     /// must not take listeners away because it does not know their certificates yet.
     fn publish_first(&mut self) {
-        if !self.open || self.withheld.is_none() {
+        if !self.open || self.withheld.is_none() || !self.rolled_back.is_known() {
             return;
         }
         let waits: BTreeSet<ObjectKind> = self.held.unsettled().map(|id| id.kind).collect();
@@ -354,7 +393,7 @@ impl Owner {
     }
 
     fn translate(&mut self, batch: Batch, mode: &str) {
-        let metrics = &self.with.metrics;
+        let metrics = Arc::clone(&self.with.metrics);
         let stage = |stage, seconds| {
             metrics
                 .propagation
@@ -392,17 +431,18 @@ impl Owner {
     }
 
     /// `even_empty`: also where there is nothing to publish.
-    fn publish(&self, delta: Delta, at: u64, even_empty: bool) {
+    fn publish(&mut self, delta: Delta, at: u64, even_empty: bool) {
         let gateways_changed = delta
             .reports
             .iter()
             .any(|id| id.kind == ObjectKind::Gateway);
         if even_empty || gateways_changed || !delta.resources.is_empty() {
+            let kinds = delta.resources.keys().map(|(kind, _)| *kind).collect();
             let gateways = self.translator.our_gateways();
             let model = self.translator.model();
-            self.with
-                .groups
-                .publish(gateways, delta.resources, model, at);
+            let groups = &self.with.groups;
+            let revisions = groups.publish(gateways, delta.resources, model, at);
+            self.record(&kinds, revisions);
         }
         if even_empty || gateways_changed {
             self.with.gateways.send_modify(|n| *n = n.wrapping_add(1));
@@ -477,25 +517,26 @@ impl Owner {
     /// Whoever asked may have gone meanwhile.
     fn answer(&self, ask: Ask) {
         let report = self.translator.report();
-        let programmed = |report: &_| self.with.groups.programmed(report);
+        let programmed = |report: &_| self.programmed(report);
         match ask {
             Ask::Ids(reply) => {
-                let ids = report
-                    .objects()
-                    .map(|(id, _)| id)
-                    .filter(|id| id.kind.has_status());
-                drop(reply.send(ids.cloned().collect()));
+                let absent = self.absent_reports().map(|report| report.id);
+                let ids = report.objects().map(|(id, _)| id.clone()).chain(absent);
+                drop(reply.send(ids.filter(|id| id.kind.has_status()).collect()));
             }
             Ask::Statuses(ids, reply) => {
                 let (findings, model) = (self.with.groups.findings(), self.translator.model());
+                let absent: BTreeMap<ObjectId, ObjectReport> = self
+                    .absent_reports()
+                    .map(|report| (report.id.clone(), report))
+                    .collect();
                 let wanted = ids.into_iter().map(|id| {
-                    let programmed = report
-                        .get(&id)
-                        .map(programmed)
-                        .unwrap_or(Programmed::Unknown);
-                    let mut status = report.status(&id, &programmed);
-                    if let (Some(status), Some(report)) = (&mut status, report.get(&id)) {
+                    let of_it = report.get(&id).or_else(|| absent.get(&id));
+                    let programmed = of_it.map(programmed).unwrap_or(Programmed::Unknown);
+                    let mut status = of_it.and_then(|r| r.status(&programmed));
+                    if let (Some(status), Some(report)) = (&mut status, of_it) {
                         findings.add_to(status, report, &programmed, model);
+                        self.add_revision(&id, status);
                     }
                     let waits = status.is_some() && programmed.waits();
                     Wanted { id, status, waits }
@@ -525,6 +566,12 @@ impl Owner {
                     manifests: self.translator.stand_ins().collect(),
                 });
                 drop(reply.send(stand_ins));
+            }
+            Ask::Revisions(reply) => drop(reply.send(self.revisions())),
+            Ask::BackTo(revision, reply) => drop(reply.send(self.back_to(revision))),
+            Ask::Review(object, reply) => {
+                let review = || self.translator.review(&self.world, &object);
+                drop(reply.send(self.open.then(review)));
             }
             Ask::Uid(id, reply) => {
                 let uid = self.world.meta(&id).map(|meta| meta.uid.clone());

@@ -21,7 +21,14 @@ struct Running {
     end: oneshot::Receiver<()>,
 }
 
+#[path = "task/rollback_tests.rs"]
+mod rollback_tests;
+
 fn start(sync_timeout: Duration) -> Running {
+    start_with(sync_timeout, false)
+}
+
+fn start_with(sync_timeout: Duration, can_roll_back: bool) -> Running {
     let metrics = Arc::new(Metrics::new().unwrap());
     let publisher = Publisher::new("test");
     let groups = {
@@ -49,6 +56,7 @@ fn start(sync_timeout: Duration) -> Running {
         wishes: Arc::clone(&wishes),
         pods: watch::channel(false).0,
         sync_timeout,
+        can_roll_back,
     };
     let (events, received) = mpsc::channel(EVENTS);
     let (world, end) = task.start(received).unwrap();

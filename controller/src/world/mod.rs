@@ -6,6 +6,7 @@
 mod id;
 mod ingress;
 mod kubernetes;
+mod manifest;
 mod object;
 mod pem;
 mod reference_grant;

@@ -2,6 +2,7 @@
 
 mod explain;
 mod inspect;
+mod revisions;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +39,10 @@ enum Command {
     },
     /// Tell what would happen to a request, and why
     Explain(explain::Args),
+    /// List the configurations that a controller remembers, the newest first: what changed when
+    Revisions(revisions::Address),
+    /// Hold the configuration as it was at a revision, or follow the cluster again
+    Rollback(revisions::Rollback),
     /// Print the CustomResourceDefinitions, for `kubectl apply --server-side -f -`
     Crds,
     /// Print the version
@@ -50,6 +55,8 @@ fn main() -> ExitCode {
         Command::Validate { dirs } => inspect::validate(&dirs),
         Command::Translate { dirs } => inspect::translate(&dirs),
         Command::Explain(args) => explain::explain(&args),
+        Command::Revisions(address) => revisions::list(&address),
+        Command::Rollback(args) => revisions::roll_back(&args),
         Command::Crds => inspect::crds(),
         Command::Version => inspect::print(concat!("diolkos ", env!("CARGO_PKG_VERSION"), "\n")),
     };

@@ -9,7 +9,7 @@ mod tls;
 mod tracing;
 mod version;
 
-pub(super) use version::{Version, base, is_our_class, owners};
+pub(super) use version::{Version, base, is_our_class, is_ours, owners};
 
 use super::certificate::LastGood;
 use super::ingress;

@@ -39,6 +39,15 @@ pub(in crate::translate) fn owners(world: &World) -> impl Iterator<Item = &Objec
     configs.chain(gateways).chain(sets)
 }
 
+/// Whether what has listeners is ours to judge.
+pub(in crate::translate) fn is_ours(world: &World, object: &Object) -> bool {
+    match &object.body {
+        Body::GatewayConfig(_) => true,
+        Body::Gateway(spec) => is_our_class(world, &spec.gateway_class_name),
+        _ => gateway_of_set(world, object).is_some(),
+    }
+}
+
 /// The Gateway of ours that a ListenerSet names. Of a set that names none, others speak.
 fn gateway_of_set<'a>(world: &'a World, set: &Object) -> Option<(&'a Object, &'a GatewaySpec)> {
     let Body::ListenerSet(spec) = &set.body else {

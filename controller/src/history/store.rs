@@ -1,0 +1,155 @@
+//! Where a rollback stands: a ConfigMap in the controller's namespace, which all replicas follow.
+
+use super::Rollback;
+use crate::status::FIELD_MANAGER;
+use crate::watch::Event;
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use serde_json::json;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Name of the ConfigMap.
+pub const NAME: &str = "diolkos-rollback";
+/// The key in it.
+const KEY: &str = "rollback.json";
+/// A ConfigMap takes 1 MiB.
+const MOST_BYTES: usize = 900 * 1024;
+/// The API server has so long to answer.
+const WRITE: Duration = Duration::from_secs(10);
+
+/// Why a rollback is not written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(
+        "the {objects} objects that changed since take {bytes} bytes, and at most {MOST_BYTES} can be held: go back to a later revision"
+    )]
+    TooLarge { objects: usize, bytes: usize },
+    #[error("ConfigMap {NAME} cannot be written: {0}")]
+    Api(String),
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Store {
+    maps: Api<ConfigMap>,
+}
+
+impl Store {
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self {
+            maps: Api::namespaced(client, namespace),
+        }
+    }
+
+    /// # Errors
+    /// [`StoreError`]; nothing has changed then.
+    pub async fn set(&self, rollback: &Rollback) -> Result<(), StoreError> {
+        let text = rollback.to_json().to_string();
+        if text.len() > MOST_BYTES {
+            return Err(StoreError::TooLarge {
+                objects: rollback.objects.len(),
+                bytes: text.len(),
+            });
+        }
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": NAME, "labels": {"app.kubernetes.io/part-of": "diolkos"}},
+            "data": {KEY: text},
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let patch = Patch::Apply(&map);
+        within(self.maps.patch(NAME, &params, &patch)).await
+    }
+
+    /// # Errors
+    /// [`StoreError::Api`]. That there was none is no error.
+    pub async fn clear(&self) -> Result<(), StoreError> {
+        let params = DeleteParams::default();
+        let deleted = async {
+            match self.maps.delete(NAME, &params).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                other => other.map(drop),
+            }
+        };
+        within(deleted).await
+    }
+
+    /// Tells what is held until nobody listens. At the latest after `patience` it is said once, even if nobody knows.
+    pub async fn follow(self, events: mpsc::Sender<Event>, patience: Duration) {
+        let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
+        let mut changes = pin!(watcher(self.maps, config).default_backoff());
+        let late = Instant::now() + patience;
+        let (mut said, mut listed) = (false, None);
+        loop {
+            let change = tokio::select! {
+                change = changes.next() => change,
+                () = sleep_until(late), if !said => {
+                    said = true;
+                    tracing::error!(map = NAME, "whether something is rolled back cannot be read: nothing is held");
+                    if events.send(Event::RolledBack(None)).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let now = match change {
+                None => return,
+                Some(Err(error)) => {
+                    tracing::warn!(map = NAME, %error, "the watch is interrupted; what is held stays held");
+                    continue;
+                }
+                Some(Ok(watcher::Event::Init)) => {
+                    listed = None;
+                    continue;
+                }
+                Some(Ok(watcher::Event::InitApply(map))) => {
+                    listed = Some(map);
+                    continue;
+                }
+                Some(Ok(watcher::Event::InitDone)) => listed.take(),
+                Some(Ok(watcher::Event::Apply(map))) => Some(map),
+                Some(Ok(watcher::Event::Delete(_))) => None,
+            };
+            let rollback = match now.map(|map| read(&map)) {
+                Some(Err(error)) => {
+                    tracing::error!(
+                        map = NAME,
+                        error,
+                        "it cannot be read; what is held stays held"
+                    );
+                    if said {
+                        continue;
+                    }
+                    None
+                }
+                Some(Ok(rollback)) => Some(Box::new(rollback)),
+                None => None,
+            };
+            said = true;
+            if events.send(Event::RolledBack(rollback)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn read(map: &ConfigMap) -> Result<Rollback, String> {
+    let text = map.data.as_ref().and_then(|data| data.get(KEY));
+    let text = text.ok_or_else(|| format!("it has no {KEY}"))?;
+    let value = serde_json::from_str(text).map_err(|e| format!("{KEY}: {e}"))?;
+    Rollback::from_json(&value).map_err(|e| format!("{KEY}: {e}"))
+}
+
+async fn within<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<(), StoreError> {
+    match timeout(WRITE, call).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(StoreError::Api(error.to_string())),
+        Err(_) => Err(StoreError::Api(format!("no answer within {WRITE:?}"))),
+    }
+}
