@@ -5,7 +5,7 @@
 # It needs a rig that `make rig-up` started, and leaves it as it is.
 . "$(dirname "$0")/lib.sh"
 CLASS=gateway-conformance
-PROFILES=${PROFILES:-GATEWAY-HTTP,GATEWAY-GRPC}
+PROFILES=${PROFILES:-GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP,GATEWAY-UDP}
 REPORT=${REPORT:-e2e/conformance/standard-v1.6.3-default-report.yaml}
 
 "$RIG" status >/dev/null 2>&1 || die "no rig: make rig-up first"
