@@ -149,6 +149,7 @@ impl<A: Objects<Lease>> Elector<A> {
                 false => LOOK,
             };
             let pause = pause.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+            let pause = pause.min(self.left().unwrap_or(pause));
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.lapse() => self.lead(None),
@@ -259,14 +260,19 @@ impl<A: Objects<Lease>> Elector<A> {
 
     /// The Lease as last seen may still be acted upon.
     fn unexpired(&self) -> bool {
-        self.seen.as_ref().is_some_and(|(lease, since)| {
-            let written = lease.spec.as_ref().and_then(|s| s.lease_duration_seconds);
-            let written = written
-                .and_then(|s| u64::try_from(s).ok())
-                .map(Duration::from_secs);
-            let duration = written.unwrap_or(DURATION).clamp(DURATION, MAX_DURATION);
-            since.elapsed() < duration
-        })
+        self.left().is_some()
+    }
+
+    /// For how long the Lease as last seen may still be acted upon; `None`: not any more.
+    fn left(&self) -> Option<Duration> {
+        let (lease, since) = self.seen.as_ref()?;
+        let written = lease.spec.as_ref().and_then(|s| s.lease_duration_seconds);
+        let written = written
+            .and_then(|s| u64::try_from(s).ok())
+            .map(Duration::from_secs);
+        let duration = written.unwrap_or(DURATION).clamp(DURATION, MAX_DURATION);
+        let left = duration.checked_sub(since.elapsed());
+        left.filter(|left| !left.is_zero())
     }
 
     fn spec(&self, old: Option<&LeaseSpec>) -> LeaseSpec {

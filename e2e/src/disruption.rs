@@ -166,9 +166,8 @@ pub fn controller_killed_under_load(cluster: &mut Cluster) -> Result<()> {
 pub fn leader_killed_under_load(cluster: &mut Cluster) -> Result<()> {
     const NAMESPACE: &str = "leader-killed";
     const HOST: &str = "leaderless.example.com";
-    /// From the death of the leader, or from an edit after it. The aim is 5 s; how long it took is printed, and this is only for how
-    /// long a busy machine is waited for.
-    const TRUTH: Duration = Duration::from_secs(30);
+    /// From the death of the leader, or from an edit after it.
+    const TRUTH: Duration = Duration::from_secs(5);
     cluster.apply(&app(NAMESPACE, "untouched.example.com")?)?;
     let revision = |n: usize| {
         Object::from_value(json!({
@@ -217,18 +216,15 @@ pub fn leader_killed_under_load(cluster: &mut Cluster) -> Result<()> {
                 "round {round}, edit {edit}: true after {:?}",
                 since.elapsed()
             );
-            // Every data plane that follows a controller has it, and the others find one.
+            // What the status says is so, of those too that are looking for another controller.
             let wanted = (round * 3 + edit).to_string();
             for address in cluster.each_address()? {
-                eventually(|| {
-                    let answer = client::get(address, HOST, "/")?;
-                    let served = String::from_utf8_lossy(&answer.body).into_owned();
-                    ensure!(
-                        served == wanted,
-                        "round {round}, edit {edit}: {address} serves {served:?}"
-                    );
-                    Ok(())
-                })?;
+                let answer = client::get(address, HOST, "/")?;
+                let served = String::from_utf8_lossy(&answer.body).into_owned();
+                ensure!(
+                    served == wanted,
+                    "round {round}, edit {edit}: {address} serves {served:?}"
+                );
             }
         }
         load.pass(BETWEEN)?;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use snapshot::{Cursor, Generation, Hash, Kind, Transaction, pb};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Resources in one message: 32 bytes each, so that it stays far below the 1 MiB that a replica reads.
 const HELD: usize = 8192;
@@ -27,8 +28,8 @@ pub(super) struct Other {
     held: HashMap<Hash, (Hash, Generation)>,
     planes: BTreeMap<u64, DataPlane>,
     quarantine: BTreeMap<(ResourceId, Hash), Rejected>,
-    /// Its stream has ended: its data planes are looked for elsewhere.
-    parted: bool,
+    /// Its stream has ended then: its data planes are looked for elsewhere.
+    parted: Option<Instant>,
 }
 
 impl Other {
@@ -36,7 +37,7 @@ impl Other {
         if state.full {
             *self = Self::default();
         }
-        self.parted = false;
+        self.parted = None;
         let (held, _) = state.held.as_chunks::<{ 2 * HASH }>();
         for pair in held {
             let (name, body) = pair.split_at(HASH);
@@ -132,7 +133,7 @@ impl Inner {
         let mut found = None;
         for (replica, other) in &self.others {
             for plane in other.planes.values().filter(|p| !p.draining) {
-                if other.parted && self.is_connected_beside(replica, &plane.node_id) {
+                if other.parted.is_some() && self.is_connected_beside(replica, &plane.node_id) {
                     continue;
                 }
                 if !other.holds(plane, &wanted) {
@@ -154,7 +155,7 @@ impl Inner {
     /// Whether a data plane has found another replica than the one that is gone.
     fn is_connected_beside(&self, replica: &str, node_id: &str) -> bool {
         let others = self.others.iter();
-        let others = others.filter(|(name, other)| ***name != *replica && !other.parted);
+        let others = others.filter(|(name, other)| ***name != *replica && other.parted.is_none());
         let mut planes = others
             .flat_map(|(_, other)| other.planes.values())
             .chain(self.peers.values());
@@ -183,20 +184,20 @@ impl Publisher {
     }
 
     /// Another replica's stream has ended. Its data planes count for as long as they may be on their way to another
-    /// one: until [`Self::forget`].
-    pub fn part(&self, replica: &str) {
+    /// one: until [`Self::forget`], and what they had acknowledged is what they have. `at`: now.
+    pub fn part(&self, replica: &str, at: Instant) {
         if let Some(other) = self.inner.lock().others.get_mut(replica) {
-            other.parted = true;
+            other.parted = Some(at);
         }
         self.advanced();
     }
 
-    /// A replica that has parted and not come back is not counted any more.
-    pub fn forget(&self, replica: &str) {
+    /// A replica that has parted at that time and not come back since is not counted any more.
+    pub fn forget(&self, replica: &str, parted: Instant) {
         self.inner
             .lock()
             .others
-            .retain(|name, other| **name != *replica || !other.parted);
+            .retain(|name, other| **name != *replica || other.parted != Some(parted));
         self.advanced();
     }
 
@@ -218,8 +219,8 @@ impl Publisher {
 pub struct Teller {
     publisher: Arc<Publisher>,
     group: String,
-    /// Among those whom the store keeps traces of removed resources for; `None`: resources are not told.
-    reader: Option<u64>,
+    /// Among those whom the store keeps traces of removed resources for.
+    reader: u64,
     held: Option<Cursor>,
     planes: BTreeMap<u64, DataPlane>,
     quarantine: Option<BTreeMap<ResourceId, Rejected>>,
@@ -227,13 +228,12 @@ pub struct Teller {
 }
 
 impl Teller {
-    /// `everything`: also how far our data planes are, which the leader alone needs to know.
-    pub fn new(publisher: &Arc<Publisher>, group: &str, everything: bool) -> Self {
-        let reader = everything.then(|| {
+    pub fn new(publisher: &Arc<Publisher>, group: &str) -> Self {
+        let reader = {
             let mut inner = publisher.inner.lock();
             inner.next_peer += 1;
             inner.next_peer
-        });
+        };
         Self {
             publisher: Arc::clone(publisher),
             group: group.to_owned(),
@@ -250,19 +250,14 @@ impl Teller {
         let publisher = Arc::clone(&self.publisher);
         let mut inner = publisher.inner.lock();
         let mut messages = Vec::new();
-        if let Some(reader) = self.reader {
-            let news = self.held_news(reader, &mut inner);
-            // A data plane is known before what it is to hold: it counts as one that lacks it.
-            self.tell_planes(&inner, &mut messages);
-            news.map_or_else(Vec::new, held_to_wire)
-                .into_iter()
-                .for_each(|held| {
-                    messages.push(pb::GroupState {
-                        held,
-                        ..pb::GroupState::default()
-                    });
-                });
-        }
+        let news = self.held_news(&mut inner);
+        // A data plane is known before what it is to hold: it counts as one that lacks it.
+        self.tell_planes(&inner, &mut messages);
+        let held = news.map_or_else(Vec::new, held_to_wire);
+        messages.extend(held.into_iter().map(|held| pb::GroupState {
+            held,
+            ..pb::GroupState::default()
+        }));
         if self.quarantine.as_ref() != Some(&inner.rejected) {
             self.quarantine = Some(inner.rejected.clone());
             messages.push(pb::GroupState {
@@ -282,14 +277,23 @@ impl Teller {
         messages
     }
 
+    /// The group is no more; nothing to say where no data plane of it was told.
+    pub fn farewell(self) -> Option<pb::GroupState> {
+        (!self.planes.is_empty()).then(|| pb::GroupState {
+            group: self.group.clone(),
+            full: true,
+            ..pb::GroupState::default()
+        })
+    }
+
     /// Resources that are not as they were told. They matter only where a data plane is to hold them.
-    fn held_news(&mut self, reader: u64, inner: &mut Inner) -> Option<Transaction> {
+    fn held_news(&mut self, inner: &mut Inner) -> Option<Transaction> {
         if inner.peers.is_empty() {
             return None;
         }
         let now = inner.store.cursor();
         let before = self.held.replace(now);
-        inner.readers.insert(reader, now.generation);
+        inner.readers.insert(self.reader, now.generation);
         if before == Some(now) {
             return None;
         }
@@ -338,9 +342,7 @@ impl Teller {
 
 impl Drop for Teller {
     fn drop(&mut self) {
-        if let Some(reader) = self.reader {
-            self.publisher.inner.lock().readers.remove(&reader);
-        }
+        self.publisher.inner.lock().readers.remove(&self.reader);
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::{KEEP_ALIVE, MESSAGES, Tell, forget, hear, part};
+use super::{KEEP_ALIVE, MESSAGES, Tell, hear, part};
 use crate::ca::authority::Data;
 use crate::groups::Groups;
 use crate::leader::{Leader, Leadership};
@@ -88,9 +88,11 @@ impl Follower {
             std::future::pending::<()>().await;
         };
         tokio::select! {
+            // The end comes first: data planes that leave because this replica stops are not said to be gone.
+            biased;
+            () = stop.cancelled() => {}
             () = self.follow() => {}
             () = patience => {}
-            () = stop.cancelled() => {}
         }
     }
 
@@ -119,8 +121,7 @@ impl Follower {
                 () = leadership.leader_changed() => None,
             };
             if let Some(met) = met {
-                part(&self.groups, &met);
-                forget(&self.groups, &met);
+                part(&self.groups, met);
                 bound = FIRST_PAUSE;
             }
             let Some(ended) = ended else {

@@ -8,12 +8,12 @@ use prometheus::IntGauge;
 use snapshot::pb;
 use snapshot::pb::replica_message::Message;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::{GRACE, MESSAGES, Tell, forget, hear, part};
+use super::{MESSAGES, Tell, hear, part};
 use crate::groups::Groups;
 use crate::leader::Leadership;
 use crate::watch::handle::WorldHandle;
@@ -101,6 +101,9 @@ impl Meeting {
         let mut tell = pin!(tell.run(&self.replica, out, Ok));
         let ended = loop {
             tokio::select! {
+                // The end comes first: data planes that leave because this replica stops are not said to be gone.
+                biased;
+                () = self.stop.cancelled() => break Status::unavailable("this replica stops"),
                 message = inbound.message() => match message {
                     Ok(Some(message)) => {
                         if let Some(Message::Group(state)) = message.message {
@@ -116,16 +119,10 @@ impl Meeting {
                         break Status::unavailable("this replica leads no more");
                     }
                 }
-                () = self.stop.cancelled() => break Status::unavailable("this replica stops"),
             }
         };
         self.followers.dec();
-        part(&self.groups, &follower);
-        let groups = Arc::clone(&self.groups);
-        tokio::spawn(async move {
-            sleep(GRACE).await;
-            forget(&groups, &follower);
-        });
+        part(&self.groups, follower);
         ended
     }
 }

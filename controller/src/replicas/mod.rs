@@ -2,9 +2,12 @@
 //!
 //! Every replica translates and serves data planes of its own, but the leader alone writes statuses. Each follower keeps
 //! one stream to it ([`follow`]) and tells how far its data planes are, what they refuse and what they think of
-//! endpoints; the leader ([`lead`]) answers with what is refused anywhere and with what the data planes of all others
-//! think. Everything is said once at the beginning of a stream and then as it changes. A replica without a leader goes
-//! on with what it knows itself.
+//! endpoints; the leader ([`lead`]) tells the same of its own, what is refused anywhere and what the data planes of all
+//! others think. Everything is said once at the beginning of a stream and then as it changes. A replica without a leader
+//! goes on with what it knows itself.
+//!
+//! Whoever leads next knows the data planes of the leader before: until they are connected to another replica, they hold
+//! what they were last known to hold, and for no longer than [`GRACE`].
 
 mod follow;
 mod lead;
@@ -15,7 +18,7 @@ pub use lead::Meeting;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use snapshot::pb;
 use snapshot::pb::replica_message::Message;
@@ -31,8 +34,9 @@ const PACE: Duration = Duration::from_millis(20);
 /// How often it is looked whether there is something to tell that nothing has given notice of: what data planes think
 /// of endpoints.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long data planes of a replica that is gone count, which are not connected to another one.
-const GRACE: Duration = Duration::from_secs(3);
+/// How long data planes of a replica that is gone count, which are not connected to another one. Nearly all have found
+/// one by then, although their longest pause between two attempts is 10 s.
+const GRACE: Duration = Duration::from_secs(8);
 /// HTTP/2 pings find a replica that is gone without a word.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Messages under way.
@@ -145,14 +149,15 @@ impl Tell {
     fn groups(&mut self) -> Vec<pb::GroupState> {
         self.progress.mark_unchanged();
         let groups = self.groups.by_name();
-        self.tellers.retain(|name, _| groups.contains_key(name));
-        let mut all = Vec::new();
+        let is_gone = |name: &Arc<str>, _: &mut OfGroup| !groups.contains_key(name);
+        let gone = self.tellers.extract_if(.., is_gone);
+        let mut all: Vec<_> = gone.filter_map(|(_, of)| of.teller.farewell()).collect();
         for (name, group) in groups {
             let publisher = Arc::downgrade(&group.publisher);
             let known = self.tellers.get(&name);
             if known.is_none_or(|of| !of.publisher.ptr_eq(&publisher)) {
                 let of = OfGroup {
-                    teller: Teller::new(&group.publisher, &name, self.follower.is_none()),
+                    teller: Teller::new(&group.publisher, &name),
                     publisher,
                     seen: None,
                 };
@@ -197,16 +202,18 @@ fn hear(groups: &Groups, replica: &Arc<str>, mut state: pb::GroupState, decides:
     }
 }
 
-/// The stream of another replica has ended.
-fn part(groups: &Groups, replica: &str) {
+/// The stream of another replica has ended. Its data planes count for a while.
+fn part(groups: &Arc<Groups>, replica: Arc<str>) {
+    let at = Instant::now();
     for group in groups.all() {
-        group.publisher.part(replica);
-        group.health.take_others(replica, None);
+        group.publisher.part(&replica, at);
+        group.health.take_others(&replica, None);
     }
-}
-
-fn forget(groups: &Groups, replica: &str) {
-    for group in groups.all() {
-        group.publisher.forget(replica);
-    }
+    let groups = Arc::clone(groups);
+    tokio::spawn(async move {
+        sleep(GRACE).await;
+        for group in groups.all() {
+            group.publisher.forget(&replica, at);
+        }
+    });
 }

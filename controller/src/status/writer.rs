@@ -40,7 +40,7 @@ const BURST: f64 = 200.0;
 const BATCH: usize = 256;
 /// Requests under way at a time.
 const CONCURRENCY: usize = 8;
-/// No longer than a leader that cannot renew its Lease may go on: then another one begins.
+/// No longer than what is left of the Lease when a leader that cannot renew it stops: then another one begins.
 const WRITE: Duration = Duration::from_millis(1500);
 /// Other replicas need so long to tell a new leader how far their data planes are.
 const MEET: Duration = Duration::from_millis(500);

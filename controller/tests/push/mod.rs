@@ -301,6 +301,7 @@ pub(crate) struct Applied {
 pub(crate) struct Plane(Arc<Mutex<State>>);
 
 struct State {
+    name: String,
     replica: Replica,
     refuses: Option<Change<Upstream>>,
     said: mpsc::UnboundedSender<Applied>,
@@ -310,10 +311,16 @@ struct State {
 
 impl Plane {
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Applied>) {
+        Self::named("plane-0")
+    }
+
+    /// One of several.
+    pub(crate) fn named(name: &str) -> (Self, mpsc::UnboundedReceiver<Applied>) {
         let (said, applied) = mpsc::unbounded_channel();
         let replica = Replica::default();
         (
             Self(Arc::new(Mutex::new(State {
+                name: name.to_owned(),
                 replica,
                 refuses: None,
                 said,
@@ -350,7 +357,7 @@ impl Plane {
             endpoint,
             tls_dir: Some(certificates.to_owned()),
             token_file: None,
-            node_id: "plane-0".into(),
+            node_id: self.0.lock().name.clone(),
         };
         let (plane, draining) = (self.clone(), draining.clone());
         tokio::spawn(async move { push::run(config, plane, draining).await.unwrap() })

@@ -3,6 +3,7 @@
 use super::push::{Applied, Controller, Leases, Plane, change, key, next};
 use super::{client_data, now, showing, sync, trusting};
 use diolkos_controller::ca::authority::Authority;
+use diolkos_controller::publish::DataPlane;
 use diolkos_controller::report::Programmed;
 use snapshot::pb::ReplicaMessage;
 use snapshot::pb::snapshot_service_client::SnapshotServiceClient;
@@ -17,12 +18,12 @@ struct Follows {
     plane: Plane,
     applied: mpsc::UnboundedReceiver<Applied>,
     following: JoinHandle<()>,
-    _certificates: TempDir,
+    certificates: TempDir,
 }
 
 impl Follows {
-    fn new(authority: &Authority, controller: &Controller) -> Self {
-        let (plane, applied) = Plane::new();
+    fn new(authority: &Authority, controller: &Controller, name: &str) -> Self {
+        let (plane, applied) = Plane::named(name);
         let certificates = client_data(authority);
         let following = plane.follow(
             controller.endpoint(),
@@ -33,8 +34,18 @@ impl Follows {
             plane,
             applied,
             following,
-            _certificates: certificates,
+            certificates,
         }
+    }
+
+    /// Its controller has gone, and it has found another one.
+    fn turn_to(&mut self, controller: &Controller) {
+        self.following.abort();
+        self.following = self.plane.follow(
+            controller.endpoint(),
+            self.certificates.path(),
+            &CancellationToken::new(),
+        );
     }
 }
 
@@ -61,8 +72,8 @@ impl Pair {
         leader.leads().await;
         let follower = Controller::replica(&authority, "two", &leases).await;
         let mut planes = [
-            Follows::new(&authority, &leader),
-            Follows::new(&authority, &follower),
+            Follows::new(&authority, &leader, "plane-0"),
+            Follows::new(&authority, &follower, "plane-1"),
         ];
         for controller in [&leader, &follower] {
             controller.publisher.publish([change("a", 1)], 0);
@@ -70,8 +81,10 @@ impl Pair {
         for plane in &mut planes {
             next(&mut plane.applied).await;
         }
-        leader.elsewhere(1).await;
-        leader.programmed("a", &Programmed::Yes).await;
+        for controller in [&leader, &follower] {
+            controller.elsewhere(1).await;
+            controller.programmed("a", &Programmed::Yes).await;
+        }
         Self {
             authority,
             leases,
@@ -145,9 +158,10 @@ async fn the_next_leader_knows_all_data_planes() {
     } = it;
     let third = Controller::replica(&authority, "three", &leases).await;
     third.publisher.publish([change("a", 1)], 0);
-    let _plane = Follows::new(&authority, &third);
+    let _plane = Follows::new(&authority, &third, "plane-2");
     third.until_current().await;
     leader.stop().await;
+    // The data plane of the leader does not come back: it is forgotten after a while.
     drop(planes);
     let (next, other) = tokio::select! {
         () = follower.leads() => (&follower, &third),
@@ -157,6 +171,32 @@ async fn the_next_leader_knows_all_data_planes() {
     other.publisher.publish([change("b", 1)], 0);
     next.programmed("b", &Programmed::Yes).await;
     assert!(!other.leadership.holds());
+}
+
+#[tokio::test]
+async fn the_next_leader_waits_for_the_data_planes_of_the_one_before() {
+    let it = Pair::start().await;
+    let Pair {
+        leader,
+        follower,
+        planes: [mut of_leader, _own],
+        ..
+    } = it;
+    leader.stop().await;
+    follower.leads().await;
+    // It has what it had, but not what is new: it is on its way to another replica.
+    follower.publisher.publish([change("b", 1)], 0);
+    follower.until_current().await;
+    assert_eq!(follower.publisher.programmed([&key("a")]), Programmed::Yes);
+    assert_eq!(
+        follower.publisher.programmed([&key("b")]),
+        Programmed::Pending
+    );
+    of_leader.turn_to(&follower);
+    follower.programmed("b", &Programmed::Yes).await;
+    let holds = |planes: &[DataPlane]| planes.len() == 2;
+    follower.until(holds).await;
+    assert_eq!(of_leader.plane.len(), 2, "it is not forgotten, but has it");
 }
 
 #[tokio::test]
@@ -208,7 +248,7 @@ async fn a_replica_that_starts_keeps_back_what_was_refused_before() {
     let third = Controller::replica(&it.authority, "three", &it.leases).await;
     // It translates the same world, and knows of no refusal itself.
     third.publisher.publish([change("a", 2)], 0);
-    let mut plane = Follows::new(&it.authority, &third);
+    let mut plane = Follows::new(&it.authority, &third, "plane-2");
     next(&mut plane.applied).await;
     assert_eq!(third.until_current().await.digest, served);
     assert_eq!(plane.plane.len(), 1);
