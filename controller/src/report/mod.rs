@@ -82,7 +82,7 @@ reasons! {
     ProtocolConflict,
     /// Another, older GatewayConfig is the default.
     NotDefault,
-    /// A backend does not exist: its share of the requests answers 500 `invalid_backend`.
+    /// A backend does not exist, or cannot serve the Route: its share of the requests answers 500 `invalid_backend`, of connections and datagrams it is dropped.
     BackendNotFound,
     /// A Plugin does not exist or cannot be used: the rules that name it answer 500 `plugin_error`.
     PluginNotFound,

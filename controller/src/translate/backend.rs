@@ -103,8 +103,20 @@ impl Lowering<'_> {
                 self.error(field, Reason::BackendNotFound, format!("{id} is not found"));
                 return None;
             }
-            if !self.model.upstreams.contains_key(&key) {
+            let Some(upstream) = self.model.upstreams.get(&key) else {
                 let message = format!("{id} cannot be used; its own status says why");
+                self.error(field, Reason::BackendNotFound, message);
+                return None;
+            };
+            let wants = match upstream {
+                _ if self.id.kind != ObjectKind::UDPRoute => None,
+                one if one.connection.proxy_protocol.is_some() => Some("connection.proxyProtocol"),
+                one if one.tls.is_some() => Some("tls"),
+                _ => None,
+            };
+            if let Some(wants) = wants {
+                let message =
+                    format!("{id} has {wants}, which datagrams cannot have: nothing is sent there");
                 self.error(field, Reason::BackendNotFound, message);
                 return None;
             }

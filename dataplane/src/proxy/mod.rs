@@ -62,6 +62,8 @@ pub struct Shared {
     pub exporter: Option<Exporter>,
     /// Clients whose datagrams are passed on at a time.
     pub max_sessions: usize,
+    /// And of each port.
+    pub sessions: session::OfPorts,
 }
 
 impl Shared {
@@ -76,6 +78,7 @@ impl Shared {
             access_log,
             exporter: None,
             max_sessions: limits::SESSIONS,
+            sessions: session::OfPorts::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Datagrams (UDPRoute): the first one of a client begins a session with an endpoint, to which its others go, and from
 //! which answers come back, until nothing has moved for a while.
 //!
-//! There are only so many sessions. When all are taken, datagrams of further clients are dropped: a client that is made up
+//! There are only so many sessions, of all ports and of each. When all are taken, datagrams of further clients are dropped: a client that is made up
 //! must not cost one that is served its session.
 
 use super::Proxy;
@@ -15,6 +15,7 @@ use crate::telemetry::metrics::Attempt;
 use foldhash::fast::RandomState;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use parking_lot::Mutex;
 use prometheus::IntGauge;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::cell::{Cell, RefCell};
@@ -24,7 +25,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::Interest;
@@ -62,11 +64,49 @@ struct Session<'a> {
 }
 
 /// One of the sessions that there may be.
-struct Place<'a>(&'a IntGauge);
+struct Place<'a> {
+    all: &'a IntGauge,
+    of_port: Arc<AtomicUsize>,
+}
+
+impl<'a> Place<'a> {
+    /// `None`: all are taken.
+    fn take(proxy: &'a Proxy, of_port: &Arc<AtomicUsize>, limit: u32) -> Option<Self> {
+        let all = &proxy.shared.metrics.sessions;
+        all.inc();
+        let others = of_port.fetch_add(1, Ordering::Relaxed);
+        // It is given back where it is one too many.
+        let place = Self {
+            all,
+            of_port: Arc::clone(of_port),
+        };
+        let of_all = usize::try_from(all.get()).unwrap_or(0);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        (of_all <= proxy.shared.max_sessions && others < limit).then_some(place)
+    }
+}
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.dec();
+        self.all.dec();
+        self.of_port.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many sessions the ports have, each port's threads together.
+#[derive(Default)]
+pub struct OfPorts(Mutex<HashMap<u16, Weak<AtomicUsize>>>);
+
+impl OfPorts {
+    fn of(&self, port: u16) -> Arc<AtomicUsize> {
+        let mut all = self.0.lock();
+        all.retain(|_, count| count.strong_count() > 0);
+        let known = all.get(&port).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let count = Arc::default();
+            all.insert(port, Arc::downgrade(&count));
+            count
+        })
     }
 }
 
@@ -74,6 +114,7 @@ impl Proxy {
     /// Passes the datagrams of a port on, until it is closed.
     pub(super) async fn sessions(&self, port: u16, socket: &UdpSocket, mut ticket: Ticket) {
         let mut sessions: HashMap<SocketAddr, Rc<Session<'_>>, RandomState> = HashMap::default();
+        let count = self.shared.sessions.of(port);
         let mut room = vec![0; DATAGRAM];
         let answers = RefCell::new(vec![0; DATAGRAM]);
         let answers = &answers;
@@ -110,7 +151,7 @@ impl Proxy {
                 }
                 session.over.notify_one();
             }
-            let Some(session) = self.begin(port, client) else {
+            let Some(session) = self.begin(port, client, &count) else {
                 sessions.remove(&client);
                 continue;
             };
@@ -131,16 +172,20 @@ impl Proxy {
     }
 
     /// `None`: the datagram goes nowhere.
-    fn begin(&self, port: u16, client: SocketAddr) -> Option<Session<'_>> {
+    fn begin(
+        &self,
+        port: u16,
+        client: SocketAddr,
+        count: &Arc<AtomicUsize>,
+    ) -> Option<Session<'_>> {
         let table = self.shared.current.table.load();
         let listener = table.datagrams.get(&port)?;
         let metrics = &self.shared.metrics;
-        let place = Place(&metrics.sessions);
-        place.0.inc();
-        if usize::try_from(place.0.get()).unwrap_or(0) > self.shared.max_sessions {
+        let limit = listener.listener.caps.connections;
+        let Some(place) = Place::take(self, count, limit) else {
             metrics.sessions_refused.inc();
             return None;
-        }
+        };
         let peer = SocketAddr::new(client.ip().to_canonical(), client.port());
         let mut passage = Passage::of_datagrams(self, listener, peer);
         match self.aim_at(listener, peer, &mut passage) {

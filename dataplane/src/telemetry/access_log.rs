@@ -32,7 +32,7 @@ pub struct Record<'a> {
     /// Path and query in normal form.
     pub uri: &'a str,
     pub protocol: &'static str,
-    /// Status that the client got; 0: it got none.
+    /// Status that the client got; 0: it asked for none, because what it sent was passed on as it was.
     pub status: u16,
     /// Code of the error catalogue, where the gateway answered with one or cut the exchange.
     pub error: Option<&'static str>,
@@ -252,16 +252,24 @@ impl Lines {
         string(b, r.listener);
         b.extend_from_slice(b",\"client\":");
         address(b, r.client);
-        b.extend_from_slice(b",\"method\":");
-        string(b, r.method);
+        // A connection or datagrams that are passed on are no request.
+        let is_request = r.status != 0;
+        if is_request {
+            b.extend_from_slice(b",\"method\":");
+            string(b, r.method);
+        }
         b.extend_from_slice(b",\"host\":");
         string(b, r.host);
-        b.extend_from_slice(b",\"uri\":");
-        string(b, r.uri);
+        if is_request {
+            b.extend_from_slice(b",\"uri\":");
+            string(b, r.uri);
+        }
         b.extend_from_slice(b",\"protocol\":\"");
         b.extend_from_slice(r.protocol.as_bytes());
         b.push(b'"');
-        number(b, b",\"status\":", r.status.into());
+        if is_request {
+            number(b, b",\"status\":", r.status.into());
+        }
         if let Some(code) = r.error {
             b.extend_from_slice(b",\"error\":\"");
             b.extend_from_slice(code.as_bytes());
@@ -426,6 +434,26 @@ mod tests {
         }
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_passed_on_is_no_request() {
+        let out = Shared::default();
+        let log = AccessLog::to(out.clone(), std::io::sink(), Arc::new(Metrics::new())).unwrap();
+        let record = Record {
+            method: "",
+            uri: "",
+            protocol: "TCP",
+            status: 0,
+            ..Record::example()
+        };
+        log.note(&JSON, &record);
+        log.flush();
+        let line: serde_json::Value = serde_json::from_slice(&out.0.lock()).unwrap();
+        assert_eq!(line["protocol"], "TCP");
+        for field in ["method", "uri", "status"] {
+            assert!(line.get(field).is_none(), "{field} of {line}");
         }
     }
 

@@ -35,6 +35,8 @@ fn field(b: &mut Vec<u8>, field: &Field, r: &Record<'_>, (when, unix): (&str, u6
         Field::WhenUnix => number(b, unix),
         Field::Size => number(b, r.response_bytes),
         Field::SizeHuman => size(b, r.response_bytes),
+        // A connection that is passed on has none.
+        Field::Status if r.status == 0 => b.push(b'-'),
         Field::Status => number(b, r.status.into()),
         Field::Latency => milliseconds(b, r),
         Field::LatencyHuman => {

@@ -551,6 +551,21 @@ fn further_clients_than_there_is_room_for_are_dropped_until_others_are_quiet() {
 }
 
 #[test]
+fn a_listeners_cap_of_connections_is_one_of_its_datagrams_clients_too() {
+    let port = free_port();
+    let gateway = udp(port, &[(udp_echo("a"), 1)], |model| {
+        for listener in model.listeners.values_mut() {
+            listener.caps.connections = 1;
+        }
+    });
+    let served = client_of_datagrams(port);
+    assert_eq!(ask_by_datagram(&served, "x").as_deref(), Some("a x"));
+    assert_eq!(ask_by_datagram(&client_of_datagrams(port), "x"), None);
+    gateway.metric_becomes("diolkos_table_evictions_total{table=\"udp_sessions\"}", 1.0);
+    assert_eq!(ask_by_datagram(&served, "y").as_deref(), Some("a y"));
+}
+
+#[test]
 fn an_endpoint_without_a_port_costs_its_session() {
     let port = free_port();
     let gone = UdpSocket::bind("127.0.0.1:0")

@@ -3,7 +3,8 @@
 use crate::adapt;
 use crate::report::CONTROLLER_NAME;
 use crate::world::{
-    Body, CLASS_ANNOTATION, ClassParameters, Ingress, IngressClass, ObjectId, ObjectKind, World,
+    Body, CLASS_ANNOTATION, ClassParameters, Ingress, IngressClass, Object, ObjectId, ObjectKind,
+    World,
 };
 
 /// Where an Ingress of ours attaches.
@@ -38,6 +39,20 @@ pub(in crate::translate) fn place(world: &World, ingress: &Ingress) -> Option<Pl
         }
         None => of(default(world)?),
     }
+}
+
+/// Why nobody may have to serve an Ingress that names no class; `None`: somebody has to.
+pub(in crate::translate) fn unclaimed(world: &World, ingress: &Ingress) -> Option<&'static str> {
+    if named(ingress).is_some() || default(world).is_some() {
+        return None;
+    }
+    let mut classes = world.of_kind(ObjectKind::IngressClass);
+    let is_default =
+        |object: &Object| matches!(&object.body, Body::IngressClass(class) if class.is_default);
+    Some(match classes.any(is_default) {
+        true => "it names no class, and several controllers have the default one",
+        false => "it names no class, and no IngressClass is the default",
+    })
 }
 
 /// The class of Ingresses that name none. Where others want to be that too, it is nobody's.
@@ -79,7 +94,6 @@ fn of(class: &IngressClass) -> Option<Place> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::Object;
     use serde_json::{Value, json};
 
     fn class(name: &str, controller: &str, default: bool, parameters: Value) -> Object {
@@ -109,15 +123,20 @@ mod tests {
         assert_eq!(at(&world, None, Some("diolkos")), Some(Place::Default));
         assert_eq!(at(&world, Some("nginx"), None), None);
         assert_eq!(at(&world, None, None), None);
+        let nobody = |world: &World| unclaimed(world, &ingress(None, None));
+        assert!(nobody(&world).unwrap().contains("no IngressClass is"));
+        assert_eq!(unclaimed(&world, &ingress(Some("x"), None)), None);
         world.apply(class("diolkos", "example.com/other", false, Value::Null));
         assert_eq!(at(&world, Some("diolkos"), None), None, "it is another's");
         world.apply(class("nginx", CONTROLLER_NAME, true, Value::Null));
         assert_eq!(at(&world, Some("nginx"), None), Some(Place::Default));
         assert_eq!(at(&world, None, None), Some(Place::Default));
+        assert_eq!(nobody(&world), None);
         // The field goes before the annotation.
         assert_eq!(at(&world, Some("diolkos"), Some("nginx")), None);
         world.apply(class("other", "example.com/other", true, Value::Null));
         assert_eq!(at(&world, None, None), None, "two want it");
+        assert!(nobody(&world).unwrap().contains("several"));
     }
 
     #[test]

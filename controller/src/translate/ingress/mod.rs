@@ -34,6 +34,10 @@ impl<'w> Lowering<'w> {
     pub(super) fn ingress(&mut self, ingress: &Ingress) {
         self.out.deps.insert(Dep::IngressClasses);
         let Some(place) = class::place(self.world, ingress) else {
+            if let Some(why) = class::unclaimed(self.world, ingress) {
+                let message = format!("{why}: it is not served");
+                self.warn("spec.ingressClassName", Reason::NoMatchingParent, message);
+            }
             return;
         };
         self.out.deps.insert(Dep::Gateways);
