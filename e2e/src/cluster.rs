@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -12,8 +12,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::check;
-use crate::gateway::{Gateway, revision_at};
+use crate::gateway::{Gateway, eventually, revision_at};
 use crate::objects::{Key, Object};
+use crate::process::Process;
 
 /// Address of the rig's node: Pods reach what listens there.
 const NODE: &str = "10.250.0.1";
@@ -31,6 +32,12 @@ pub struct Cluster {
     applied: BTreeSet<Key>,
     namespaces: BTreeSet<String>,
     address: Option<SocketAddr>,
+}
+
+/// A port that `kubectl port-forward` holds open.
+pub struct Forward {
+    _process: Process,
+    pub address: SocketAddr,
 }
 
 /// Why cluster cases cannot run in this process; `None` inside the rig.
@@ -91,6 +98,20 @@ impl Cluster {
             String::from_utf8_lossy(&output.stderr).trim()
         );
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A port of this machine that leads to one of a Pod, until the answer is dropped.
+    pub fn forward(&self, namespace: &str, target: &str, port: u16) -> Result<Forward> {
+        let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let ports = format!("{}:{port}", free.port());
+        let mut command = Command::new(&self.kubectl);
+        command.args(["port-forward", "--namespace", namespace, target, &ports]);
+        let forward = Forward {
+            _process: Process::start(&mut command)?,
+            address: free,
+        };
+        eventually(|| Ok(TcpStream::connect(free)?))?;
+        Ok(forward)
     }
 
     fn make_namespaces(&mut self, objects: &[Object]) -> Result<()> {

@@ -6,6 +6,7 @@
 //! The cases' backends are `echo-backend` processes in both modes. [`disruption`] holds the tests that need more than files: load while something
 //! breaks. [`measure`] is what `make bench` needs.
 
+pub mod admission;
 pub mod backend;
 pub mod case;
 pub mod check;
@@ -23,6 +24,7 @@ pub mod objects;
 pub mod operator;
 pub mod peers;
 pub mod process;
+pub mod rollback;
 pub mod runner;
 pub mod secrets;
 pub mod standalone;

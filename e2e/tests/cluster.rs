@@ -2,7 +2,7 @@
 
 use diolkos_e2e::case::{self, Mode};
 use diolkos_e2e::cluster::{self, Cluster};
-use diolkos_e2e::{disruption, ingress, operator, runner, statuses};
+use diolkos_e2e::{admission, disruption, ingress, operator, rollback, runner, statuses};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> anyhow::Result<()> {
@@ -21,7 +21,10 @@ fn main() -> anyhow::Result<()> {
         })
         .collect();
     type Test = fn(&mut Cluster) -> anyhow::Result<()>;
-    let tests: [(&str, Test); 8] = [
+    let tests: [(&str, Test); 11] = [
+        ("admission_policies", admission::policies),
+        ("admission_webhook", admission::webhook),
+        ("rollback", rollback::rollback),
         ("ingress_status", ingress::status),
         ("entries_of_others_stay", statuses::entries_of_others_stay),
         (
