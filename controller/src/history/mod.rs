@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// Entries that are kept.
 const ENTRIES: usize = 128;
 /// Former versions of objects that are kept with them, in all.
-const VERSIONS: usize = 50_000;
+const VERSIONS: usize = 10_000;
 /// Changed objects that an entry names.
 const NAMED: usize = 100;
 /// Revisions whose entry is known: endpoints come and go without one.
