@@ -206,6 +206,17 @@ impl Version {
         }
     }
 
+    /// Whether it can stand in for a later one: a Gateway without its parameters serves nothing, as does what adds to it.
+    pub(in crate::translate) fn can_stand_in(&self) -> bool {
+        let refuses = |fault: &Fault| {
+            matches!(
+                fault.reason,
+                Reason::InvalidParameters | Reason::ParentNotAccepted
+            )
+        };
+        !self.said.iter().flat_map(|said| &said.faults).any(refuses)
+    }
+
     /// Whether the version before it serves on. What is wrong with one listener of a Gateway concerns that listener
     /// alone, as the Gateway API has it; only what is still being read holds up the whole.
     pub(in crate::translate) fn is_quarantined_by(&self, judged: &Lowered) -> bool {

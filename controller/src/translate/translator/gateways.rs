@@ -37,7 +37,9 @@ impl Translator {
                     together.deps.extend(judged.deps.iter().cloned());
                     let present = Accepted::Listening(version.clone());
                     if !version.is_quarantined_by(&judged) {
-                        self.accepted.insert(id.clone(), present);
+                        if version.can_stand_in() {
+                            self.accepted.insert(id.clone(), present);
+                        }
                         versions.push((id, meta, version));
                         continue;
                     }
