@@ -31,7 +31,7 @@ pub(super) fn routes(table: &Table, page: &Page) -> Value {
         for host in listener.hosts() {
             for entry in host.entries() {
                 let spec = &entry.rule.spec;
-                let (route, rule, matched) = (&spec.route.key, spec.index, entry.matcher.index);
+                let (route, rule, matched) = (&spec.route.key, spec.index, entry.matcher().index);
                 let place = format!("{key} {} {route} {rule:03} {matched:03}", host.pattern);
                 all.insert(place, (key, &host.pattern, entry));
             }
@@ -42,11 +42,11 @@ pub(super) fn routes(table: &Table, page: &Page) -> Value {
         json!({
             "listener": listener,
             "host": host,
-            "path": entry.matcher.path.to_string(),
+            "path": entry.matcher().path.to_string(),
             "rank": entry.rank(host).to_string(),
             "route": &*rule.spec.route.key,
             "rule": rule.label(),
-            "match": entry.matcher.index,
+            "match": entry.matcher().index,
             "action": action(rule),
         })
     })

@@ -76,7 +76,7 @@ impl ListenerTable {
         let _ = self.levels(q.host, |host| {
             observer.level(host);
             for entry in host.candidates(q.path) {
-                if let Err(refusal) = entry.matcher.judge(q) {
+                if let Err(refusal) = entry.matcher().judge(q) {
                     wrong_method |=
                         matches!(refusal, Refusal::Method) && !entry.rule.spec.hides_methods;
                     observer.refused(host, entry, refusal);
@@ -145,10 +145,10 @@ impl ListenerTable {
         let mut methods = BTreeSet::new();
         let _ = self.levels(q.host, |host| {
             for entry in host.candidates(q.path) {
-                if let Err(Refusal::Method) = entry.matcher.judge(q)
+                if let Err(Refusal::Method) = entry.matcher().judge(q)
                     && !entry.rule.spec.hides_methods
                 {
-                    let wanted = &entry.matcher.conditions().methods;
+                    let wanted = &entry.matcher().conditions().methods;
                     methods.extend(wanted.iter().map(|m| m.as_str()));
                 }
             }
@@ -163,8 +163,8 @@ impl<'t> Matched<'t> {
         Self {
             rule: &entry.rule,
             host: &host.pattern,
-            matcher: &entry.matcher,
-            prefix_len: entry.matcher.prefix_len(path),
+            matcher: entry.matcher(),
+            prefix_len: entry.matcher().prefix_len(path),
             entry,
             level: host,
         }

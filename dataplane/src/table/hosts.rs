@@ -15,14 +15,30 @@ use std::sync::{Arc, LazyLock};
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub rule: Arc<Rule>,
-    pub matcher: Arc<Matcher>,
+    /// Place of the match in the rule.
+    at: u32,
 }
 
 impl Entry {
+    /// All matches of a rule.
+    pub(super) fn all(rule: &Arc<Rule>) -> impl Iterator<Item = Self> {
+        // More would not fit a message.
+        let count = rule.spec.matches.len() as u32;
+        (0..count).map(|at| Self {
+            rule: Arc::clone(rule),
+            at,
+        })
+    }
+
+    pub fn matcher(&self) -> &Matcher {
+        let found = self.rule.spec.matches.get(self.at as usize);
+        found.unwrap_or(Matcher::NOTHING)
+    }
+
     /// The key that sorted it (F3).
     pub fn rank(&self, host: &HostPattern) -> Rank {
         let spec = &self.rule.spec;
-        let m = &self.matcher;
+        let m = self.matcher();
         let asks = m.conditions();
         Rank {
             precedence: spec.precedence,
@@ -73,11 +89,10 @@ type Group = (u32, u32);
 const FEW: usize = 8;
 
 impl HostRules {
-    pub(super) fn new(pattern: HostPattern, entries: impl Iterator<Item = Entry>) -> Self {
-        let mut entries: Vec<Entry> = entries.collect();
+    pub(super) fn new(pattern: HostPattern, mut entries: Vec<Entry>) -> Self {
         if entries.len() > 1 {
             entries.sort_by_cached_key(|entry| {
-                let path = match &entry.matcher.path {
+                let path = match &entry.matcher().path {
                     PathMatch::Exact(path) => (0, Reverse(path.len()), path.clone()),
                     PathMatch::Prefix(path) => (1, Reverse(path.len()), path.clone()),
                     PathMatch::Regex(_) => (2, Reverse(0), String::new()),
@@ -109,7 +124,7 @@ impl HostRules {
         let found = index.map(|index| index.candidates(&self.entries, path));
         let others = self.entries.get(index.map_or(0, |index| index.literal)..);
         let others = others.unwrap_or_default().iter();
-        let others = others.filter(move |entry| entry.matcher.covers(path));
+        let others = others.filter(move |entry| entry.matcher().covers(path));
         found.into_iter().flatten().chain(others)
     }
 
@@ -124,8 +139,8 @@ impl Index {
     fn new(entries: &[Entry]) -> Self {
         let mut index = Self::default();
         let mut lengths = Vec::new();
-        for group in entries.chunk_by(|a, b| a.matcher.path == b.matcher.path) {
-            let (table, path) = match group.first().map(|entry| &entry.matcher.path) {
+        for group in entries.chunk_by(|a, b| a.matcher().path == b.matcher().path) {
+            let (table, path) = match group.first().map(|entry| &entry.matcher().path) {
                 Some(PathMatch::Exact(path)) => (&mut index.exact, path),
                 Some(PathMatch::Prefix(path)) => {
                     lengths.push(path.len());
@@ -178,7 +193,10 @@ fn hash(text: &str) -> u64 {
 
 /// The path of a group, which is no expression.
 fn path_of(entries: &[Entry], (begin, _): Group) -> &str {
-    match entries.get(begin as usize).map(|entry| &entry.matcher.path) {
+    match entries
+        .get(begin as usize)
+        .map(|entry| &entry.matcher().path)
+    {
         Some(PathMatch::Exact(path) | PathMatch::Prefix(path)) => path,
         Some(PathMatch::Regex(_)) | None => "",
     }

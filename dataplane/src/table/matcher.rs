@@ -51,6 +51,14 @@ pub enum Refusal<'t> {
 }
 
 impl Matcher {
+    /// Takes no request: paths begin with a slash, or are `*`.
+    pub(super) const NOTHING: &Self = &Self {
+        index: 0,
+        path: PathMatch::Exact(String::new()),
+        path_regex: None,
+        conditions: None,
+    };
+
     /// # Errors
     /// The field and what is wrong with its regular expression.
     pub(super) fn compile(m: Match, index: u32) -> Result<Self, String> {

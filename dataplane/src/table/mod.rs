@@ -146,6 +146,17 @@ impl ListenerTable {
             .map(|host| &**host)
     }
 
+    /// What one host serves.
+    fn rules(&self, host: &HostPattern) -> Option<&HostRules> {
+        let found = match host {
+            HostPattern::Any => self.any.as_ref(),
+            HostPattern::Exact(name) => self.exact.get(name),
+            HostPattern::Wildcard(suffix) => self.wildcard.get(suffix),
+            HostPattern::Regex(_) => self.regexes.iter().find(|one| one.pattern == *host),
+        };
+        found.map(|rules| &**rules)
+    }
+
     /// Replaces what one host serves. Only its shard is cloned.
     fn put(&mut self, host: &HostPattern, rules: Option<Arc<HostRules>>) {
         let added = rules.is_some();

@@ -92,7 +92,7 @@ impl<'q> Trace<'q> {
                 route: entry.rule.spec.route.key.to_string(),
                 rule: entry.rule.label(),
                 host: host.pattern.to_string(),
-                path: entry.matcher.path.to_string(),
+                path: entry.matcher().path.to_string(),
                 rank: entry.rank(&host.pattern).to_string(),
                 why,
             });
@@ -105,7 +105,7 @@ impl Observer for Trace<'_> {
 
     fn level(&mut self, host: &HostRules) {
         for entry in host.entries() {
-            let m = &entry.matcher;
+            let m = entry.matcher();
             if m.covers(self.query.path) {
                 continue;
             }
@@ -144,7 +144,7 @@ fn common_len(a: &str, b: &str) -> usize {
 fn why(q: &Query<'_>, entry: &Entry, refusal: Refusal<'_>) -> String {
     match refusal {
         Refusal::Method => {
-            let methods = entry.matcher.conditions().methods.iter();
+            let methods = entry.matcher().conditions().methods.iter();
             let methods: Vec<&str> = methods.map(|m| m.as_str()).collect();
             format!("method is {}, wants {}", q.method, methods.join(" or "))
         }

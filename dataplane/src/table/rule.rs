@@ -17,7 +17,7 @@ use model::{
 use plugins::{Chain, ChainEntry, Plugin};
 use regex::Regex;
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// The Route object that a rule comes from.
@@ -41,9 +41,10 @@ pub struct RuleSpec {
     pub precedence: i32,
     /// As in [`model::Rule::hides_methods`].
     pub hides_methods: bool,
-    timeouts: Timeouts,
+    /// Where they are not the defaults.
+    timeouts: Option<Box<Timeouts>>,
     max_request_body: u64,
-    pub matches: Box<[Arc<Matcher>]>,
+    pub matches: Box<[Matcher]>,
     action: ActionSpec,
     /// Most rules say nothing of all that.
     extras: Option<Box<Extras>>,
@@ -154,10 +155,7 @@ impl RuleSpec {
             hides_methods,
             plugins,
         } = rule;
-        let matcher = |(i, m)| {
-            let compiled = Matcher::compile(m, i).map_err(|e| format!("matches[{i}].{e}"))?;
-            Ok::<_, String>(Arc::new(compiled))
-        };
+        let matcher = |(i, m)| Matcher::compile(m, i).map_err(|e| format!("matches[{i}].{e}"));
         let plugin = |(i, plugin)| match plugin {
             PluginUse::Ref(key) => Ok(PluginLink::Ref(names.of(key))),
             PluginUse::Inline(plugin) => ReadyPlugin::compile(*plugin)
@@ -190,7 +188,7 @@ impl RuleSpec {
             name: name.into(),
             index,
             precedence,
-            timeouts,
+            timeouts: (timeouts != Timeouts::default()).then(|| Box::new(timeouts)),
             max_request_body,
             hides_methods,
             matches,
@@ -323,9 +321,15 @@ pub struct Mirror {
 /// A rule, ready to serve.
 pub struct Rule {
     pub spec: Arc<RuleSpec>,
-    mirrors: Box<[Mirror]>,
     chain: Arc<Chain>,
     link: Link,
+    /// Most rules have none of it.
+    extras: Option<Box<LinkedExtras>>,
+}
+
+/// What few rules have, beside where they lead to.
+struct LinkedExtras {
+    mirrors: Box<[Mirror]>,
     /// `concurrency`, and how long a request may wait.
     gate: Option<(Arc<Gate>, Duration)>,
 }
@@ -364,21 +368,19 @@ impl Rule {
     pub(super) fn link(spec: Arc<RuleSpec>, links: &impl Links) -> Self {
         let Some(chain) = chain(&spec, links) else {
             return Self {
-                mirrors: Box::default(),
                 spec,
                 chain: links.empty_chain(),
                 link: Link::PluginMissing,
-                gate: None,
+                extras: None,
             };
         };
         let link = match &spec.action {
             ActionSpec::Forward(backends) => Link::Forward(WeightedBackends::new(backends, links)),
             ActionSpec::Closed(_) => {
                 return Self {
-                    mirrors: Box::default(),
                     chain: links.empty_chain(),
                     link: Link::AsSpec,
-                    gate: None,
+                    extras: None,
                     spec,
                 };
             }
@@ -393,12 +395,13 @@ impl Rule {
             target: Arc::clone(&m.target),
             millionths: m.millionths,
         };
+        let mirrors: Box<[Mirror]> = spec.extras().mirrors.iter().map(mirror).collect();
+        let has_extras = gate.is_some() || !mirrors.is_empty();
         Self {
-            mirrors: spec.extras().mirrors.iter().map(mirror).collect(),
+            extras: has_extras.then(|| Box::new(LinkedExtras { mirrors, gate })),
             spec,
             chain,
             link,
-            gate,
         }
     }
 
@@ -415,11 +418,12 @@ impl Rule {
     }
 
     pub fn mirrors(&self) -> &[Mirror] {
-        &self.mirrors
+        self.extras.as_deref().map_or(&[], |extras| &extras.mirrors)
     }
 
     pub fn timeouts(&self) -> &Timeouts {
-        &self.spec.timeouts
+        static DEFAULT: LazyLock<Timeouts> = LazyLock::new(Timeouts::default);
+        self.spec.timeouts.as_deref().unwrap_or_else(|| &DEFAULT)
     }
 
     /// `None`: one more attempt where nothing was sent.
@@ -433,7 +437,7 @@ impl Rule {
 
     /// How many requests may be under way at once, and how long one may wait; `None`: without bound.
     pub fn gate(&self) -> Option<&(Arc<Gate>, Duration)> {
-        self.gate.as_ref()
+        self.extras.as_deref()?.gate.as_ref()
     }
 
     /// Bytes; more is 413 `request_too_large`.

@@ -89,7 +89,8 @@ pub(in crate::engine) async fn serve<S: Socket + Send + Sync, V: Service>(
                         server.tally.cancelled += 1;
                     } else {
                         let exchange = exchange(request, respond, info, service, trust, config);
-                        exchanges.push(exchange);
+                        // In a box it is moved once; the set would move it with its own record again.
+                        exchanges.push(Box::pin(exchange));
                     }
                 }
                 Poll::Pending => {}

@@ -368,7 +368,8 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
             }
             self.gathered.advance(n);
         }
-        if self.gathered.capacity() > 0 {
+        // By what is noted: a buffer that was filled to its end has no capacity left once that is written.
+        if self.watch.gathered.load(Relaxed) {
             buffers::put_read(std::mem::take(&mut self.gathered));
             self.watch.gathered.store(false, Relaxed);
         }
@@ -389,7 +390,7 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
         if alone {
             return Poll::Ready(Ok(None));
         }
-        if self.gathered.capacity() == 0 {
+        if !self.watch.gathered.load(Relaxed) {
             self.gathered = buffers::take_read();
             self.watch.gathered.store(true, Relaxed);
         }

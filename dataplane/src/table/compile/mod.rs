@@ -37,7 +37,7 @@ pub struct Compiler {
     table: Arc<Table>,
     registry: Arc<Registry>,
     listeners: BTreeMap<Key, ListenerState>,
-    routes: Map<Key, Route>,
+    routes: Map<Key, Box<Route>>,
     plugins: Map<Key, Arc<ReadyPlugin>>,
     certificates: Map<Key, ReadyCertificate>,
     /// Keys of those that listeners have shown to upstreams.
@@ -62,7 +62,26 @@ struct Dirty {
     /// Upstreams with other endpoints.
     endpoints: Keys,
     listeners: Keys,
-    hosts: BTreeMap<Key, BTreeSet<HostPattern>>,
+    /// By listener.
+    hosts: BTreeMap<Key, Hosts>,
+}
+
+/// Hosts to be listed anew, with the Routes that have come to them. Those that were there before are in the table.
+#[derive(Default)]
+struct Hosts(BTreeMap<HostPattern, Vec<Key>>);
+
+impl Hosts {
+    /// What it serves is another.
+    fn touch(&mut self, host: &HostPattern) {
+        if !self.0.contains_key(host) {
+            self.0.insert(host.clone(), Vec::new());
+        }
+    }
+
+    /// A Route has come to it.
+    fn claim(&mut self, host: HostPattern, route: &Key) {
+        self.0.entry(host).or_default().push(Arc::clone(route));
+    }
 }
 
 impl Default for Compiler {
@@ -178,7 +197,9 @@ impl Compiler {
             for name in &route.listeners {
                 if let Some(state) = self.listeners.get(name) {
                     let hosts = dirty.hosts.entry(Arc::clone(name)).or_default();
-                    hosts.extend(state.effective(&route.hosts));
+                    for host in state.effective(&route.hosts) {
+                        hosts.touch(&host);
+                    }
                 }
             }
             self.routes.insert(key, route);
@@ -207,7 +228,7 @@ impl Compiler {
     }
 
     fn build(&mut self, dirty: &Dirty) {
-        if dirty.listeners.is_empty() && dirty.hosts.values().all(BTreeSet::is_empty) {
+        if dirty.listeners.is_empty() && dirty.hosts.values().all(|hosts| hosts.0.is_empty()) {
             return;
         }
         let mut listeners = self.table.listeners.clone();
@@ -226,8 +247,9 @@ impl Compiler {
                 table.access_log.clone_from(&state.access_log);
                 table.tracing.clone_from(&state.tracing);
             }
-            for host in dirty.hosts.get(key).into_iter().flatten() {
-                table.put(host, self.list(state, host));
+            for (host, come) in dirty.hosts.get(key).into_iter().flat_map(|hosts| &hosts.0) {
+                let rules = self.list(key, state, host, table.rules(host), come);
+                table.put(host, rules);
             }
             listeners.insert(Arc::clone(key), Arc::new(table));
         }
@@ -285,18 +307,26 @@ impl Compiler {
         Some(TlsFront::new(policy, certificates, default))
     }
 
-    /// What the Routes that claim a host serve there.
-    fn list(&self, state: &ListenerState, host: &HostPattern) -> Option<Arc<HostRules>> {
-        let mut claims = state.claims.get(host).peekable();
-        claims.peek()?;
-        let routes = claims.filter_map(|key| self.routes.get(key));
-        let entries = routes.flat_map(|route| &route.rules).flat_map(|rule| {
-            rule.spec.matches.iter().map(|matcher| Entry {
-                rule: Arc::clone(rule),
-                matcher: Arc::clone(matcher),
-            })
+    /// What Routes serve at a host: those that did before, and those that have come.
+    fn list(
+        &self,
+        listener: &Key,
+        state: &ListenerState,
+        host: &HostPattern,
+        before: Option<&HostRules>,
+        come: &[Key],
+    ) -> Option<Arc<HostRules>> {
+        let there = before.into_iter().flat_map(HostRules::entries);
+        let there = there.map(|entry| &entry.rule.spec.route.key);
+        let keys: HashSet<&Key, FixedState> = there.chain(come).collect();
+        let routes = keys.into_iter().filter_map(|key| self.routes.get(key));
+        let routes = routes.filter(|route| {
+            let mut hosts = state.effective(&route.hosts);
+            route.listeners.contains(listener) && hosts.any(|one| one == *host)
         });
-        Some(Arc::new(HostRules::new(host.clone(), entries)))
+        let rules = routes.flat_map(|route| &route.rules);
+        let entries: Vec<Entry> = rules.flat_map(Entry::all).collect();
+        (!entries.is_empty()).then(|| Arc::new(HostRules::new(host.clone(), entries)))
     }
 }
 

@@ -1,6 +1,5 @@
 //! Changes take the place of what was there, and what they touch is noted.
 
-use super::index::Index;
 use super::listener::ListenerState;
 use super::{Compiler, Dirty};
 use crate::table::rule::{ReadyPlugin, Rule, RuleSpec};
@@ -116,27 +115,27 @@ impl Compiler {
                     state.access_log = ready.access_log;
                     state.tracing = ready.tracing;
                 }
-                (Some(ready), before) => {
+                (Some(ready), _) => {
                     // Other hosts: all of them, before and after.
                     let hosts = dirty.hosts.entry(Arc::clone(&key)).or_default();
-                    hosts.extend(
-                        before
-                            .into_iter()
-                            .flat_map(|state| state.claims.targets().cloned()),
-                    );
-                    let mut state = ListenerState {
+                    let served = self.table.listeners.get(&key).into_iter();
+                    for host in served.flat_map(|listener| listener.hosts()) {
+                        hosts.touch(&host.pattern);
+                    }
+                    let state = ListenerState {
                         listener: Arc::new(ready.listener),
                         tls: ready.tls,
                         access_log: ready.access_log,
                         tracing: ready.tracing,
-                        claims: Index::default(),
                     };
                     for (name, route) in self
                         .routes
                         .iter()
                         .filter(|(_, r)| r.listeners.contains(&key))
                     {
-                        state.claim(name, &route.hosts, hosts);
+                        for host in state.effective(&route.hosts) {
+                            hosts.claim(host, name);
+                        }
                     }
                     self.listeners.insert(Arc::clone(&key), state);
                 }
@@ -163,7 +162,7 @@ impl Compiler {
                 };
                 self.claim(&key, &route, dirty);
                 dirty.routes.remove(&key);
-                self.routes.insert(key, route);
+                self.routes.insert(key, Box::new(route));
             }
         }
     }
@@ -185,9 +184,11 @@ impl Compiler {
                 .for_each(|to| self.by_plugin.add(to, key));
         }
         for name in &route.listeners {
-            if let Some(state) = self.listeners.get_mut(name) {
+            if let Some(state) = self.listeners.get(name) {
                 let hosts = dirty.hosts.entry(Arc::clone(name)).or_default();
-                state.claim(key, &route.hosts, hosts);
+                for host in state.effective(&route.hosts) {
+                    hosts.claim(host, key);
+                }
             }
         }
     }
@@ -202,9 +203,11 @@ impl Compiler {
                 .for_each(|to| self.by_plugin.remove(to, key));
         }
         for name in &route.listeners {
-            if let Some(state) = self.listeners.get_mut(name) {
+            if let Some(state) = self.listeners.get(name) {
                 let hosts = dirty.hosts.entry(Arc::clone(name)).or_default();
-                state.unclaim(key, &route.hosts, hosts);
+                for host in state.effective(&route.hosts) {
+                    hosts.touch(&host);
+                }
             }
         }
     }

@@ -39,7 +39,7 @@ pub(super) fn dump(table: &Table) -> String {
             )
             .unwrap();
             for entry in host.entries() {
-                let path = entry.matcher.path.to_string();
+                let path = entry.matcher().path.to_string();
                 entries(&mut out, &path, &host.pattern, std::slice::from_ref(entry));
             }
         }
@@ -59,7 +59,7 @@ fn host_of(pattern: &HostPattern) -> String {
 fn entries(out: &mut String, kind: &str, host: &HostPattern, list: &[Entry]) {
     for entry in list {
         let rule = &entry.rule;
-        let m = &entry.matcher;
+        let m = entry.matcher();
         writeln!(out, "  {kind}: {} {:?}", entry.rank(host), entry.rank(host)).unwrap();
         writeln!(
             out,
