@@ -5,6 +5,7 @@
 //! conditions say what is wrong as ever.
 
 mod certificate;
+mod connection;
 mod review;
 
 use crate::watch::handle::WorldHandle;
@@ -17,16 +18,16 @@ use axum::routing::post;
 use axum::serve::Listener;
 use certificate::Reloading;
 pub use certificate::{CertificateError, Files};
+use connection::Connection;
 use review::{Asked, Review};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// As much as the API server sends of an object of 1.5 MiB, old and new.
@@ -133,12 +134,12 @@ impl Reviewer {
 
 /// Connections whose TLS stands.
 struct Incoming {
-    incoming: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+    incoming: mpsc::Receiver<(Connection, SocketAddr)>,
     address: io::Result<SocketAddr>,
 }
 
 impl Listener for Incoming {
-    type Io = TlsStream<TcpStream>;
+    type Io = Connection;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -160,10 +161,10 @@ impl Listener for Incoming {
 async fn accept(
     listener: TcpListener,
     mut certificates: Reloading,
-    connections: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+    connections: mpsc::Sender<(Connection, SocketAddr)>,
     stop: CancellationToken,
 ) {
-    let handshakes = Arc::new(Semaphore::new(CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -177,16 +178,17 @@ async fn accept(
                 continue;
             }
         };
-        let Ok(slot) = Arc::clone(&handshakes).try_acquire_owned() else {
+        // Closed at once where there are too many; the API server tries again.
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
             continue;
         };
         let acceptor = TlsAcceptor::from(certificates.settings());
         let connections = connections.clone();
         tokio::spawn(async move {
             let handshake = timeout(HANDSHAKE, acceptor.accept(stream)).await;
-            drop(slot);
             if let Ok(Ok(stream)) = handshake {
-                drop(connections.send((stream, address)).await);
+                let connection = Connection::new(stream, slot);
+                drop(connections.send((connection, address)).await);
             }
         });
     }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
@@ -184,6 +185,28 @@ async fn requests_are_bounded_and_must_be_reviews() {
     assert_eq!(running.ask(b"{}").await.unwrap().0, 400);
     let large = vec![b' '; BODY_BYTES + 1];
     assert_eq!(running.ask(&large).await.unwrap().0, 413);
+}
+
+#[tokio::test]
+async fn connections_are_bounded_and_give_their_places_back() {
+    let running = start(false).await;
+    // They say nothing, and hold a place each.
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS {
+        silent.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    let refused = running.ask(b"{}").await;
+    assert!(refused.is_err(), "{refused:?}");
+    drop(silent);
+    let heard = async {
+        while running.ask(b"{}").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(60), heard).await.unwrap();
+    for _ in 0..CONNECTIONS {
+        assert_eq!(running.ask(b"{}").await.unwrap().0, 400);
+    }
 }
 
 #[tokio::test]
