@@ -332,7 +332,7 @@ class Scale:
         count = self.args.samples
         self.quiet()
         writes = Writes()
-        idle = [self.edit(self.random.randrange(self.made)) for _ in range(count)]
+        idle = [self.edit(i) for i in self.random.sample(range(self.made), count)]
         self.quiet()
         self.times("apply to the last of two data planes, idle", [a for a, _ in idle], [s for _, s in idle])
         self.of_writes(writes, count)

@@ -5,6 +5,7 @@ import json
 import os
 import ssl
 import tempfile
+import time
 
 
 def kubeconfig(path):
@@ -40,8 +41,13 @@ def api_connection(path):
 class Api:
     def __init__(self, path):
         self.connection = api_connection(path)
+        self.used = time.monotonic()
 
     def call(self, method, path, body=None, kind="application/json"):
+        # The server closes what is idle for long; it is opened again by itself.
+        if time.monotonic() - self.used > 30:
+            self.connection.close()
+        self.used = time.monotonic()
         data = None if body is None else json.dumps(body)
         self.connection.request(method, path, data, {"content-type": kind, "accept": "application/json"})
         answer = self.connection.getresponse()

@@ -20,7 +20,8 @@ pub struct Queue {
 
 #[derive(Default)]
 struct State {
-    ids: BTreeSet<ObjectId>,
+    /// Those with listeners come first: they count Routes, are few, and do not wait for what they count.
+    ids: BTreeSet<(bool, ObjectId)>,
     all: bool,
 }
 
@@ -54,9 +55,10 @@ impl Queue {
     /// Adds names of our own kinds.
     pub fn push(&self, ids: impl IntoIterator<Item = ObjectId>) {
         let mut state = self.state.lock();
+        let ids = ids.into_iter().filter(|id| id.kind.has_status());
         state
             .ids
-            .extend(ids.into_iter().filter(|id| id.kind.has_status()));
+            .extend(ids.map(|id| (!id.kind.has_listeners(), id)));
         if state.ids.len() > MAX {
             state.ids.clear();
             state.all = true;
@@ -86,7 +88,7 @@ impl Queue {
         }
         let mut ids = Vec::new();
         while ids.len() < most {
-            let Some(id) = state.ids.pop_first() else {
+            let Some((_, id)) = state.ids.pop_first() else {
                 break;
             };
             ids.push(id);
@@ -126,6 +128,10 @@ mod tests {
             ObjectId::new(ObjectKind::Service, "a", "s"),
         ]);
         assert_eq!(queue.depth.as_ref().unwrap().get(), 2);
+        // What counts others does not wait for them.
+        let gateway = ObjectId::new(ObjectKind::Gateway, "a", "g");
+        queue.push([gateway.clone()]);
+        assert_eq!(queue.take(1), Some(Next::Some(vec![gateway])));
         assert_eq!(queue.take(1), Some(Next::Some(vec![route(1)])));
         assert_eq!(queue.take(9), Some(Next::Some(vec![route(2)])));
         assert_eq!(queue.take(9), None);

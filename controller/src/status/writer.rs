@@ -36,8 +36,8 @@ pub(crate) const FIELD_MANAGER: &str = "diolkos-controller";
 /// Writes a second in the long run, and at once after a pause.
 const RATE: f64 = 50.0;
 const BURST: f64 = 200.0;
-/// Statuses that are computed together.
-const BATCH: usize = 256;
+/// Statuses that are computed together, and written before Gateways are looked at again.
+const BATCH: usize = 32;
 /// Requests under way at a time.
 const CONCURRENCY: usize = 8;
 /// No longer than what is left of the Lease when a leader that cannot renew it stops: then another one begins.
@@ -147,6 +147,15 @@ impl StatusWriter {
     /// Empties the queue.
     async fn work(&self, pending: &mut Pending, stop: &CancellationToken) {
         while self.leadership.holds() && !stop.is_cancelled() {
+            pending.paced.retain(|_, at| at.elapsed() < AGAIN);
+            let due: Vec<_> = pending
+                .later
+                .iter()
+                .filter(|id| id.kind.has_listeners() && !pending.paced.contains_key(id))
+                .cloned()
+                .collect();
+            pending.later.retain(|id| !due.contains(id));
+            self.queue.push(due);
             let ids = match self.queue.take(BATCH) {
                 None => return,
                 Some(Next::Some(ids)) => ids,
