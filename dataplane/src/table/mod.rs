@@ -152,7 +152,10 @@ impl ListenerTable {
             HostPattern::Any => self.any.as_ref(),
             HostPattern::Exact(name) => self.exact.get(name),
             HostPattern::Wildcard(suffix) => self.wildcard.get(suffix),
-            HostPattern::Regex(_) => self.regexes.iter().find(|one| one.pattern == *host),
+            HostPattern::Regex(_) => {
+                let place = self.place_of_regex(host).ok();
+                place.and_then(|at| self.regexes.get(at))
+            }
         };
         found.map(|rules| &**rules)
     }
@@ -178,16 +181,19 @@ impl ListenerTable {
         self.precedence_hosts -= usize::from(before.is_some_and(|r| r.has_precedence));
     }
 
+    /// Where an expression stands, or is to stand.
+    fn place_of_regex(&self, host: &HostPattern) -> Result<usize, usize> {
+        let rank = HostRank::of(host);
+        self.regexes
+            .binary_search_by(|one| rank.cmp(&HostRank::of(&one.pattern)))
+    }
+
     fn put_regex(
         &mut self,
         host: &HostPattern,
         rules: Option<Arc<HostRules>>,
     ) -> Option<Arc<HostRules>> {
-        let rank = HostRank::of(host);
-        let place = self
-            .regexes
-            .binary_search_by(|one| rank.cmp(&HostRank::of(&one.pattern)));
-        match (place, rules) {
+        match (self.place_of_regex(host), rules) {
             (Ok(at), Some(rules)) => self
                 .regexes
                 .get_mut(at)
