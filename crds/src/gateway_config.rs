@@ -88,7 +88,7 @@ pub struct GatewayConfigSpec {
         )]),
     ))]
     pub listeners: Vec<Listener>,
-    /// Domain under which Tenants have their subdomain, such as example.com.
+    /// Domain under which Tenants have their subdomain, such as example.com. It counts where there are listeners, and in the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_domain: Option<Hostname>,
     /// Authorities that give certificates.

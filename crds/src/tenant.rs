@@ -58,11 +58,11 @@ pub struct TenantSpec {
     /// Label before GatewayConfig spec.baseDomain: with acme, acme.example.com belongs to the Tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subdomain: Option<Label>,
-    /// Host names that belong to the Tenant; no Route of others may serve them. At most 256.
+    /// Host names that belong to the Tenant; Routes of others do not serve them, whatever they say. Of two Tenants the older has what both claim. At most 256.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub hostnames: Vec<HostPattern>,
-    /// Namespaces that belong to the Tenant, by their labels. Default: none.
+    /// Namespaces that belong to the Tenant, by their labels; of two Tenants the older has what both select. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
     /// Service level, such as pro; a label in metrics and CEL.

@@ -4,7 +4,7 @@
 //! cases/NAME/case.yaml        what it shows, its backends, the modes it runs in, objects that are refused
 //!            apply/NN-*.yaml  the steps, in the order of their names
 //!            requests.yaml    STEP: [request and expected answer]
-//!            status.yaml      STEP: {Kind/namespace/name: [expected condition]}
+//!            status.yaml      STEP: {Kind/namespace/name, or Kind/name: [expected condition]}
 //!            events.yaml      STEP: {Kind/namespace/name: [part of a Kubernetes Event]}; on a cluster alone
 //! ```
 //!

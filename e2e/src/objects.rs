@@ -8,7 +8,7 @@ use serde_json::Value;
 /// Kinds that a case may use and that belong to no namespace.
 const CLUSTER_SCOPED: [&str; 4] = ["Tenant", "Namespace", "GatewayClass", "IngressClass"];
 
-/// `Kind/namespace/name`; the namespace of a cluster-scoped object is empty.
+/// `Kind/namespace/name`, or `Kind/name` of a cluster-scoped object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Kind, as written.
@@ -23,8 +23,10 @@ impl Key {
     /// Read the form that `Display` writes.
     pub fn parse(text: &str) -> Result<Self> {
         let parts: Vec<&str> = text.split('/').collect();
-        let [kind, namespace, name] = parts[..] else {
-            bail!("{text:?} is not Kind/namespace/name")
+        let (kind, namespace, name) = match parts[..] {
+            [kind, name] => (kind, "", name),
+            [kind, namespace, name] => (kind, namespace, name),
+            _ => bail!("{text:?} is not Kind/namespace/name"),
         };
         Ok(Self {
             kind: kind.into(),
@@ -76,7 +78,15 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+        let Self {
+            kind,
+            namespace,
+            name,
+        } = self;
+        match namespace.as_str() {
+            "" => write!(f, "{kind}/{name}"),
+            namespace => write!(f, "{kind}/{namespace}/{name}"),
+        }
     }
 }
 
@@ -163,7 +173,7 @@ mod tests {
         let text = "# first\n---\nkind: Route\nmetadata: {name: a, namespace: ns}\n---\n# nothing\n---\nkind: Tenant\nmetadata:\n  name: t\n";
         let objects = Object::parse_all(text).unwrap();
         let keys: Vec<String> = objects.iter().map(|o| o.key.to_string()).collect();
-        assert_eq!(keys, ["Route/ns/a", "Tenant//t"]);
+        assert_eq!(keys, ["Route/ns/a", "Tenant/t"]);
         assert_eq!(
             objects[0].text,
             "kind: Route\nmetadata: {name: a, namespace: ns}\n"

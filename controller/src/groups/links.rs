@@ -25,6 +25,7 @@ impl Links {
                 let listener = model.listeners.get(key)?;
                 links.listeners.insert(key.clone());
                 links.refer(Kind::Certificate, &listener.backend_certificate);
+                links.to.insert(all_tenants());
                 if let Some(tls) = &listener.tls {
                     let keys = tls.certificates.iter().chain(&tls.default_certificate);
                     links.refer(Kind::Certificate, keys);
@@ -46,6 +47,10 @@ impl Links {
             }
             Kind::Plugin => drop(model.plugins.get(key)?),
             Kind::Certificate => drop(model.certificates.get(key)?),
+            Kind::Tenant => {
+                model.tenants.get(key)?;
+                links.part_of = Some(all_tenants());
+            }
         }
         Some(links)
     }
@@ -85,4 +90,9 @@ impl Links {
 /// What stands for all shards of a service port.
 fn shards_of(service: &str) -> ResourceId {
     (Kind::EndpointShard, service.to_owned())
+}
+
+/// What stands for all Tenants: whose a host is, every listener has to know.
+fn all_tenants() -> ResourceId {
+    (Kind::Tenant, String::new())
 }

@@ -143,6 +143,33 @@ fn each_gateway_has_what_is_its_own() {
 }
 
 #[test]
+fn every_group_knows_whose_a_host_is() {
+    let mut control = Control::new();
+    control.gateway("x", 80);
+    let tenant = json!({
+        "apiVersion": "diolkos.io/v1alpha1", "kind": "Tenant", "metadata": {"name": "acme", "generation": 1},
+        "spec": {"hostnames": ["*.acme.com"]},
+    });
+    control.apply(json!({
+        "apiVersion": "diolkos.io/v1alpha1", "kind": "GatewayConfig",
+        "metadata": {"namespace": "diolkos-system", "name": "default", "generation": 1},
+        "spec": {"default": true, "listeners": [{"name": "http", "port": 8080, "protocol": "HTTP"}]},
+    }));
+    let all = ["a/x-diolkos", "a/y-diolkos", SHARED];
+    let owned = "Tenant acme".to_owned();
+    control.apply(tenant);
+    // One comes later.
+    control.gateway("y", 80);
+    for group in all {
+        assert!(control.holds(group).contains(&owned), "{group}");
+    }
+    control.remove(ObjectId::new(ObjectKind::Tenant, "", "acme"));
+    for group in all {
+        assert!(!control.holds(group).contains(&owned), "{group}");
+    }
+}
+
+#[test]
 fn a_route_moves_with_what_it_needs() {
     let mut control = Control::new();
     control.gateway("x", 80);

@@ -252,6 +252,7 @@ mod tests {
         let route = Route {
             origin: ObjectRef::new("Route", "a", "web"),
             created: 0,
+            tenant: None,
             listeners: Vec::new(),
             hosts: Vec::new(),
             rules: vec![Rule::new(vec![Match::any()], action)],

@@ -72,9 +72,11 @@ reasons! {
     TooManyListeners,
     /// No host of the Route is served by the listeners that it names.
     NoMatchingListenerHostname,
+    /// A Tenant owns the host, and the namespace of the Route is not the Tenant's: for that host the Route is as if it were not there.
+    HostnameNotOwned,
     /// A bound that the data plane cannot keep to; the nearest one is in effect.
     OutOfRange,
-    /// An older object claims the same host and match; that one serves.
+    /// An older object claims the same host and match, or of two Tenants the same host or namespace; that one has it.
     Conflict,
     /// Another listener has the same host on the same port. Of two listeners of one Gateway neither serves; of others the first of the object, or of the older object, does, and a Gateway's own before those of its ListenerSets.
     HostnameConflict,
@@ -525,7 +527,10 @@ pub fn conditions(
     };
     let mut all = vec![judge("Accepted", false)];
     let kind = report.id.kind;
-    if kind.is_route() || kind.has_listeners() || kind == ObjectKind::Upstream {
+    if kind.is_route()
+        || kind.has_listeners()
+        || matches!(kind, ObjectKind::Upstream | ObjectKind::Tenant)
+    {
         all.push(judge("ResolvedRefs", true));
         all.push(program(report, programmed, &all, &condition));
     }

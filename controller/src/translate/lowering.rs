@@ -5,6 +5,7 @@ use super::conflict::Claim;
 use super::gateway_config::Gateways;
 use super::ingress;
 use super::resource::Resource;
+use super::tenants::Tenants;
 use crate::report::{ParentReport, Problem, Reason, Severity};
 use crate::world::{Meta, Object, ObjectId, ObjectKind, Service, ServicePort, World};
 use model::Model;
@@ -17,6 +18,8 @@ use std::fmt;
 pub(super) enum Unit {
     /// All GatewayConfigs.
     Gateways,
+    /// All Tenants.
+    Tenants,
     /// An object of ours that is not a Route.
     Object(ObjectId),
     Route(ObjectId),
@@ -151,6 +154,7 @@ pub(super) struct Lowering<'a> {
     pub gateways: &'a Gateways,
     pub last_good: &'a LastGood,
     pub ingresses: &'a ingress::Index,
+    pub tenants: &'a Tenants,
     pub id: &'a ObjectId,
     /// Of a ListenerSet, the Gateway that it adds to.
     pub gateway: Option<&'a ObjectId>,

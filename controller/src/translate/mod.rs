@@ -5,7 +5,7 @@
 //! world's time only decides whether a certificate is said to have expired).
 //!
 //! The work is cut into units: one for each object, one for all GatewayConfigs together (ports and the default are
-//! theirs in common), and one for each Service port that something refers to. A unit is lowered by a pure function
+//! theirs in common), one for all Tenants, and one for each Service port that something refers to. A unit is lowered by a pure function
 //! that also says what it looked at; the [`Translator`] remembers that and lowers again what an event concerns.
 //!
 //! Quarantine: where a version of an object is not acceptable as a whole ([`Reason::quarantines`]), the unit is lowered
@@ -31,6 +31,7 @@ mod rewrite;
 mod route;
 mod rule;
 mod service;
+mod tenants;
 mod translator;
 mod unbuilt;
 mod upstream;

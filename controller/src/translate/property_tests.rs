@@ -152,6 +152,9 @@ fn object() -> impl Strategy<Value = Value> {
         if n % 5 == 0 {
             spec["timeouts"] = json!({"keepAlive": "soon"});
         }
+        if n % 3 == 0 {
+            spec["baseDomain"] = json!("example.com");
+        }
         if n % 7 == 0 {
             spec["limits"] = json!([{"name": "l", "limit": 1, "window": "1s"}]);
         }
@@ -283,10 +286,48 @@ fn object() -> impl Strategy<Value = Value> {
         3 => stream_route,
         2 => (metadata(), policy).prop_map(of(THEIRS, "BackendTLSPolicy")),
         5 => ingress(),
+        3 => tenancy(),
         2 => slice,
         4 => held,
         1 => metadata().prop_map(|m| json!({"apiVersion": OURS, "kind": "Consumer", "metadata": m})),
     ]
+}
+
+/// A Tenant or a Namespace.
+fn tenancy() -> impl Strategy<Value = Value> {
+    let hosts = prop::collection::vec(
+        prop_oneof![
+            4 => Just("h.example.com"),
+            2 => Just("*.example.com"),
+            2 => Just("*.com"),
+            1 => Just("-"),
+        ],
+        0..3,
+    );
+    let label = || prop_oneof![Just("a"), Just("b")];
+    let tenant = (name(), 0..3, hosts, label(), 0..8u32);
+    let tenant = tenant.prop_map(|(name, day, hosts, label, n)| {
+        let created = format!("2026-01-0{}T00:00:00Z", day + 1);
+        let mut spec = json!({"hostnames": hosts});
+        if n > 0 {
+            spec["namespaceSelector"] = match n {
+                1 => json!({}),
+                _ => json!({"matchLabels": {"tenant": label}}),
+            };
+        }
+        if n % 3 == 0 {
+            spec["subdomain"] = json!("h");
+        }
+        if n == 4 {
+            spec["limits"] = json!([{"name": "l", "limit": 1, "window": "1s"}]);
+        }
+        json!({"apiVersion": "diolkos.io/v1alpha1", "kind": "Tenant",
+            "metadata": {"name": name, "creationTimestamp": created}, "spec": spec})
+    });
+    let namespace = (namespace(), label()).prop_map(|(name, label)| {
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"tenant": label}}})
+    });
+    prop_oneof![2 => tenant, 1 => namespace]
 }
 
 /// An Ingress or an IngressClass.

@@ -1,6 +1,6 @@
 //! Any resource of the model.
 
-use model::{Certificate, EndpointShard, Listener, Model, Plugin, Route, Upstream};
+use model::{Certificate, EndpointShard, Listener, Model, Plugin, Route, Tenant, Upstream};
 use snapshot::{Kind, TooLarge};
 
 macro_rules! resources {
@@ -61,4 +61,5 @@ resources! {
     EndpointShard(EndpointShard), shards;
     Plugin(Plugin), plugins;
     Certificate(Certificate), certificates;
+    Tenant(Tenant), tenants;
 }

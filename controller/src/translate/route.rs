@@ -86,6 +86,8 @@ impl<'w> Lowering<'w> {
     fn serve(&mut self, spec: &RouteSpec, parents: Vec<Parent>, extras: &Extras) {
         let (hosts, groups) = self.hosts(spec);
         let (listeners, closed_by_gateway) = self.attach(parents, &hosts);
+        let (tenant, closed_by_tenant) = self.tenancy();
+        let hosts = self.own_hosts(spec, hosts);
         if spec.enabled == Some(false) {
             self.out.problems.clear();
             self.warn(
@@ -102,7 +104,7 @@ impl<'w> Lowering<'w> {
         let of_route = OfRoute {
             plugins,
             groups,
-            closed: closed_by_gateway || !usable || whole_closed,
+            closed: closed_by_gateway || closed_by_tenant || !usable || whole_closed,
         };
         let (rules, places) = self.rules(spec, &of_route, extras, &unbuilt);
         if spec.rules.is_empty() {
@@ -121,6 +123,7 @@ impl<'w> Lowering<'w> {
         let route = Route {
             origin: self.id.origin(),
             created: self.meta.created,
+            tenant,
             listeners: listeners.into_iter().collect(),
             hosts,
             rules,

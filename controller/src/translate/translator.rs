@@ -5,6 +5,7 @@ mod ingresses;
 mod policies;
 mod recall;
 mod review;
+mod tenants;
 
 use super::Translation;
 use super::certificate::LastGood;
@@ -13,6 +14,7 @@ use super::gateway_config::{Gateways, Version};
 use super::ingress;
 use super::lowering::{Dep, Lowered, Lowering, PortKey, Speech, Transport, Unit};
 use super::resource;
+use super::tenants::Tenants;
 use crate::adapt::stream_route;
 use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
 use crate::world::{Body, Ingress, Meta, Object, ObjectId, ObjectKind, World};
@@ -74,6 +76,7 @@ pub struct Translator {
     attached: BTreeMap<String, BTreeSet<Unit>>,
     policies: policies::Index,
     ingresses: ingress::Index,
+    tenants: Tenants,
     stand_ins_changed: u64,
     started: bool,
     /// See [`Self::for_groups`].
@@ -116,6 +119,7 @@ enum Accepted {
     UDPRoute(Arc<UdpRouteSpec>),
     BackendTLSPolicy(Arc<BackendTlsPolicySpec>),
     Ingress(Arc<Ingress>),
+    Tenant(Arc<crds::TenantSpec>),
 }
 
 impl Accepted {
@@ -131,6 +135,7 @@ impl Accepted {
             Body::UDPRoute(spec) => Self::UDPRoute(Arc::clone(spec)),
             Body::BackendTLSPolicy(spec) => Self::BackendTLSPolicy(Arc::clone(spec)),
             Body::Ingress(ingress) => Self::Ingress(Arc::clone(ingress)),
+            Body::Tenant(spec) => Self::Tenant(Arc::clone(spec)),
             _ => return None,
         })
     }
@@ -149,6 +154,7 @@ impl Accepted {
             Self::UDPRoute(spec) => Body::UDPRoute(Arc::clone(spec)),
             Self::BackendTLSPolicy(spec) => Body::BackendTLSPolicy(Arc::clone(spec)),
             Self::Ingress(ingress) => Body::Ingress(Arc::clone(ingress)),
+            Self::Tenant(spec) => Body::Tenant(Arc::clone(spec)),
         })
     }
 }
@@ -236,6 +242,7 @@ impl Translator {
         while let Some(unit) = todo.pop_first() {
             match &unit {
                 Unit::Gateways => self.gateways(world, &mut todo, &mut delta),
+                Unit::Tenants => self.tenants(world, &mut todo, &mut delta),
                 Unit::Object(id) | Unit::Route(id) => {
                     let concerned = self.object(world, id, &unit, &mut todo, &mut delta);
                     routes.extend(concerned);
@@ -265,6 +272,10 @@ impl Translator {
                 todo.insert(Unit::Gateways);
             }
             kind if kind.is_route() => drop(todo.insert(Unit::Route(id.clone()))),
+            ObjectKind::Tenant => drop(todo.insert(Unit::Tenants)),
+            ObjectKind::Namespace if self.tenants.concerns(world, id) => {
+                todo.insert(Unit::Tenants);
+            }
             ObjectKind::ReferenceGrant => {
                 self.mark_dependents(&Dep::Grants(id.namespace.clone()), todo);
             }
@@ -382,6 +393,7 @@ impl Translator {
             Accepted::UDPRoute(spec) => lowering.stream_route(stream_route::of_udp(spec)),
             Accepted::BackendTLSPolicy(spec) => lowering.backend_tls_policy(spec),
             Accepted::Ingress(ingress) => lowering.ingress(ingress),
+            Accepted::Tenant(spec) => lowering.tenant_alone(spec),
             Accepted::Listening(_) => {}
         }
         lowering.out
@@ -438,6 +450,7 @@ impl Translator {
             gateways: &self.gateways,
             last_good: &self.last_good,
             ingresses: &self.ingresses,
+            tenants: &self.tenants,
             id,
             gateway: None,
             meta,
@@ -671,7 +684,7 @@ fn refusals(id: &ObjectId, body: &Body) -> Vec<Problem> {
                 )
             })
             .collect(),
-        Body::Tenant | Body::Consumer | Body::ModelCatalog => {
+        Body::Consumer | Body::ModelCatalog => {
             let message = format!("kind {} is not built yet and has no effect", id.kind);
             vec![problem("", Reason::NotBuilt, Severity::Error, message)]
         }

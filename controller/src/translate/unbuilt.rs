@@ -17,7 +17,6 @@ const TABLE: &[(ObjectKind, &str, bool)] = &[
     (ObjectKind::GatewayConfig, "plugins", true),
     (ObjectKind::GatewayConfig, "limits", true),
     (ObjectKind::GatewayConfig, "concurrency", true),
-    (ObjectKind::GatewayConfig, "baseDomain", false),
     (ObjectKind::GatewayConfig, "acme", false),
     (ObjectKind::GatewayConfig, "listeners[].http3", false),
     (ObjectKind::GatewayConfig, "listeners[].tls.acme", false),
@@ -42,6 +41,13 @@ const TABLE: &[(ObjectKind, &str, bool)] = &[
     (ObjectKind::Upstream, "concurrency.maxPerCredential", true),
     (ObjectKind::Upstream, "ai", false),
     (ObjectKind::Plugin, "when", true),
+    (ObjectKind::Tenant, "tierRef", true),
+    (ObjectKind::Tenant, "plugins", true),
+    (ObjectKind::Tenant, "limits", true),
+    (ObjectKind::Tenant, "perConsumer", true),
+    (ObjectKind::Tenant, "concurrency", true),
+    (ObjectKind::Tenant, "budgets", true),
+    (ObjectKind::Tenant, "models", true),
 ];
 
 /// A field in use that is not implemented.
@@ -116,6 +122,7 @@ impl Lowering<'_> {
                 }
                 ObjectKind::Route => "is not built yet: the rules answer 500",
                 ObjectKind::GatewayConfig => "is not built yet: all Routes that attach answer 500",
+                ObjectKind::Tenant => "is not built yet: all Routes of the Tenant answer 500",
                 _ => "is not built yet: requests that need it answer 500",
             };
             self.error(found.field, Reason::NotBuilt, message);

@@ -47,7 +47,7 @@ pub enum Body {
     Route(Arc<crds::RouteSpec>),
     Upstream(Arc<crds::UpstreamSpec>),
     Plugin(Arc<crds::PluginSpec>),
-    Tenant,
+    Tenant(Arc<crds::TenantSpec>),
     Consumer,
     ModelCatalog,
     Service(Service),
@@ -255,7 +255,7 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
         ObjectKind::Route => Body::Route(spec(value)?),
         ObjectKind::Upstream => Body::Upstream(spec(value)?),
         ObjectKind::Plugin => Body::Plugin(spec(value)?),
-        ObjectKind::Tenant => Body::Tenant,
+        ObjectKind::Tenant => Body::Tenant(spec(value)?),
         ObjectKind::Consumer => Body::Consumer,
         ObjectKind::ModelCatalog => Body::ModelCatalog,
         ObjectKind::Service => Body::Service((&read::<core::Service>(value, "")?).into()),
@@ -311,7 +311,7 @@ from_typed! {
     Route: crds::Route, o => Body::Route(Arc::new(o.spec.clone()));
     Upstream: crds::Upstream, o => Body::Upstream(Arc::new(o.spec.clone()));
     Plugin: crds::Plugin, o => Body::Plugin(Arc::new(o.spec.clone()));
-    Tenant: crds::Tenant, _o => Body::Tenant;
+    Tenant: crds::Tenant, o => Body::Tenant(Arc::new(o.spec.clone()));
     Consumer: crds::Consumer, _o => Body::Consumer;
     ModelCatalog: crds::ModelCatalog, _o => Body::ModelCatalog;
     Service: core::Service, o => Body::Service(o.into());

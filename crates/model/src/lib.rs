@@ -31,6 +31,7 @@ pub mod query;
 pub mod rank;
 pub mod route;
 pub mod secret;
+pub mod tenant;
 pub mod tls;
 pub mod upstream;
 
@@ -60,6 +61,7 @@ pub use route::{
     RedirectPath, Retry, RetryOn, Rewrite, Route, Rule, SameSite, Target, Timeouts,
 };
 pub use secret::Secret;
+pub use tenant::Tenant;
 pub use tls::{Certificate, ClientValidation, ListenerTls, TlsVersion, UpstreamTls};
 pub use upstream::{
     Connection, CredentialHeader, Discovery, DiscoverySource, DnsSource, EndpointSource,
@@ -84,4 +86,7 @@ pub struct Model {
     pub plugins: BTreeMap<String, Plugin>,
     /// Keyed `NAMESPACE/NAME` of the Secret.
     pub certificates: BTreeMap<String, Certificate>,
+    /// Keyed by the name of the Tenant object.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tenants: BTreeMap<String, Tenant>,
 }

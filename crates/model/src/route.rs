@@ -9,6 +9,9 @@ pub struct Route {
     pub origin: ObjectRef,
     /// Creation of the object in seconds since the epoch: the older of two equal claims wins.
     pub created: i64,
+    /// Key of the Tenant whose namespace it is in; `None`: it is nobody's, and is not found for hosts that are owned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// Keys of the listeners that it is attached to.
     pub listeners: Vec<String>,
     /// Never empty; a Route without hostnames has [`HostPattern::Any`].

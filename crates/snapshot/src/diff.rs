@@ -1,6 +1,6 @@
 //! A decoded transaction: what changes in the model.
 
-use model::{Certificate, EndpointShard, Listener, Plugin, Route, Upstream};
+use model::{Certificate, EndpointShard, Listener, Plugin, Route, Tenant, Upstream};
 
 /// A resource that appeared, changed or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,4 +21,5 @@ pub struct Changes {
     pub shards: Vec<Change<EndpointShard>>,
     pub plugins: Vec<Change<Plugin>>,
     pub certificates: Vec<Change<Certificate>>,
+    pub tenants: Vec<Change<Tenant>>,
 }

@@ -7,6 +7,7 @@ use model::*;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::select;
 use snapshot::sections::bodies;
 use snapshot::{Changes, Digest, Hash, Replica, Store};
 use std::net::IpAddr;
@@ -318,13 +319,15 @@ fn route() -> impl Strategy<Value = Route> {
     (
         origin(),
         any::<i64>(),
+        option::of("[a-z]{1,8}"),
         vec(text(), 0..3),
         vec(host(), 1..3),
         vec(rule(), 0..3),
     )
-        .prop_map(|(origin, created, listeners, hosts, rules)| Route {
+        .prop_map(|(origin, created, tenant, listeners, hosts, rules)| Route {
             origin,
             created,
+            tenant,
             listeners,
             hosts,
             rules,
@@ -710,6 +713,15 @@ fn shard() -> impl Strategy<Value = EndpointShard> {
     })
 }
 
+fn tenant() -> impl Strategy<Value = Tenant> {
+    let host = select(vec!["acme.com", "*.acme.com", "b.acme.com"]);
+    let hosts = vec(
+        host.prop_map(|text| HostPattern::parse(text).unwrap()),
+        0..3,
+    );
+    (origin(), hosts).prop_map(|(origin, hosts)| Tenant { origin, hosts })
+}
+
 fn model() -> impl Strategy<Value = Model> {
     let key = || "[a-d]";
     (
@@ -719,15 +731,17 @@ fn model() -> impl Strategy<Value = Model> {
         btree_map(key(), shard(), 0..3),
         btree_map(key(), plugin(), 0..3),
         btree_map(key(), certificate(), 0..3),
+        btree_map(key(), tenant(), 0..3),
     )
         .prop_map(
-            |(listeners, routes, upstreams, shards, plugins, certificates)| Model {
+            |(listeners, routes, upstreams, shards, plugins, certificates, tenants)| Model {
                 listeners,
                 routes,
                 upstreams,
                 shards,
                 plugins,
                 certificates,
+                tenants,
             },
         )
 }

@@ -182,6 +182,7 @@ mod tests {
         let route = model::Route {
             origin: model::ObjectRef::new("Route", "d", "r"),
             created: 0,
+            tenant: None,
             listeners: vec!["d/gw/http".into()],
             hosts: vec![HostPattern::parse("a.test").unwrap(), HostPattern::Any],
             rules: vec![model::Rule::new(vec![model::Match::any()], to)],

@@ -66,6 +66,7 @@ impl ListenerTable {
     ///
     /// Hosts are tried from the exact one over wildcards and expressions, longest first, to the rules of any host; a
     /// level where nothing matches hands over to the next. `precedence` stands above all that, and costs only where it is used.
+    /// Where the host belongs to a Tenant, Routes of others are passed over at every level.
     pub fn find<'t, O: Observer>(&'t self, q: &Query<'_>, observer: &mut O) -> Found<'t> {
         if !self.listener.hostname.covers(q.host) {
             return Found::NotFound;
@@ -73,10 +74,11 @@ impl ListenerTable {
         let mut best: Option<Matched<'t>> = None;
         let mut wrong_method = false;
         let exhaustive = O::EXHAUSTIVE || self.has_precedence();
+        let owner = self.owners.get(q.host);
         let _ = self.levels(q.host, |host| {
             observer.level(host);
             for entry in host.candidates(q.path) {
-                if let Err(refusal) = entry.matcher().judge(q) {
+                if let Err(refusal) = entry.judge(q, owner) {
                     wrong_method |=
                         matches!(refusal, Refusal::Method) && !entry.rule.spec.hides_methods;
                     observer.refused(host, entry, refusal);
@@ -143,9 +145,10 @@ impl ListenerTable {
     /// The methods of all rules that refuse the request for its method alone. Not on the way of served requests.
     fn allowed(&self, q: &Query<'_>) -> String {
         let mut methods = BTreeSet::new();
+        let owner = self.owners.get(q.host);
         let _ = self.levels(q.host, |host| {
             for entry in host.candidates(q.path) {
-                if let Err(Refusal::Method) = entry.matcher().judge(q)
+                if let Err(Refusal::Method) = entry.judge(q, owner)
                     && !entry.rule.spec.hides_methods
                 {
                     let wanted = &entry.matcher().conditions().methods;

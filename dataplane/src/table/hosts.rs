@@ -1,6 +1,7 @@
 //! The rules of one host, and the sharded map from hosts to them.
 
-use super::matcher::Matcher;
+use super::Query;
+use super::matcher::{Matcher, Refusal};
 use super::rule::Rule;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
@@ -33,6 +34,20 @@ impl Entry {
     pub fn matcher(&self) -> &Matcher {
         let found = self.rule.spec.matches.get(self.at as usize);
         found.unwrap_or(Matcher::NOTHING)
+    }
+
+    /// Everything but host and path of a request. `owner`: whose the host is.
+    pub(super) fn judge<'t>(
+        &'t self,
+        q: &Query<'_>,
+        owner: Option<&'t Arc<str>>,
+    ) -> Result<(), Refusal<'t>> {
+        if let Some(owner) = owner
+            && !self.rule.spec.route.is_of(owner)
+        {
+            return Err(Refusal::Owner(owner));
+        }
+        self.matcher().judge(q)
     }
 
     /// The key that sorted it (F3).

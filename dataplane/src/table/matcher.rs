@@ -48,6 +48,8 @@ pub enum Refusal<'t> {
     Cookie(&'t Predicate),
     /// The client is in none of the networks.
     Client(&'t [IpNet]),
+    /// The host belongs to this Tenant, and the Route does not.
+    Owner(&'t str),
 }
 
 impl Matcher {

@@ -49,6 +49,7 @@ pub use stage::{Rejected, Staged};
 pub use upstream::{DnsName, EndpointCounts, Gates, Picked, Poll, Refresh, Registry, Upstream};
 pub use wire::Wire;
 
+use crate::by_host::ByHost;
 use crate::engine::TlsFront;
 use crate::telemetry::access_log::Plan;
 use crate::telemetry::listeners::ListenerCounters;
@@ -84,6 +85,9 @@ impl Table {
     }
 }
 
+/// Keys of Tenants by the hosts that they own.
+type Owners = Arc<ByHost<Arc<str>>>;
+
 /// What one listener serves.
 #[derive(Clone, Debug)]
 pub struct ListenerTable {
@@ -103,6 +107,8 @@ pub struct ListenerTable {
     /// In the order of rank, best first: each of them is tried for hosts that nothing before has taken.
     regexes: Vec<Arc<HostRules>>,
     any: Option<Arc<HostRules>>,
+    /// Whose a host is, whichever listener serves it.
+    owners: Owners,
     /// Hosts with a rule whose precedence is not 0.
     precedence_hosts: usize,
     /// What its requests are counted in, once there are some.
@@ -123,6 +129,7 @@ impl ListenerTable {
             wildcard_lengths: Lengths::default(),
             regexes: Vec::new(),
             any: None,
+            owners: Owners::default(),
             precedence_hosts: 0,
         }
     }

@@ -169,6 +169,16 @@ fn why(q: &Query<'_>, entry: &Entry, refusal: Refusal<'_>) -> String {
         Refusal::Cookie(Predicate { name, .. }) => {
             format!("cookie {name} is not as the rule wants it")
         }
+        Refusal::Owner(owner) => match &entry.rule.spec.route.tenant {
+            Some(own) => format!(
+                "host {} belongs to Tenant {owner}, the Route to Tenant {}",
+                q.host, own.tenant
+            ),
+            None => format!(
+                "host {} belongs to Tenant {owner}, the Route to none",
+                q.host
+            ),
+        },
         Refusal::Client(networks) => {
             let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
             let networks = networks.join(" or ");

@@ -27,8 +27,25 @@ pub struct RouteInfo {
     pub key: Arc<str>,
     /// Seconds since the epoch.
     pub created: i64,
+    /// `None`: it is nobody's.
+    pub tenant: Option<Box<Membership>>,
     /// Its counters, found with the first request.
     pub stats: std::sync::OnceLock<Arc<crate::telemetry::RouteStats>>,
+}
+
+/// The Tenant that a Route is of.
+#[derive(Debug)]
+pub struct Membership {
+    /// Key of its resource.
+    pub tenant: Arc<str>,
+}
+
+impl RouteInfo {
+    /// Whether it is of the Tenant.
+    pub(super) fn is_of(&self, tenant: &str) -> bool {
+        let own = self.tenant.as_ref();
+        own.is_some_and(|own| *own.tenant == *tenant)
+    }
 }
 
 /// What a rule says by itself.

@@ -1,7 +1,7 @@
 //! The part of compiling that can fail: expressions and plugin settings, each resource by itself.
 
 use super::names::Names;
-use super::rule::{ReadyPlugin, RouteInfo, Rule, RuleSpec};
+use super::rule::{Membership, ReadyPlugin, RouteInfo, Rule, RuleSpec};
 use crate::engine::tls::{ClientAuth, ServerCertificate, TlsPolicy, TlsSettings};
 use crate::telemetry::access_log::Plan;
 use crate::telemetry::otlp::Tracing;
@@ -41,6 +41,7 @@ pub struct Staged {
     pub(super) shards: ByKey<EndpointShard>,
     pub(super) plugins: ByKey<Arc<ReadyPlugin>>,
     pub(super) certificates: ByKey<ReadyCertificate>,
+    pub(super) tenants: ByKey<model::Tenant>,
     pub(super) rejected: Vec<Rejected>,
     names: Names,
 }
@@ -112,6 +113,14 @@ impl Staged {
             shards,
             Kind::EndpointShard,
             &mut self.shards,
+            rejected,
+            as_it_is,
+        );
+        let as_it_is = |_: &Key, tenant| Ok(tenant);
+        stage(
+            changes.tenants,
+            Kind::Tenant,
+            &mut self.tenants,
             rejected,
             as_it_is,
         );
@@ -201,6 +210,7 @@ fn compile_route(
     let model::Route {
         origin: _,
         created,
+        tenant,
         listeners,
         hosts,
         rules,
@@ -208,6 +218,11 @@ fn compile_route(
     let info = Arc::new(RouteInfo {
         key: Arc::clone(key),
         created,
+        tenant: tenant.map(|tenant| {
+            Box::new(Membership {
+                tenant: names.of(tenant),
+            })
+        }),
         stats: OnceLock::new(),
     });
     let host = hosts.iter().find_map(|host| match host {

@@ -26,6 +26,7 @@ fn add(model: &mut Model, name: &str, hostname: &str, edit: impl FnOnce(&mut Lis
     let route = Route {
         origin: ObjectRef::new("Route", "d", name),
         created: 0,
+        tenant: None,
         listeners: vec![key],
         hosts: vec![HostPattern::Any],
         rules: vec![Rule::new(matches, action)],

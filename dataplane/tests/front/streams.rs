@@ -137,6 +137,7 @@ fn add_route(model: &mut Model, listener: &str, host: &str, to: &[(SocketAddr, u
     let route = Route {
         origin: ObjectRef::new("TLSRoute", "d", listener),
         created: 0,
+        tenant: None,
         listeners: vec![format!("d/gw/{listener}")],
         hosts: vec![HostPattern::parse(host).unwrap()],
         rules: vec![rule],

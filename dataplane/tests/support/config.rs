@@ -88,6 +88,7 @@ pub fn routes(model: &mut Model, rules: Vec<Rule>) {
     let route = Route {
         origin: ObjectRef::new("Route", "d", "r"),
         created: 0,
+        tenant: None,
         listeners: vec!["d/gw/http".into()],
         hosts: vec![HostPattern::Any],
         rules,

@@ -14,7 +14,7 @@ pub(super) use version::{Version, base, is_our_class, is_ours, owners};
 use super::certificate::LastGood;
 use super::ingress;
 use super::lowering::{Lowered, Lowering};
-use super::unbuilt;
+use super::{tenants, unbuilt};
 use crate::adapt::gateway::{BACKEND_CERTIFICATE, Said, kinds_of, takes_sets_from};
 use crate::report::{Problem, Reason};
 use crate::world::{Body, Meta, ObjectId, ObjectKind, World};
@@ -39,6 +39,15 @@ pub(super) struct Gateway {
     pub listeners: Vec<GatewayListener>,
     /// It asks for something about access or limits that is not built.
     pub closed: bool,
+    /// Below it Tenants have their subdomains.
+    pub base_domain: Option<String>,
+}
+
+impl Gateways {
+    pub(super) fn base_domains(&self) -> impl Iterator<Item = &str> {
+        let all = self.configs.values();
+        all.filter_map(|gateway| gateway.base_domain.as_deref())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -234,6 +243,7 @@ fn lowering<'a>(
         gateways: nothing,
         last_good: around.last_good,
         ingresses: around.ingresses,
+        tenants: &tenants::NOBODY,
         id: candidate.id,
         gateway: candidate.gateway,
         meta: candidate.meta,
@@ -316,6 +326,17 @@ impl Lowering<'_> {
             }
             gateway.closed |= found.closes;
             self.not_built(found);
+        }
+        match (said, spec.base_domain.as_deref()) {
+            // Whose it is to say what belongs to whom: those that may open ports for all (deploy/admission).
+            (None, Some(base)) if !spec.listeners.is_empty() || spec.default == Some(true) => {
+                gateway.base_domain = Some(base.to_owned());
+            }
+            (_, Some(_)) => {
+                let message = "has no effect here: Tenants have their subdomains by a GatewayConfig with listeners, or by the default";
+                self.warn("spec.baseDomain", Reason::NotBuilt, message);
+            }
+            (_, None) => {}
         }
         if let (Some(_), Some(asked)) = (said, &spec.data_plane)
             && asked.pod_template.is_some()

@@ -80,8 +80,10 @@ impl<'w> Lowering<'w> {
             let key = self.own_upstream(&port, &spec, &names);
             self.out.own_upstreams.insert(port, key);
         }
+        let (tenant, closed_by_tenant) = self.tenancy();
+        let closed = gateway.closed || closed_by_tenant;
         for route in said.routes {
-            self.said_route(route, &listeners, gateway.closed);
+            self.said_route(route, &listeners, tenant.as_ref(), closed);
         }
         // What several Routes have in common was said by each.
         self.out.problems.sort();
@@ -298,7 +300,13 @@ impl<'w> Lowering<'w> {
         Some(key)
     }
 
-    fn said_route(&mut self, said: SaidRoute, listeners: &Listeners<'_>, closed: bool) {
+    fn said_route(
+        &mut self,
+        said: SaidRoute,
+        listeners: &Listeners<'_>,
+        tenant: Option<&String>,
+        closed: bool,
+    ) {
         let SaidRoute {
             name,
             spec,
@@ -309,6 +317,7 @@ impl<'w> Lowering<'w> {
         } = said;
         let before = self.out.problems.len();
         let (hosts, groups) = self.hosts(&spec);
+        let hosts = self.own_hosts(&spec, hosts);
         let of_route = OfRoute {
             plugins: Vec::new(),
             groups,
@@ -340,6 +349,7 @@ impl<'w> Lowering<'w> {
         let route = Route {
             origin: self.id.origin(),
             created: self.meta.created,
+            tenant: tenant.cloned(),
             listeners: keys.iter().cloned().collect(),
             hosts,
             rules,

@@ -131,6 +131,7 @@ impl Translator {
         self.install(Unit::Gateways, together, todo, delta);
         if gateways != self.gateways {
             self.gateways = gateways;
+            todo.insert(Unit::Tenants);
             self.mark_dependents(&Dep::Gateways, todo);
         }
         self.classes(world, delta);

@@ -68,6 +68,7 @@ impl Accepted {
             Self::TCPRoute(spec) => serde_json::to_value(&**spec),
             Self::UDPRoute(spec) => serde_json::to_value(&**spec),
             Self::BackendTLSPolicy(spec) => serde_json::to_value(&**spec),
+            Self::Tenant(spec) => serde_json::to_value(&**spec),
             Self::Ingress(_) => return None,
         };
         spec.ok()

@@ -9,13 +9,14 @@ mod health;
 mod listener;
 mod plugin;
 mod route;
+mod tenant;
 mod upstream;
 
 use crate::pb;
 use crate::{Change, Changes};
 use model::{
-    Certificate, EndpointShard, Listener, Model, ObjectRef, Plugin, Route, TlsVersion, Upstream,
-    limits,
+    Certificate, EndpointShard, Listener, Model, ObjectRef, Plugin, Route, Tenant, TlsVersion,
+    Upstream, limits,
 };
 use prost::Message;
 
@@ -139,6 +140,7 @@ sections! {
     EndpointShard = 4, shards: EndpointShard;
     Plugin = 5, plugins: Plugin;
     Certificate = 6, certificates: Certificate;
+    Tenant = 7, tenants: Tenant;
 }
 
 // ---- pieces that several sections share

@@ -22,6 +22,7 @@ impl Section for Route {
         let Self {
             origin,
             created,
+            tenant,
             listeners,
             hosts,
             rules,
@@ -29,6 +30,7 @@ impl Section for Route {
         pb::Route {
             origin: origin_to_wire(origin),
             created: *created,
+            tenant: tenant.clone().unwrap_or_default(),
             listeners: listeners.clone(),
             hosts: hosts.iter().map(ToString::to_string).collect(),
             rules: rules.iter().map(rule_to_wire).collect(),
@@ -43,6 +45,7 @@ impl Section for Route {
         Ok(Self {
             origin: origin_from_wire(w.origin)?,
             created: w.created,
+            tenant: (!w.tenant.is_empty()).then_some(w.tenant),
             listeners: w.listeners,
             hosts: hosts.collect::<Result<_, _>>()?,
             rules: all(w.rules, rule_from_wire)?,

@@ -16,13 +16,13 @@ use super::hosts::{Entry, HostRules};
 use super::rule::{Links, ReadyPlugin, Rule};
 use super::stage::{ByKey, Key, ReadyCertificate, Rejected, Route, Staged};
 use super::upstream::{Registry, Upstream};
-use super::{ListenerTable, PortTable, Table};
+use super::{ListenerTable, Owners, PortTable, Table};
 use crate::engine::TlsFront;
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 use index::Index;
 use listener::ListenerState;
-use model::{Concurrency, EndpointShard, EndpointSource, HostPattern, ListenerProtocol};
+use model::{Concurrency, EndpointShard, EndpointSource, HostPattern, ListenerProtocol, Tenant};
 use plugins::Chain;
 use snapshot::Changes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +40,8 @@ pub struct Compiler {
     routes: Map<Key, Box<Route>>,
     plugins: Map<Key, Arc<ReadyPlugin>>,
     certificates: Map<Key, ReadyCertificate>,
+    tenants: BTreeMap<Key, Tenant>,
+    owners: Owners,
     /// Keys of those that listeners have shown to upstreams.
     shown: BTreeSet<Key>,
     sources: Map<Key, EndpointSource>,
@@ -62,6 +64,8 @@ struct Dirty {
     /// Upstreams with other endpoints.
     endpoints: Keys,
     listeners: Keys,
+    /// Hosts have other owners.
+    owners: bool,
     /// By listener.
     hosts: BTreeMap<Key, Hosts>,
 }
@@ -105,6 +109,8 @@ impl Compiler {
             routes: Map::default(),
             plugins: Map::default(),
             certificates: Map::default(),
+            tenants: BTreeMap::new(),
+            owners: Owners::default(),
             shown: BTreeSet::new(),
             sources: Map::default(),
             shards: Map::default(),
@@ -157,6 +163,7 @@ impl Compiler {
         self.put_upstreams(staged.upstreams, wires, &mut dirty);
         self.put_shards(staged.shards, &mut dirty);
         self.put_certificates(staged.certificates, &mut dirty);
+        self.put_tenants(staged.tenants, &mut dirty);
         self.put_listeners(staged.listeners, &mut dirty);
         self.put_routes(staged.routes, &mut dirty);
         self.link_again(&mut dirty);
@@ -178,6 +185,7 @@ impl Compiler {
         add(&mut staged.shards, self.shards.keys());
         add(&mut staged.plugins, self.plugins.keys());
         add(&mut staged.certificates, self.certificates.keys());
+        add(&mut staged.tenants, self.tenants.keys());
     }
 
     /// Rules that point to something that is another one now. Their expressions are not compiled again.
@@ -228,12 +236,13 @@ impl Compiler {
     }
 
     fn build(&mut self, dirty: &Dirty) {
-        if dirty.listeners.is_empty() && dirty.hosts.values().all(|hosts| hosts.0.is_empty()) {
+        let same_hosts = dirty.hosts.values().all(|hosts| hosts.0.is_empty());
+        if dirty.listeners.is_empty() && same_hosts && !dirty.owners {
             return;
         }
         let mut listeners = self.table.listeners.clone();
         listeners.retain(|key, _| self.listeners.contains_key(key));
-        for key in dirty.listeners.iter().chain(dirty.hosts.keys()) {
+        for key in self.touched(dirty) {
             let Some(state) = self.listeners.get(key) else {
                 continue;
             };
@@ -242,6 +251,7 @@ impl Compiler {
                 None => ListenerTable::new(Arc::clone(key), Arc::clone(&state.listener)),
             };
             table.listener = Arc::clone(&state.listener);
+            table.owners = Arc::clone(&self.owners);
             if dirty.listeners.contains(key) {
                 table.tls = self.front(state);
                 table.access_log.clone_from(&state.access_log);
@@ -271,6 +281,12 @@ impl Compiler {
         });
     }
 
+    /// Keys of listeners that are others now, or were there before.
+    fn touched<'a>(&'a self, dirty: &'a Dirty) -> impl Iterator<Item = &'a Key> {
+        let all = self.listeners.keys().filter(|_| dirty.owners);
+        dirty.listeners.iter().chain(dirty.hosts.keys()).chain(all)
+    }
+
     /// The ports of these listeners, of which those that have nothing to do with the dirty ones stay as they are.
     fn ports(
         &self,
@@ -278,7 +294,7 @@ impl Compiler {
         dirty: &Dirty,
     ) -> BTreeMap<u16, Arc<PortTable>> {
         let mut ports = self.table.ports.clone();
-        let touched = dirty.listeners.iter().chain(dirty.hosts.keys());
+        let touched = self.touched(dirty);
         let touched = touched.flat_map(|key| [self.table.listeners.get(key), listeners.get(key)]);
         let touched: BTreeSet<u16> = touched.flatten().map(|l| l.listener.port).collect();
         let mut of_port: BTreeMap<u16, Vec<Arc<ListenerTable>>> = BTreeMap::new();

@@ -2,11 +2,12 @@
 
 use super::listener::ListenerState;
 use super::{Compiler, Dirty};
+use crate::by_host::ByHost;
 use crate::table::rule::{ReadyPlugin, Rule, RuleSpec};
 use crate::table::stage::{ByKey, Key, ReadyCertificate, ReadyListener, Route};
 use crate::table::upstream::Upstream;
 use crate::table::wire::Wire;
-use model::{EndpointShard, EndpointSource};
+use model::{EndpointShard, EndpointSource, Tenant};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -94,6 +95,27 @@ impl Compiler {
                 None => self.certificates.remove(&key),
             };
         }
+    }
+
+    /// Every listener asks the same owners.
+    pub(super) fn put_tenants(&mut self, tenants: ByKey<Tenant>, dirty: &mut Dirty) {
+        if tenants.is_empty() {
+            return;
+        }
+        for (key, tenant) in tenants {
+            match tenant {
+                Some(tenant) => self.tenants.insert(key, tenant),
+                None => self.tenants.remove(&key),
+            };
+        }
+        let mut owners = ByHost::default();
+        for (key, tenant) in &self.tenants {
+            for host in &tenant.hosts {
+                owners.add(host, Arc::clone(key));
+            }
+        }
+        self.owners = Arc::new(owners);
+        dirty.owners = true;
     }
 
     pub(super) fn put_listeners(&mut self, listeners: ByKey<ReadyListener>, dirty: &mut Dirty) {

@@ -29,6 +29,9 @@ pub(super) fn dump(table: &Table) -> String {
             listener.listener
         )
         .unwrap();
+        for host in ["x.a", "y.b.a", "a", "c"] {
+            writeln!(out, " {host} is of {:?}", listener.owners.get(host)).unwrap();
+        }
         let hosts: BTreeMap<_, _> = listener.hosts().map(|h| (h.pattern.clone(), h)).collect();
         assert_eq!(hosts.len(), listener.hosts().count());
         for host in hosts.values() {

@@ -1,7 +1,7 @@
 //! However the changes come, the table is that of the model that they lead to.
 
 use super::dump::dump;
-use super::oracle::{hosts, one_match, precedence};
+use super::oracle::{hosts, of_tenant, one_match, precedence};
 use super::*;
 use model::{FailurePolicy, Plugin, PluginUse, StaticEndpoint};
 use proptest::prelude::*;
@@ -62,10 +62,12 @@ fn any_route() -> impl Strategy<Value = Route> {
         listeners,
         prop::collection::vec(any_rule(), 1..3),
         0_i64..3,
+        of_tenant(),
     )
-        .prop_map(|(hosts, listeners, rules, created)| Route {
+        .prop_map(|(hosts, listeners, rules, created, tenant)| Route {
             hosts,
             created,
+            tenant,
             listeners: listeners.into_iter().map(str::to_owned).collect(),
             ..route("", &[], rules)
         })
@@ -110,6 +112,10 @@ fn any_upstream() -> impl Strategy<Value = model::Upstream> {
     })
 }
 
+fn any_tenant() -> impl Strategy<Value = Tenant> {
+    subsequence(vec!["*.a", "*.b.a", "x.a", "c"], 0..3).prop_map(|hosts| tenant("t", &hosts))
+}
+
 fn any_shard() -> impl Strategy<Value = EndpointShard> {
     let endpoints = subsequence(
         vec![
@@ -147,15 +153,17 @@ fn changes() -> impl Strategy<Value = Changes> {
             change(PLUGINS.to_vec(), select(vec!["p", "q"]).prop_map(plugin)),
             0..2,
         ),
+        prop::collection::vec(change(vec!["t", "u"], any_tenant()), 0..2),
     )
         .prop_map(
-            |(full, listeners, routes, upstreams, shards, plugins)| Changes {
+            |(full, listeners, routes, upstreams, shards, plugins, tenants)| Changes {
                 full,
                 listeners,
                 routes,
                 upstreams,
                 shards,
                 plugins,
+                tenants,
                 ..Changes::default()
             },
         )
@@ -188,6 +196,7 @@ fn reversed(changes: &Changes) -> Changes {
         shards: turn(&changes.shards),
         plugins: turn(&changes.plugins),
         certificates: turn(&changes.certificates),
+        tenants: turn(&changes.tenants),
     }
 }
 
@@ -205,6 +214,7 @@ proptest! {
             take(&mut model.upstreams, step.full, &step.upstreams);
             take(&mut model.shards, step.full, &step.shards);
             take(&mut model.plugins, step.full, &step.plugins);
+            take(&mut model.tenants, step.full, &step.tenants);
             let turned = dump(&turned.apply(reversed(&step)).unwrap());
             let steady = dump(&steady.apply(step).unwrap());
             let at_once = dump(&compile(&model));

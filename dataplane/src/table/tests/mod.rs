@@ -9,11 +9,12 @@ mod matching;
 mod oracle;
 mod precedence;
 mod sharing;
+mod tenants;
 
 use super::*;
 use model::{
     Backend, BalancePolicy, DirectResponse, EndpointShard, EndpointSource, Headers, Match, Method,
-    Model, ObjectRef, PathMatch, Route, Target,
+    Model, ObjectRef, PathMatch, Route, Target, Tenant,
 };
 use snapshot::{Change, Changes};
 
@@ -74,6 +75,7 @@ fn route(name: &str, hosts: &[&str], rules: Vec<model::Rule>) -> Route {
     Route {
         origin: ObjectRef::new("Route", "n", name),
         created: 0,
+        tenant: None,
         listeners: vec![LISTENER.to_owned()],
         hosts: if hosts.is_empty() {
             vec![HostPattern::Any]
@@ -81,6 +83,13 @@ fn route(name: &str, hosts: &[&str], rules: Vec<model::Rule>) -> Route {
             hosts.iter().map(|h| host(h)).collect()
         },
         rules,
+    }
+}
+
+fn tenant(name: &str, hosts: &[&str]) -> Tenant {
+    Tenant {
+        origin: ObjectRef::new("Tenant", "", name),
+        hosts: hosts.iter().map(|h| host(h)).collect(),
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use model::{CookieMatch, HeaderMatch, QueryMatch, Rank, ValueMatch};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 pub(super) fn value() -> impl Strategy<Value = ValueMatch> {
@@ -78,6 +78,28 @@ pub(super) fn precedence() -> impl Strategy<Value = i32> {
     prop_oneof![8 => Just(0), 1 => Just(1), 1 => Just(-1)]
 }
 
+/// Of nobody, or of one of two Tenants.
+pub(super) fn of_tenant() -> impl Strategy<Value = Option<String>> {
+    select(vec![None, Some("t"), Some("u")]).prop_map(|tenant| tenant.map(str::to_owned))
+}
+
+/// Two Tenants, or one, or none, that share some hosts out among them.
+pub(super) fn tenants() -> impl Strategy<Value = BTreeMap<String, Tenant>> {
+    let patterns = ["*.a", "*.b.a", "x.a", "y.b.a", "a", "c"];
+    let owner = select(vec![None, None, Some("t"), Some("u")]);
+    prop::collection::vec(owner, patterns.len()).prop_map(move |owners| {
+        let mut tenants: BTreeMap<String, Tenant> = BTreeMap::new();
+        for (pattern, owner) in patterns.iter().zip(owners) {
+            if let Some(owner) = owner {
+                let entry = tenants.entry(owner.to_owned());
+                let owned = entry.or_insert_with(|| tenant(owner, &[]));
+                owned.hosts.push(host(pattern));
+            }
+        }
+        tenants
+    })
+}
+
 fn one_route() -> impl Strategy<Value = Route> {
     let rules = prop::collection::vec(
         (
@@ -87,8 +109,9 @@ fn one_route() -> impl Strategy<Value = Route> {
         ),
         1..3,
     );
-    (hosts(), rules, 0_i64..3).prop_map(|(hosts, rules, created)| Route {
+    (hosts(), rules, 0_i64..3, of_tenant()).prop_map(|(hosts, rules, created, tenant)| Route {
         created,
+        tenant,
         hosts,
         rules: rules
             .into_iter()
@@ -215,11 +238,28 @@ fn fits(m: &Match, r: &Request) -> bool {
             .any(|n| n.contains(&r.client) && r.client != NOBODY))
 }
 
+/// Whose a host is: the owner of the longest of the patterns that cover it, where a name is longer than a wildcard.
+fn owner<'m>(model: &'m Model, name: &str) -> Option<&'m String> {
+    let owned = model.tenants.iter().flat_map(|(key, tenant)| {
+        let covering = tenant.hosts.iter().filter(|host| host.covers(name));
+        covering.map(move |host| {
+            (
+                matches!(host, HostPattern::Exact(_)),
+                host.text().len(),
+                key,
+            )
+        })
+    });
+    owned.max().map(|(_, _, key)| key)
+}
+
 /// What the table has to say, in words.
 fn expected(model: &Model, r: &Request) -> String {
     let listener = &model.listeners[LISTENER];
     let mut ranked = Vec::new();
-    for (key, route) in &model.routes {
+    let owner = owner(model, r.host);
+    let of_owner = |route: &Route| owner.is_none() || route.tenant.as_ref() == owner;
+    for (key, route) in model.routes.iter().filter(|(_, route)| of_owner(route)) {
         let effective: BTreeSet<_> = route
             .hosts
             .iter()
@@ -276,11 +316,13 @@ proptest! {
     #[test]
     fn equals_the_list_of_all_rules(
         routes in prop::collection::vec(one_route(), 0..7),
+        tenants in tenants(),
         hostname in select(vec!["*", "*", "*.a", "b.a"]),
         requests in prop::collection::vec(request(), 20),
     ) {
         let mut model = model(Vec::new());
         model.listeners.insert(LISTENER.into(), listener(hostname));
+        model.tenants = tenants;
         model.routes = (0..).zip(routes).map(|(i, r): (u32, _)| (format!("n/{i}"), r)).collect();
         let table = compile(&model);
         for r in &requests {
