@@ -37,14 +37,15 @@ pub struct Config {
     /// 60s or 2m.
     #[arg(long, env = "DIOLKOS_SYNC_TIMEOUT", default_value = "60s", value_parser = model::duration::parse)]
     pub sync_timeout: Duration,
-    /// Image of the data planes that Gateways get. Empty: none are made, somebody else runs them.
+    /// Image of the data planes that Gateways, and GatewayConfigs with `dataPlane`, get. Empty: none are made, somebody else
+    /// runs them.
     #[arg(
         long,
         env = "DIOLKOS_DATAPLANE_IMAGE",
         default_value = "ghcr.io/diolkos/diolkos-dataplane:dev"
     )]
     pub dataplane_image: String,
-    /// Data planes of each Gateway.
+    /// Data planes of each Gateway, and of each GatewayConfig with `dataPlane`.
     #[arg(
         long,
         env = "DIOLKOS_DATAPLANE_REPLICAS",
@@ -52,10 +53,11 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(1..=1000)
     )]
     pub dataplane_replicas: u32,
-    /// Share of a processor that is kept free for each data plane of a Gateway, as a Kubernetes quantity.
+    /// Share of a processor that is kept free for each of these data planes, as a Kubernetes quantity.
     #[arg(long, env = "DIOLKOS_DATAPLANE_CPU_REQUEST", default_value = "100m")]
     pub dataplane_cpu_request: String,
-    /// The Service of the data planes of GatewayConfigs, NAMESPACE/NAME: its addresses stand in the statuses of Ingresses.
+    /// The Service of the data planes that GatewayConfigs share, NAMESPACE/NAME: its addresses stand in the statuses of
+    /// Ingresses.
     /// Default: `diolkos-dataplane` in the controller's namespace.
     #[arg(long, env = "DIOLKOS_DATAPLANE_SERVICE", value_parser = namespaced_name)]
     pub dataplane_service: Option<(String, String)>,
@@ -91,7 +93,7 @@ impl Config {
         Some((self.webhook?, files))
     }
 
-    /// Where the data planes of GatewayConfigs are reached.
+    /// Where the data planes that GatewayConfigs share are reached.
     pub fn published(&self) -> Published {
         let of_release = || (self.namespace.clone(), "diolkos-dataplane".to_owned());
         let (namespace, name) = self.dataplane_service.clone().unwrap_or_else(of_release);

@@ -46,6 +46,11 @@ pub use pods::*;
         json_path = ".spec.listeners[*].name"
     ),
     printcolumn(
+        name = "Addresses",
+        type_ = "string",
+        json_path = ".status.addresses[*].value"
+    ),
+    printcolumn(
         name = "Accepted",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
@@ -146,7 +151,12 @@ pub struct GatewayConfigSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub stores: Vec<Store>,
-    /// The Pods that serve, where the controller makes them.
+    /// Data planes of its own, for a GatewayConfig with listeners: Pods and a Service in its namespace, NAME-diolkos-config,
+    /// which go with it. The Service has the ports of its listeners; nobody else's listeners and Routes are sent to them, and
+    /// ports are free that others use. From when this is set on, the shared data planes serve its listeners no more, and
+    /// when it is removed they serve them again at once: clients come to another address either way. Without listeners it
+    /// says what the data planes of Gateways are like that name this GatewayConfig. Default: the shared data planes serve
+    /// it. `diolkos run` serves everything itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_plane: Option<DataPlane>,
 }
@@ -289,16 +299,37 @@ pub struct GatewayConfigStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
-    /// The configuration that the last change of an object made for the data planes of the GatewayConfigs.
+    /// The configuration that the last change of an object made for the data planes of the GatewayConfig.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<Short>,
     /// The revision at which objects are held, while the configuration is rolled back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rolled_back_to: Option<Short>,
+    /// Where data planes of its own are reached. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub addresses: Vec<Address>,
     /// What is true of each listener. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub listeners: Vec<ListenerStatus>,
+}
+
+/// Where data planes are reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Address {
+    /// IPAddress or Hostname.
+    #[serde(rename = "type")]
+    pub type_: AddressType,
+    /// The address or host name.
+    pub value: Short,
+}
+
+/// The form of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AddressType {
+    IPAddress,
+    Hostname,
 }
 
 /// What is true of a listener.

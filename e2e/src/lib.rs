@@ -13,6 +13,7 @@ pub mod check;
 pub mod client;
 pub mod cluster;
 pub mod coding;
+pub mod data_planes;
 pub mod disruption;
 pub mod echo;
 pub mod gateway;

@@ -2,7 +2,9 @@
 
 use diolkos_e2e::case::{self, Mode};
 use diolkos_e2e::cluster::{self, Cluster};
-use diolkos_e2e::{admission, disruption, ingress, operator, rollback, runner, statuses};
+use diolkos_e2e::{
+    admission, data_planes, disruption, ingress, operator, rollback, runner, statuses,
+};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> anyhow::Result<()> {
@@ -21,7 +23,7 @@ fn main() -> anyhow::Result<()> {
         })
         .collect();
     type Test = fn(&mut Cluster) -> anyhow::Result<()>;
-    let tests: [(&str, Test); 11] = [
+    let tests: [(&str, Test); 12] = [
         ("admission_policies", admission::policies),
         ("admission_webhook", admission::webhook),
         ("rollback", rollback::rollback),
@@ -30,6 +32,10 @@ fn main() -> anyhow::Result<()> {
         (
             "a_class_outlives_its_gateways",
             operator::a_class_outlives_its_gateways,
+        ),
+        (
+            "a_gateway_config_with_data_planes_of_its_own",
+            data_planes::of_its_own,
         ),
         ("edit_under_load", |cluster| {
             disruption::edit_under_load(cluster)

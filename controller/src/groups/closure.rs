@@ -3,6 +3,7 @@
 
 use super::links::Links;
 use crate::publish::ResourceId;
+use crate::world::ObjectId;
 use bytes::Bytes;
 use model::Model;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,30 +49,52 @@ struct Update<'a> {
 }
 
 impl Closure {
-    /// Takes changed resources (`None`: gone) as they are in `model`. `group_of`: the group of a listener's key.
+    /// Takes changed resources (`None`: gone) as they are in `model`. `group_of`: the group of a listener's key. `moved`:
+    /// whose listeners are in another group than before; where there are any, all resources are looked through.
     pub(super) fn update(
         &mut self,
         resources: impl IntoIterator<Item = (ResourceId, Option<Bytes>)>,
         model: &Model,
         group_of: impl Fn(&str) -> Name,
+        moved: &BTreeSet<ObjectId>,
     ) -> Changes {
-        self.apply(resources.into_iter().map(|(id, body)| {
+        let roots = |links: &Links| -> BTreeSet<Name> {
+            let keys = links.listeners.iter();
+            keys.map(|key| group_of(key)).collect()
+        };
+        let has_moved = |key: &String| {
+            ObjectId::of_listener_owner(key).is_some_and(|owner| moved.contains(&owner))
+        };
+        let mut elsewhere = Vec::new();
+        if !moved.is_empty() {
+            let known = self.nodes.iter().filter(|(_, node)| node.body.is_some());
+            let linked = known.filter_map(|(id, _)| Some((id, Links::of(id, model)?)));
+            let concerned = linked.filter(|(_, links)| links.listeners.iter().any(has_moved));
+            elsewhere.extend(concerned.map(|(id, links)| (id.clone(), roots(&links))));
+        }
+        let changed = resources.into_iter().map(|(id, body)| {
             let links = body.as_ref().and_then(|_| Links::of(&id, model));
             let links = links.unwrap_or_default();
-            let roots = links.listeners.iter().map(|key| group_of(key)).collect();
-            (id, body, roots, links)
-        }))
+            (id, body, roots(&links), links)
+        });
+        self.apply(elsewhere, changed)
     }
 
+    /// `moved`: resources that are as they were, with other roots; they may be among the changed ones, too.
     fn apply(
         &mut self,
-        resources: impl Iterator<Item = (ResourceId, Option<Bytes>, BTreeSet<Name>, Links)>,
+        moved: impl IntoIterator<Item = (ResourceId, BTreeSet<Name>)>,
+        changed: impl IntoIterator<Item = (ResourceId, Option<Bytes>, BTreeSet<Name>, Links)>,
     ) -> Changes {
         let mut update = Update {
             nodes: &mut self.nodes,
             before: BTreeMap::new(),
         };
-        for (id, body, roots, links) in resources {
+        for (id, roots) in moved {
+            let old_roots = update.root(&id, roots);
+            update.uproot(&id, &old_roots);
+        }
+        for (id, body, roots, links) in changed {
             update.set(&id, body, roots, links);
         }
         update.finish()
@@ -99,7 +122,6 @@ impl Update<'_> {
         self.note(id).is_changed = true;
         let node = self.node(id);
         node.body = body;
-        let old_roots = std::mem::replace(&mut node.roots, roots.clone());
         let old_whole = std::mem::replace(&mut node.part_of, links.part_of.clone());
         let gone: Vec<ResourceId> = node.to.difference(&links.to).cloned().collect();
         // What comes is counted before what goes, so that nothing is let go of in between.
@@ -108,9 +130,7 @@ impl Update<'_> {
                 self.link(id, &to);
             }
         }
-        for group in roots.difference(&old_roots) {
-            self.need(group, id);
-        }
+        let old_roots = self.root(id, roots);
         if old_whole != links.part_of {
             if let Some(whole) = &links.part_of {
                 self.node(whole).to.insert(id.clone());
@@ -126,10 +146,25 @@ impl Update<'_> {
             self.node(id).to.remove(&to);
             self.unlink(id, &to);
         }
+        self.uproot(id, &old_roots);
+        self.sweep(id);
+    }
+
+    /// Gives a resource other roots, beside the old ones until these are let go.
+    fn root(&mut self, id: &ResourceId, roots: BTreeSet<Name>) -> BTreeSet<Name> {
+        let old_roots = std::mem::replace(&mut self.node(id).roots, roots.clone());
+        for group in roots.difference(&old_roots) {
+            self.need(group, id);
+        }
+        old_roots
+    }
+
+    /// Lets go of roots that a resource has no more.
+    fn uproot(&mut self, id: &ResourceId, old_roots: &BTreeSet<Name>) {
+        let roots = self.node(id).roots.clone();
         for group in old_roots.difference(&roots) {
             self.release(group, id);
         }
-        self.sweep(id);
     }
 
     fn node(&mut self, id: &ResourceId) -> &mut Node {

@@ -78,19 +78,29 @@ fn said() -> impl Strategy<Value = Said> {
 }
 
 proptest! {
-    /// Whatever came and went before: each group holds what can be reached from its roots, and nothing else.
+    /// Whatever came, moved and went before: each group holds what can be reached from its roots, and nothing else.
     #[test]
     fn counting_equals_following(
         steps in prop::collection::vec(
-            prop::collection::vec((0..3usize, 0..4u8, prop::option::weighted(0.7, said())), 1..5),
+            (
+                prop::collection::btree_map(0..4u8, prop::collection::btree_set(0..4u8, 0..3), 0..2),
+                prop::collection::vec((0..3usize, 0..4u8, prop::option::weighted(0.7, said())), 1..5),
+            ),
             1..20,
         )
     ) {
         let mut closure = Closure::default();
-        let mut there = BTreeMap::new();
+        let mut there: BTreeMap<(usize, u8), Said> = BTreeMap::new();
         let mut held: BTreeMap<Name, BTreeMap<ResourceId, u8>> = BTreeMap::new();
-        for step in steps {
-            let changes = closure.apply(step.into_iter().map(|(layer, number, said)| {
+        for (moves, step) in steps {
+            let mut moved = Vec::new();
+            for (number, groups) in moves {
+                if let Some(said) = there.get_mut(&(0, number)) {
+                    moved.push((id(LAYERS[0], number), groups.iter().map(|g| group(*g)).collect()));
+                    said.groups = groups;
+                }
+            }
+            let changes = closure.apply(moved, step.into_iter().map(|(layer, number, said)| {
                 match &said {
                     Some(said) => drop(there.insert((layer, number), said.clone())),
                     None => drop(there.remove(&(layer, number))),
@@ -99,7 +109,7 @@ proptest! {
                 let said = said.unwrap_or_default();
                 let roots = said.groups.iter().filter(|_| layer == 0).map(|g| group(*g));
                 (id(LAYERS[layer], number), body, roots.collect(), links(layer, &said))
-            }));
+            }).collect::<Vec<_>>());
             for (group, changes) in changes {
                 let held = held.entry(group).or_default();
                 for (id, body) in changes {
@@ -130,8 +140,8 @@ proptest! {
             let roots = said.groups.iter().map(|g| group(*g)).collect();
             (id(LAYERS[layer], number), body, roots, links(layer, &said))
         };
-        closure.apply(all.iter().map(|((layer, number), said)| one(*layer, *number, Some(said))));
-        closure.apply(all.keys().map(|(layer, number)| one(*layer, *number, None)));
+        closure.apply([], all.iter().map(|((layer, number), said)| one(*layer, *number, Some(said))));
+        closure.apply([], all.keys().map(|(layer, number)| one(*layer, *number, None)));
         prop_assert!(closure.nodes.is_empty());
     }
 }
@@ -151,16 +161,16 @@ fn only_what_is_new_travels() {
         (id(Kind::Route, n), body(), roots, to_pool.clone())
     };
     let upstream = (pool.clone(), body(), BTreeSet::new(), Links::default());
-    let first = closure.apply([route(1, &[1]), upstream].into_iter());
+    let first = closure.apply([], [route(1, &[1]), upstream]);
     assert_eq!(first.keys().collect::<Vec<_>>(), [&group(1)]);
     // Another Route of the same group brings itself alone; one of another group brings the upstream with it.
-    let second = closure.apply([route(2, &[1]), route(3, &[2])].into_iter());
+    let second = closure.apply([], [route(2, &[1]), route(3, &[2])]);
     let keys = |g| second[&group(g)].keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(1), [id(Kind::Route, 2)]);
     assert_eq!(keys(2), [id(Kind::Route, 3), pool.clone()]);
     // It goes with the last that refers to it.
     let gone = |n| (id(Kind::Route, n), None, BTreeSet::new(), Links::default());
-    let third = closure.apply([gone(3)].into_iter());
+    let third = closure.apply([], [gone(3)]);
     assert_eq!(third[&group(2)].get(&pool), Some(&None));
     assert!(!third.contains_key(&group(1)));
 }

@@ -1,6 +1,6 @@
-//! Groups of data planes. All data planes of a group serve the same listeners; each Gateway has a group of its own, and
-//! the GatewayConfigs share one. A group is sent what its listeners need and nothing else: no Route, no upstream and
-//! above all no private key of another's.
+//! Groups of data planes. All data planes of a group serve the same listeners; each Gateway has a group of its own, and so
+//! has each GatewayConfig that asks for it; the other GatewayConfigs share one. A group is sent what its listeners need and
+//! nothing else: no Route, no upstream and above all no private key of another's.
 
 mod closure;
 mod links;
@@ -41,7 +41,7 @@ impl Group {
 
 /// See the module.
 pub struct Groups {
-    /// The group of the GatewayConfigs, and its name.
+    /// The group that GatewayConfigs share, and its name.
     shared: Group,
     shared_name: Name,
     make: Box<dyn Fn(Arc<watch::Sender<u64>>) -> Group + Send + Sync>,
@@ -55,34 +55,41 @@ pub struct Groups {
 struct Inner {
     groups: BTreeMap<Name, Group>,
     closure: Closure,
+    /// GatewayConfigs with a group of their own.
+    apart: BTreeSet<ObjectId>,
 }
 
-/// Name of what belongs to the data planes of a Gateway, in its namespace: their Deployment, Service, ServiceAccount.
-/// A name of 63 characters at most, as that of a Service; a longer one is cut and told from others by a hash.
-pub fn infrastructure_name(gateway: &str) -> String {
-    const SUFFIX: &str = "-diolkos";
+/// Name of what belongs to the data planes of a Gateway or GatewayConfig, in its namespace: their Deployment, Service,
+/// ServiceAccount. A name of 63 characters at most, as that of a Service; a longer one is cut and told from others by a
+/// hash. Those of the two kinds end differently, so that no name of a Gateway gives that of a GatewayConfig.
+pub fn infrastructure_name(owner: &ObjectId) -> String {
     const MAX: usize = 63;
-    // A Gateway's name may have dots, and may begin with a digit; a Service's may not.
-    let simple = gateway.len() + SUFFIX.len() <= MAX
-        && !gateway.contains('.')
-        && gateway.starts_with(|c: char| c.is_ascii_lowercase());
+    let suffix = match owner.kind {
+        ObjectKind::GatewayConfig => "-diolkos-config",
+        _ => "-diolkos",
+    };
+    let name = &owner.name;
+    // Theirs may have dots, and may begin with a digit; a Service's may not.
+    let simple = name.len() + suffix.len() <= MAX
+        && !name.contains('.')
+        && name.starts_with(|c: char| c.is_ascii_lowercase());
     if simple {
-        return format!("{gateway}{SUFFIX}");
+        return format!("{name}{suffix}");
     }
-    let hash = format!("{:?}", snapshot::Hash::of(gateway.as_bytes()));
+    let hash = format!("{:?}", snapshot::Hash::of(name.as_bytes()));
     let hash: String = hash.chars().take(8).collect();
-    let kept = MAX - SUFFIX.len() - hash.len() - "gw--".len();
-    let name: String = gateway.replace('.', "-").chars().take(kept).collect();
-    format!("gw-{}-{hash}{SUFFIX}", name.trim_end_matches('-'))
+    let kept = MAX - suffix.len() - hash.len() - "gw--".len();
+    let name: String = name.replace('.', "-").chars().take(kept).collect();
+    format!("gw-{}-{hash}{suffix}", name.trim_end_matches('-'))
 }
 
-/// The group of a Gateway's data planes, as their certificate names it.
-pub fn group_of_gateway(id: &ObjectId) -> String {
-    format!("{}/{}", id.namespace, infrastructure_name(&id.name))
+/// The group of data planes that are a Gateway's or GatewayConfig's own, as their certificate names it.
+pub fn own_group(owner: &ObjectId) -> String {
+    format!("{}/{}", owner.namespace, infrastructure_name(owner))
 }
 
 impl Groups {
-    /// `shared`: name of the group of the GatewayConfigs. `make` makes what a group needs; it is handed where the
+    /// `shared`: name of the group that GatewayConfigs share. `make` makes what a group needs; it is handed where the
     /// group counts its progress.
     pub fn new(
         shared: &str,
@@ -95,6 +102,7 @@ impl Groups {
             inner: Mutex::new(Inner {
                 groups: BTreeMap::from([(Arc::clone(&shared_name), shared.clone())]),
                 closure: Closure::default(),
+                apart: BTreeSet::new(),
             }),
             shared,
             shared_name,
@@ -110,7 +118,7 @@ impl Groups {
         self.withheld.store(withheld, Ordering::Release);
     }
 
-    /// The group of a name, which another replica knows: its Gateway is about to be known here, too.
+    /// The group of a name, which another replica knows: whose it is, is about to be known here, too.
     pub fn expect(&self, name: &str) -> Group {
         let mut inner = self.inner.lock();
         let group = inner.groups.entry(name.into());
@@ -129,7 +137,7 @@ impl Groups {
         self.inner.lock().groups.get(name).cloned()
     }
 
-    /// The group of the GatewayConfigs.
+    /// The group that GatewayConfigs share.
     pub fn shared(&self) -> &Group {
         &self.shared
     }
@@ -165,10 +173,11 @@ impl Groups {
     }
 
     /// Takes changed resources (`None`: gone) as they are in `model`, and sends each group what concerns it.
-    /// `gateways`: those that have a group. Gives the revisions of the groups that it concerned.
+    /// `owners`: Gateways and GatewayConfigs that have a group of their own. Gives the revisions of the groups that it
+    /// concerned.
     pub fn publish(
         &self,
-        gateways: impl IntoIterator<Item = ObjectId>,
+        owners: impl IntoIterator<Item = ObjectId>,
         resources: impl IntoIterator<Item = (ResourceId, Option<Bytes>)>,
         model: &Model,
         observed_unix_ns: u64,
@@ -178,17 +187,22 @@ impl Groups {
             let revision = group.publisher.cursor().digest.revision();
             revisions.push((Arc::clone(name), revision));
         };
-        let wanted: BTreeSet<Name> = gateways
-            .into_iter()
-            .map(|id| group_of_gateway(&id).into())
-            .chain([Arc::clone(&self.shared_name)])
-            .collect();
+        let mut wanted = BTreeSet::from([Arc::clone(&self.shared_name)]);
+        let mut apart = BTreeSet::new();
+        for owner in owners {
+            wanted.insert(own_group(&owner).into());
+            if owner.kind == ObjectKind::GatewayConfig {
+                apart.insert(owner);
+            }
+        }
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        let mut changes = inner
-            .closure
-            .update(resources, model, |listener| self.group_of(listener));
-        // Data planes of a Gateway that is gone keep their group until they are gone too.
+        // A listener that is as it was may be others' to serve now, and so may the Routes at it.
+        let moved: BTreeSet<ObjectId> = inner.apart.symmetric_difference(&apart).cloned().collect();
+        inner.apart = apart;
+        let group_of = |listener: &str| self.group_of(listener, &inner.apart);
+        let mut changes = inner.closure.update(resources, model, group_of, &moved);
+        // Data planes keep their group until they are gone, whatever has become of what they were for.
         inner
             .groups
             .retain(|name, group| wanted.contains(name) || group.publisher.has_data_planes());
@@ -217,12 +231,24 @@ impl Groups {
         revisions
     }
 
-    /// The group of a listener's key.
-    fn group_of(&self, listener: &str) -> Name {
-        match ObjectId::of_listener_key(listener) {
-            Some(gateway) => group_of_gateway(&gateway).into(),
+    /// The group of a listener's key. `apart`: GatewayConfigs with one of their own.
+    fn group_of(&self, listener: &str, apart: &BTreeSet<ObjectId>) -> Name {
+        match ObjectId::of_listener_owner(listener) {
+            Some(owner) => self.group_of_owner(&owner, apart),
             None => Arc::clone(&self.shared_name),
         }
+    }
+
+    fn group_of_owner(&self, owner: &ObjectId, apart: &BTreeSet<ObjectId>) -> Name {
+        match owner.kind == ObjectKind::Gateway || apart.contains(owner) {
+            true => own_group(owner).into(),
+            false => Arc::clone(&self.shared_name),
+        }
+    }
+
+    /// Name of the group whose data planes serve a Gateway or GatewayConfig.
+    pub fn name_for(&self, owner: &ObjectId) -> Arc<str> {
+        self.group_of_owner(owner, &self.inner.lock().apart)
     }
 
     /// How far an object has come: in each group that needs something of it, all data planes must have acknowledged
@@ -240,8 +266,9 @@ impl Groups {
             }
         }
         let own: Option<Name> = match report.id.kind {
-            ObjectKind::Gateway => Some(group_of_gateway(&report.id).into()),
-            ObjectKind::GatewayConfig => Some(Arc::clone(&self.shared_name)),
+            ObjectKind::Gateway | ObjectKind::GatewayConfig => {
+                Some(self.group_of_owner(&report.id, &inner.apart))
+            }
             _ => None,
         };
         if let Some(name) = &own {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::metrics::Metrics;
 use crate::publish::Session;
-use crate::translate::Translator;
+use crate::translate::{Published, Translator};
 use crate::world::{Object, World};
 use serde_json::{Value, json};
 use snapshot::{Kind, pb};
@@ -39,7 +39,7 @@ impl Control {
 
     fn publish(&mut self, id: ObjectId) {
         let delta = self.translator.update(&self.world, &[id].into());
-        let gateways: Vec<ObjectId> = self.translator.our_gateways().collect();
+        let gateways: Vec<ObjectId> = self.translator.with_data_planes().collect();
         self.groups
             .publish(gateways, delta.resources, self.translator.model(), 1);
     }
@@ -64,11 +64,24 @@ impl Control {
         }));
     }
 
+    /// A GatewayConfig that listens on port 80; `data_plane`: what it asks of data planes of its own.
+    fn config(&mut self, name: &str, data_plane: Option<Value>) {
+        let mut spec = json!({"listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]});
+        if let Some(asked) = data_plane {
+            spec["dataPlane"] = asked;
+        }
+        self.apply(json!({
+            "apiVersion": "diolkos.io/v1alpha1", "kind": "GatewayConfig",
+            "metadata": {"namespace": "a", "name": name, "generation": 1}, "spec": spec,
+        }));
+    }
+
     fn route(&mut self, name: &str, parents: &[&str]) {
         let parents = parents.iter().map(|parent| match *parent {
             "shared" => {
                 json!({"kind": "GatewayConfig", "name": "default", "namespace": "diolkos-system"})
             }
+            name if name.starts_with("config-") => json!({"kind": "GatewayConfig", "name": name}),
             name => json!({"kind": "Gateway", "name": name}),
         });
         self.apply(json!({
@@ -233,9 +246,15 @@ fn what_nothing_refers_to_waits_for_nobody() {
 #[test]
 fn names_that_a_service_may_have() {
     let long = "g".repeat(80);
-    let names = ["web", "1st", "a.b", "a-b", &long, &format!("{long}1")].map(infrastructure_name);
+    let all = ["web", "1st", "a.b", "a-b", &long, &format!("{long}1")];
+    let mut names = Vec::new();
+    for kind in [ObjectKind::Gateway, ObjectKind::GatewayConfig] {
+        let owners = all.iter().map(|name| ObjectId::new(kind, "a", *name));
+        names.extend(owners.map(|owner| infrastructure_name(&owner)));
+    }
     assert_eq!(names[0], "web-diolkos");
     assert_eq!(names[3], "a-b-diolkos");
+    assert_eq!(names[6], "web-diolkos-config");
     for name in &names {
         assert!(name.len() <= 63, "{name}");
         assert!(name.starts_with(|c: char| c.is_ascii_lowercase()), "{name}");
@@ -245,7 +264,149 @@ fn names_that_a_service_may_have() {
             "{name}"
         );
     }
-    assert_eq!(BTreeSet::from(names).len(), 6);
+    // What belongs to a GatewayConfig ends as nothing of a Gateway does, whatever that is called.
+    let (of_gateways, of_configs) = names.split_at(all.len());
+    assert!(of_gateways.iter().all(|name| name.ends_with("-diolkos")));
+    assert!(
+        of_configs
+            .iter()
+            .all(|name| name.ends_with("-diolkos-config"))
+    );
+    assert_eq!(BTreeSet::from_iter(&names).len(), names.len());
+}
+
+const OWN: &str = "a/config-x-diolkos-config";
+
+#[test]
+fn a_gateway_config_moves_between_the_shared_data_planes_and_its_own() {
+    let mut control = Control::new();
+    control.upstream("r-pool");
+    control.route("r", &["config-x"]);
+    control.config("config-x", None);
+    let all = [
+        "Listener a/config-x/http".to_owned(),
+        "Route a/r".to_owned(),
+        "Upstream Upstream/a/r-pool".to_owned(),
+    ];
+    let held = |control: &Control, group: &str| {
+        let mut held = control.holds(group);
+        held.sort();
+        held
+    };
+    assert_eq!(held(&control, SHARED), all);
+    assert!(control.groups.get(OWN).is_none());
+    // Nothing of it changes but whose it is to serve.
+    control.config("config-x", Some(json!({})));
+    assert_eq!(held(&control, OWN), all);
+    assert_eq!(held(&control, SHARED), [""; 0]);
+    control.config("config-x", None);
+    assert_eq!(held(&control, SHARED), all);
+    assert!(control.groups.get(OWN).is_none());
+    // And back, with a Route that comes later.
+    control.config("config-x", Some(json!({"replicas": 1})));
+    control.route("s", &["config-x"]);
+    assert!(control.holds(OWN).contains(&"Route a/s".to_owned()));
+    control.remove(ObjectId::new(ObjectKind::GatewayConfig, "a", "config-x"));
+    assert!(control.groups.get(OWN).is_none());
+}
+
+#[test]
+fn neither_is_sent_what_the_other_serves() {
+    let mut control = Control::new();
+    control.config("config-x", Some(json!({})));
+    // On the same port, for any host: they do not share it.
+    control.config("config-y", None);
+    for (route, parent) in [("x", "config-x"), ("y", "config-y")] {
+        control.upstream(&format!("{route}-pool"));
+        control.route(route, &[parent]);
+    }
+    for (group, own, other) in [(OWN, "x", "y"), (SHARED, "y", "x")] {
+        let held = control.holds(group);
+        assert!(
+            held.contains(&format!("Listener a/config-{own}/http")),
+            "{held:?}"
+        );
+        assert!(held.contains(&format!("Route a/{own}")), "{held:?}");
+        let others = held.iter().filter(|r| r.contains(&format!("a/{other}")));
+        assert_eq!(others.count(), 0, "{held:?}");
+    }
+    // Of the two, that which shares has the port once they are together.
+    let accepted = |control: &Control, name: &str| {
+        let id = ObjectId::new(ObjectKind::GatewayConfig, "a", name);
+        let status = control
+            .translator
+            .report()
+            .status(&id, &Programmed::Yes)
+            .unwrap();
+        status["conditions"][0]["status"].clone()
+    };
+    assert_eq!(accepted(&control, "config-y"), "True");
+    control.config("config-x", None);
+    let all = ["config-x", "config-y"].map(|name| accepted(&control, name));
+    assert_eq!(
+        all.iter().filter(|one| **one == "False").count(),
+        1,
+        "{all:?}"
+    );
+}
+
+/// What is programmed waits for its own data planes, and not for those of others.
+#[test]
+fn a_gateway_config_waits_for_its_own_data_planes() {
+    let mut control = Control::new();
+    control.config("config-x", Some(json!({})));
+    control.config("config-y", None);
+    let mut session = Session::new(control.groups.get(SHARED).unwrap().publisher);
+    let hello = pb::Hello {
+        schema_min: 1,
+        schema_max: u32::MAX,
+        ..pb::Hello::default()
+    };
+    session.on_hello(&hello).unwrap();
+    let of = |name: &str| control.programmed(ObjectKind::GatewayConfig, name);
+    assert_eq!(of("config-y"), Programmed::Pending);
+    assert_eq!(of("config-x"), Programmed::NoDataPlane);
+}
+
+#[test]
+fn a_gateway_config_without_listeners_has_no_data_planes() {
+    let mut control = Control::new();
+    control.apply(json!({
+        "apiVersion": "diolkos.io/v1alpha1", "kind": "GatewayConfig",
+        "metadata": {"namespace": "a", "name": "config-x", "generation": 1},
+        "spec": {"default": true, "dataPlane": {"replicas": 3}},
+    }));
+    assert!(control.groups.get(OWN).is_none());
+    assert_eq!(control.holds(SHARED), ["Listener a/config-x/http"]);
+    let problems: Vec<String> = control
+        .translator
+        .report()
+        .problems()
+        .map(|p| p.text())
+        .collect();
+    assert_eq!(
+        problems,
+        [
+            "spec.dataPlane: has no effect without listeners: the shared data planes serve what is implied"
+        ]
+    );
+}
+
+/// A version that cannot be used leaves the last one in effect, with its data planes.
+#[test]
+fn data_planes_stay_with_the_version_in_effect() {
+    let mut control = Control::new();
+    control.config("config-x", Some(json!({"replicas": 3})));
+    control.apply(json!({
+        "apiVersion": "diolkos.io/v1alpha1", "kind": "GatewayConfig",
+        "metadata": {"namespace": "a", "name": "config-x", "generation": 2},
+        "spec": {"listeners": [{"name": "http", "port": 80, "protocol": "HTTP", "hostname": "not a host"}]},
+    }));
+    let id = ObjectId::new(ObjectKind::GatewayConfig, "a", "config-x");
+    assert!(control.translator.report().get(&id).unwrap().quarantined);
+    let asked = control.translator.data_planes_of(&id).unwrap();
+    assert_eq!(asked.replicas, Some(3));
+    assert_eq!(control.holds(OWN), ["Listener a/config-x/http"]);
 }
 
 fn service(address: Option<&str>) -> Value {
@@ -280,4 +441,67 @@ fn a_gateway_is_programmed_once_it_has_an_address() {
     control.apply(service(Some("192.0.2.7")));
     let addresses = json!([{"type": "IPAddress", "value": "192.0.2.7"}]);
     assert_eq!(programmed(&control), (json!("Programmed"), addresses));
+}
+
+/// Of a GatewayConfig with data planes of its own, and of an Ingress that attaches there.
+#[test]
+fn addresses_are_those_of_its_own_service() {
+    let mut control = Control::new();
+    control.translator = Translator::for_groups().publishing(Published {
+        addresses: vec!["198.51.100.1".to_owned()],
+        service: None,
+    });
+    control.apply(json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "own"},
+        "spec": {
+            "controller": "diolkos.io/controller",
+            "parameters": {
+                "apiGroup": "diolkos.io", "kind": "GatewayConfig", "scope": "Namespace", "namespace": "a", "name": "config-x",
+            },
+        },
+    }));
+    control.apply(json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"namespace": "a", "name": "i"},
+        "spec": {"ingressClassName": "own", "rules": [{"host": "i.example"}]},
+    }));
+    control.config("config-x", Some(json!({"service": {"type": "ClusterIP"}})));
+    let config = ObjectId::new(ObjectKind::GatewayConfig, "a", "config-x");
+    let ingress = ObjectId::new(ObjectKind::Ingress, "a", "i");
+    let status = |control: &Control, id: &ObjectId| {
+        let report = control.translator.report();
+        report.status(id, &Programmed::Yes).unwrap_or_default()
+    };
+    let programmed = |status: &Value| {
+        let conditions = status["conditions"].as_array().unwrap().iter();
+        let mut found = conditions.filter(|c| c["type"] == "Programmed");
+        found.next().unwrap()["reason"].clone()
+    };
+    let waiting = status(&control, &config);
+    assert_eq!(programmed(&waiting), "AddressNotAssigned");
+    assert_eq!(waiting["addresses"], json!([]));
+    assert_eq!(status(&control, &ingress), Value::Null);
+    control.apply(json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "namespace": "a", "name": "config-x-diolkos-config", "labels": {"diolkos.io/gateway-config-name": "config-x"},
+        },
+        "spec": {"type": "ClusterIP", "clusterIPs": ["10.0.0.9"], "ports": [{"port": 80}]},
+    }));
+    let reached = status(&control, &config);
+    assert_eq!(programmed(&reached), "Programmed");
+    assert_eq!(
+        reached["addresses"],
+        json!([{"type": "IPAddress", "value": "10.0.0.9"}])
+    );
+    assert_eq!(
+        status(&control, &ingress)["loadBalancer"]["ingress"],
+        json!([{"ip": "10.0.0.9"}])
+    );
+    // Where it shares data planes it is reached by theirs.
+    control.config("config-x", None);
+    assert_eq!(status(&control, &config).get("addresses"), None);
+    assert_eq!(
+        status(&control, &ingress)["loadBalancer"]["ingress"],
+        json!([{"ip": "198.51.100.1"}])
+    );
 }

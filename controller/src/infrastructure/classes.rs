@@ -16,7 +16,7 @@ const FINALIZER: &str = "gateway-exists-finalizer.gateway.networking.k8s.io";
 impl Operator {
     /// Gives classes of ours that Gateways use the finalizer, and takes it from those that none uses any more.
     pub(super) async fn hold_classes(&self, plans: &[Plan]) -> Result<(), Failure> {
-        let used: BTreeSet<&str> = plans.iter().map(|plan| &*plan.class).collect();
+        let used: BTreeSet<&str> = plans.iter().filter_map(|p| p.class.as_deref()).collect();
         let api: Api<GatewayClass> = Api::all(self.client.clone());
         for class in request(api.list(&ListParams::default())).await?.items {
             let name = class.name_any();

@@ -1,5 +1,6 @@
-//! Data planes of Gateways: for each Gateway a Deployment with its ServiceAccount, PodDisruptionBudget, Service and the
-//! Secret of the push channel. The leader alone applies them, and takes away what is for no Gateway of ours any more.
+//! Data planes of Gateways, and of GatewayConfigs that ask for their own: for each a Deployment with its ServiceAccount,
+//! PodDisruptionBudget, Service and the Secret of the push channel. The leader alone applies them, and takes away what is
+//! for no Gateway of ours any more, or for a GatewayConfig that shares data planes again.
 //!
 //! What is wanted is compared by a hash with what was applied, so that nothing is written without need; now and then
 //! everything is applied again, which puts right what others have changed.
@@ -7,13 +8,15 @@
 mod classes;
 mod objects;
 
-pub use objects::{GATEWAY_NAME, Plan, Settings};
+pub use objects::{CONFIG_NAME, GATEWAY_NAME, Plan, Settings};
 
 use crate::ca::keeper::{Keeper, KeeperError};
-use crate::groups::group_of_gateway;
+use crate::groups::own_group;
 use crate::leader::Leadership;
 use crate::report::CONTROLLER_NAME;
 use crate::watch::handle::WorldHandle;
+use crate::world::ObjectKind;
+use crds::GatewayConfig;
 use gateway_api::gateway::Gateway;
 use gateway_api::gateway_class::GatewayClass;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -23,7 +26,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use objects::{AUTOSCALER, MANAGED_BY};
-use serde_json::json;
+use serde_json::{Value, json};
 use snapshot::Hash;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -42,7 +45,7 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// One request to the API server.
 const REQUEST: Duration = Duration::from_secs(10);
 
-/// Why data planes of a Gateway are not as they should be.
+/// Why data planes are not as they should be.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
@@ -61,12 +64,12 @@ pub struct Operator {
     pub world: WorldHandle,
     pub keeper: Arc<Keeper<Api<Secret>>>,
     pub leadership: Leadership,
-    /// Ticks when Gateways have changed.
+    /// Ticks when Gateways or GatewayConfigs have changed.
     pub changed: watch::Receiver<u64>,
     pub settings: Settings,
 }
 
-/// What was applied, by Gateway (`NAMESPACE/NAME`) and kind.
+/// What was applied, by group and kind.
 #[derive(Default)]
 struct Applied(BTreeMap<(String, String), Hash>);
 
@@ -104,29 +107,29 @@ impl Operator {
 
     /// Whether everything is as it should be.
     async fn reconcile(&self, applied: &mut Applied) -> bool {
-        // Before everything is listed, a Gateway that is not known yet is not one that is gone.
+        // Before everything is listed, what is not known yet is not gone.
         if !self.world.missing().is_empty() {
             return false;
         }
-        let plans = self.world.gateways().await;
+        let plans = self.world.data_planes().await;
         let mut fine = true;
         for plan in &plans {
             if !self.leadership.holds() {
                 return false;
             }
             if let Err(error) = self.apply(plan, applied).await {
-                tracing::warn!(gateway = %plan.gateway, %error, "the data planes of a Gateway cannot be applied");
+                tracing::warn!(owner = %plan.owner, %error, "data planes cannot be applied");
                 fine = false;
             }
         }
-        let groups: BTreeSet<String> = plans.iter().map(|p| group_of_gateway(&p.gateway)).collect();
+        let groups: BTreeSet<String> = plans.iter().map(|plan| own_group(&plan.owner)).collect();
         applied.0.retain(|(group, _), _| groups.contains(group));
         if let Err(error) = self.hold_classes(&plans).await {
             tracing::warn!(%error, "GatewayClasses in use cannot be kept from going, or those out of use be let go");
             fine = false;
         }
         if let Err(error) = self.remove_others(&groups).await {
-            tracing::warn!(%error, "data planes of Gateways that are gone cannot be removed");
+            tracing::warn!(%error, "data planes that nothing asks for any more cannot be removed");
             fine = false;
         }
         fine
@@ -134,7 +137,7 @@ impl Operator {
 
     async fn apply(&self, plan: &Plan, applied: &mut Applied) -> Result<(), Failure> {
         self.certificate(plan).await?;
-        let group = group_of_gateway(&plan.gateway);
+        let group = own_group(&plan.owner);
         for object in plan.objects(&self.settings) {
             let key = (group.clone(), object["kind"].to_string());
             let hash = Hash::of(object.to_string().as_bytes());
@@ -145,17 +148,17 @@ impl Operator {
             let Some(resource) = resource(object.types.as_ref().map_or("", |t| &t.kind)) else {
                 continue;
             };
-            let api = self.api(&plan.gateway.namespace, &resource);
+            let api = self.api(&plan.owner.namespace, &resource);
             let parameters = PatchParams::apply(FIELD_MANAGER).force();
             let name = object.name_any();
             request(api.patch(&name, &parameters, &Patch::Apply(&object))).await?;
-            tracing::info!(gateway = %plan.gateway, kind = resource.kind, name, "applied");
+            tracing::info!(owner = %plan.owner, kind = resource.kind, name, "applied");
             applied.0.insert(key, hash);
         }
         let key = (group, AUTOSCALER.to_owned());
         let none = Hash::of(b"");
         if plan.is_fixed() && applied.0.get(&key) != Some(&none) {
-            self.delete(&plan.gateway.namespace, AUTOSCALER, &plan.name())
+            self.delete(&plan.owner.namespace, AUTOSCALER, &plan.name())
                 .await?;
             applied.0.insert(key, none);
         }
@@ -178,10 +181,10 @@ impl Operator {
     /// The Secret that the data planes mount: a certificate that names their group.
     async fn certificate(&self, plan: &Plan) -> Result<(), Failure> {
         let name = plan.name();
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &plan.gateway.namespace);
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &plan.owner.namespace);
         let found = request(api.get_opt(&name)).await?;
         let data = found.as_ref().and_then(|secret| secret.data.as_ref());
-        let group = group_of_gateway(&plan.gateway);
+        let group = own_group(&plan.owner);
         let renewed = self
             .keeper
             .client_data(&group, data, SystemTime::now())
@@ -195,14 +198,15 @@ impl Operator {
         });
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         request(api.patch(&name, &parameters, &Patch::Apply(&secret))).await?;
-        tracing::info!(gateway = %plan.gateway, "the data planes of a Gateway have a new certificate");
+        tracing::info!(owner = %plan.owner, "data planes have a new certificate");
         Ok(())
     }
 
-    /// Takes away what was made for a Gateway that is another's now.
+    /// Takes away what was made for a Gateway that is another's now, or for a GatewayConfig that asks for no data planes of
+    /// its own any more.
     async fn remove_others(&self, groups: &BTreeSet<String>) -> Result<(), Failure> {
         let (key, value) = MANAGED_BY;
-        let ours = ListParams::default().labels(&format!("{key}={value},{GATEWAY_NAME}"));
+        let ours = ListParams::default().labels(&format!("{key}={value}"));
         let all: Api<Deployment> = Api::all(self.client.clone());
         for deployment in request(all.list(&ours)).await?.items {
             let namespace = deployment.namespace().unwrap_or_default();
@@ -212,13 +216,13 @@ impl Operator {
             {
                 continue;
             }
-            if !self.is_anothers(&namespace, &deployment).await? {
+            if !self.is_needless(&namespace, &deployment).await? {
                 continue;
             }
             tracing::info!(
                 namespace,
                 name,
-                "data planes of no Gateway of ours are removed"
+                "data planes that nothing asks for are removed"
             );
             for kind in KINDS {
                 self.delete(&namespace, kind, &name).await?;
@@ -227,16 +231,28 @@ impl Operator {
         Ok(())
     }
 
-    /// Whether the Gateway that a Deployment was made for names a class of another controller. The API server is asked
-    /// itself: that a Gateway is not known here may also mean that Gateways cannot be listed. With a Gateway that is
-    /// gone the cluster takes away what is its own.
-    async fn is_anothers(&self, namespace: &str, deployment: &Deployment) -> Result<bool, Failure> {
+    /// Whether what a Deployment was made for asks for it no more. The API server is asked itself: that an object is not known
+    /// here may also mean that its kind cannot be listed. With one that is gone the cluster takes away what is its own.
+    async fn is_needless(&self, namespace: &str, deployment: &Deployment) -> Result<bool, Failure> {
         let owners = deployment.owner_references();
-        let Some(owner) = owners.iter().find(|owner| owner.kind == Gateway::kind(&())) else {
+        let named = |kind: &str| Some(&owners.iter().find(|owner| owner.kind == kind)?.name);
+        if let Some(gateway) = named(&Gateway::kind(&())) {
+            return self.is_anothers(namespace, gateway).await;
+        }
+        let Some(config) = named(ObjectKind::GatewayConfig.name()) else {
             return Ok(false);
         };
+        let configs = ApiResource::erase::<GatewayConfig>(&());
+        let configs = self.api(namespace, &configs);
+        // One that cannot be read asks for them all the same.
+        let found = request(configs.get_opt(config)).await?;
+        Ok(found.is_some_and(|config| !asks_for_data_planes(&config.data["spec"])))
+    }
+
+    /// Whether a Gateway names a class of another controller.
+    async fn is_anothers(&self, namespace: &str, gateway: &str) -> Result<bool, Failure> {
         let gateways: Api<Gateway> = Api::namespaced(self.client.clone(), namespace);
-        let Some(gateway) = request(gateways.get_opt(&owner.name)).await? else {
+        let Some(gateway) = request(gateways.get_opt(gateway)).await? else {
             return Ok(false);
         };
         let classes: Api<GatewayClass> = Api::all(self.client.clone());
@@ -247,6 +263,12 @@ impl Operator {
     fn api(&self, namespace: &str, resource: &ApiResource) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, resource)
     }
+}
+
+/// As the translator has it, of a GatewayConfig that may be of a version that it cannot read.
+fn asks_for_data_planes(spec: &Value) -> bool {
+    let listeners = spec["listeners"].as_array();
+    spec["dataPlane"].is_object() && listeners.is_some_and(|all| !all.is_empty())
 }
 
 /// Kinds of what is made. The Deployment goes last: by it the rest is found.

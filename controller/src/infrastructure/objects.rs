@@ -1,8 +1,8 @@
-//! The Kubernetes objects of a Gateway's data planes. Pure.
+//! The Kubernetes objects of the data planes of a Gateway or GatewayConfig. Pure.
 
 use crate::groups::infrastructure_name;
 use crate::tokens::AUDIENCE;
-use crate::world::ObjectId;
+use crate::world::{ObjectId, ObjectKind};
 use crds::{Autoscaling, DataPlane, ServiceType};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +12,8 @@ use std::net::IpAddr;
 pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "diolkos-controller");
 /// The Gateway of an object (GEP-1762).
 pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// The GatewayConfig of an object.
+pub const CONFIG_NAME: &str = "diolkos.io/gateway-config-name";
 const GATEWAY_CLASS: &str = "gateway.networking.k8s.io/gateway-class-name";
 /// Where data planes show their state: no port that a listener is likely to want.
 const ADMIN_PORT: u16 = 19090;
@@ -20,20 +22,21 @@ pub(super) const AUTOSCALER: &str = "HorizontalPodAutoscaler";
 /// Longest value of a label.
 const LABEL: usize = 63;
 
-/// What a Gateway asks of its data planes.
+/// What a Gateway or GatewayConfig asks of data planes of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    pub gateway: ObjectId,
-    /// Of the Gateway: what is made goes with it.
+    pub owner: ObjectId,
+    /// Of the owner: what is made goes with it.
     pub uid: String,
-    pub class: String,
+    /// Of a Gateway.
+    pub class: Option<String>,
     /// Where its listeners take connections, or datagrams (`true`).
     pub ports: BTreeSet<(u16, bool)>,
-    /// What its GatewayConfig says; `None`: that cannot be known, and what there is stays as it is.
+    /// What the GatewayConfig says; `None`: that cannot be known, and what there is stays as it is.
     pub asked: Option<DataPlane>,
     /// What its load balancer is asked for; `None`: any.
     pub address: Option<IpAddr>,
-    /// `spec.infrastructure`: for everything that is made.
+    /// `spec.infrastructure` of a Gateway: for everything that is made.
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
 }
@@ -44,7 +47,7 @@ pub struct Settings {
     /// Namespace of the controller, whose Service is `diolkos-controller`.
     pub namespace: String,
     pub image: String,
-    /// Of each Gateway.
+    /// Of each Gateway or GatewayConfig.
     pub replicas: u32,
     /// Kubernetes quantity.
     pub cpu_request: String,
@@ -53,7 +56,7 @@ pub struct Settings {
 impl Plan {
     /// Of everything that is made.
     pub(super) fn name(&self) -> String {
-        infrastructure_name(&self.gateway.name)
+        infrastructure_name(&self.owner)
     }
 
     /// ServiceAccount, PodDisruptionBudget, Deployment and, where they are asked for, HorizontalPodAutoscaler and, where
@@ -85,7 +88,7 @@ impl Plan {
             .iter()
             .flat_map(|service| &service.annotations);
         for (key, value) in annotations {
-            // What the Gateway says for everything goes before.
+            // What a Gateway says for everything goes before.
             if !self.annotations.contains_key(key)
                 && let Some(service) = all.last_mut().filter(|o| o["kind"] == "Service")
             {
@@ -121,13 +124,18 @@ impl Plan {
 
     /// Name, place, labels, and whose it is.
     pub(super) fn metadata(&self) -> Value {
+        let version = match self.owner.kind {
+            ObjectKind::GatewayConfig => crds::VERSION,
+            _ => "v1",
+        };
+        let version = format!("{}/{version}", self.owner.kind.group());
         let mut metadata = json!({
             "name": self.name(),
-            "namespace": self.gateway.namespace,
+            "namespace": self.owner.namespace,
             "labels": self.labels(),
             "ownerReferences": [{
-                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
-                "name": self.gateway.name, "uid": self.uid, "controller": true, "blockOwnerDeletion": true,
+                "apiVersion": version, "kind": self.owner.kind.name(),
+                "name": self.owner.name, "uid": self.uid, "controller": true, "blockOwnerDeletion": true,
             }],
         });
         if !self.annotations.is_empty() {
@@ -146,25 +154,26 @@ impl Plan {
         labels.extend(self.selector());
         labels.insert("app.kubernetes.io/part-of".to_owned(), json!("diolkos"));
         labels.insert(MANAGED_BY.0.to_owned(), json!(MANAGED_BY.1));
-        if self.class.len() <= LABEL {
-            labels.insert(GATEWAY_CLASS.to_owned(), json!(self.class));
+        if let Some(class) = self.class.as_ref().filter(|class| class.len() <= LABEL) {
+            labels.insert(GATEWAY_CLASS.to_owned(), json!(class));
         }
         labels
     }
 
     /// By what the Pods are found; it must never change.
     fn selector(&self) -> Map<String, Value> {
-        // A Gateway's name may be longer than a label's value.
-        let name = match self.gateway.name.len() <= LABEL {
-            true => self.gateway.name.clone(),
+        // The owner's name may be longer than a label's value.
+        let name = match self.owner.name.len() <= LABEL {
+            true => self.owner.name.clone(),
             false => self.name(),
         };
+        let (key, component) = match self.owner.kind {
+            ObjectKind::GatewayConfig => (CONFIG_NAME, "config-data-plane"),
+            _ => (GATEWAY_NAME, "gateway-data-plane"),
+        };
         Map::from_iter([
-            (GATEWAY_NAME.to_owned(), json!(name)),
-            (
-                "app.kubernetes.io/component".to_owned(),
-                json!("gateway-data-plane"),
-            ),
+            (key.to_owned(), json!(name)),
+            ("app.kubernetes.io/component".to_owned(), json!(component)),
         ])
     }
 
@@ -299,13 +308,12 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::ObjectKind;
 
     fn plan() -> Plan {
         Plan {
-            gateway: ObjectId::new(ObjectKind::Gateway, "shop", "web"),
+            owner: ObjectId::new(ObjectKind::Gateway, "shop", "web"),
             uid: "u-1".to_owned(),
-            class: "diolkos".to_owned(),
+            class: Some("diolkos".to_owned()),
             ports: [(443, false), (80, false), (53, true)].into(),
             asked: Some(DataPlane::default()),
             address: "10.99.0.1".parse().ok(),
@@ -354,6 +362,43 @@ mod tests {
         for (key, value) in selector.as_object().unwrap() {
             assert_eq!(&template["metadata"]["labels"][key], value);
         }
+    }
+
+    /// Of a Gateway and a GatewayConfig with one name neither has anything to do with what is the other's.
+    #[test]
+    fn a_gateway_config_is_no_gateway() {
+        let of_gateway = plan();
+        let of_config = Plan {
+            owner: ObjectId::new(ObjectKind::GatewayConfig, "shop", "web"),
+            class: None,
+            address: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            ..plan()
+        };
+        let all = of_config.objects(&settings());
+        assert_eq!(all.len(), of_gateway.objects(&settings()).len());
+        for object in &all {
+            let metadata = &object["metadata"];
+            assert_eq!(metadata["name"], "web-diolkos-config");
+            let owner = &metadata["ownerReferences"][0];
+            assert_eq!(owner["apiVersion"], "diolkos.io/v1alpha1");
+            assert_eq!(owner["kind"], "GatewayConfig");
+            assert_eq!(
+                (&owner["name"], &owner["uid"]),
+                (&json!("web"), &json!("u-1"))
+            );
+            let labels = metadata["labels"].as_object().unwrap();
+            assert_eq!(labels[CONFIG_NAME], "web");
+            assert!(!labels.contains_key(GATEWAY_NAME) && !labels.contains_key(GATEWAY_CLASS));
+        }
+        let pod = &all[2]["spec"]["template"];
+        for (key, value) in of_gateway.selector() {
+            assert_ne!(pod["metadata"]["labels"][&key], value, "{key}");
+        }
+        let volume = &pod["spec"]["volumes"][0]["secret"];
+        assert_eq!(volume["secretName"], "web-diolkos-config");
+        assert_eq!(pod["spec"]["serviceAccountName"], "web-diolkos-config");
     }
 
     /// The typed objects of Kubernetes take all of it: no field is misspelt.

@@ -259,10 +259,15 @@ pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
         status["attachedListenerSets"] = report.listener_sets.into();
     }
     if let Some(addresses) = &report.addresses {
-        let addresses = addresses.iter().take(MAX_ADDRESSES);
-        status["addresses"] = addresses.map(|a| address_of(a)).collect();
+        status["addresses"] = addresses_of(addresses);
     }
     status
+}
+
+/// Addresses in a status.
+pub(super) fn addresses_of(all: &[String]) -> Value {
+    let addresses = all.iter().take(MAX_ADDRESSES);
+    addresses.map(|address| address_of(address)).collect()
 }
 
 fn address_of(text: &str) -> Value {

@@ -130,6 +130,8 @@ reasons! {
     RejectedByDataPlane,
     /// A data plane could not open the listener, for example because the port is taken.
     ListenerNotBound,
+    /// The Service of data planes of its own has no address yet.
+    AddressNotAssigned,
     /// The configuration is rolled back: the object is held as it was then, or as if it were not there.
     RolledBack,
 }
@@ -242,8 +244,8 @@ pub struct ObjectReport {
     pub listeners: Vec<ListenerReport>,
     /// ListenerSets that add to a Gateway.
     pub listener_sets: usize,
-    /// Where the data planes of a Gateway, of a ListenerSet's Gateway, or of an Ingress are reached: addresses and host names;
-    /// `None` where it has none of its own, and where it is not known.
+    /// Where the data planes of a Gateway, of a ListenerSet's Gateway, of a GatewayConfig or of an Ingress are reached:
+    /// addresses and host names; `None` where it has none of its own, and where it is not known.
     pub addresses: Option<Vec<String>>,
     /// Whether a Gateway has a certificate shown to backends.
     pub shows_certificate: bool,
@@ -456,7 +458,11 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
     }
     let own = conditions(report, &[], programmed);
     if report.id.kind != ObjectKind::Route {
-        return json!({ "observedGeneration": report.generation, "conditions": own });
+        let mut status = json!({ "observedGeneration": report.generation, "conditions": own });
+        if let Some(addresses) = &report.addresses {
+            status["addresses"] = gateway_api::addresses_of(addresses);
+        }
+        return status;
     }
     let parents = report.parents.iter().map(|parent| {
         let mut conditions = conditions(&parent.view(report), &parent.problems, programmed);
@@ -613,6 +619,15 @@ fn program(
         return condition(TYPE, "False", reason, message.to_owned());
     }
     match programmed {
+        // With data planes of its own it is reached by their Service alone.
+        Programmed::Yes
+            if report.id.kind == ObjectKind::GatewayConfig
+                && report.addresses.as_ref().is_some_and(Vec::is_empty) =>
+        {
+            let message = "its Service has no address yet".to_owned();
+            let reason = Reason::AddressNotAssigned.as_str();
+            condition(TYPE, "False", reason, message)
+        }
         Programmed::Yes => condition(TYPE, "True", TYPE, String::new()),
         Programmed::Pending => {
             let message = "not yet acknowledged by every connected data plane";

@@ -1,6 +1,6 @@
 //! What holds for any world: translation ends, order means nothing, and an increment equals the whole.
 
-use super::{Translator, translate};
+use super::{Published, Translator, translate};
 use crate::report::{Findings, Programmed, Reason};
 use crate::world::{Object, ObjectId, World};
 use proptest::prelude::*;
@@ -154,6 +154,9 @@ fn object() -> impl Strategy<Value = Value> {
         }
         if n % 3 == 0 {
             spec["baseDomain"] = json!("example.com");
+        }
+        if n % 4 == 1 {
+            spec["dataPlane"] = json!({"replicas": n});
         }
         if n % 7 == 0 {
             spec["limits"] = json!([{"name": "l", "limit": 1, "window": "1s"}]);
@@ -482,8 +485,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn an_increment_equals_the_whole(batches in prop::collection::vec(prop::collection::vec(edit(), 1..5), 1..8)) {
-        let (mut world, mut translator) = (World::default(), Translator::default());
+    fn an_increment_equals_the_whole(
+        batches in prop::collection::vec(prop::collection::vec(edit(), 1..5), 1..8),
+        in_groups in any::<bool>(),
+    ) {
+        let mut world = World::default();
+        let mut translator = match in_groups {
+            true => Translator::for_groups().publishing(Published::default()),
+            false => Translator::default(),
+        };
         let mut published = std::collections::BTreeMap::new();
         let mut held = BTreeSet::new();
         for batch in batches {
@@ -511,6 +521,12 @@ proptest! {
             whole.update(&world, &all);
             prop_assert_eq!(translator.model(), whole.model());
             prop_assert_eq!(translator.report(), whole.report());
+            let planes = |t: &Translator| -> Vec<_> {
+                let owners = t.with_data_planes();
+                owners.map(|id| (t.data_planes_of(&id).cloned(), id)).collect()
+            };
+            prop_assert_eq!(planes(&translator), planes(&whole));
+            prop_assert!(in_groups || planes(&translator).iter().all(|(asked, _)| asked.is_none()));
             // Whoever applies the deltas has what the model encodes to.
             for (id, refers) in delta.references {
                 match refers {

@@ -19,6 +19,7 @@ use crate::adapt::stream_route;
 use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
 use crate::world::{Body, Ingress, Meta, Object, ObjectId, ObjectKind, World};
 use bytes::Bytes;
+use crds::DataPlane;
 use gateway_api::backend_tls_policy::BackendTlsPolicySpec;
 use gateway_api::grpc_route::GrpcRouteSpec;
 use gateway_api::http_route::HttpRouteSpec;
@@ -81,10 +82,12 @@ pub struct Translator {
     started: bool,
     /// See [`Self::for_groups`].
     apart: bool,
+    /// What GatewayConfigs with data planes of their own ask of these.
+    data_planes: BTreeMap<ObjectId, DataPlane>,
     published: Option<Published>,
 }
 
-/// Where the data planes of the GatewayConfigs are reached, for the statuses of Ingresses.
+/// Where the data planes that GatewayConfigs share are reached, for the statuses of Ingresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
     /// Addresses and host names. Where there are any, the Service does not count.
@@ -160,8 +163,8 @@ impl Accepted {
 }
 
 impl Translator {
-    /// For a cluster, where each Gateway has data planes of its own, and so all ports to itself. The default is for one
-    /// process that serves all of them.
+    /// For a cluster, where each Gateway has data planes of its own, and so all ports to itself, and each GatewayConfig that
+    /// asks for it. The default is for one process that serves all of them.
     pub fn for_groups() -> Self {
         Self {
             apart: true,
@@ -184,12 +187,6 @@ impl Translator {
 
     pub fn report(&self) -> &Report {
         &self.report
-    }
-
-    /// The Gateways that are ours.
-    pub fn our_gateways(&self) -> impl Iterator<Item = ObjectId> {
-        let all = self.report.objects.keys();
-        all.filter(|id| id.kind == ObjectKind::Gateway).cloned()
     }
 
     /// The version of an object that is in effect: an older one where the present one is quarantined.

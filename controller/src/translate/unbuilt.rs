@@ -25,7 +25,6 @@ const TABLE: &[(ObjectKind, &str, bool)] = &[
     (ObjectKind::GatewayConfig, "usage", false),
     (ObjectKind::GatewayConfig, "notifications", false),
     (ObjectKind::GatewayConfig, "stores", false),
-    (ObjectKind::GatewayConfig, "dataPlane", false),
     (ObjectKind::Route, "rules[].matches[].model", true),
     (ObjectKind::Route, "rules[].limits", true),
     (ObjectKind::Route, "rules[].ai", true),

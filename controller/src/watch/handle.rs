@@ -24,8 +24,8 @@ pub(super) enum Ask {
     Count(oneshot::Sender<()>),
     /// All statuses by `Kind/namespace/name`.
     All(oneshot::Sender<Map<String, Value>>),
-    /// What Gateways ask of their data planes.
-    Gateways(oneshot::Sender<Vec<Plan>>),
+    /// What Gateways and GatewayConfigs ask of data planes of their own.
+    DataPlanes(oneshot::Sender<Vec<Plan>>),
     /// What is wrong with some Ingresses.
     Objections(Vec<ObjectId>, oneshot::Sender<Vec<Objections>>),
     /// The versions that serve in place of others, unless they are as they were.
@@ -97,9 +97,9 @@ impl WorldHandle {
         self.ask(Ask::All).await
     }
 
-    /// What our Gateways ask of their data planes.
-    pub async fn gateways(&self) -> Vec<Plan> {
-        self.ask(Ask::Gateways).await
+    /// What our Gateways and GatewayConfigs ask of data planes of their own.
+    pub async fn data_planes(&self) -> Vec<Plan> {
+        self.ask(Ask::DataPlanes).await
     }
 
     /// What is wrong with some Ingresses.

@@ -35,13 +35,13 @@ pub struct WorldTask {
     pub queue: Arc<Queue>,
     /// Ingresses of which there may be something to tell.
     pub objected: Arc<Queue>,
-    /// Where the data planes of the GatewayConfigs are reached.
+    /// Where the data planes that GatewayConfigs share are reached.
     pub published: Published,
     pub written: Arc<Written>,
     pub metrics: Arc<Metrics>,
     /// What the [`super::reader::Reader`] is to read.
     pub wishes: Arc<Wishes>,
-    /// Ticks when Gateways have changed.
+    /// Ticks when Gateways or GatewayConfigs have changed.
     pub gateways: watch::Sender<u64>,
     /// Told when an Upstream selects Pods.
     pub pods: watch::Sender<bool>,
@@ -435,13 +435,13 @@ impl Owner {
         let gateways_changed = delta
             .reports
             .iter()
-            .any(|id| id.kind == ObjectKind::Gateway);
+            .any(|id| matches!(id.kind, ObjectKind::Gateway | ObjectKind::GatewayConfig));
         if even_empty || gateways_changed || !delta.resources.is_empty() {
             let kinds = delta.resources.keys().map(|(kind, _)| *kind).collect();
-            let gateways = self.translator.our_gateways();
+            let owners = self.translator.with_data_planes();
             let model = self.translator.model();
             let groups = &self.with.groups;
-            let revisions = groups.publish(gateways, delta.resources, model, at);
+            let revisions = groups.publish(owners, delta.resources, model, at);
             self.record(&kinds, revisions);
         }
         if even_empty || gateways_changed {
@@ -485,33 +485,37 @@ impl Owner {
         }
     }
 
-    fn plan(&self, gateway: ObjectId) -> Option<Plan> {
-        let object = self.world.get(&gateway)?;
-        let Body::Gateway(spec) = &object.body else {
-            return None;
-        };
+    /// What a Gateway or GatewayConfig asks of its data planes.
+    fn plan(&self, owner: ObjectId) -> Option<Plan> {
+        let object = self.world.get(&owner)?;
         let listeners = self.translator.model().listeners.iter();
-        let own = listeners.filter(|(key, _)| {
-            ObjectId::of_listener_key(key).is_some_and(|owner| owner == gateway)
-        });
+        let own =
+            listeners.filter(|(key, _)| ObjectId::of_listener_owner(key).as_ref() == Some(&owner));
         let ports = own.map(|(_, listener)| {
             let is_of_datagrams = listener.protocol == ListenerProtocol::Udp;
             (listener.port, is_of_datagrams)
         });
-        let ports = ports.collect();
-        let asked = spec.infrastructure.as_ref();
-        Some(Plan {
+        let mut plan = Plan {
             uid: object.meta.uid.clone(),
-            class: spec.gateway_class_name.clone(),
-            ports,
-            address: adapt::addresses::first(spec),
-            asked: data_plane(&self.world, object, spec),
-            labels: asked.and_then(|i| i.labels.clone()).unwrap_or_default(),
-            annotations: asked
+            class: None,
+            ports: ports.collect(),
+            address: None,
+            asked: self.translator.data_planes_of(&owner).cloned(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            owner,
+        };
+        if let Body::Gateway(spec) = &object.body {
+            let asked = spec.infrastructure.as_ref();
+            plan.class = Some(spec.gateway_class_name.clone());
+            plan.address = adapt::addresses::first(spec);
+            plan.asked = data_plane(&self.world, object, spec);
+            plan.labels = asked.and_then(|i| i.labels.clone()).unwrap_or_default();
+            plan.annotations = asked
                 .and_then(|i| i.annotations.clone())
-                .unwrap_or_default(),
-            gateway,
-        })
+                .unwrap_or_default();
+        }
+        Some(plan)
     }
 
     /// Whoever asked may have gone meanwhile.
@@ -577,8 +581,8 @@ impl Owner {
                 let uid = self.world.meta(&id).map(|meta| meta.uid.clone());
                 drop(reply.send(uid.filter(|uid| !uid.is_empty())));
             }
-            Ask::Gateways(reply) => {
-                let plans = self.translator.our_gateways();
+            Ask::DataPlanes(reply) => {
+                let plans = self.translator.with_data_planes();
                 let plans = plans.filter_map(|id| self.plan(id));
                 drop(reply.send(plans.collect()));
             }

@@ -1,6 +1,6 @@
 //! Compact records of Kubernetes' own kinds.
 
-use crate::infrastructure::GATEWAY_NAME;
+use crate::infrastructure::{CONFIG_NAME, GATEWAY_NAME};
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,6 +71,7 @@ fn addresses(service: &core::Service) -> Vec<String> {
         let labels = service.metadata.labels.as_ref();
         let leads_to_us = |labels: &BTreeMap<String, String>| {
             labels.contains_key(GATEWAY_NAME)
+                || labels.contains_key(CONFIG_NAME)
                 || labels.get(COMPONENT).is_some_and(|c| c == DATA_PLANE)
         };
         if !labels.is_some_and(leads_to_us) {

@@ -41,6 +41,8 @@ pub(super) struct Gateway {
     pub closed: bool,
     /// Below it Tenants have their subdomains.
     pub base_domain: Option<String>,
+    /// Of a GatewayConfig: it is served by data planes of its own.
+    pub apart: bool,
 }
 
 impl Gateways {
@@ -93,6 +95,15 @@ pub(super) struct Candidate<'a> {
     pub gateway: Option<&'a ObjectId>,
 }
 
+impl Candidate<'_> {
+    /// What a GatewayConfig asks of data planes of its own; `None`: it has none, or it is none. Without listeners it says
+    /// what those of Gateways are like.
+    pub(super) fn own_data_planes(&self) -> Option<&crds::DataPlane> {
+        let listens = self.said.is_none() && !self.spec.listeners.is_empty();
+        self.spec.data_plane.as_ref().filter(|_| listens)
+    }
+}
+
 /// Listeners of a Gateway with those of its ListenerSets: what one data plane is to hold, with a margin.
 const MOST_LISTENERS: usize = 2048;
 
@@ -132,6 +143,8 @@ pub(super) struct Around<'a> {
     pub world: &'a World,
     pub last_good: &'a LastGood,
     pub ingresses: &'a ingress::Index,
+    /// There are several groups of data planes, each with ports of its own.
+    pub apart: bool,
 }
 
 /// Whether a version of a GatewayConfig is acceptable by itself: without regard to the others, whose ports and
@@ -143,17 +156,16 @@ pub(super) fn judge(around: Around<'_>, candidate: &Candidate<'_>) -> Lowered {
         l.gateway_config(candidate, 0, false, Some(&mut Ports::default()));
         return l.out;
     }
-    lower(around, std::slice::from_ref(candidate), false)
+    lower(around, std::slice::from_ref(candidate))
         .1
         .remove(candidate.id)
         .unwrap_or_default()
 }
 
-/// What these versions give together. There may be none: then one is implied. `apart`: each Gateway has ports of its own.
+/// What these versions give together. There may be none: then one is implied.
 pub(super) fn lower(
     around: Around<'_>,
     candidates: &[Candidate<'_>],
-    apart: bool,
 ) -> (Gateways, BTreeMap<ObjectId, Lowered>) {
     let mut gateways = Gateways::default();
     let mut lowered = BTreeMap::new();
@@ -179,12 +191,17 @@ pub(super) fn lower(
             }
         }
         let mut own = Ports::default();
-        let ports = match apart && candidate.said.is_some() {
+        let is_apart = around.apart && candidate.own_data_planes().is_some();
+        let ports = match is_apart || (around.apart && candidate.said.is_some()) {
             true => &mut own,
             false => &mut in_common,
         };
         let is_default = gateways.default.as_ref() == Some(candidate.id);
-        let gateway = l.gateway_config(candidate, 0, is_default, Some(&mut *ports));
+        let mut gateway = l.gateway_config(candidate, 0, is_default, Some(&mut *ports));
+        gateway.apart = is_apart;
+        if around.apart {
+            l.data_planes(candidate);
+        }
         lowered.insert(candidate.id.clone(), l.out);
         gateways.configs.insert(candidate.id.clone(), gateway);
         // What it has itself goes before what others add, the older before the younger.
@@ -265,7 +282,7 @@ pub(super) fn lower_implied(around: Around<'_>) -> (Gateways, BTreeMap<ObjectId,
         said: None,
         gateway: None,
     };
-    lower(around, &[candidate], false)
+    lower(around, &[candidate])
 }
 
 impl Lowering<'_> {
@@ -304,6 +321,29 @@ impl Lowering<'_> {
         admitted
     }
 
+    /// What of the data planes that a GatewayConfig asks for cannot be had.
+    fn data_planes(&mut self, candidate: &Candidate<'_>) {
+        if candidate.said.is_some() {
+            return;
+        }
+        match (candidate.own_data_planes(), &candidate.spec.data_plane) {
+            (Some(asked), _) => self.pod_template(asked),
+            (None, Some(_)) => {
+                let message =
+                    "has no effect without listeners: the shared data planes serve what is implied";
+                self.warn("spec.dataPlane", Reason::Invalid, message);
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn pod_template(&mut self, asked: &crds::DataPlane) {
+        if asked.pod_template.is_some() {
+            let message = "is not built yet";
+            self.warn("spec.dataPlane.podTemplate", Reason::NotBuilt, message);
+        }
+    }
+
     /// `first`: place of its first listener. `is_default`: Ingresses of any class attach. `ports`: where its listeners take their places; `None`: they have none.
     fn gateway_config(
         &mut self,
@@ -320,10 +360,6 @@ impl Lowering<'_> {
             return gateway;
         };
         for found in unbuilt::find(ObjectKind::GatewayConfig, spec) {
-            // The data planes of a Gateway are made as it asks; those that the GatewayConfigs share are not ours to make.
-            if said.is_some() && found.field == "spec.dataPlane" {
-                continue;
-            }
             gateway.closed |= found.closes;
             self.not_built(found);
         }
@@ -338,11 +374,8 @@ impl Lowering<'_> {
             }
             (_, None) => {}
         }
-        if let (Some(_), Some(asked)) = (said, &spec.data_plane)
-            && asked.pod_template.is_some()
-        {
-            let message = "is not built yet";
-            self.warn("spec.dataPlane.podTemplate", Reason::NotBuilt, message);
+        if let (Some(_), Some(asked)) = (said, &spec.data_plane) {
+            self.pod_template(asked);
         }
         let mut settings = self.settings(spec);
         settings.backend_certificate = said.and_then(|said| self.backend_certificate(said));

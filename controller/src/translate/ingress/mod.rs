@@ -30,6 +30,13 @@ struct Listeners<'a> {
     https: Vec<&'a GatewayListener>,
 }
 
+/// The GatewayConfig at which an Ingress attaches, by what its report says.
+pub(super) fn config_of(parent: &ParentReport) -> Option<ObjectId> {
+    let text = |field: &str| parent.parent_ref[field].as_str();
+    let (namespace, name) = (text("namespace")?, text("name")?);
+    Some(ObjectId::new(ObjectKind::GatewayConfig, namespace, name))
+}
+
 impl<'w> Lowering<'w> {
     pub(super) fn ingress(&mut self, ingress: &Ingress) {
         self.out.deps.insert(Dep::IngressClasses);

@@ -7,16 +7,30 @@ use crate::report::{ListenerReport, ObjectReport, Problem, Reason, Severity};
 use crate::translate::gateway_config::{self, Candidate, Version};
 use crate::translate::lowering::{Dep, Lowered, Unit};
 use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
+use crds::DataPlane;
 use gateway_api::gateway::GatewaySpec;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Translator {
+    /// What has data planes of its own: the Gateways that are ours, and the GatewayConfigs that ask for it.
+    pub fn with_data_planes(&self) -> impl Iterator<Item = ObjectId> {
+        let all = self.report.objects.keys();
+        let gateways = all.filter(|id| id.kind == ObjectKind::Gateway);
+        gateways.chain(self.data_planes.keys()).cloned()
+    }
+
+    /// What a GatewayConfig asks of data planes of its own; `None`: it shares those of others.
+    pub fn data_planes_of(&self, config: &ObjectId) -> Option<&DataPlane> {
+        self.data_planes.get(config)
+    }
+
     /// All of them together: ports and the default are theirs in common.
     pub(super) fn gateways(&mut self, world: &World, todo: &mut BTreeSet<Unit>, delta: &mut Delta) {
         let around = gateway_config::Around {
             world,
             last_good: &self.last_good,
             ingresses: &self.ingresses,
+            apart: self.apart,
         };
         let present: Vec<&Object> = gateway_config::owners(world).collect();
         let owns = |id: &ObjectId| present.iter().any(|object| object.id == *id);
@@ -69,8 +83,11 @@ impl Translator {
                 .any(|object| object.id == gateway_config::implied());
         let (gateways, mut lowered) = match implied {
             true => gateway_config::lower_implied(around),
-            false => gateway_config::lower(around, &candidates, self.apart),
+            false => gateway_config::lower(around, &candidates),
         };
+        let own = candidates.iter().filter(|_| self.apart);
+        let own = own.filter_map(|c| Some((c.id.clone(), c.own_data_planes()?.clone())));
+        self.data_planes = own.collect();
         let known = self.report.objects.keys();
         let gone = known.filter(|id| id.kind.has_listeners() && !owns(id));
         let gone: Vec<ObjectId> = gone.cloned().collect();
@@ -137,18 +154,19 @@ impl Translator {
         self.classes(world, delta);
     }
 
-    /// Where the data planes of a Gateway are reached; `None`: it has none of its own.
-    fn addresses(
+    /// Where the data planes of a Gateway or GatewayConfig are reached; `None`: it has none of its own.
+    pub(super) fn addresses(
         &self,
         world: &World,
-        gateway: &ObjectId,
+        owner: &ObjectId,
         together: &mut Lowered,
     ) -> Option<Vec<String>> {
-        if !self.apart || gateway.kind != ObjectKind::Gateway {
+        let is_gateway = self.apart && owner.kind == ObjectKind::Gateway;
+        if !is_gateway && !self.data_planes.contains_key(owner) {
             return None;
         }
-        let name = infrastructure_name(&gateway.name);
-        let service = ObjectId::new(ObjectKind::Service, &*gateway.namespace, name);
+        let name = infrastructure_name(owner);
+        let service = ObjectId::new(ObjectKind::Service, &*owner.namespace, name);
         let found = world.service(&service.namespace, &service.name);
         let addresses = found.map(|service| service.addresses.clone());
         together.deps.insert(Dep::Object(service));

@@ -1,6 +1,7 @@
 //! What a change of an Ingress or IngressClass concerns.
 
 use super::Translator;
+use crate::translate::ingress;
 use crate::translate::lowering::{Dep, Lowered, Unit};
 use crate::world::{ObjectId, ObjectKind, World};
 use std::collections::BTreeSet;
@@ -41,6 +42,10 @@ impl Translator {
             return None;
         }
         let published = self.published.as_ref()?;
+        let config = lowered.parents.first().and_then(ingress::config_of);
+        if let Some(own) = config.and_then(|config| self.addresses(world, &config, lowered)) {
+            return Some(own);
+        }
         if !published.addresses.is_empty() {
             return Some(published.addresses.clone());
         }

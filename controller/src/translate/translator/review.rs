@@ -47,6 +47,7 @@ impl Translator {
             world,
             last_good: &self.last_good,
             ingresses: &self.ingresses,
+            apart: self.apart,
         };
         let candidate = version.candidate(&object.id, &object.meta);
         gateway_config::judge(around, &candidate).problems

@@ -220,7 +220,7 @@ impl Owner {
         if id.kind != ObjectKind::GatewayConfig {
             return;
         }
-        if let Some(revision) = self.history.revision_of(self.with.groups.shared_name()) {
+        if let Some(revision) = self.history.revision_of(&self.with.groups.name_for(id)) {
             status["revision"] = revision.to_string().into();
         }
         if let Some(rollback) = &self.rolled_back.rollback {
