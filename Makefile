@@ -1,6 +1,6 @@
 # Everything a person or a CI job runs. Each target is a script that can be read and run on its own.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults fuzz rig-up rig-cases conformance gitops chaos rig-down bench bench-propagation bench-scale bench-instructions
+.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults fuzz rig-up rig-cases conformance gitops chaos rig-down bench bench-propagation bench-scale bench-instructions release
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-20s %s\n' "$$name" "$$text"; done
@@ -56,6 +56,9 @@ chaos: ## random edits on the rig while controllers, data planes, API server, et
 
 rig-down: ## stop it, leaving nothing behind
 	@scripts/rig.sh down
+
+release: ## the programs as they are released, in target/dist, compiled with a profile (PLAIN=1: without)
+	@scripts/release.sh
 
 bench: ## our data plane beside nginx, HAProxy, Envoy, Traefik and Caddy (BENCH=h1,sse for some scenarios, ROUNDS=11)
 	@bench/data_plane.sh

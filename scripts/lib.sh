@@ -40,6 +40,16 @@ apt_install() {
   fi
 }
 
+# need_load: what puts load on a data plane (bench/data_plane).
+need_load() {
+  local missing=()
+  have python3 || missing+=(python3)
+  have wrk || missing+=(wrk)
+  have h2load || missing+=(nghttp2-client)
+  have openssl || missing+=(openssl)
+  [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+}
+
 # need_build: the compiler, and what the native parts of dependencies are built with: C (aws-lc, blake3, zstd), and cmake
 # for the zlib-ng that pingora-core links.
 need_build() {

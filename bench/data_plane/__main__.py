@@ -28,6 +28,7 @@ def arguments():
     parser.add_argument("--seconds", type=int, default=1, help="of each measurement")
     parser.add_argument("--programs", type=Path, required=True, help="where cargo has built")
     parser.add_argument("--packages", type=Path, required=True, help="where pip has installed")
+    parser.add_argument("--plain", action="store_true", help="our programs are built without a profile")
     parser.add_argument("--keep", action="store_true", help="leave configurations and logs")
     args = parser.parse_args()
     args.only = [name for name in args.only.split(",") if name]
@@ -86,7 +87,7 @@ def main():
         load = os.getloadavg()[2]
         head = (f"`{command}`, ROUNDS={args.rounds} SECONDS_EACH={args.seconds}, {time.strftime('%Y-%m-%d')}, {report.machine()}; "
                 f"commit {commit()}; load average of the last 15 minutes {load:.1f}.\n\n"
-                f"{', '.join(versions)}.\n\n{METHOD}")
+                f"{', '.join(versions)}.\n\n{METHOD}{PLAIN if args.plain else PROFILED}")
         text = report.Report(bench).text(head)
         # Part of the scenarios is a look, not a result.
         target = RESULTS if not args.only and not args.peers else args.programs.parent / "bench" / "data-plane.md"
@@ -110,6 +111,15 @@ CPU is user and system time of all the proxy's processes and threads, by the num
 in which all proxies take turns, and ratios are medians of the rounds' ratios. One worker thread each, on a core of its own; load and backend share the others. Pooled connections to the one
 backend, no access logs, TLS 1.3 with AES-128-GCM, X25519 and a P-256 certificate, a request with five fields of a browser, 1 KiB answers. Diolkos
 runs with its defaults: edge gate, limits and metrics on. Where load or backend are at their limit, the number a second is too low for the fast, CPU is not.
+"""
+
+PROFILED = """
+Diolkos is the release build of `make release`: compiled with a profile of its own, taken while it served some of these scenarios. Of the others nginx,
+HAProxy and Envoy are the builds of Debian and PyPI.
+"""
+
+PLAIN = """
+Diolkos is built without a profile (`PLAIN=1`), unlike a release.
 """
 
 
