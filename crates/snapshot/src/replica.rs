@@ -2,7 +2,7 @@
 
 use crate::pb;
 use crate::{Changes, Digest, Hash, Kind};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Bytes of bodies that one transaction may bring.
 const MAX_STAGED_BYTES: usize = 512 << 20;
@@ -10,7 +10,8 @@ const MAX_STAGED_BYTES: usize = 512 << 20;
 /// What a data plane holds, by hash; bodies live in what was compiled from them.
 #[derive(Default)]
 pub struct Replica {
-    held: HashMap<Id, Hash>,
+    /// In a tree, which has no room to spare: of all of this there is much.
+    held: BTreeMap<Id, Hash>,
     digest: Digest,
     incoming: Option<Incoming>,
 }
@@ -226,14 +227,16 @@ impl Replica {
     /// The transaction is in effect.
     pub fn commit(&mut self, staged: Staged) -> Applied {
         if staged.full {
-            // Of the size that it now takes.
-            self.held = HashMap::with_capacity(staged.held.len());
-        }
-        for (id, hash) in staged.held {
-            match hash {
-                Some(hash) => self.held.insert(id, hash),
-                None => self.held.remove(&id),
-            };
+            let held = staged.held.into_iter();
+            // Made at once, its nodes are full.
+            self.held = held.filter_map(|(id, hash)| Some((id, hash?))).collect();
+        } else {
+            for (id, hash) in staged.held {
+                match hash {
+                    Some(hash) => self.held.insert(id, hash),
+                    None => self.held.remove(&id),
+                };
+            }
         }
         self.digest = staged.digest;
         Applied {

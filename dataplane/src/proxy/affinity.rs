@@ -69,7 +69,7 @@ impl<'a> Bond<'a> {
     /// The backend and endpoint that the cookie names, while it takes requests.
     pub(super) fn bound<'t>(
         &self,
-        backends: &'t WeightedBackends,
+        backends: WeightedBackends<'t>,
     ) -> Option<(Backend<'t>, Picked)> {
         let Self::Cookie {
             given: Some(given), ..

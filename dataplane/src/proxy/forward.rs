@@ -67,7 +67,7 @@ impl Proxy {
         &self,
         down: &mut D,
         mut request: Request<'_>,
-        backends: &WeightedBackends,
+        backends: WeightedBackends<'_>,
         answer: &mut ResponseHead,
         summary: &mut Summary,
     ) -> End {

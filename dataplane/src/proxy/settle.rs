@@ -118,7 +118,7 @@ impl Proxy {
             status,
             error: summary.failure.map(|f| f.code),
             route: rule.map(|r| &*r.spec.route.key),
-            rule: rule.map(|r| &*r.spec.name),
+            rule: rule.map(|r| r.spec.name()),
             upstream: summary.upstream,
             attempts: summary.attempts,
             revision,

@@ -373,7 +373,7 @@ impl Drop for Passage<'_> {
                 status: 0,
                 error: self.failure.map(|f| f.code),
                 route: rule.map(|r| &*r.spec.route.key),
-                rule: rule.map(|r| &*r.spec.name),
+                rule: rule.map(|r| r.spec.name()),
                 upstream: self.upstream,
                 attempts: self.attempts,
                 revision: self.revision,

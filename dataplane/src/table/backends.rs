@@ -1,7 +1,7 @@
 //! The backends of a rule, in tiers, and whose turn it is.
 
 use super::names::Names;
-use super::rule::{Edits, Links, boxed, edits};
+use super::rule::{Links, NO_EDITS};
 use super::upstream::Upstream;
 use super::weights::Schedule;
 use model::HeaderEdits;
@@ -12,34 +12,57 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What a rule says about one backend.
 pub(super) struct BackendSpec {
     weight: u32,
-    priority: u32,
+    priority: u16,
+    pub(super) resolved: bool,
     /// Resource key, or what was asked for in vain.
     pub(super) target: Arc<str>,
-    pub(super) resolved: bool,
-    request_headers: Edits,
-    response_headers: Edits,
+    /// Most backends edit no headers.
+    edits: Option<Box<Edits>>,
+}
+
+/// Edits of the requests of one backend, and of the answers.
+struct Edits {
+    request: HeaderEdits,
+    response: HeaderEdits,
 }
 
 impl BackendSpec {
     pub(super) fn new(backend: model::Backend, names: &Names) -> Self {
         let (target, resolved) = names.of_target(backend.target);
+        let edits = Edits {
+            request: backend.request_headers,
+            response: backend.response_headers,
+        };
+        let has_edits = !edits.request.is_empty() || !edits.response.is_empty();
         Self {
             weight: backend.weight,
-            priority: backend.priority,
+            // An object has room for far less.
+            priority: u16::try_from(backend.priority).unwrap_or(u16::MAX),
             target,
             resolved,
-            request_headers: boxed(backend.request_headers),
-            response_headers: boxed(backend.response_headers),
+            edits: has_edits.then(|| Box::new(edits)),
         }
     }
 }
 
-/// The backends of a rule with whose turn it is.
-pub struct WeightedBackends {
-    specs: Arc<[BackendSpec]>,
+/// What the backends of a rule lead to. Most rules have one, which takes no memory of its own.
+pub(super) enum LinkedBackends {
+    One(Option<Arc<Upstream>>),
+    Many(Box<Many>),
+}
+
+/// More backends than one, or none.
+pub(super) struct Many {
     upstreams: Box<[Option<Arc<Upstream>>]>,
-    /// In the order of priorities. A rule of one backend needs none.
+    /// In the order of priorities.
     tiers: Box<[Tier]>,
+}
+
+/// The backends of a rule with whose turn it is.
+#[derive(Clone, Copy)]
+pub struct WeightedBackends<'t> {
+    specs: &'t [BackendSpec],
+    linked: &'t LinkedBackends,
 }
 
 /// Backends of equal priority.
@@ -79,8 +102,8 @@ pub struct Backend<'t> {
     pub response_headers: &'t HeaderEdits,
 }
 
-impl WeightedBackends {
-    pub(super) fn new(specs: &Arc<[BackendSpec]>, links: &impl Links) -> Self {
+impl LinkedBackends {
+    pub(super) fn new(specs: &[BackendSpec], links: &impl Links) -> Self {
         let upstream = |b: &BackendSpec| {
             if b.resolved {
                 links.upstream(&b.target)
@@ -88,10 +111,13 @@ impl WeightedBackends {
                 None
             }
         };
-        let mut priorities: Vec<u32> = specs.iter().map(|b| b.priority).collect();
+        if let [only] = specs {
+            return Self::One(upstream(only));
+        }
+        let mut priorities: Vec<u16> = specs.iter().map(|b| b.priority).collect();
         priorities.sort_unstable();
         priorities.dedup();
-        let tier = |priority: u32| {
+        let tier = |priority: u16| {
             let (members, weights): (Vec<u16>, Vec<u32>) = (0_u16..)
                 .zip(specs.iter())
                 .filter(|(_, b)| b.priority == priority)
@@ -103,13 +129,30 @@ impl WeightedBackends {
                 turn: AtomicU64::new(0),
             }
         };
-        Self {
+        Self::Many(Box::new(Many {
             upstreams: specs.iter().map(upstream).collect(),
-            tiers: match &**specs {
-                [_] => Box::default(),
-                _ => priorities.into_iter().map(tier).collect(),
-            },
-            specs: Arc::clone(specs),
+            tiers: priorities.into_iter().map(tier).collect(),
+        }))
+    }
+}
+
+impl<'t> WeightedBackends<'t> {
+    pub(super) fn new(specs: &'t [BackendSpec], linked: &'t LinkedBackends) -> Self {
+        Self { specs, linked }
+    }
+
+    fn tiers(self) -> &'t [Tier] {
+        match self.linked {
+            LinkedBackends::One(_) => &[],
+            LinkedBackends::Many(many) => &many.tiers,
+        }
+    }
+
+    fn upstream(self, at: usize) -> Option<&'t Arc<Upstream>> {
+        match self.linked {
+            LinkedBackends::One(only) if at == 0 => only.as_ref(),
+            LinkedBackends::One(_) => None,
+            LinkedBackends::Many(many) => many.upstreams.get(at)?.as_ref(),
         }
     }
 
@@ -118,14 +161,15 @@ impl WeightedBackends {
     /// In a rule of one tier the weights decide alone, so that the share of a backend that cannot serve gets its
     /// error. With more, a request goes to the first tier in which any backend has a healthy endpoint, or else any
     /// endpoint at all.
-    pub fn next(&self) -> Option<Backend<'_>> {
-        match (&*self.tiers, &*self.specs) {
+    pub fn next(self) -> Option<Backend<'t>> {
+        let tiers = self.tiers();
+        match (tiers, self.specs) {
             ([], [only]) => return self.get(0).filter(|_| only.weight > 0),
             ([only], _) => return self.get(only.draw()?),
             _ => {}
         }
         let mut drawn = None;
-        for tier in &self.tiers {
+        for tier in tiers {
             let Some(at) = tier.draw() else { continue };
             drawn = drawn.or(Some(at));
             let mut order = std::iter::once(at).chain(self.others(tier, at));
@@ -133,10 +177,8 @@ impl WeightedBackends {
                 return self.get(at);
             }
         }
-        let all = self
-            .tiers
-            .iter()
-            .flat_map(|tier| self.others(tier, usize::MAX));
+        let all = tiers.iter();
+        let all = all.flat_map(|tier| self.others(tier, usize::MAX));
         let any = all
             .filter_map(|at| self.get(at))
             .find(|b| b.upstream.is_some_and(|u| u.has_candidates()));
@@ -145,18 +187,19 @@ impl WeightedBackends {
 
     /// The backend for another attempt at a request: the same as before, unless a rule of several tiers has another
     /// in the same tier or a later one with a healthy endpoint that was not tried, and this one has none.
-    pub fn after<'t>(&'t self, before: &Backend<'t>, tried: &[SocketAddr]) -> Backend<'t> {
-        if self.tiers.len() <= 1 || self.can_serve(before.index, tried) {
+    pub fn after(self, before: &Backend<'t>, tried: &[SocketAddr]) -> Backend<'t> {
+        let tiers = self.tiers();
+        if tiers.len() <= 1 || self.can_serve(before.index, tried) {
             return *before;
         }
-        let later = self.tiers.iter().filter(|tier| {
+        let later = tiers.iter().filter(|tier| {
             let mut members = tier
                 .members
                 .iter()
                 .filter_map(|m| self.specs.get(usize::from(*m)));
             members
                 .next()
-                .is_some_and(|b| b.priority >= before.priority)
+                .is_some_and(|b| u32::from(b.priority) >= before.priority)
         });
         let mut others = later.flat_map(|tier| self.others(tier, before.index));
         others
@@ -166,36 +209,40 @@ impl WeightedBackends {
     }
 
     /// All backends in the order of the Route.
-    pub fn iter(&self) -> impl Iterator<Item = Backend<'_>> {
-        (0..self.upstreams.len()).filter_map(|i| self.get(i))
+    pub fn iter(self) -> impl Iterator<Item = Backend<'t>> {
+        (0..self.specs.len()).filter_map(move |i| self.get(i))
     }
 
     /// Whether backends wait for others to fail.
-    pub fn has_tiers(&self) -> bool {
-        self.tiers.len() > 1
+    pub fn has_tiers(self) -> bool {
+        self.tiers().len() > 1
     }
 
     /// Those of a tier that have a weight, but for one.
-    fn others(&self, tier: &Tier, but: usize) -> impl Iterator<Item = usize> {
+    fn others(self, tier: &'t Tier, but: usize) -> impl Iterator<Item = usize> + use<'t> {
         let members = tier.members.iter().map(|m| usize::from(*m));
         members.filter(move |at| *at != but && self.specs.get(*at).is_some_and(|b| b.weight > 0))
     }
 
-    fn can_serve(&self, at: usize, tried: &[SocketAddr]) -> bool {
-        let upstream = self.upstreams.get(at).and_then(Option::as_ref);
-        upstream.is_some_and(|u| u.can_serve(tried))
+    fn can_serve(self, at: usize, tried: &[SocketAddr]) -> bool {
+        self.upstream(at).is_some_and(|u| u.can_serve(tried))
     }
 
-    fn get(&self, index: usize) -> Option<Backend<'_>> {
+    fn get(self, index: usize) -> Option<Backend<'t>> {
+        static NONE: Edits = Edits {
+            request: NO_EDITS,
+            response: NO_EDITS,
+        };
         let backend = self.specs.get(index)?;
+        let edits = backend.edits.as_deref().unwrap_or(&NONE);
         Some(Backend {
             index,
-            upstream: self.upstreams.get(index)?.as_ref(),
+            upstream: self.upstream(index),
             target: &backend.target,
             weight: backend.weight,
-            priority: backend.priority,
-            request_headers: edits(&backend.request_headers),
-            response_headers: edits(&backend.response_headers),
+            priority: backend.priority.into(),
+            request_headers: &edits.request,
+            response_headers: &edits.response,
         })
     }
 }

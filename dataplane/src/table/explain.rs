@@ -304,7 +304,7 @@ fn outcome(matched: &Matched<'_>, asked: &Asked<'_>, port: Option<u16>) -> Outco
     }
 }
 
-fn forward(backends: &WeightedBackends, matched: &Matched<'_>, asked: &Asked<'_>) -> Outcome {
+fn forward(backends: WeightedBackends<'_>, matched: &Matched<'_>, asked: &Asked<'_>) -> Outcome {
     if backends.iter().all(|b| b.weight == 0) {
         return Outcome::error(500, "invalid_backend", None);
     }

@@ -75,15 +75,22 @@ impl Entry {
 #[derive(Debug)]
 pub struct HostRules {
     pub pattern: HostPattern,
-    /// Of [`HostPattern::Regex`].
-    host_regex: Option<Box<Regex>>,
     /// Exact paths, then prefixes from the longest to the shortest, then expressions; within one path, as among the
     /// expressions, best rank first.
     entries: Box<[Entry]>,
+    /// Most hosts have none of it.
+    extras: Option<Box<Extras>>,
+}
+
+/// What few hosts have.
+#[derive(Debug)]
+struct Extras {
+    /// Of [`HostPattern::Regex`].
+    host_regex: Option<Regex>,
     /// Where there are more paths than are looked through one by one.
-    index: Option<Box<Index>>,
+    index: Option<Index>,
     /// Whether some rule has a precedence other than 0.
-    pub(super) has_precedence: bool,
+    has_precedence: bool,
 }
 
 /// The entries of a host by path.
@@ -115,27 +122,38 @@ impl HostRules {
                 (path, Reverse(entry.rank(&pattern)))
             });
         }
-        Self {
+        let extras = Extras {
             has_precedence: entries.iter().any(|e| e.rule.spec.precedence != 0),
-            index: (entries.len() > FEW).then(|| Box::new(Index::new(&entries))),
-            entries: entries.into(),
+            index: (entries.len() > FEW).then(|| Index::new(&entries)),
             host_regex: match &pattern {
                 // It has been compiled before, with the Route.
-                HostPattern::Regex(expression) => whole(expression).ok().map(Box::new),
+                HostPattern::Regex(expression) => whole(expression).ok(),
                 HostPattern::Any | HostPattern::Wildcard(_) | HostPattern::Exact(_) => None,
             },
+        };
+        let has_extras =
+            extras.has_precedence || extras.index.is_some() || extras.host_regex.is_some();
+        Self {
+            entries: entries.into(),
+            extras: has_extras.then(|| Box::new(extras)),
             pattern,
         }
     }
 
+    /// Whether some rule has a precedence other than 0.
+    pub(super) fn has_precedence(&self) -> bool {
+        self.extras.as_ref().is_some_and(|e| e.has_precedence)
+    }
+
     /// Whether an expression, which is this host's pattern, matches a host.
     pub(super) fn matches(&self, host: &str) -> bool {
-        self.host_regex.as_ref().is_some_and(|r| r.is_match(host))
+        let regex = self.extras.as_ref().and_then(|e| e.host_regex.as_ref());
+        regex.is_some_and(|r| r.is_match(host))
     }
 
     /// The entries whose path fits, best path first; within one path best rank first.
     pub(super) fn candidates<'t>(&'t self, path: &str) -> impl Iterator<Item = &'t Entry> {
-        let index = self.index.as_deref();
+        let index = self.extras.as_ref().and_then(|e| e.index.as_ref());
         let found = index.map(|index| index.candidates(&self.entries, path));
         let others = self.entries.get(index.map_or(0, |index| index.literal)..);
         let others = others.unwrap_or_default().iter();

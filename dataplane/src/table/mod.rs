@@ -3,7 +3,7 @@
 //! A [`Compiler`] takes the changes of a snapshot and gives an immutable [`Table`] that shares everything untouched
 //! with the one before. Requests and `explain` go through the same [`ListenerTable::find`].
 //!
-//! A Route of one rule, one prefix and one backend takes about 1 KiB here, compiler included, and half of that again
+//! A Route of one rule, one prefix and one backend takes about 0.9 KiB here, compiler included, and half of that again
 //! for each host that only it has. A lookup allocates nothing unless it meets a regular expression, an escaped query
 //! value, or ends in a 405.
 //!
@@ -170,7 +170,7 @@ impl ListenerTable {
     /// Replaces what one host serves. Only its shard is cloned.
     fn put(&mut self, host: &HostPattern, rules: Option<Arc<HostRules>>) {
         let added = rules.is_some();
-        self.precedence_hosts += usize::from(rules.as_ref().is_some_and(|r| r.has_precedence));
+        self.precedence_hosts += usize::from(rules.as_ref().is_some_and(|r| r.has_precedence()));
         let before = match host {
             HostPattern::Any => std::mem::replace(&mut self.any, rules),
             HostPattern::Exact(name) => self.exact.put(name, rules),
@@ -185,7 +185,7 @@ impl ListenerTable {
                 before
             }
         };
-        self.precedence_hosts -= usize::from(before.is_some_and(|r| r.has_precedence));
+        self.precedence_hosts -= usize::from(before.is_some_and(|r| r.has_precedence()));
     }
 
     /// Where an expression stands, or is to stand.

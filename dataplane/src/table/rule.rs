@@ -2,7 +2,7 @@
 //! names ([`Rule`]). The first holds everything that is dear to compile or can fail; when a plugin or an upstream
 //! changes, only the second is made anew.
 
-use super::backends::{BackendSpec, WeightedBackends};
+use super::backends::{BackendSpec, LinkedBackends, WeightedBackends};
 use super::gate::Gate;
 use super::matcher::Matcher;
 use super::names::Names;
@@ -51,8 +51,6 @@ impl RouteInfo {
 /// What a rule says by itself.
 pub struct RuleSpec {
     pub route: Arc<RouteInfo>,
-    /// Empty where the user gave none.
-    pub name: Box<str>,
     /// Position in the Route.
     pub index: u32,
     pub precedence: i32,
@@ -69,6 +67,8 @@ pub struct RuleSpec {
 
 /// What a rule may say beside matches, action and limits.
 struct Extras {
+    /// Empty where the user gave none.
+    name: Box<str>,
     grpc_web: bool,
     retry: Option<Retry>,
     affinity: Option<Affinity>,
@@ -88,11 +88,8 @@ struct MirrorSpec {
     millionths: u32,
 }
 
-/// Most backends edit no headers.
-pub(super) type Edits = Option<Box<HeaderEdits>>;
-
 enum ActionSpec {
-    Forward(Arc<[BackendSpec]>),
+    Forward(Box<[BackendSpec]>),
     Redirect(Box<Redirect>),
     Respond(Box<DirectResponse>),
     Closed(Box<str>),
@@ -185,6 +182,7 @@ impl RuleSpec {
         let action = ActionSpec::new(action, hosts, names).map_err(|e| format!("redirect: {e}"))?;
         let mirror = |mirror| MirrorSpec::new(mirror, names);
         let extras = Extras {
+            name: name.into(),
             grpc_web,
             retry,
             affinity,
@@ -202,7 +200,6 @@ impl RuleSpec {
         };
         Ok(Self {
             route: Arc::clone(route),
-            name: name.into(),
             index,
             precedence,
             timeouts: (timeouts != Timeouts::default()).then(|| Box::new(timeouts)),
@@ -214,8 +211,14 @@ impl RuleSpec {
         })
     }
 
+    /// Empty where the user gave none.
+    pub fn name(&self) -> &str {
+        self.extras.as_deref().map_or("", |extras| &extras.name)
+    }
+
     fn extras(&self) -> &Extras {
-        static NOTHING: Extras = Extras {
+        static NOTHING: LazyLock<Extras> = LazyLock::new(|| Extras {
+            name: Box::default(),
             grpc_web: false,
             retry: None,
             affinity: None,
@@ -226,8 +229,8 @@ impl RuleSpec {
             response_headers: NO_EDITS,
             plugins: Vec::new(),
             mirrors: Vec::new(),
-        };
-        self.extras.as_deref().unwrap_or(&NOTHING)
+        });
+        self.extras.as_deref().unwrap_or_else(|| &NOTHING)
     }
 
     /// Keys of the upstreams that it names.
@@ -252,24 +255,16 @@ impl RuleSpec {
     }
 }
 
-const NO_EDITS: HeaderEdits = HeaderEdits {
+pub(super) const NO_EDITS: HeaderEdits = HeaderEdits {
     set: Vec::new(),
     add: Vec::new(),
     remove: Vec::new(),
 };
 
-pub(super) fn boxed(edits: HeaderEdits) -> Edits {
-    (!edits.is_empty()).then(|| Box::new(edits))
-}
-
-pub(super) fn edits(boxed: &Edits) -> &HeaderEdits {
-    static NONE: HeaderEdits = NO_EDITS;
-    boxed.as_deref().unwrap_or(&NONE)
-}
-
 impl Extras {
     fn is_nothing(&self) -> bool {
         let Self {
+            name,
             grpc_web,
             retry,
             affinity,
@@ -281,7 +276,8 @@ impl Extras {
             plugins,
             mirrors,
         } = self;
-        !grpc_web
+        name.is_empty()
+            && !grpc_web
             && retry.is_none()
             && affinity.is_none()
             && concurrency.is_none()
@@ -338,7 +334,6 @@ pub struct Mirror {
 /// A rule, ready to serve.
 pub struct Rule {
     pub spec: Arc<RuleSpec>,
-    chain: Arc<Chain>,
     link: Link,
     /// Most rules have none of it.
     extras: Option<Box<LinkedExtras>>,
@@ -346,15 +341,23 @@ pub struct Rule {
 
 /// What few rules have, beside where they lead to.
 struct LinkedExtras {
+    /// `None`: it has no plugins.
+    chain: Option<Chain>,
     mirrors: Box<[Mirror]>,
     /// `concurrency`, and how long a request may wait.
     gate: Option<(Arc<Gate>, Duration)>,
 }
 
+impl LinkedExtras {
+    fn is_nothing(&self) -> bool {
+        self.chain.is_none() && self.mirrors.is_empty() && self.gate.is_none()
+    }
+}
+
 enum Link {
     /// Nothing to link: redirects, answers, closed rules.
     AsSpec,
-    Forward(WeightedBackends),
+    Forward(LinkedBackends),
     /// A plugin resource is missing. The rule never runs without it.
     PluginMissing,
 }
@@ -362,7 +365,7 @@ enum Link {
 /// What ends a request's way through the pipeline.
 #[derive(Clone, Copy)]
 pub enum Action<'t> {
-    Forward(&'t WeightedBackends),
+    Forward(WeightedBackends<'t>),
     Redirect(&'t Redirect),
     Respond(&'t DirectResponse),
     /// 500 with this code of the error catalogue. The chain of such a rule is empty.
@@ -375,32 +378,23 @@ pub enum Action<'t> {
 pub(super) trait Links {
     fn upstream(&self, key: &str) -> Option<Arc<Upstream>>;
     fn plugin(&self, key: &str) -> Option<Arc<ReadyPlugin>>;
-    /// The chain of rules without plugins, shared by all of them.
-    fn empty_chain(&self) -> Arc<Chain>;
     /// The gate of this rule of a Route, with these bounds from now on.
     fn gate(&self, route: &Arc<str>, rule: u32, bounds: &Concurrency) -> Arc<Gate>;
 }
 
 impl Rule {
     pub(super) fn link(spec: Arc<RuleSpec>, links: &impl Links) -> Self {
+        let bare = |spec, link| Self {
+            spec,
+            link,
+            extras: None,
+        };
         let Some(chain) = chain(&spec, links) else {
-            return Self {
-                spec,
-                chain: links.empty_chain(),
-                link: Link::PluginMissing,
-                extras: None,
-            };
+            return bare(spec, Link::PluginMissing);
         };
         let link = match &spec.action {
-            ActionSpec::Forward(backends) => Link::Forward(WeightedBackends::new(backends, links)),
-            ActionSpec::Closed(_) => {
-                return Self {
-                    chain: links.empty_chain(),
-                    link: Link::AsSpec,
-                    extras: None,
-                    spec,
-                };
-            }
+            ActionSpec::Forward(backends) => Link::Forward(LinkedBackends::new(backends, links)),
+            ActionSpec::Closed(_) => return bare(spec, Link::AsSpec),
             ActionSpec::Redirect(_) | ActionSpec::Respond(_) => Link::AsSpec,
         };
         let gate = spec.extras().concurrency.as_ref().map(|bounds| {
@@ -413,25 +407,31 @@ impl Rule {
             millionths: m.millionths,
         };
         let mirrors: Box<[Mirror]> = spec.extras().mirrors.iter().map(mirror).collect();
-        let has_extras = gate.is_some() || !mirrors.is_empty();
-        Self {
-            extras: has_extras.then(|| Box::new(LinkedExtras { mirrors, gate })),
-            spec,
+        let extras = LinkedExtras {
             chain,
+            mirrors,
+            gate,
+        };
+        Self {
+            extras: (!extras.is_nothing()).then(|| Box::new(extras)),
+            spec,
             link,
         }
     }
 
     /// The name, or `rules[N]` where the user gave none.
     pub fn label(&self) -> String {
-        match &*self.spec.name {
+        match self.spec.name() {
             "" => format!("rules[{}]", self.spec.index),
             name => name.to_owned(),
         }
     }
 
+    /// Its plugins.
     pub fn chain(&self) -> &Chain {
-        &self.chain
+        static EMPTY: LazyLock<Chain> = LazyLock::new(Chain::default);
+        let chain = self.extras.as_deref().and_then(|e| e.chain.as_ref());
+        chain.unwrap_or_else(|| &EMPTY)
     }
 
     pub fn mirrors(&self) -> &[Mirror] {
@@ -489,12 +489,14 @@ impl Rule {
             (Link::PluginMissing, _) => Action::Closed {
                 code: "plugin_error",
             },
-            (Link::Forward(backends), _) => Action::Forward(backends),
+            (Link::Forward(linked), ActionSpec::Forward(backends)) => {
+                Action::Forward(WeightedBackends::new(backends, linked))
+            }
             (Link::AsSpec, ActionSpec::Redirect(redirect)) => Action::Redirect(redirect),
             (Link::AsSpec, ActionSpec::Respond(response)) => Action::Respond(response),
             (Link::AsSpec, ActionSpec::Closed(code)) => Action::Closed { code },
             // `link` makes no such rule.
-            (Link::AsSpec, ActionSpec::Forward(_)) => Action::Closed {
+            (Link::AsSpec, ActionSpec::Forward(_)) | (Link::Forward(_), _) => Action::Closed {
                 code: "internal_error",
             },
         }
@@ -537,11 +539,11 @@ impl std::fmt::Debug for Rule {
     }
 }
 
-/// `None` when a plugin resource is missing.
-fn chain(spec: &RuleSpec, links: &impl Links) -> Option<Arc<Chain>> {
+/// `None` when a plugin resource is missing, `Some(None)` where there are no plugins.
+fn chain(spec: &RuleSpec, links: &impl Links) -> Option<Option<Chain>> {
     let plugins = &spec.extras().plugins;
     if plugins.is_empty() {
-        return Some(links.empty_chain());
+        return Some(None);
     }
     let entry = |link: &PluginLink| match link {
         PluginLink::Ref(key) => links.plugin(key).map(|p| p.entry()),
@@ -549,5 +551,5 @@ fn chain(spec: &RuleSpec, links: &impl Links) -> Option<Arc<Chain>> {
     };
     let entries: Option<Vec<_>> = plugins.iter().map(entry).collect();
     // Each entry has made a chain of its own before, so this does not fail; if it did, the rule would be closed.
-    Chain::new(entries?).ok().map(Arc::new)
+    Chain::new(entries?).ok().map(Some)
 }

@@ -23,7 +23,6 @@ use hashbrown::HashSet;
 use index::Index;
 use listener::ListenerState;
 use model::{Concurrency, EndpointShard, EndpointSource, HostPattern, ListenerProtocol, Tenant};
-use plugins::Chain;
 use snapshot::Changes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,7 +50,6 @@ pub struct Compiler {
     by_plugin: Index,
     shards_of: Index,
     upstreams_of: Index,
-    empty_chain: Arc<Chain>,
 }
 
 /// What has to be done again.
@@ -118,7 +116,6 @@ impl Compiler {
             by_plugin: Index::default(),
             shards_of: Index::default(),
             upstreams_of: Index::default(),
-            empty_chain: Arc::default(),
         }
     }
 
@@ -357,10 +354,6 @@ impl Links for Compiler {
 
     fn plugin(&self, key: &str) -> Option<Arc<ReadyPlugin>> {
         self.plugins.get(key).cloned()
-    }
-
-    fn empty_chain(&self) -> Arc<Chain> {
-        Arc::clone(&self.empty_chain)
     }
 
     fn gate(&self, route: &Arc<str>, rule: u32, bounds: &Concurrency) -> Arc<Gate> {

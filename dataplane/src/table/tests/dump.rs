@@ -38,7 +38,8 @@ pub(super) fn dump(table: &Table) -> String {
             writeln!(
                 out,
                 " host {} precedence={}",
-                host.pattern, host.has_precedence
+                host.pattern,
+                host.has_precedence()
             )
             .unwrap();
             for entry in host.entries() {
