@@ -46,6 +46,8 @@ const WRITE: Duration = Duration::from_millis(1500);
 const MEET: Duration = Duration::from_millis(500);
 /// Data planes have mostly answered a change after so long: one write says all of it.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Data planes that have not answered after so long are written of as such.
+const ANSWER: Duration = Duration::from_millis(400);
 /// After a failed write, between two looks at what waits for data planes, and between two writes of one Gateway,
 /// which counts its Routes.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -72,12 +74,35 @@ const ATTEMPTS: usize = 3;
 /// What the loop keeps from one round to the next.
 struct Pending {
     bucket: Bucket,
-    /// Statuses that change when data planes answer.
-    waiting: BTreeSet<ObjectId>,
+    /// Statuses that change when data planes answer, and since when each has waited.
+    waiting: BTreeMap<ObjectId, Instant>,
+    /// Of these, those whose data planes are given a moment before that is written.
+    unanswered: BTreeSet<ObjectId>,
+    /// There is no later moment.
+    last: bool,
     /// To be looked at again after a pause.
     later: BTreeSet<ObjectId>,
     /// When the statuses of GatewayConfigs, Gateways and ListenerSets were last written, as long as that keeps the next ones waiting.
     paced: BTreeMap<ObjectId, Instant>,
+}
+
+impl Pending {
+    fn new() -> Self {
+        Self {
+            bucket: Bucket::new(Instant::now()),
+            waiting: BTreeMap::new(),
+            unanswered: BTreeSet::new(),
+            last: false,
+            later: BTreeSet::new(),
+            paced: BTreeMap::new(),
+        }
+    }
+
+    /// Notes that a status waits for data planes; whether these are still given a moment before that is written.
+    fn waits_first(&mut self, id: &ObjectId) -> bool {
+        let since = self.waiting.entry(id.clone()).or_insert_with(Instant::now);
+        since.elapsed() < ANSWER && !self.last
+    }
 }
 
 /// How a write ended.
@@ -93,12 +118,7 @@ enum Outcome {
 impl StatusWriter {
     /// Writes while leading, until `stop`; then what is in the queue for a short time.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut pending = Pending {
-            bucket: Bucket::new(Instant::now()),
-            waiting: BTreeSet::new(),
-            later: BTreeSet::new(),
-            paced: BTreeMap::new(),
-        };
+        let mut pending = Pending::new();
         let mut again = interval(AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look_at_all = interval(LOOK_AT_ALL);
@@ -111,6 +131,7 @@ impl StatusWriter {
             }
             if !leads {
                 pending.waiting.clear();
+                pending.unanswered.clear();
                 pending.later.clear();
                 self.queue.clear();
             }
@@ -125,9 +146,10 @@ impl StatusWriter {
                 _ = again.tick(), if leads => {
                     pending.paced.retain(|_, at| at.elapsed() < AGAIN);
                     self.queue.push(std::mem::take(&mut pending.later));
+                    self.queue.push(std::mem::take(&mut pending.unanswered));
                     if self.progress.has_changed().unwrap_or(false) {
                         self.progress.mark_unchanged();
-                        self.queue.push(pending.waiting.iter().cloned());
+                        self.queue.push(pending.waiting.keys().cloned());
                     }
                 }
                 _ = look_at_all.tick(), if leads => self.queue.push_all(),
@@ -135,7 +157,9 @@ impl StatusWriter {
         }
         let go_on = CancellationToken::new();
         pending.paced.clear();
+        pending.last = true;
         self.queue.push(std::mem::take(&mut pending.later));
+        self.queue.push(std::mem::take(&mut pending.unanswered));
         if timeout(FLUSH, self.work(&mut pending, &go_on))
             .await
             .is_err()
@@ -178,10 +202,13 @@ impl StatusWriter {
                         continue;
                     }
                 };
-                match wanted.waits {
-                    true => pending.waiting.insert(wanted.id.clone()),
-                    false => pending.waiting.remove(&wanted.id),
-                };
+                if !wanted.waits {
+                    pending.waiting.remove(&wanted.id);
+                } else if pending.waits_first(&wanted.id) {
+                    // Most answer meanwhile, and then one write says all of it.
+                    pending.unanswered.insert(wanted.id);
+                    continue;
+                }
                 match self.written.stamp(&wanted.id, status, &now) {
                     Some(_)
                         if pending
@@ -408,6 +435,21 @@ mod tests {
             bucket.take(200, now + Duration::from_secs(1000)),
             Duration::ZERO
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn data_planes_are_given_a_moment_to_answer() {
+        let id = ObjectId::new(ObjectKind::Route, "a", "b");
+        let mut pending = Pending::new();
+        assert!(pending.waits_first(&id));
+        sleep(ANSWER / 2).await;
+        assert!(pending.waits_first(&id), "looked at once more");
+        sleep(ANSWER / 2).await;
+        assert!(!pending.waits_first(&id), "they do not answer");
+        // What a stopping leader does not say now it never says.
+        pending.waiting.clear();
+        pending.last = true;
+        assert!(!pending.waits_first(&id));
     }
 
     #[test]
