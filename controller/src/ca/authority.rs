@@ -100,8 +100,7 @@ impl Leaf {
 
     /// Whether it is time for another one.
     pub fn is_due(&self, now: SystemTime) -> bool {
-        parse(self.certificate.der(), CERTIFICATE)
-            .map_or(true, |c| Validity::of(&c).left(now) <= LEAF_RENEWAL)
+        parse(self.certificate.der(), CERTIFICATE).map_or(true, |c| Validity::of(&c).is_due(now))
     }
 }
 
@@ -321,7 +320,7 @@ impl Authority {
                     && signed
                     && leaf.public_key().subject_public_key.data.as_ref() == key.public_key_raw()
                     && group_of(&der).as_deref() == Some(group)
-                    && Validity::of(&leaf).left(now) > LEAF_RENEWAL,
+                    && !Validity::of(&leaf).is_due(now),
             )
         };
         check().unwrap_or(false)
@@ -417,6 +416,11 @@ impl Validity {
 
     fn left(&self, now: SystemTime) -> Duration {
         Duration::from_secs(u64::try_from(self.ends - unix(now)).unwrap_or(0))
+    }
+
+    /// Of a leaf: it has little left, or is not valid yet, since it was made before the clock was set back.
+    fn is_due(&self, now: SystemTime) -> bool {
+        self.left(now) <= LEAF_RENEWAL || self.begins > unix(now)
     }
 }
 
@@ -521,6 +525,9 @@ mod tests {
         let current = |group, time| ca.client_data_is_current(&data, group, time);
         assert!(current(GROUP, at(0) + LEAF_LIFE / 3));
         assert!(!current(GROUP, at(0) + LEAF_LIFE / 2));
+        // The clock was ahead when it was made.
+        assert!(current(GROUP, at(0) - SKEW / 2));
+        assert!(!current(GROUP, at(0) - SKEW * 2));
         assert!(!current("other/diolkos-dataplane", at(0)));
         let other = Authority::generate(at(0)).unwrap();
         assert!(!other.client_data_is_current(&data, GROUP, at(0)));
@@ -538,6 +545,7 @@ mod tests {
         // Nor does a server's certificate say who calls.
         let server = ca.server(&["localhost".to_owned()], at(0)).unwrap();
         assert!(!is_replica(&server.certificate()));
+        assert!(!server.is_due(at(0)) && server.is_due(at(0) - SKEW * 2));
     }
 
     #[test]
