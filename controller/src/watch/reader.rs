@@ -2,7 +2,7 @@
 //!
 //! The watches bring metadata. After each translation [`super::held`] knows what is referred to; what of that has not
 //! been read at its present version stands on the list of [`Wishes`], which the [`Reader`] works off: so many at a time,
-//! each with a deadline, failures again after a pause that grows. What nothing refers to any more is wiped.
+//! each with a deadline, failures again after a pause that grows, shortly while the API server is away. What nothing refers to any more is wiped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -29,6 +29,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Pause after the first failure; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// While the API server does not answer, asking again costs it nothing, and its first answers are waited for.
+const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(5);
 
 /// An object as it was read.
 #[derive(Debug)]
@@ -43,17 +45,25 @@ pub trait Source: Clone + Send + Sync + 'static {
     /// `None`: there is no such object.
     ///
     /// # Errors
-    /// Why it could not be read, fit for a condition: never a value.
-    fn read(&self, id: &ObjectId) -> impl Future<Output = Result<Option<Version>, String>> + Send;
+    /// Why it could not be read.
+    fn read(&self, id: &ObjectId) -> impl Future<Output = Result<Option<Version>, Failure>> + Send;
+}
+
+/// Why an object could not be read, fit for a condition: never a value.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub why: String,
+    /// The API server does not answer, or cannot for now.
+    pub is_outage: bool,
 }
 
 impl Source for Client {
-    async fn read(&self, id: &ObjectId) -> Result<Option<Version>, String> {
+    async fn read(&self, id: &ObjectId) -> Result<Option<Version>, Failure> {
         let found = match id.kind {
             ObjectKind::Secret => get::<Secret>(self, id).await,
             _ => get::<ConfigMap>(self, id).await,
         };
-        found.map_err(|error| reason(id, &error))
+        found.map_err(|error| failure(id, &error))
     }
 }
 
@@ -77,20 +87,27 @@ where
 }
 
 /// What of an error may be told: those of decoding quote what they cannot read.
-fn reason(id: &ObjectId, error: &kube::Error) -> String {
+fn failure(id: &ObjectId, error: &kube::Error) -> Failure {
     let resource = match id.kind {
         ObjectKind::Secret => "secrets",
         _ => "configmaps",
     };
-    match error {
-        kube::Error::Api(status) if status.code == 403 => format!(
-            "the controller lacks the permission: allow it to get {resource} in namespace {}",
-            id.namespace
+    let (why, is_outage) = match error {
+        kube::Error::Api(status) if status.code == 403 => (
+            format!(
+                "the controller lacks the permission: allow it to get {resource} in namespace {}",
+                id.namespace
+            ),
+            false,
         ),
-        kube::Error::Api(status) => format!("the API server refuses: {}", status.message),
-        kube::Error::SerdeError(_) => "this build cannot read it".to_owned(),
-        _ => "the API server does not answer".to_owned(),
-    }
+        kube::Error::Api(status) => (
+            format!("the API server refuses: {}", status.message),
+            status.code >= 500,
+        ),
+        kube::Error::SerdeError(_) => ("this build cannot read it".to_owned(), false),
+        _ => ("the API server does not answer".to_owned(), true),
+    };
+    Failure { why, is_outage }
 }
 
 /// What is to be read. Shared by the owner of the world and the [`Reader`]; bounded by what is referred to.
@@ -148,7 +165,7 @@ pub struct Reader<S> {
 
 /// What one of the reader's tasks has done.
 enum Done {
-    Read(ObjectId, Result<Option<Version>, String>),
+    Read(ObjectId, Result<Option<Version>, Failure>),
     Paused(ObjectId),
 }
 
@@ -166,8 +183,11 @@ impl<S: Source> Reader<S> {
                 let source = self.source.clone();
                 tasks.spawn(async move {
                     let read = timeout(DEADLINE, source.read(&id)).await;
-                    let late = || Err("the API server does not answer in time".to_owned());
-                    let outcome = read.unwrap_or_else(|_| late());
+                    let late = || Failure {
+                        why: "the API server does not answer in time".to_owned(),
+                        is_outage: true,
+                    };
+                    let outcome = read.unwrap_or_else(|_| Err(late()));
                     Done::Read(id, outcome)
                 });
             }
@@ -181,20 +201,25 @@ impl<S: Source> Reader<S> {
                     busy.remove(&id);
                     match &outcome {
                         Ok(_) => drop(failures.remove(&id)),
-                        Err(why) => {
+                        Err(Failure { why, is_outage }) => {
                             let failures = failures.entry(id.clone()).or_default();
                             if *failures == 0 {
                                 tracing::warn!(object = %id, why, "values cannot be read");
                             }
                             let pause = FIRST_PAUSE.saturating_mul(1 << (*failures).min(6));
                             *failures = failures.saturating_add(1);
+                            let longest = match is_outage {
+                                true => LONGEST_OUTAGE_PAUSE,
+                                false => LONGEST_PAUSE,
+                            };
                             let id = id.clone();
                             tasks.spawn(async move {
-                                sleep(pause.min(LONGEST_PAUSE)).await;
+                                sleep(pause.min(longest)).await;
                                 Done::Paused(id)
                             });
                         }
                     }
+                    let outcome = outcome.map_err(|failure| failure.why);
                     let at = unix_ns();
                     let event = Event::Values { id, outcome, at };
                     if self.events.send(event).await.is_err() {

@@ -17,6 +17,7 @@ enum Answer {
     Value(&'static str),
     Gone,
     Refused,
+    Away,
     Never,
 }
 
@@ -33,7 +34,7 @@ impl Played {
 }
 
 impl Source for Played {
-    async fn read(&self, id: &ObjectId) -> Result<Option<Version>, String> {
+    async fn read(&self, id: &ObjectId) -> Result<Option<Version>, Failure> {
         let answer = {
             let mut all = self.0.lock();
             let (asked, answer) = all.get_mut(&id.name).unwrap();
@@ -50,7 +51,10 @@ impl Source for Played {
                 }))
             }
             Answer::Gone => Ok(None),
-            Answer::Refused => Err("no".to_owned()),
+            Answer::Refused | Answer::Away => Err(Failure {
+                why: "no".to_owned(),
+                is_outage: matches!(answer, Answer::Away),
+            }),
             Answer::Never => std::future::pending().await,
         }
     }
@@ -144,6 +148,25 @@ async fn failures_and_silence_are_tried_again_while_somebody_wants_it() {
             .is_err()
     );
     assert_eq!(reading.source.asked("one"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_long_outage_it_is_read_within_seconds() {
+    let mut reading = start();
+    reading.source.answers("one", Answer::Away);
+    reading.source.answers("other", Answer::Refused);
+    reading.held.hold(id("one"), Some("1".into()));
+    reading.held.hold(id("other"), Some("1".into()));
+    let begun = tokio::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(300) {
+        assert_eq!(reading.next().await.1, Err("no".into()));
+    }
+    reading.source.answers("one", Answer::Value("1"));
+    let back = tokio::time::Instant::now();
+    while reading.next().await != ("one".into(), Ok(Some("1".into()))) {}
+    assert!(back.elapsed() <= LONGEST_OUTAGE_PAUSE);
+    // Who refuses is not pestered.
+    assert!(reading.source.asked("other") < 15);
 }
 
 #[tokio::test(start_paused = true)]
