@@ -16,6 +16,7 @@ pub mod app;
 pub mod ca;
 pub mod config;
 pub mod events;
+mod few;
 pub mod groups;
 pub mod health;
 pub mod history;

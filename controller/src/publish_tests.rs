@@ -3,7 +3,6 @@ use crate::report::ObjectReport;
 use crate::world::{ObjectId, ObjectKind};
 use snapshot::pb::client_message::Message;
 use snapshot::{ApplyError, Replica, SCHEMA};
-use std::collections::BTreeSet;
 
 /// A data plane on the other end of a session; it refuses one body when told to.
 struct Client {
@@ -106,7 +105,7 @@ fn plugin(key: &str, settings: &str) -> (ResourceId, Option<Bytes>) {
 fn report(key: &str) -> ObjectReport {
     let id = ObjectId::new(ObjectKind::Plugin, "a", key);
     ObjectReport {
-        resources: BTreeSet::from([(Kind::Plugin, key.to_owned())]),
+        resources: [(Kind::Plugin, key.to_owned())].into_iter().collect(),
         ..ObjectReport::new(id, 1, Vec::new())
     }
 }

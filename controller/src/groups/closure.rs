@@ -2,6 +2,7 @@
 //! to. It is kept by counting, so that a change costs what it concerns and not what there is. Pure.
 
 use super::links::Links;
+use crate::few::Few;
 use crate::publish::ResourceId;
 use crate::world::ObjectId;
 use bytes::Bytes;
@@ -26,13 +27,58 @@ pub(super) struct Closure {
 struct Node {
     /// `None`: it is not there, or it stands for its parts alone.
     body: Option<Bytes>,
-    roots: BTreeSet<Name>,
-    to: BTreeSet<ResourceId>,
+    roots: Few<Name>,
+    to: Few<ResourceId>,
     part_of: Option<ResourceId>,
     /// Who refers to it, counted.
     referrers: usize,
-    /// How many reasons each group has to need it: referrers that it needs, and that it is a root.
-    needed: BTreeMap<Name, usize>,
+    needed: Needed,
+}
+
+/// How many reasons each group has to need a resource: referrers that it needs, and that it is a root. Sorted.
+#[derive(Default)]
+struct Needed(Vec<(Name, usize)>);
+
+impl Needed {
+    fn groups(&self) -> impl Iterator<Item = &Name> {
+        self.0.iter().map(|(group, _)| group)
+    }
+
+    fn place(&self, group: &Name) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.cmp(group))
+    }
+
+    fn contains(&self, group: &Name) -> bool {
+        self.place(group).is_ok()
+    }
+
+    /// One more reason. Returns whether it is the first.
+    fn more(&mut self, group: &Name) -> bool {
+        match self.place(group) {
+            Ok(at) => {
+                self.0[at].1 += 1;
+                false
+            }
+            Err(at) => {
+                self.0.reserve_exact(1);
+                self.0.insert(at, (Arc::clone(group), 1));
+                true
+            }
+        }
+    }
+
+    /// One reason less. Returns whether it was the last.
+    fn less(&mut self, group: &Name) -> bool {
+        let Ok(at) = self.place(group) else {
+            return false;
+        };
+        self.0[at].1 -= 1;
+        let is_last = self.0[at].1 == 0;
+        if is_last {
+            self.0.remove(at);
+        }
+        is_last
+    }
 }
 
 /// Groups that needed a resource before the change, and whether its body is another one now.
@@ -58,7 +104,7 @@ impl Closure {
         group_of: impl Fn(&str) -> Name,
         moved: &BTreeSet<ObjectId>,
     ) -> Changes {
-        let roots = |links: &Links| -> BTreeSet<Name> {
+        let roots = |links: &Links| -> Few<Name> {
             let keys = links.listeners.iter();
             keys.map(|key| group_of(key)).collect()
         };
@@ -83,8 +129,8 @@ impl Closure {
     /// `moved`: resources that are as they were, with other roots; they may be among the changed ones, too.
     fn apply(
         &mut self,
-        moved: impl IntoIterator<Item = (ResourceId, BTreeSet<Name>)>,
-        changed: impl IntoIterator<Item = (ResourceId, Option<Bytes>, BTreeSet<Name>, Links)>,
+        moved: impl IntoIterator<Item = (ResourceId, Few<Name>)>,
+        changed: impl IntoIterator<Item = (ResourceId, Option<Bytes>, Few<Name>, Links)>,
     ) -> Changes {
         let mut update = Update {
             nodes: &mut self.nodes,
@@ -106,28 +152,29 @@ impl Closure {
         group: &Name,
     ) -> impl Iterator<Item = (ResourceId, Option<Bytes>)> {
         let needed = self.nodes.iter();
-        let needed = needed.filter(|(_, n)| n.body.is_some() && n.needed.contains_key(group));
+        let needed = needed.filter(|(_, n)| n.body.is_some() && n.needed.contains(group));
         needed.map(|(id, node)| (id.clone(), node.body.clone()))
     }
 
     /// The groups that need a resource; `None`: it is not there.
     pub(super) fn holders(&self, id: &ResourceId) -> Option<impl Iterator<Item = &Name> + use<'_>> {
         let node = self.nodes.get(id).filter(|node| node.body.is_some())?;
-        Some(node.needed.keys())
+        Some(node.needed.groups())
     }
 }
 
 impl Update<'_> {
-    fn set(&mut self, id: &ResourceId, body: Option<Bytes>, roots: BTreeSet<Name>, links: Links) {
+    fn set(&mut self, id: &ResourceId, body: Option<Bytes>, roots: Few<Name>, links: Links) {
         self.note(id).is_changed = true;
         let node = self.node(id);
         node.body = body;
         let old_whole = std::mem::replace(&mut node.part_of, links.part_of.clone());
-        let gone: Vec<ResourceId> = node.to.difference(&links.to).cloned().collect();
+        let refers: Few<ResourceId> = links.to.into_iter().collect();
+        let gone: Vec<ResourceId> = node.to.difference(&refers).cloned().collect();
         // What comes is counted before what goes, so that nothing is let go of in between.
-        for to in links.to {
+        for to in &refers {
             if self.node(id).to.insert(to.clone()) {
-                self.link(id, &to);
+                self.link(id, to);
             }
         }
         let old_roots = self.root(id, roots);
@@ -151,7 +198,7 @@ impl Update<'_> {
     }
 
     /// Gives a resource other roots, beside the old ones until these are let go.
-    fn root(&mut self, id: &ResourceId, roots: BTreeSet<Name>) -> BTreeSet<Name> {
+    fn root(&mut self, id: &ResourceId, roots: Few<Name>) -> Few<Name> {
         let old_roots = std::mem::replace(&mut self.node(id).roots, roots.clone());
         for group in roots.difference(&old_roots) {
             self.need(group, id);
@@ -160,7 +207,7 @@ impl Update<'_> {
     }
 
     /// Lets go of roots that a resource has no more.
-    fn uproot(&mut self, id: &ResourceId, old_roots: &BTreeSet<Name>) {
+    fn uproot(&mut self, id: &ResourceId, old_roots: &Few<Name>) {
         let roots = self.node(id).roots.clone();
         for group in old_roots.difference(&roots) {
             self.release(group, id);
@@ -177,7 +224,7 @@ impl Update<'_> {
         self.before.entry(id.clone()).or_insert_with(|| Before {
             groups: nodes
                 .get(id)
-                .map(|node| node.needed.keys().cloned().collect())
+                .map(|node| node.needed.groups().cloned().collect())
                 .unwrap_or_default(),
             is_changed: false,
         })
@@ -185,14 +232,14 @@ impl Update<'_> {
 
     fn link(&mut self, from: &ResourceId, to: &ResourceId) {
         self.node(to).referrers += 1;
-        let groups: Vec<Name> = self.node(from).needed.keys().cloned().collect();
+        let groups: Vec<Name> = self.node(from).needed.groups().cloned().collect();
         for group in groups {
             self.need(&group, to);
         }
     }
 
     fn unlink(&mut self, from: &ResourceId, to: &ResourceId) {
-        let groups: Vec<Name> = self.node(from).needed.keys().cloned().collect();
+        let groups: Vec<Name> = self.node(from).needed.groups().cloned().collect();
         for group in groups {
             self.release(&group, to);
         }
@@ -205,11 +252,9 @@ impl Update<'_> {
     fn need(&mut self, group: &Name, id: &ResourceId) {
         self.note(id);
         let node = self.node(id);
-        let reasons = node.needed.entry(Arc::clone(group)).or_insert(0);
-        *reasons += 1;
-        if *reasons == 1 {
-            for to in node.to.clone() {
-                self.need(group, &to);
+        if node.needed.more(group) {
+            for to in &node.to.clone() {
+                self.need(group, to);
             }
         }
     }
@@ -218,14 +263,9 @@ impl Update<'_> {
     fn release(&mut self, group: &Name, id: &ResourceId) {
         self.note(id);
         let node = self.node(id);
-        let Some(reasons) = node.needed.get_mut(group) else {
-            return;
-        };
-        *reasons -= 1;
-        if *reasons == 0 {
-            node.needed.remove(group);
-            for to in node.to.clone() {
-                self.release(group, &to);
+        if node.needed.less(group) {
+            for to in &node.to.clone() {
+                self.release(group, to);
             }
         }
     }
@@ -244,7 +284,7 @@ impl Update<'_> {
         for (id, before) in self.before {
             let node = self.nodes.get(&id);
             let body = node.and_then(|node| node.body.clone());
-            let needed = node.iter().flat_map(|node| node.needed.keys());
+            let needed = node.iter().flat_map(|node| node.needed.groups());
             for group in needed {
                 if before.is_changed || !before.groups.contains(group) {
                     let changes = changes.entry(Arc::clone(group)).or_default();
@@ -252,7 +292,7 @@ impl Update<'_> {
                 }
             }
             for group in before.groups {
-                if node.is_none_or(|node| !node.needed.contains_key(&group)) {
+                if node.is_none_or(|node| !node.needed.contains(&group)) {
                     changes.entry(group).or_default().insert(id.clone(), None);
                 }
             }

@@ -160,7 +160,7 @@ fn only_what_is_new_travels() {
         let roots = groups.iter().map(|g| group(*g)).collect();
         (id(Kind::Route, n), body(), roots, to_pool.clone())
     };
-    let upstream = (pool.clone(), body(), BTreeSet::new(), Links::default());
+    let upstream = (pool.clone(), body(), Few::default(), Links::default());
     let first = closure.apply([], [route(1, &[1]), upstream]);
     assert_eq!(first.keys().collect::<Vec<_>>(), [&group(1)]);
     // Another Route of the same group brings itself alone; one of another group brings the upstream with it.
@@ -169,7 +169,7 @@ fn only_what_is_new_travels() {
     assert_eq!(keys(1), [id(Kind::Route, 2)]);
     assert_eq!(keys(2), [id(Kind::Route, 3), pool.clone()]);
     // It goes with the last that refers to it.
-    let gone = |n| (id(Kind::Route, n), None, BTreeSet::new(), Links::default());
+    let gone = |n| (id(Kind::Route, n), None, Few::default(), Links::default());
     let third = closure.apply([], [gone(3)]);
     assert_eq!(third[&group(2)].get(&pool), Some(&None));
     assert!(!third.contains_key(&group(1)));

@@ -91,7 +91,7 @@ pub(super) fn route(report: &ObjectReport, programmed: &Programmed) -> Value {
         let mut conditions = conditions(&at_parent, &[], programmed);
         conditions.retain(|c| !super::OF_THE_WHOLE.contains(&c.type_));
         json!({
-            "parentRef": parent.parent_ref,
+            "parentRef": parent.parent_ref.value(),
             "controllerName": CONTROLLER_NAME,
             "conditions": conditions,
         })
@@ -111,7 +111,7 @@ pub(super) fn policy(report: &ObjectReport) -> Value {
     ];
     let ancestors = report.parents.iter().map(|ancestor| {
         json!({
-            "ancestorRef": ancestor.parent_ref,
+            "ancestorRef": ancestor.parent_ref.value(),
             "controllerName": CONTROLLER_NAME,
             "conditions": conditions,
         })

@@ -7,15 +7,18 @@
 mod backends;
 mod gateway_api;
 mod ingress;
+mod reference;
 
 pub use backends::{Findings, upstreams_of};
+pub use reference::Reference;
 
+use crate::few::Few;
 use crate::world::{ObjectId, ObjectKind};
 use model::Model;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use snapshot::{Kind, Revision};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// The name under which we write status.
@@ -233,7 +236,7 @@ pub struct ObjectReport {
     /// Sorted by field.
     pub problems: Vec<Problem>,
     /// Resources of the snapshot that must have arrived for the object to be in effect.
-    pub resources: BTreeSet<(Kind, String)>,
+    pub(crate) resources: Few<(Kind, String)>,
     /// Whether an older version serves in place of this one.
     pub quarantined: bool,
     /// Whether nothing of it serves at all.
@@ -280,7 +283,7 @@ pub struct Frontend {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParentReport {
     /// As the Route names it; the default GatewayConfig where it names none.
-    pub parent_ref: Value,
+    pub parent_ref: Reference,
     /// Problems at this parent alone.
     pub problems: Vec<Problem>,
     /// Whether one of its listeners serves the Route, or would if the Route did not lack something itself.
@@ -303,7 +306,7 @@ impl ObjectReport {
             id,
             generation,
             problems,
-            resources: BTreeSet::new(),
+            resources: Few::default(),
             quarantined: false,
             absent: false,
             parents: Vec::new(),
@@ -468,7 +471,7 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
         let mut conditions = conditions(&parent.view(report), &parent.problems, programmed);
         conditions.retain(|c| !OF_THE_WHOLE.contains(&c.type_));
         json!({
-            "parentRef": parent.parent_ref,
+            "parentRef": parent.parent_ref.value(),
             "controllerName": CONTROLLER_NAME,
             "conditions": conditions,
         })

@@ -6,7 +6,7 @@
 use crate::report::{Problem, Reason, Severity};
 use crate::world::{ObjectId, ObjectKind};
 use model::Route;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// One match of a Route for one of its hosts at one listener.
@@ -33,6 +33,18 @@ struct Claimant {
     route: Arc<str>,
     rule: usize,
     matched: usize,
+}
+
+impl Claimant {
+    /// Older than any.
+    fn first() -> Self {
+        Self {
+            created: i64::MIN,
+            route: Arc::default(),
+            rule: 0,
+            matched: 0,
+        }
+    }
 }
 
 /// All claims of a Route. `key`: of its resource; `places`: where its rules stand in the spec; `field_of`: what the place is
@@ -82,7 +94,7 @@ fn set(list: &[impl std::fmt::Debug]) -> BTreeSet<String> {
 /// Who claims what.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    claimants: HashMap<u128, BTreeSet<Claimant>>,
+    claimants: BTreeSet<(u128, Claimant)>,
 }
 
 impl Index {
@@ -92,29 +104,27 @@ impl Index {
         if old == new {
             return concerned;
         }
-        let mut others = |claimants: &BTreeSet<Claimant>| {
-            concerned.extend(claimants.iter().map(|c| Arc::clone(&c.route)));
-        };
-        for claim in old {
-            if let Some(claimants) = self.claimants.get_mut(&claim.key) {
-                claimants.remove(&claim.claimant);
-                others(claimants);
-                if claimants.is_empty() {
-                    self.claimants.remove(&claim.key);
-                }
-            }
+        for Claim { key, claimant, .. } in old {
+            self.claimants.remove(&(*key, claimant.clone()));
+            concerned.extend(self.of(*key).map(|c| Arc::clone(&c.route)));
         }
-        for claim in new {
-            let claimants = self.claimants.entry(claim.key).or_default();
-            claimants.insert(claim.claimant.clone());
-            others(claimants);
+        for Claim { key, claimant, .. } in new {
+            self.claimants.insert((*key, claimant.clone()));
+            concerned.extend(self.of(*key).map(|c| Arc::clone(&c.route)));
         }
         concerned
     }
 
+    /// Who claims the same, the oldest first.
+    fn of(&self, key: u128) -> impl Iterator<Item = &Claimant> {
+        let all = self.claimants.range((key, Claimant::first())..);
+        let same = all.take_while(move |(other, _)| *other == key);
+        same.map(|(_, claimant)| claimant)
+    }
+
     /// The same of a version that is not among the claimants, with regard to other Routes alone.
     pub(super) fn lost_to_others(&self, id: &ObjectId, claims: &[Claim]) -> Vec<Problem> {
-        let first = |claim: &Claim| self.claimants.get(&claim.key)?.first();
+        let first = |claim: &Claim| self.of(claim.key).next();
         let lost = claims.iter().filter(|claim| {
             let to_other = |c: &Claimant| c.route != claim.claimant.route && *c < claim.claimant;
             first(claim).is_some_and(to_other)
@@ -129,7 +139,7 @@ impl Index {
         let mut lost: BTreeMap<What, Lost<'_>> = BTreeMap::new();
         let mut lost_to_others = 0;
         for claim in claims {
-            let first = self.claimants.get(&claim.key).and_then(|all| all.first());
+            let first = self.of(claim.key).next();
             let Some(first) = first.filter(|first| **first != claim.claimant) else {
                 continue;
             };

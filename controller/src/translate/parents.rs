@@ -2,18 +2,17 @@
 
 use super::lowering::{Dep, Lowering};
 use crate::adapt::{self, http_route::parent_refs};
-use crate::report::{Problem, Reason, Severity};
+use crate::report::{Problem, Reason, Reference, Severity};
 use crate::world::{ObjectId, ObjectKind};
 use crds::{ParentKind, ParentRef, RouteSpec};
 use gateway_api::http_route::HttpRouteSpec;
-use serde_json::{Value, json};
 
 /// A parent that a Route names.
 pub(super) struct Parent {
     /// Where it stands in the Route.
     pub field: String,
     /// As the Route names it, for its status.
-    pub said: Value,
+    pub said: Reference,
     /// What is meant, there or not; or why nothing can be meant.
     pub id: Result<ObjectId, Box<Problem>>,
     /// One listener of it.
@@ -69,7 +68,7 @@ impl Lowering<'_> {
         };
         Parent {
             field,
-            said: json!(parent),
+            said: Reference::new(parent),
             id,
             listener: parent.listener.as_deref().map(str::to_owned),
             port: None,
@@ -97,7 +96,7 @@ impl Lowering<'_> {
             }
             parents.push(Parent {
                 field: format!("spec.parentRefs[{i}]"),
-                said: json!(parent),
+                said: Reference::new(parent),
                 id: Ok(id),
                 listener: parent.section_name.clone(),
                 port: parent.port.map(|port| u16::try_from(port).unwrap_or(0)),

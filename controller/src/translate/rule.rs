@@ -119,8 +119,11 @@ impl Lowering<'_> {
             return vec![Match::any()];
         }
         let all = rule.matches.iter().enumerate();
-        all.filter_map(|(i, m)| self.one_match(&format!("{field}.matches[{i}]"), m))
-            .collect()
+        let understood =
+            all.filter_map(|(i, m)| self.one_match(&format!("{field}.matches[{i}]"), m));
+        let mut matches = Vec::with_capacity(rule.matches.len());
+        matches.extend(understood);
+        matches
     }
 
     /// What ends the request's way; `None` when it cannot be used.

@@ -16,6 +16,7 @@ use super::lowering::{Dep, Lowered, Lowering, PortKey, Speech, Transport, Unit};
 use super::resource;
 use super::tenants::Tenants;
 use crate::adapt::stream_route;
+use crate::few::Few;
 use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
 use crate::world::{Body, Ingress, Meta, Object, ObjectId, ObjectKind, World};
 use bytes::Bytes;
@@ -66,8 +67,8 @@ pub struct Translator {
     report: Report,
     gateways: Gateways,
     units: BTreeMap<Unit, State>,
-    /// Who looked at what.
-    dependents: BTreeMap<Dep, BTreeSet<Unit>>,
+    /// What was looked at by whom.
+    dependents: BTreeSet<(Dep, Unit)>,
     /// How many units demand one that exists only by demand.
     demand: BTreeMap<Unit, usize>,
     conflicts: conflict::Index,
@@ -99,12 +100,12 @@ pub struct Published {
 /// What is remembered of a unit.
 #[derive(Default)]
 struct State {
-    resources: BTreeSet<(Kind, String)>,
-    deps: BTreeSet<Dep>,
-    demands: BTreeSet<Unit>,
-    claims: Vec<Claim>,
-    problems: Vec<Problem>,
-    attached: BTreeSet<String>,
+    resources: Few<(Kind, String)>,
+    deps: Few<Dep>,
+    demands: Few<Unit>,
+    claims: Box<[Claim]>,
+    problems: Box<[Problem]>,
+    attached: Few<String>,
 }
 
 /// The last version of an object that was acceptable as a whole.
@@ -296,7 +297,15 @@ impl Translator {
     }
 
     fn mark_dependents(&self, dep: &Dep, todo: &mut BTreeSet<Unit>) {
-        todo.extend(self.dependents.get(dep).into_iter().flatten().cloned());
+        todo.extend(self.dependents(dep).cloned());
+    }
+
+    /// Who looked at it.
+    fn dependents(&self, dep: &Dep) -> impl Iterator<Item = &Unit> {
+        // `Unit::Gateways` is the smallest.
+        let all = self.dependents.range((dep.clone(), Unit::Gateways)..);
+        let of_dep = all.take_while(move |(looked_at, _)| looked_at == dep);
+        of_dep.map(|(_, unit)| unit)
     }
 
     // ---- units
@@ -354,6 +363,7 @@ impl Translator {
             }
         }
         lowered.problems.sort();
+        lowered.parents.shrink_to_fit();
         let addresses = self.published(world, id, &mut lowered);
         let report = ObjectReport {
             id: id.clone(),
@@ -466,13 +476,13 @@ impl Translator {
         delta: &mut Delta,
     ) -> BTreeSet<ObjectId> {
         let old = self.units.remove(&unit).unwrap_or_default();
-        let mut state = State {
+        let state = State {
             resources: lowered.resources.keys().cloned().collect(),
-            deps: lowered.deps,
-            demands: lowered.demands,
-            claims: lowered.claims,
-            problems: lowered.problems,
-            attached: lowered.attached,
+            deps: lowered.deps.into_iter().collect(),
+            demands: lowered.demands.into_iter().collect(),
+            claims: lowered.claims.into(),
+            problems: lowered.problems.into(),
+            attached: lowered.attached.into_iter().collect(),
         };
         self.attach(&unit, &old.attached, &state.attached, delta);
         if let Unit::Route(_) = &unit {
@@ -494,20 +504,16 @@ impl Translator {
             self.mark_dependents(&Dep::Object(id.clone()), todo);
         }
         for dep in old.deps.difference(&state.deps) {
-            if let Some(units) = self.dependents.get_mut(dep) {
-                units.remove(&unit);
-                if units.is_empty() {
-                    self.dependents.remove(dep);
-                    delta.refer(dep, false);
-                }
+            self.dependents.remove(&(dep.clone(), unit.clone()));
+            if self.dependents(dep).next().is_none() {
+                delta.refer(dep, false);
             }
         }
         for dep in state.deps.difference(&old.deps) {
-            let units = self.dependents.entry(dep.clone()).or_default();
-            if units.is_empty() {
+            if self.dependents(dep).next().is_none() {
                 delta.refer(dep, true);
             }
-            units.insert(unit.clone());
+            self.dependents.insert((dep.clone(), unit.clone()));
         }
         for demand in old.demands.difference(&state.demands) {
             if let Some(count) = self.demand.get_mut(demand) {
@@ -529,7 +535,6 @@ impl Translator {
         let concerned = concerned.iter();
         let concerned = concerned.filter_map(|key| ObjectId::of_route_key(key));
         let concerned = concerned.collect();
-        state.claims.shrink_to_fit();
         let is_empty = state.resources.is_empty()
             && state.deps.is_empty()
             && state.demands.is_empty()
@@ -542,13 +547,7 @@ impl Translator {
     }
 
     /// Keeps count of the Routes at each listener; the Gateways whose counts are others now have another status.
-    fn attach(
-        &mut self,
-        unit: &Unit,
-        old: &BTreeSet<String>,
-        new: &BTreeSet<String>,
-        delta: &mut Delta,
-    ) {
+    fn attach(&mut self, unit: &Unit, old: &Few<String>, new: &Few<String>, delta: &mut Delta) {
         for key in old.difference(new) {
             if let Some(units) = self.attached.get_mut(key) {
                 units.remove(unit);
@@ -561,7 +560,7 @@ impl Translator {
             let units = self.attached.entry(key.clone()).or_default();
             units.insert(unit.clone());
         }
-        for key in old.symmetric_difference(new) {
+        for key in old.difference(new).chain(new.difference(old)) {
             let Some(id) = ObjectId::of_listener_status(key) else {
                 continue;
             };
@@ -590,8 +589,8 @@ impl Translator {
             };
             let unit = Unit::Route(id.clone());
             let state = self.units.get(&unit);
-            let mut problems = state.map(|s| s.problems.clone()).unwrap_or_default();
-            let claims = state.map(|s| s.claims.as_slice()).unwrap_or_default();
+            let mut problems = state.map(|s| s.problems.to_vec()).unwrap_or_default();
+            let claims = state.map(|s| &*s.claims).unwrap_or_default();
             problems.extend(self.conflicts.problems(id, claims));
             problems.sort();
             if report.problems != problems {
@@ -644,7 +643,7 @@ impl Translator {
 
 /// Resources that must have arrived for an object to be in effect: its own, and those of Services and Secrets that it
 /// refers to, which have no status of their own.
-fn arriving(lowered: &Lowered) -> BTreeSet<(Kind, String)> {
+fn arriving(lowered: &Lowered) -> Few<(Kind, String)> {
     let demanded = lowered.demands.iter().filter_map(|demand| match demand {
         Unit::ServiceUpstream(port, speech) => Some((Kind::Upstream, port.upstream_key(*speech))),
         Unit::Certificate(id) => Some((Kind::Certificate, id.path())),

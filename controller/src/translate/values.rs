@@ -142,8 +142,8 @@ impl Lowering<'_> {
         field: &str,
         list: &[crds::header::Header],
     ) -> Vec<(String, String)> {
-        let all = list.iter().enumerate();
-        all.filter_map(|(i, header)| {
+        let mut headers = Vec::with_capacity(list.len());
+        headers.extend(list.iter().enumerate().filter_map(|(i, header)| {
             let name = self.header_name(&format!("{field}[{i}].name"), &header.name)?;
             if !is_value(header.value.as_bytes()) {
                 let at = format!("{field}[{i}].value");
@@ -152,8 +152,8 @@ impl Lowering<'_> {
                 return None;
             }
             Some((name, header.value.to_string()))
-        })
-        .collect()
+        }));
+        headers
     }
 
     /// In lower case.

@@ -14,7 +14,7 @@ const DATA_PLANE: &str = "data-plane";
 /// What is kept of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    pub ports: Vec<ServicePort>,
+    pub ports: Box<[ServicePort]>,
     /// Set for `type: ExternalName`.
     pub external_name: Option<String>,
     /// Without a selector its EndpointSlices are made by somebody else than the cluster.
@@ -97,7 +97,7 @@ pub struct EndpointSlice {
     /// The Service of the label `kubernetes.io/service-name`.
     pub service: Option<String>,
     /// Name and number; ports without a number (all ports) are left out.
-    pub ports: Vec<(String, u16)>,
+    pub ports: Box<[(String, u16)]>,
     /// Sorted by address. Endpoints by name (`addressType: FQDN`) are left out.
     pub endpoints: Box<[SliceEndpoint]>,
 }

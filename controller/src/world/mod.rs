@@ -26,9 +26,10 @@ use std::ops::Bound;
 /// The objects by identity, with the few indexes that translation needs.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    objects: BTreeMap<ObjectId, Object>,
-    /// (namespace, Service) → names of its EndpointSlices.
-    slices: BTreeMap<(String, String), BTreeSet<String>>,
+    /// Boxed: nodes of the map are never full.
+    objects: BTreeMap<ObjectId, Box<Object>>,
+    /// Namespace, Service, and name of one of its EndpointSlices.
+    slices: BTreeSet<(String, String, String)>,
     now: i64,
 }
 
@@ -40,15 +41,12 @@ impl World {
     pub fn apply(&mut self, object: Object) -> bool {
         let keeps_old = !object.id.kind.has_status() && matches!(object.body, Body::Refused(_));
         match self.objects.get(&object.id) {
-            Some(old) if *old == object || keeps_old => return false,
+            Some(old) if **old == object || keeps_old => return false,
             Some(_) => self.unindex(&object.id.clone()),
             None => {}
         }
-        if let Some(service) = slice_owner(&object) {
-            let names = self.slices.entry(service).or_default();
-            names.insert(object.id.name.clone());
-        }
-        self.objects.insert(object.id.clone(), object);
+        self.slices.extend(slice(&object));
+        self.objects.insert(object.id.clone(), Box::new(object));
         true
     }
 
@@ -59,14 +57,8 @@ impl World {
     }
 
     fn unindex(&mut self, id: &ObjectId) {
-        let Some(service) = self.objects.get(id).and_then(slice_owner) else {
-            return;
-        };
-        if let Some(names) = self.slices.get_mut(&service) {
-            names.remove(&id.name);
-            if names.is_empty() {
-                self.slices.remove(&service);
-            }
+        if let Some(slice) = self.get(id).and_then(slice) {
+            self.slices.remove(&slice);
         }
     }
 
@@ -100,7 +92,7 @@ impl World {
     }
 
     pub fn get(&self, id: &ObjectId) -> Option<&Object> {
-        self.objects.get(id)
+        self.objects.get(id).map(|object| &**object)
     }
 
     pub fn meta(&self, id: &ObjectId) -> Option<&Meta> {
@@ -112,7 +104,7 @@ impl World {
         let first = ObjectId::new(kind, "", "");
         self.objects
             .range((Bound::Included(first), Bound::Unbounded))
-            .map(|(_, object)| object)
+            .map(|(_, object)| &**object)
             .take_while(move |object| object.id.kind == kind)
     }
 
@@ -125,7 +117,7 @@ impl World {
         let first = ObjectId::new(kind, namespace, "");
         self.objects
             .range((Bound::Included(first), Bound::Unbounded))
-            .map(|(_, object)| object)
+            .map(|(_, object)| &**object)
             .take_while(move |o| o.id.kind == kind && o.id.namespace == namespace)
     }
 
@@ -140,10 +132,11 @@ impl World {
 
     /// The EndpointSlices of a Service with their names, ordered.
     pub fn slices(&self, namespace: &str, service: &str) -> Vec<(&str, &EndpointSlice)> {
-        let key = (namespace.to_owned(), service.to_owned());
-        let names = self.slices.get(&key).into_iter().flatten();
-        names
-            .filter_map(|name| {
+        let first = (namespace.to_owned(), service.to_owned(), String::new());
+        let all = self.slices.range(first..);
+        let of_it = all.take_while(|(n, s, _)| n == namespace && s == service);
+        of_it
+            .filter_map(|(_, _, name)| {
                 let id = ObjectId::new(ObjectKind::EndpointSlice, namespace, name.as_str());
                 match &self.objects.get(&id)?.body {
                     Body::EndpointSlice(slice) => Some((name.as_str(), slice)),
@@ -154,11 +147,13 @@ impl World {
     }
 }
 
-fn slice_owner(object: &Object) -> Option<(String, String)> {
-    match &object.body {
-        Body::EndpointSlice(slice) => Some((object.id.namespace.clone(), slice.service.clone()?)),
-        _ => None,
-    }
+/// How [`World::slices`] finds it.
+fn slice(object: &Object) -> Option<(String, String, String)> {
+    let Body::EndpointSlice(slice) = &object.body else {
+        return None;
+    };
+    let (namespace, name) = (object.id.namespace.clone(), object.id.name.clone());
+    Some((namespace, slice.service.clone()?, name))
 }
 
 #[cfg(test)]

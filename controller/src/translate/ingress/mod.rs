@@ -14,7 +14,7 @@ use crate::adapt::Names;
 use crate::adapt::ingress::{
     Around, At, Canary, MIRROR, Objection, SaidRoute, as_routes, backends, is_canary,
 };
-use crate::report::{ParentReport, Reason, Severity};
+use crate::report::{ParentReport, Reason, Reference, Severity};
 use crate::world::{Body, Ingress, ObjectId, ObjectKind};
 use class::Place;
 use crds::refs::ObjectRef;
@@ -32,7 +32,8 @@ struct Listeners<'a> {
 
 /// The GatewayConfig at which an Ingress attaches, by what its report says.
 pub(super) fn config_of(parent: &ParentReport) -> Option<ObjectId> {
-    let text = |field: &str| parent.parent_ref[field].as_str();
+    let said = parent.parent_ref.value();
+    let text = |field: &str| said[field].as_str();
     let (namespace, name) = (text("namespace")?, text("name")?);
     Some(ObjectId::new(ObjectKind::GatewayConfig, namespace, name))
 }
@@ -58,7 +59,7 @@ impl<'w> Lowering<'w> {
             self.error("", Reason::NotAllowedByListeners, message);
         }
         self.out.parents.push(ParentReport {
-            parent_ref: json!({"kind": config.kind.name(), "namespace": config.namespace, "name": config.name}),
+            parent_ref: Reference::new(&json!({"kind": config.kind.name(), "namespace": config.namespace, "name": config.name})),
             problems: Vec::new(),
             serves: served,
         });

@@ -14,8 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 impl Translator {
     /// What has data planes of its own: the Gateways that are ours, and the GatewayConfigs that ask for it.
     pub fn with_data_planes(&self) -> impl Iterator<Item = ObjectId> {
-        let all = self.report.objects.keys();
-        let gateways = all.filter(|id| id.kind == ObjectKind::Gateway);
+        let first = ObjectId::new(ObjectKind::Gateway, "", "");
+        let all = self.report.objects.range(first..).map(|(id, _)| id);
+        let gateways = all.take_while(|id| id.kind == ObjectKind::Gateway);
         gateways.chain(self.data_planes.keys()).cloned()
     }
 

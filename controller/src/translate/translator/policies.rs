@@ -2,7 +2,7 @@
 
 use super::super::lowering::{Dep, Unit};
 use super::{Accepted, Delta, State, Translator};
-use crate::report::ParentReport;
+use crate::report::{ParentReport, Reference};
 use crate::world::{ObjectId, ObjectKind};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,10 +41,14 @@ impl Index {
         if self.services.is_empty() || (old.attached == new.attached && old.deps == new.deps) {
             return;
         }
-        let services = old.deps.union(&new.deps).filter_map(|dep| match dep {
-            Dep::Object(id) if id.kind == ObjectKind::Service => Some(&id.namespace),
-            _ => None,
-        });
+        let services = old
+            .deps
+            .iter()
+            .chain(&new.deps)
+            .filter_map(|dep| match dep {
+                Dep::Object(id) if id.kind == ObjectKind::Service => Some(&id.namespace),
+                _ => None,
+            });
         self.touched.extend(services.cloned());
     }
 }
@@ -63,14 +67,14 @@ impl Translator {
             let mut ancestors = BTreeSet::new();
             for service in services {
                 let dep = Dep::Object(service.clone());
-                let units = self.dependents.get(&dep).into_iter().flatten();
+                let units = self.dependents(&dep);
                 let routes = units.filter(|unit| matches!(unit, Unit::Route(_)));
                 let states = routes.filter_map(|unit| self.units.get(unit));
                 let keys = states.flat_map(|state| &state.attached);
                 ancestors.extend(keys.filter_map(|key| ObjectId::of_listener_owner(key)));
             }
             let parents = ancestors.iter().take(MOST).map(|ancestor| ParentReport {
-                parent_ref: reference(ancestor),
+                parent_ref: Reference::new(&reference(ancestor)),
                 problems: Vec::new(),
                 serves: true,
             });

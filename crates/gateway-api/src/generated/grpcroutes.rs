@@ -459,7 +459,7 @@ pub struct GrpcRouteRulesFilters {
         skip_serializing_if = "Option::is_none",
         rename = "extensionRef"
     )]
-    pub extension_ref: Option<GrpcRouteRulesFiltersExtensionRef>,
+    pub extension_ref: Option<Box<GrpcRouteRulesFiltersExtensionRef>>,
     /// RequestHeaderModifier defines a schema for a filter that modifies request
     /// headers.
     ///
@@ -469,7 +469,7 @@ pub struct GrpcRouteRulesFilters {
         skip_serializing_if = "Option::is_none",
         rename = "requestHeaderModifier"
     )]
-    pub request_header_modifier: Option<GrpcRouteRulesFiltersRequestHeaderModifier>,
+    pub request_header_modifier: Option<Box<GrpcRouteRulesFiltersRequestHeaderModifier>>,
     /// RequestMirror defines a schema for a filter that mirrors requests.
     /// Requests are sent to the specified destination, but responses from
     /// that destination are ignored.
@@ -484,7 +484,7 @@ pub struct GrpcRouteRulesFilters {
         skip_serializing_if = "Option::is_none",
         rename = "requestMirror"
     )]
-    pub request_mirror: Option<GrpcRouteRulesFiltersRequestMirror>,
+    pub request_mirror: Option<Box<GrpcRouteRulesFiltersRequestMirror>>,
     /// ResponseHeaderModifier defines a schema for a filter that modifies response
     /// headers.
     ///
@@ -494,7 +494,7 @@ pub struct GrpcRouteRulesFilters {
         skip_serializing_if = "Option::is_none",
         rename = "responseHeaderModifier"
     )]
-    pub response_header_modifier: Option<GrpcRouteRulesFiltersRequestHeaderModifier>,
+    pub response_header_modifier: Option<Box<GrpcRouteRulesFiltersRequestHeaderModifier>>,
     /// Type identifies the type of filter to apply. As with other API fields,
     /// types are classified into three conformance levels:
     ///

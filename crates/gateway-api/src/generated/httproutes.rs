@@ -485,7 +485,7 @@ pub struct HttpRouteRulesFilters {
     ///
     /// Support: Extended
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cors: Option<HttpRouteRulesFiltersCors>,
+    pub cors: Option<Box<HttpRouteRulesFiltersCors>>,
     /// ExtensionRef is an optional, implementation-specific extension to the
     /// "filter" behavior.  For example, resource "myroutefilter" in group
     /// "networking.example.net"). ExtensionRef MUST NOT be used for core and
@@ -499,7 +499,7 @@ pub struct HttpRouteRulesFilters {
         skip_serializing_if = "Option::is_none",
         rename = "extensionRef"
     )]
-    pub extension_ref: Option<HttpRouteRulesFiltersExtensionRef>,
+    pub extension_ref: Option<Box<HttpRouteRulesFiltersExtensionRef>>,
     /// RequestHeaderModifier defines a schema for a filter that modifies request
     /// headers.
     ///
@@ -509,7 +509,7 @@ pub struct HttpRouteRulesFilters {
         skip_serializing_if = "Option::is_none",
         rename = "requestHeaderModifier"
     )]
-    pub request_header_modifier: Option<HttpRouteRulesFiltersRequestHeaderModifier>,
+    pub request_header_modifier: Option<Box<HttpRouteRulesFiltersRequestHeaderModifier>>,
     /// RequestMirror defines a schema for a filter that mirrors requests.
     /// Requests are sent to the specified destination, but responses from
     /// that destination are ignored.
@@ -524,7 +524,7 @@ pub struct HttpRouteRulesFilters {
         skip_serializing_if = "Option::is_none",
         rename = "requestMirror"
     )]
-    pub request_mirror: Option<HttpRouteRulesFiltersRequestMirror>,
+    pub request_mirror: Option<Box<HttpRouteRulesFiltersRequestMirror>>,
     /// RequestRedirect defines a schema for a filter that responds to the
     /// request with an HTTP redirection.
     ///
@@ -534,7 +534,7 @@ pub struct HttpRouteRulesFilters {
         skip_serializing_if = "Option::is_none",
         rename = "requestRedirect"
     )]
-    pub request_redirect: Option<HttpRouteRulesFiltersRequestRedirect>,
+    pub request_redirect: Option<Box<HttpRouteRulesFiltersRequestRedirect>>,
     /// ResponseHeaderModifier defines a schema for a filter that modifies response
     /// headers.
     ///
@@ -544,7 +544,7 @@ pub struct HttpRouteRulesFilters {
         skip_serializing_if = "Option::is_none",
         rename = "responseHeaderModifier"
     )]
-    pub response_header_modifier: Option<HttpRouteRulesFiltersRequestHeaderModifier>,
+    pub response_header_modifier: Option<Box<HttpRouteRulesFiltersRequestHeaderModifier>>,
     /// Type identifies the type of filter to apply. As with other API fields,
     /// types are classified into three conformance levels:
     ///
@@ -587,7 +587,7 @@ pub struct HttpRouteRulesFilters {
         skip_serializing_if = "Option::is_none",
         rename = "urlRewrite"
     )]
-    pub url_rewrite: Option<HttpRouteRulesFiltersUrlRewrite>,
+    pub url_rewrite: Option<Box<HttpRouteRulesFiltersUrlRewrite>>,
 }
 
 /// CORS defines a schema for a filter that responds to the
