@@ -129,7 +129,8 @@ fn drive(
     outcome: &Mutex<Outcome>,
 ) {
     let interval = Duration::from_secs(1) * CONNECTIONS / RATE;
-    let mut due = Instant::now();
+    let begun = Instant::now();
+    let mut due = begun;
     let mut connection: Option<(Connection, usize)> = None;
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -148,7 +149,10 @@ fn drive(
         } {
             outcome.failed += 1;
             if outcome.examples.len() < KEPT {
-                outcome.examples.push(failure);
+                let after = begun.elapsed().as_secs_f32();
+                outcome
+                    .examples
+                    .push(format!("after {after:.1} s {failure}"));
             }
         }
     }
