@@ -296,7 +296,7 @@ impl<S: Socket> H1Down<S> {
         self.ended
             && !self.close
             && self.decoder.is_done()
-            && self.io.output.is_empty()
+            && self.io.queued() == 0
             && !self.io.ended
     }
 
@@ -470,7 +470,7 @@ impl<S: Socket> Down for H1Down<S> {
     }
 
     fn queued(&self) -> usize {
-        self.io.output.len()
+        self.io.queued()
     }
 
     fn is_full(&self) -> bool {

@@ -50,6 +50,8 @@ pub(crate) struct Io<S> {
     pub(crate) input: BytesMut,
     /// Bytes that wait to leave.
     pub(crate) output: Outbox,
+    /// The transport has taken bytes that it may not have written yet: TLS keeps records that the socket had no room for.
+    unflushed: bool,
     /// The other side has ended its direction.
     pub(crate) ended: bool,
     /// Our direction.
@@ -75,6 +77,7 @@ impl<S: Socket> Io<S> {
             socket,
             input: BytesMut::new(),
             output: Outbox::default(),
+            unflushed: false,
             ended: false,
             end: End::Open,
         }
@@ -87,7 +90,12 @@ impl<S: Socket> Io<S> {
 
     /// Whether anything waits to be written, an end included.
     pub(crate) fn has_queued(&self) -> bool {
-        !self.output.is_empty() || self.end == End::Queued
+        !self.output.is_empty() || self.unflushed || self.end == End::Queued
+    }
+
+    /// Bytes that wait to be written; those that the transport has taken count as one.
+    pub(crate) fn queued(&self) -> usize {
+        self.output.len() + usize::from(self.unflushed)
     }
 
     /// Reads once behind what is in `input`. Zero: the other side has ended. Cancel safe.
@@ -119,6 +127,7 @@ impl<S: Socket> Io<S> {
         if !self.has_queued() {
             return Poll::Ready(Ok(()));
         }
+        self.unflushed = true;
         while !self.output.is_empty() {
             let (slices, n) = self.output.slices();
             let socket = Pin::new(&mut self.socket);
@@ -137,10 +146,12 @@ impl<S: Socket> Io<S> {
         if self.end == End::Queued {
             ready!(socket.poll_shutdown(cx))?;
             self.end = End::Sent;
-            return Poll::Ready(Ok(()));
+        } else {
+            // A no-op for TCP; TLS writes its last records here.
+            ready!(socket.poll_flush(cx))?;
         }
-        // A no-op for TCP; TLS writes its last record here.
-        socket.poll_flush(cx)
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     /// Gives an empty read buffer back.
@@ -148,5 +159,74 @@ impl<S: Socket> Io<S> {
         if self.input.is_empty() {
             buffers::put_read(std::mem::take(&mut self.input));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use std::task::Waker;
+    use tokio::io::ReadBuf;
+
+    /// Takes all bytes at once, and has them written after some flushes: as TLS does over a socket without room.
+    struct Behind {
+        flushes: usize,
+    }
+
+    impl Socket for Behind {
+        fn is_quiet(&mut self) -> bool {
+            true
+        }
+    }
+
+    impl AsyncRead for Behind {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Behind {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            match self.flushes.checked_sub(1) {
+                None => Poll::Ready(Ok(())),
+                Some(left) => {
+                    self.flushes = left;
+                    Poll::Pending
+                }
+            }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// What the transport keeps has not left, though nothing of it is queued here any more.
+    #[test]
+    fn it_is_flushed_until_the_transport_has_written_everything() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut io = Io::new(Behind { flushes: 2 });
+        assert!(!io.has_queued() && io.poll_flush(&mut cx).is_ready());
+        io.output.push(Bytes::from_static(b"the last record"));
+        for _ in 0..2 {
+            assert!(io.poll_flush(&mut cx).is_pending());
+            assert!(io.has_queued() && io.queued() == 1 && io.output.is_empty());
+        }
+        assert!(io.poll_flush(&mut cx).is_ready());
+        assert!(!io.has_queued() && io.queued() == 0);
+        assert_eq!(io.socket.flushes, 0);
     }
 }

@@ -228,7 +228,7 @@ impl<S: Socket> Up for Box<H1Up<S>> {
             && self.exchange.keep_alive
             && self.exchange.decoder.is_done()
             && self.io.input.is_empty()
-            && self.io.output.is_empty()
+            && self.io.queued() == 0
             && !self.io.ended;
         self.io.input.clear();
         self.io.park_input();
