@@ -4,6 +4,7 @@
 # The profile is made here: an instrumented data plane serves the scenarios of bench/data_plane, alone, with no regard to how fast.
 #   PLAIN=1   without a profile, in a third of the time
 . "$(dirname "$0")/lib.sh"
+need_build
 
 SCENARIOS=h1,tls_h1,tls_h2,h2c,handshakes,sse,routes
 HOST=$(rustc -vV | sed -n 's/^host: //p')
@@ -32,7 +33,6 @@ train() {
   "$(rustc --print sysroot)/lib/rustlib/$HOST/bin/llvm-profdata" merge -o "$PROFILE_DIR/data-plane.profdata" "$PROFILE_DIR"/raw/*.profraw
 }
 
-need_build
 mkdir -p "$DIST"
 if [ -n "${PLAIN:-}" ]; then
   build "$TARGET" "" diolkos diolkos-dataplane diolkos-controller
