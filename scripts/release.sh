@@ -2,7 +2,7 @@
 # The programs as they are released, in $TARGET/dist: diolkos and diolkos-dataplane compiled with a profile of what the data plane does
 # under load, which takes a quarter off a request; diolkos-controller without.
 # The profile is made here: an instrumented data plane serves the scenarios of bench/data_plane, alone, with no regard to how fast.
-#   PLAIN=1   without a profile, in a third of the time
+#   PLAIN=1   without a profile, which is quicker
 . "$(dirname "$0")/lib.sh"
 need_build
 
