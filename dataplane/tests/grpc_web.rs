@@ -74,7 +74,9 @@ fn failures_that_grpc_is_told_are_counted_as_what_they_are() {
 }
 
 /// What the origin sends back byte for byte; and to it this is the body of a request.
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc+proto\r\nTransfer-Encoding: chunked\r\n\r\n\
+/// `/raw` ends its connection: unsaid, the gateway could send the next request into one that is just being closed.
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc+proto\r\n\
+                        Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
                         5\r\nhello\r\n0\r\ngrpc-status: 5\r\ngrpc-message: no\r\n\r\n";
 const LAST_FRAME: &[u8] = b"\x80\0\0\0\x22grpc-status: 5\r\ngrpc-message: no\r\n";
 
