@@ -6,13 +6,14 @@
 use crate::load::{LoadProblem, Loaded, Loader};
 use crate::publish::Publisher;
 use crate::report::{Findings, ObjectReport, Programmed, Report, Severity};
-use crate::translate::{Translation, Translator};
+use crate::translate::{Resources, Translation, Translator};
 use crate::world::{Object, ObjectId, World};
 use model::Model;
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::RwLock;
 use serde_json::{Map, Value};
+use snapshot::Kind;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,8 +48,8 @@ impl Checked {
 
     /// `Kind/namespace/name` → status, as far as it can be known without data planes.
     pub fn statuses(&self) -> Map<String, Value> {
-        let Translation { model, report } = &self.translation;
-        report.statuses(|_| Programmed::Unknown, &Findings::default(), model)
+        let Translation { resources, report } = &self.translation;
+        report.statuses(|_| Programmed::Unknown, &Findings::default(), resources)
     }
 }
 
@@ -59,7 +60,7 @@ pub fn check(dirs: &[PathBuf]) -> Checked {
     let (problems, notes) = state.take(loaded).1;
     Checked {
         translation: Translation {
-            model: state.translator.model().clone(),
+            resources: state.translator.resources().clone(),
             report: state.translator.report().clone(),
         },
         world: state.world,
@@ -99,7 +100,7 @@ enum Signal {
 struct View {
     report: Report,
     problems: Vec<LoadProblem>,
-    model: Model,
+    resources: Resources,
 }
 
 impl Standalone {
@@ -150,7 +151,7 @@ impl Standalone {
         let publisher = &self.publisher;
         let programmed = |report: &ObjectReport| publisher.programmed(&report.resources);
         let view = self.view.read();
-        view.report.statuses(programmed, findings, &view.model)
+        view.report.statuses(programmed, findings, &view.resources)
     }
 
     /// What is wrong in the files now, by file and line.
@@ -160,7 +161,7 @@ impl Standalone {
 
     /// What is served, for `/api/v1/model`.
     pub fn model(&self) -> Model {
-        self.view.read().model.clone()
+        self.view.read().resources.model()
     }
 }
 
@@ -324,13 +325,13 @@ impl Follower {
         *self.view.write() = View {
             report: self.state.translator.report().clone(),
             problems: problems.clone(),
-            model: self.state.translator.model().clone(),
+            resources: self.state.translator.resources().clone(),
         };
         let changed = delta.resources.len();
         let generation = self.publisher.publish(delta.resources, observed);
         self.log(problems, &notes);
         if changed > 0 {
-            let routes = self.state.translator.model().routes.len();
+            let routes = self.state.translator.resources().count(Kind::Route);
             tracing::info!(generation, changed, routes, "configuration loaded");
         }
         // New directories below a link, and links that were pointed elsewhere.

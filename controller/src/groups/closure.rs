@@ -6,7 +6,6 @@ use crate::few::Few;
 use crate::publish::ResourceId;
 use crate::world::ObjectId;
 use bytes::Bytes;
-use model::Model;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -95,12 +94,11 @@ struct Update<'a> {
 }
 
 impl Closure {
-    /// Takes changed resources (`None`: gone) as they are in `model`. `group_of`: the group of a listener's key. `moved`:
+    /// Takes changed resources (`None`: gone). `group_of`: the group of a listener's key. `moved`:
     /// whose listeners are in another group than before; where there are any, all resources are looked through.
     pub(super) fn update(
         &mut self,
         resources: impl IntoIterator<Item = (ResourceId, Option<Bytes>)>,
-        model: &Model,
         group_of: impl Fn(&str) -> Name,
         moved: &BTreeSet<ObjectId>,
     ) -> Changes {
@@ -113,13 +111,13 @@ impl Closure {
         };
         let mut elsewhere = Vec::new();
         if !moved.is_empty() {
-            let known = self.nodes.iter().filter(|(_, node)| node.body.is_some());
-            let linked = known.filter_map(|(id, _)| Some((id, Links::of(id, model)?)));
+            let known = self.nodes.iter();
+            let linked = known.filter_map(|(id, node)| Some((id, links(id, node.body.as_ref()?))));
             let concerned = linked.filter(|(_, links)| links.listeners.iter().any(has_moved));
             elsewhere.extend(concerned.map(|(id, links)| (id.clone(), roots(&links))));
         }
         let changed = resources.into_iter().map(|(id, body)| {
-            let links = body.as_ref().and_then(|_| Links::of(&id, model));
+            let links = body.as_ref().map(|body| links(&id, body));
             let links = links.unwrap_or_default();
             (id, body, roots(&links), links)
         });
@@ -299,6 +297,13 @@ impl Update<'_> {
         }
         changes
     }
+}
+
+fn links(id: &ResourceId, body: &Bytes) -> Links {
+    Links::of(id, body).unwrap_or_else(|error| {
+        tracing::error!(event = "resource_unreadable", kind = ?id.0, key = id.1, error = %error, "a resource of our own cannot be read");
+        Links::default()
+    })
 }
 
 #[cfg(test)]

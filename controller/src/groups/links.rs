@@ -1,8 +1,10 @@
 //! What a resource has to do with others.
 
 use crate::publish::ResourceId;
-use model::{Action, EndpointSource, Model, PluginUse, Route, Rule, Target};
-use snapshot::Kind;
+use model::{
+    Action, EndpointShard, EndpointSource, Listener, PluginUse, Route, Rule, Target, Upstream,
+};
+use snapshot::{InvalidResource, Kind, decode};
 use std::collections::BTreeSet;
 
 /// See the module.
@@ -17,12 +19,15 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Those of a resource of the model; `None`: there is no such resource.
-    pub(super) fn of((kind, key): &ResourceId, model: &Model) -> Option<Self> {
+    /// Those of a resource with its body.
+    ///
+    /// # Errors
+    /// The body is not one of its kind.
+    pub(super) fn of((kind, key): &ResourceId, body: &[u8]) -> Result<Self, InvalidResource> {
         let mut links = Self::default();
         match kind {
             Kind::Listener => {
-                let listener = model.listeners.get(key)?;
+                let listener: Listener = decode(body)?;
                 links.listeners.insert(key.clone());
                 links.refer(Kind::Certificate, &listener.backend_certificate);
                 links.to.insert(all_tenants());
@@ -31,9 +36,9 @@ impl Links {
                     links.refer(Kind::Certificate, keys);
                 }
             }
-            Kind::Route => links.add_route(model.routes.get(key)?),
+            Kind::Route => links.add_route(&decode(body)?),
             Kind::Upstream => {
-                let upstream = model.upstreams.get(key)?;
+                let upstream: Upstream = decode(body)?;
                 if let EndpointSource::Service(service) = &upstream.source {
                     links.to.insert(shards_of(service));
                 }
@@ -42,17 +47,13 @@ impl Links {
                 links.refer(Kind::Certificate, keys);
             }
             Kind::EndpointShard => {
-                let shard = model.shards.get(key)?;
+                let shard: EndpointShard = decode(body)?;
                 links.part_of = Some(shards_of(&shard.service));
             }
-            Kind::Plugin => drop(model.plugins.get(key)?),
-            Kind::Certificate => drop(model.certificates.get(key)?),
-            Kind::Tenant => {
-                model.tenants.get(key)?;
-                links.part_of = Some(all_tenants());
-            }
+            Kind::Tenant => links.part_of = Some(all_tenants()),
+            Kind::Plugin | Kind::Certificate => {}
         }
-        Some(links)
+        Ok(links)
     }
 
     fn add_route(&mut self, route: &Route) {

@@ -11,7 +11,6 @@ use crate::report::{Findings, ObjectReport, Programmed};
 use crate::world::{ObjectId, ObjectKind};
 use bytes::Bytes;
 use closure::{Closure, Name};
-use model::Model;
 use parking_lot::Mutex;
 use snapshot::Revision;
 use std::collections::{BTreeMap, BTreeSet};
@@ -172,14 +171,13 @@ impl Groups {
         self.progress.subscribe()
     }
 
-    /// Takes changed resources (`None`: gone) as they are in `model`, and sends each group what concerns it.
+    /// Takes changed resources (`None`: gone), and sends each group what concerns it.
     /// `owners`: Gateways and GatewayConfigs that have a group of their own. Gives the revisions of the groups that it
     /// concerned.
     pub fn publish(
         &self,
         owners: impl IntoIterator<Item = ObjectId>,
         resources: impl IntoIterator<Item = (ResourceId, Option<Bytes>)>,
-        model: &Model,
         observed_unix_ns: u64,
     ) -> Vec<(Arc<str>, Revision)> {
         let mut revisions = Vec::new();
@@ -201,7 +199,7 @@ impl Groups {
         let moved: BTreeSet<ObjectId> = inner.apart.symmetric_difference(&apart).cloned().collect();
         inner.apart = apart;
         let group_of = |listener: &str| self.group_of(listener, &inner.apart);
-        let mut changes = inner.closure.update(resources, model, group_of, &moved);
+        let mut changes = inner.closure.update(resources, group_of, &moved);
         // Data planes keep their group until they are gone, whatever has become of what they were for.
         inner
             .groups

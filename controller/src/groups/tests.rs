@@ -40,8 +40,7 @@ impl Control {
     fn publish(&mut self, id: ObjectId) {
         let delta = self.translator.update(&self.world, &[id].into());
         let gateways: Vec<ObjectId> = self.translator.with_data_planes().collect();
-        self.groups
-            .publish(gateways, delta.resources, self.translator.model(), 1);
+        self.groups.publish(gateways, delta.resources, 1);
     }
 
     fn apply(&mut self, value: Value) {

@@ -5,8 +5,9 @@
 
 use super::{Condition, ObjectReport, Programmed, Reason};
 use crate::health;
+use crate::translate::Resources;
 use crate::world::ObjectKind;
-use model::{Action, EndpointSource, Model, Target};
+use model::{Action, EndpointSource, Route, Target, Upstream};
 use serde_json::{Value, json};
 use snapshot::health::{Opinion, Opinions};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,7 +42,7 @@ impl Findings {
         status: &mut Value,
         report: &ObjectReport,
         programmed: &Programmed,
-        model: &Model,
+        resources: &Resources,
     ) {
         if matches!(
             programmed,
@@ -52,7 +53,7 @@ impl Findings {
         let verdict = match report.id.kind {
             ObjectKind::Upstream => {
                 let key = format!("Upstream/{}", report.id.path());
-                let Some(one) = self.one(&key, model) else {
+                let Some(one) = self.one(&key, resources) else {
                     return;
                 };
                 if let Some(counts) = &one.counts {
@@ -60,7 +61,7 @@ impl Findings {
                 }
                 one.verdict
             }
-            ObjectKind::Route => match self.route(&report.id.path(), model) {
+            ObjectKind::Route => match self.route(&report.id.path(), resources) {
                 Some(verdict) => verdict,
                 None => return,
             },
@@ -75,10 +76,10 @@ impl Findings {
         }
     }
 
-    fn one(&self, key: &str, model: &Model) -> Option<One> {
-        let upstream = model.upstreams.get(key)?;
+    fn one(&self, key: &str, resources: &Resources) -> Option<One> {
+        let upstream = resources.get::<Upstream>(key)?;
         let unhealthy = self.unhealthy(key);
-        let counts = endpoints(&upstream.source, model).map(|endpoints| Counts {
+        let counts = endpoints(&upstream.source, resources).map(|endpoints| Counts {
             total: endpoints.len(),
             ready: endpoints.values().filter(|ready| **ready).count(),
             unhealthy: unhealthy
@@ -117,11 +118,11 @@ impl Findings {
     }
 
     /// `None`: it sends requests nowhere.
-    fn route(&self, key: &str, model: &Model) -> Option<Verdict> {
+    fn route(&self, key: &str, resources: &Resources) -> Option<Verdict> {
         let mut troubles = Vec::new();
         let mut any = false;
-        for key in upstreams_of(key, model) {
-            let Some(one) = self.one(key, model) else {
+        for key in upstreams_of(key, resources) {
+            let Some(one) = self.one(&key, resources) else {
                 continue;
             };
             any = true;
@@ -187,22 +188,23 @@ fn condition(
 }
 
 /// Upstreams that a Route sends requests to.
-pub fn upstreams_of<'a>(route: &str, model: &'a Model) -> BTreeSet<&'a str> {
-    let rules = model.routes.get(route).into_iter().flat_map(|r| &r.rules);
-    let backends = rules.flat_map(|rule| match &rule.action {
-        Action::Forward(backends) => backends.as_slice(),
-        _ => &[],
+pub fn upstreams_of(route: &str, resources: &Resources) -> BTreeSet<String> {
+    let rules = resources.get::<Route>(route).into_iter();
+    let rules = rules.flat_map(|route| route.rules);
+    let backends = rules.flat_map(|rule| match rule.action {
+        Action::Forward(backends) => backends,
+        _ => Vec::new(),
     });
     backends
-        .filter_map(|backend| match &backend.target {
-            Target::Upstream(key) => Some(key.as_str()),
+        .filter_map(|backend| match backend.target {
+            Target::Upstream(key) => Some(key),
             Target::Unresolved(_) => None,
         })
         .collect()
 }
 
 /// Endpoints and whether they are ready, where objects say so.
-fn endpoints(source: &EndpointSource, model: &Model) -> Option<BTreeMap<SocketAddr, bool>> {
+fn endpoints(source: &EndpointSource, resources: &Resources) -> Option<BTreeMap<SocketAddr, bool>> {
     match source {
         EndpointSource::Static(list) => {
             let address = |host: &str| host.parse::<IpAddr>().ok();
@@ -212,11 +214,8 @@ fn endpoints(source: &EndpointSource, model: &Model) -> Option<BTreeMap<SocketAd
             list.iter().map(one).collect()
         }
         EndpointSource::Service(service) => {
-            let prefix = format!("{service}/");
-            let shards = model.shards.range(prefix.clone()..);
-            let shards = shards.take_while(|(key, _)| key.starts_with(&prefix));
             let mut all = BTreeMap::new();
-            for e in shards.flat_map(|(_, shard)| &shard.endpoints) {
+            for e in resources.shards(service).flat_map(|shard| shard.endpoints) {
                 *all.entry(SocketAddr::new(e.address, e.port)).or_default() |= e.ready;
             }
             Some(all)
@@ -229,7 +228,7 @@ fn endpoints(source: &EndpointSource, model: &Model) -> Option<BTreeMap<SocketAd
 mod tests {
     use super::*;
     use crate::world::ObjectId;
-    use model::{Backend, Match, ObjectRef, Route, Rule, StaticEndpoint, Upstream};
+    use model::{Backend, Match, Model, ObjectRef, Rule, StaticEndpoint};
 
     fn addr(n: u16) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, 1], n))
@@ -276,10 +275,11 @@ mod tests {
 
     fn status(kind: ObjectKind, name: &str, findings: &Findings, model: &Model) -> Value {
         let report = ObjectReport::new(ObjectId::new(kind, "a", name), 7, Vec::new());
+        let resources = Resources::of(model);
         let mut status = json!({"conditions": []});
-        findings.add_to(&mut status, &report, &Programmed::NoDataPlane, model);
+        findings.add_to(&mut status, &report, &Programmed::NoDataPlane, &resources);
         assert_eq!(status, json!({"conditions": []}), "nobody knows");
-        findings.add_to(&mut status, &report, &Programmed::Yes, model);
+        findings.add_to(&mut status, &report, &Programmed::Yes, &resources);
         status
     }
 

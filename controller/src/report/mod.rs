@@ -13,8 +13,8 @@ pub use backends::{Findings, upstreams_of};
 pub use reference::Reference;
 
 use crate::few::Few;
+use crate::translate::Resources;
 use crate::world::{ObjectId, ObjectKind};
-use model::Model;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use snapshot::{Kind, Revision};
@@ -421,13 +421,13 @@ impl Report {
         &self,
         programmed: impl Fn(&ObjectReport) -> Programmed,
         findings: &Findings,
-        model: &Model,
+        resources: &Resources,
     ) -> Map<String, Value> {
         let ours = self.objects.values().filter(|r| has_status(r));
         ours.map(|r| {
             let programmed = programmed(r);
             let mut status = status(r, &programmed);
-            findings.add_to(&mut status, r, &programmed, model);
+            findings.add_to(&mut status, r, &programmed, resources);
             (r.id.key(), status)
         })
         .collect()

@@ -4,7 +4,7 @@ use super::lowering::{Dep, Lowering, PortKey, Speech, Transport, Unit};
 use super::service::H2C;
 use crate::report::Reason;
 use crate::world::{ObjectId, ObjectKind};
-use model::{Backend, Mirror, Target};
+use model::{Backend, Mirror, Target, Upstream};
 use std::collections::BTreeMap;
 
 impl Lowering<'_> {
@@ -103,7 +103,7 @@ impl Lowering<'_> {
                 self.error(field, Reason::BackendNotFound, format!("{id} is not found"));
                 return None;
             }
-            let Some(upstream) = self.model.upstreams.get(&key) else {
+            let Some(upstream) = self.resources.get::<Upstream>(&key) else {
                 let message = format!("{id} cannot be used; its own status says why");
                 self.error(field, Reason::BackendNotFound, message);
                 return None;

@@ -96,7 +96,7 @@ impl Lowering<'_> {
             chain: pair.chain.clone(),
             key: pair.key.clone(),
         };
-        self.put(id.path(), certificate);
+        self.put(id.path(), &certificate);
         Some(Material::Pair(pair))
     }
 

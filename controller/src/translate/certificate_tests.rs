@@ -36,8 +36,9 @@ impl Given {
         problems.map(|p| p.reason).collect()
     }
 
-    fn certificates(&self) -> Vec<&String> {
-        self.translator.model().certificates.keys().collect()
+    fn certificates(&self) -> Vec<String> {
+        let model = self.translator.resources().model();
+        model.certificates.into_keys().collect()
     }
 }
 
@@ -88,14 +89,14 @@ fn the_last_good_one_outlives_its_secret_until_nothing_refers_to_it() {
     let mut given = Given::new();
     given.apply(&https());
     assert_eq!(given.reasons(), [Reason::RefNotFound]);
-    assert!(given.translator.model().listeners.is_empty());
+    assert!(given.translator.resources().model().listeners.is_empty());
     given.apply(&secret());
     assert_eq!((given.reasons(), given.certificates().len()), (vec![], 1));
     given.world.remove(&id());
     given.update(&id());
     assert_eq!(given.reasons(), [Reason::RefNotFound]);
     assert_eq!(given.certificates(), ["a/s"]);
-    assert_eq!(given.translator.model().listeners.len(), 1);
+    assert_eq!(given.translator.resources().model().listeners.len(), 1);
     // It is forgotten with the last reference.
     given.apply(&gateway("HTTP", &Value::Null));
     assert!(given.certificates().is_empty());

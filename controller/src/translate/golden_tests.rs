@@ -65,14 +65,14 @@ fn run(input: &str) -> String {
         .problems()
         .map(|p| format!("{:?} {} {p}", p.severity, p.reason))
         .collect();
-    let mut model = serde_json::to_value(translator.model()).unwrap();
+    let mut model = serde_json::to_value(translator.resources().model()).unwrap();
     model
         .as_object_mut()
         .unwrap()
         .retain(|_, section| section != &json!({}));
     let all = json!({
         "model": model,
-        "status": translator.report().statuses(|_| Programmed::Yes, &Findings::default(), translator.model()),
+        "status": translator.report().statuses(|_| Programmed::Yes, &Findings::default(), translator.resources()),
         "problems": problems,
     });
     serde_saphyr::to_string(&all).unwrap()
@@ -97,7 +97,7 @@ fn what_is_too_large_is_quarantined() {
         world.apply(object);
         translator.update(&world, &BTreeSet::from([id]));
     }
-    let routes = &translator.model().routes;
+    let routes = translator.resources().model().routes;
     assert_eq!(
         routes.keys().collect::<Vec<_>>(),
         ["a/grows", "a/neighbour"]

@@ -4,12 +4,12 @@ use super::certificate::LastGood;
 use super::conflict::Claim;
 use super::gateway_config::Gateways;
 use super::ingress;
-use super::resource::Resource;
+use super::resources::Resources;
 use super::tenants::Tenants;
 use crate::report::{ParentReport, Problem, Reason, Severity};
 use crate::world::{Meta, Object, ObjectId, ObjectKind, Service, ServicePort, World};
-use model::Model;
-use snapshot::Kind;
+use bytes::Bytes;
+use snapshot::{Kind, Section};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -124,8 +124,8 @@ pub(super) enum Dep {
 /// What lowering a unit gives.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lowered {
-    /// With their bodies.
-    pub resources: BTreeMap<(Kind, String), (Resource, Vec<u8>)>,
+    /// Bodies.
+    pub resources: BTreeMap<(Kind, String), Bytes>,
     pub problems: Vec<Problem>,
     pub parents: Vec<ParentReport>,
     pub deps: BTreeSet<Dep>,
@@ -150,7 +150,7 @@ impl Lowered {
 pub(super) struct Lowering<'a> {
     pub world: &'a World,
     /// Results of earlier units: upstreams and plugins that can be used.
-    pub model: &'a Model,
+    pub resources: &'a Resources,
     pub gateways: &'a Gateways,
     pub last_good: &'a LastGood,
     pub ingresses: &'a ingress::Index,
@@ -229,13 +229,9 @@ impl<'a> Lowering<'a> {
     }
 
     /// Adds a resource, or an error when it is too large.
-    pub(super) fn put(&mut self, key: String, resource: impl Into<Resource>) {
-        let resource = resource.into();
-        match resource.encode() {
-            Ok(body) => {
-                let id = (resource.kind(), key);
-                self.out.resources.insert(id, (resource, body));
-            }
+    pub(super) fn put<S: Section>(&mut self, key: String, resource: &S) {
+        match snapshot::encode(resource) {
+            Ok(body) => drop(self.out.resources.insert((S::KIND, key), body.into())),
             Err(e) => self.error("", Reason::TooLarge, e.to_string()),
         }
     }

@@ -26,7 +26,7 @@ mod matches;
 mod parents;
 mod plugin;
 mod references;
-mod resource;
+mod resources;
 mod rewrite;
 mod route;
 mod rule;
@@ -42,17 +42,17 @@ mod golden_tests;
 #[cfg(test)]
 mod property_tests;
 
+pub use resources::Resources;
 pub use translator::{Delta, Published, Translator};
 
 use crate::report::Report;
 use crate::world::{Object, World};
 use gateway_api::gateway::GatewaySpec;
-use model::Model;
 
 /// What a world comes to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Translation {
-    pub model: Model,
+    pub resources: Resources,
     pub report: Report,
 }
 

@@ -6,6 +6,7 @@ use crate::report::Reason;
 use crate::world::{Body, ObjectId, ObjectKind};
 use crds::{PluginSpec, PluginUse};
 use model::{FailurePolicy, Plugin, Stage};
+use snapshot::Kind;
 
 /// `spec.priority` where none is given.
 const PRIORITY: i32 = 100;
@@ -30,7 +31,7 @@ impl Lowering<'_> {
         if let Some(plugin) = self.plugin("spec", &name, spec)
             && usable
         {
-            self.put(self.id.path(), plugin);
+            self.put(self.id.path(), &plugin);
         }
     }
 
@@ -104,7 +105,7 @@ impl Lowering<'_> {
             return Some(None);
         }
         let key = id.path();
-        if !self.model.plugins.contains_key(&key) {
+        if !self.resources.contains(Kind::Plugin, &key) {
             let message = format!("{id} cannot be used; its own status says why");
             self.error(field, Reason::PluginNotFound, message);
             return None;

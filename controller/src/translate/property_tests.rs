@@ -426,7 +426,8 @@ fn read(value: &Value) -> Object {
 }
 
 fn bodies(translation: &super::Translation) -> Vec<(snapshot::Kind, String, Vec<u8>)> {
-    let all = snapshot::sections::bodies(&translation.model);
+    let model = translation.resources.model();
+    let all = snapshot::sections::bodies(&model);
     all.map(|(kind, key, body)| (kind, key.to_owned(), body.unwrap()))
         .collect()
 }
@@ -519,7 +520,7 @@ proptest! {
             let mut whole = translator.afresh();
             let all: BTreeSet<ObjectId> = world.ids().cloned().collect();
             whole.update(&world, &all);
-            prop_assert_eq!(translator.model(), whole.model());
+            prop_assert_eq!(translator.resources().model(), whole.resources().model());
             prop_assert_eq!(translator.report(), whole.report());
             let planes = |t: &Translator| -> Vec<_> {
                 let owners = t.with_data_planes();
@@ -545,15 +546,15 @@ proptest! {
             }
             let mut blind = translator.afresh();
             blind.update(&without, &all);
-            prop_assert_eq!(translator.model(), blind.model());
+            prop_assert_eq!(translator.resources().model(), blind.resources().model());
             for (id, body) in delta.resources {
                 match body {
                     Some(body) => published.insert(id, body),
                     None => published.remove(&id),
                 };
             }
-            let model = translator.model();
-            let expected: std::collections::BTreeMap<_, _> = snapshot::sections::bodies(model)
+            let model = translator.resources().model();
+            let expected: std::collections::BTreeMap<_, _> = snapshot::sections::bodies(&model)
                 .map(|(kind, key, body)| ((kind, key.to_owned()), bytes::Bytes::from(body.unwrap())))
                 .collect();
             prop_assert_eq!(&published, &expected);
@@ -608,7 +609,7 @@ proptest! {
         let _ = translation.report.statuses(
             |_| Programmed::Yes,
             &Findings::default(),
-            &translation.model,
+            &translation.resources,
         );
         // What comes out is what the data plane can read.
         let mut store = snapshot::Store::default();
@@ -658,7 +659,7 @@ fn a_gateway_without_its_parameters_stands_in_for_nothing() {
     }
     let step_by_step = translator.into_translation();
     assert_eq!(
-        step_by_step.model.listeners.len(),
+        step_by_step.resources.count(snapshot::Kind::Listener),
         1,
         "what is read of it serves"
     );

@@ -130,7 +130,7 @@ impl<'w> Lowering<'w> {
         };
         let key = self.id.route_key();
         self.out.claims = conflict::claims(&key, &route, &places, |_| None);
-        self.put(key, route);
+        self.put(key, &route);
     }
 
     /// The rules that can be served, and where they stand in the spec.

@@ -47,7 +47,7 @@ impl Lowering<'_> {
             // Nothing less is done than what the policy asks for.
             Some(None) => upstream.source = EndpointSource::Static(Vec::new()),
         }
-        self.put(port.upstream_key(speech), upstream);
+        self.put(port.upstream_key(speech), &upstream);
     }
 
     /// One shard for each EndpointSlice that has the port.
@@ -84,7 +84,7 @@ impl Lowering<'_> {
                 service: port.to_string(),
                 endpoints: endpoints.collect(),
             };
-            self.put(format!("{port}/{name}"), shard);
+            self.put(format!("{port}/{name}"), &shard);
         }
         if !any {
             let message = format!("port {} has no endpoints: requests answer 503", port.port);

@@ -297,7 +297,7 @@ impl<'a> Lowering<'a> {
                 origin: self.id.origin(),
                 hosts: hosts.into_iter().collect(),
             };
-            self.put(name.clone(), tenant);
+            self.put(name.clone(), &tenant);
         }
     }
 

@@ -13,7 +13,7 @@ use super::conflict::{self, Claim};
 use super::gateway_config::{Gateways, Version};
 use super::ingress;
 use super::lowering::{Dep, Lowered, Lowering, PortKey, Speech, Transport, Unit};
-use super::resource;
+use super::resources::Resources;
 use super::tenants::Tenants;
 use crate::adapt::stream_route;
 use crate::few::Few;
@@ -27,7 +27,6 @@ use gateway_api::http_route::HttpRouteSpec;
 use gateway_api::tcp_route::TcpRouteSpec;
 use gateway_api::tls_route::TlsRouteSpec;
 use gateway_api::udp_route::UdpRouteSpec;
-use model::Model;
 use snapshot::Kind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -63,7 +62,7 @@ impl Delta {
 /// See [`super`]. The first update with all objects is the full translation.
 #[derive(Default)]
 pub struct Translator {
-    model: Model,
+    resources: Resources,
     report: Report,
     gateways: Gateways,
     units: BTreeMap<Unit, State>,
@@ -182,8 +181,8 @@ impl Translator {
         }
     }
 
-    pub fn model(&self) -> &Model {
-        &self.model
+    pub fn resources(&self) -> &Resources {
+        &self.resources
     }
 
     pub fn report(&self) -> &Report {
@@ -208,7 +207,7 @@ impl Translator {
 
     pub(super) fn into_translation(self) -> Translation {
         Translation {
-            model: self.model,
+            resources: self.resources,
             report: self.report,
         }
     }
@@ -453,7 +452,7 @@ impl Translator {
     fn lowering<'a>(&'a self, world: &'a World, id: &'a ObjectId, meta: &'a Meta) -> Lowering<'a> {
         Lowering {
             world,
-            model: &self.model,
+            resources: &self.resources,
             gateways: &self.gateways,
             last_good: &self.last_good,
             ingresses: &self.ingresses,
@@ -489,12 +488,12 @@ impl Translator {
             self.policies.touch(&old, &state);
         }
         for id in old.resources.difference(&state.resources) {
-            resource::take(id.0, &id.1, &mut self.model);
+            self.resources.take(id);
             delta.resources.insert(id.clone(), None);
         }
-        for (id, (resource, body)) in lowered.resources {
-            if resource.put(&id.1, &mut self.model) {
-                delta.resources.insert(id, Some(body.into()));
+        for (id, body) in lowered.resources {
+            if self.resources.put(&id, &body) {
+                delta.resources.insert(id, Some(body));
             }
         }
         // Whoever refers to an upstream or plugin asks whether it can be used.

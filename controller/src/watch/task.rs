@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant as Clock};
 use std::{future, io};
 
-use model::ListenerProtocol;
+use model::{Listener, ListenerProtocol};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -439,9 +439,8 @@ impl Owner {
         if even_empty || gateways_changed || !delta.resources.is_empty() {
             let kinds = delta.resources.keys().map(|(kind, _)| *kind).collect();
             let owners = self.translator.with_data_planes();
-            let model = self.translator.model();
             let groups = &self.with.groups;
-            let revisions = groups.publish(owners, delta.resources, model, at);
+            let revisions = groups.publish(owners, delta.resources, at);
             self.record(&kinds, revisions);
         }
         if even_empty || gateways_changed {
@@ -488,7 +487,7 @@ impl Owner {
     /// What a Gateway or GatewayConfig asks of its data planes.
     fn plan(&self, owner: ObjectId) -> Option<Plan> {
         let object = self.world.get(&owner)?;
-        let listeners = self.translator.model().listeners.iter();
+        let listeners = self.translator.resources().all::<Listener>();
         let own =
             listeners.filter(|(key, _)| ObjectId::of_listener_owner(key).as_ref() == Some(&owner));
         let ports = own.map(|(_, listener)| {
@@ -529,7 +528,8 @@ impl Owner {
                 drop(reply.send(ids.filter(|id| id.kind.has_status()).collect()));
             }
             Ask::Statuses(ids, reply) => {
-                let (findings, model) = (self.with.groups.findings(), self.translator.model());
+                let findings = self.with.groups.findings();
+                let resources = self.translator.resources();
                 let absent: BTreeMap<ObjectId, ObjectReport> = self
                     .absent_reports()
                     .map(|report| (report.id.clone(), report))
@@ -539,7 +539,7 @@ impl Owner {
                     let programmed = of_it.map(programmed).unwrap_or(Programmed::Unknown);
                     let mut status = of_it.and_then(|r| r.status(&programmed));
                     if let (Some(status), Some(report)) = (&mut status, of_it) {
-                        findings.add_to(status, report, &programmed, model);
+                        findings.add_to(status, report, &programmed, resources);
                         self.add_revision(&id, status);
                     }
                     let waits = status.is_some() && programmed.waits();
@@ -587,15 +587,15 @@ impl Owner {
                 drop(reply.send(plans.collect()));
             }
             Ask::DependOn(upstreams, reply) => {
-                let model = self.translator.model();
+                let resources = self.translator.resources();
                 let concerned = report
                     .objects()
                     .map(|(id, _)| id)
                     .filter(|id| match id.kind {
                         ObjectKind::Upstream => upstreams.contains(id.key().as_str()),
                         ObjectKind::Route => {
-                            let mut to = upstreams_of(&id.path(), model).into_iter();
-                            to.any(|key| upstreams.contains(key))
+                            let mut to = upstreams_of(&id.path(), resources).into_iter();
+                            to.any(|key| upstreams.contains(&*key))
                         }
                         _ => false,
                     });
@@ -603,8 +603,8 @@ impl Owner {
             }
             Ask::All(reply) => {
                 let findings = self.with.groups.findings();
-                let model = self.translator.model();
-                drop(reply.send(report.statuses(programmed, &findings, model)));
+                let resources = self.translator.resources();
+                drop(reply.send(report.statuses(programmed, &findings, resources)));
             }
         }
     }

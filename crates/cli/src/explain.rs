@@ -46,7 +46,7 @@ pub(crate) fn explain(args: &Args) -> Result<ExitCode> {
     let checked = check(std::slice::from_ref(&args.dir));
     print_problems(&checked.problems);
     let table = Compiler::new()
-        .apply(Changes::of(&checked.translation.model))
+        .apply(Changes::of(&checked.translation.resources.model()))
         .map_err(|rejected| {
             anyhow!(
                 "{}",

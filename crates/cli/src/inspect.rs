@@ -42,9 +42,10 @@ pub(crate) fn translate(dirs: &[PathBuf]) -> Result<ExitCode> {
     let status = checked.translation.report.statuses(
         |_| Programmed::NoDataPlane,
         &Findings::default(),
-        &checked.translation.model,
+        &checked.translation.resources,
     );
-    let document = serde_json::json!({"model": checked.translation.model, "status": status});
+    let document =
+        serde_json::json!({"model": checked.translation.resources.model(), "status": status});
     print(&serde_saphyr::to_string(&document).context("cannot write YAML")?)?;
     Ok(if errors(&checked.problems) == 0 {
         ExitCode::SUCCESS

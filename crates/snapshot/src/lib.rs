@@ -29,7 +29,7 @@ pub mod pb {
 pub use diff::{Change, Changes};
 pub use digest::{Digest, Hash, NoRevision, Revision};
 pub use replica::{Applied, ApplyError, Replica, Staged};
-pub use sections::{InvalidResource, Kind, TooLarge, encode};
+pub use sections::{InvalidResource, Kind, Section, TooLarge, decode, encode};
 pub use store::{Cursor, Generation, Store, Transaction};
 
 /// Revision of the resource bodies that this build writes and reads.

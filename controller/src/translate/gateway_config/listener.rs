@@ -103,7 +103,7 @@ impl Lowering<'_> {
             (false, _) => ListenerState::Refused,
             (true, false) => ListenerState::Waits,
             (true, true) => {
-                self.put(key.clone(), resource);
+                self.put(key.clone(), &resource);
                 ListenerState::Serves
             }
         };

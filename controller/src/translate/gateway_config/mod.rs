@@ -14,6 +14,7 @@ pub(super) use version::{Version, base, is_our_class, is_ours, owners};
 use super::certificate::LastGood;
 use super::ingress;
 use super::lowering::{Lowered, Lowering};
+use super::resources::Resources;
 use super::{tenants, unbuilt};
 use crate::adapt::gateway::{BACKEND_CERTIFICATE, Said, kinds_of, takes_sets_from};
 use crate::report::{Problem, Reason};
@@ -21,7 +22,7 @@ use crate::world::{Body, Meta, ObjectId, ObjectKind, World};
 use crds::refs::{LabelOperator, LabelSelector};
 use crds::{FromNamespaces, GatewayConfigSpec, ListenerProtocol};
 use listener::Place;
-use model::{HostPattern, Model};
+use model::HostPattern;
 use ports::Ports;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -151,8 +152,8 @@ pub(super) struct Around<'a> {
 /// default come and go.
 pub(super) fn judge(around: Around<'_>, candidate: &Candidate<'_>) -> Lowered {
     if candidate.gateway.is_some() {
-        let (model, nothing) = (Model::default(), Gateways::default());
-        let mut l = lowering(around, &model, &nothing, candidate);
+        let (resources, nothing) = (Resources::default(), Gateways::default());
+        let mut l = lowering(around, &resources, &nothing, candidate);
         l.gateway_config(candidate, 0, false, Some(&mut Ports::default()));
         return l.out;
     }
@@ -172,7 +173,7 @@ pub(super) fn lower(
     let mut by_age: Vec<&Candidate<'_>> = candidates.iter().collect();
     by_age.sort_by_key(|c| (c.meta.created, c.id));
     let mut in_common = Ports::default();
-    let (model, nothing) = (Model::default(), Gateways::default());
+    let (resources, nothing) = (Resources::default(), Gateways::default());
     let mut sets: BTreeMap<&ObjectId, Vec<&Candidate<'_>>> = BTreeMap::new();
     for set in by_age.extract_if(.., |candidate| candidate.gateway.is_some()) {
         sets.entry(set.gateway.unwrap_or(set.id))
@@ -180,7 +181,7 @@ pub(super) fn lower(
             .push(set);
     }
     for candidate in by_age {
-        let mut l = lowering(around, &model, &nothing, candidate);
+        let mut l = lowering(around, &resources, &nothing, candidate);
         if candidate.spec.default == Some(true) {
             match &gateways.default {
                 None => gateways.default = Some(candidate.id.clone()),
@@ -216,7 +217,7 @@ pub(super) fn lower(
         let mut sets = sets.remove(candidate.id).unwrap_or_default();
         sets.sort_by_cached_key(|set| (set.meta.created, set.id.path()));
         for set in sets {
-            let mut l = lowering(around, &model, &nothing, set);
+            let mut l = lowering(around, &resources, &nothing, set);
             let admitted = l.is_admitted(candidate.id);
             let added = l.gateway_config(set, order, false, admitted.then_some(&mut *ports));
             if admitted {
@@ -250,13 +251,13 @@ fn conflict_with(taken: &[u16], set: &Candidate<'_>, problems: &mut [Problem]) {
 
 fn lowering<'a>(
     around: Around<'a>,
-    model: &'a Model,
+    resources: &'a Resources,
     nothing: &'a Gateways,
     candidate: &Candidate<'a>,
 ) -> Lowering<'a> {
     Lowering {
         world: around.world,
-        model,
+        resources,
         gateways: nothing,
         last_good: around.last_good,
         ingresses: around.ingresses,

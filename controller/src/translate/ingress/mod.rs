@@ -304,7 +304,7 @@ impl<'w> Lowering<'w> {
             MIRROR => format!("Ingress/{}{MIRROR}", self.id.path()),
             service => format!("Ingress/{}/{service}:{port}", self.id.path()),
         };
-        self.put(key.clone(), upstream);
+        self.put(key.clone(), &upstream);
         Some(key)
     }
 
@@ -367,6 +367,6 @@ impl<'w> Lowering<'w> {
         let claims = conflict::claims(&key, &route, &places, |place| fields.get(place).cloned());
         self.out.claims.extend(claims);
         self.out.attached.extend(keys);
-        self.put(key, route);
+        self.put(key, &route);
     }
 }

@@ -22,7 +22,7 @@ impl Lowering<'_> {
     pub(super) fn upstream(&mut self, spec: &UpstreamSpec) {
         let upstream = self.upstream_of(spec);
         if let Some(upstream) = upstream.filter(|_| !self.out.is_quarantining()) {
-            self.put(format!("Upstream/{}", self.id.path()), upstream);
+            self.put(format!("Upstream/{}", self.id.path()), &upstream);
         }
     }
 

@@ -59,7 +59,7 @@ impl Lowering<'_> {
                 service: service.clone(),
                 endpoints: shard.to_vec(),
             };
-            self.put(format!("{service}/{i}"), shard);
+            self.put(format!("{service}/{i}"), &shard);
         }
         upstream.source = EndpointSource::Service(service);
         Some(Origin::default())

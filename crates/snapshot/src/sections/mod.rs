@@ -71,7 +71,11 @@ pub fn encode<S: Section>(item: &S) -> Result<Vec<u8>, TooLarge> {
     Ok(body)
 }
 
-pub(crate) fn decode<S: Section>(body: &[u8]) -> Result<S, InvalidResource> {
+/// A resource from its body.
+///
+/// # Errors
+/// [`InvalidResource`] where it is not a body of this kind.
+pub fn decode<S: Section>(body: &[u8]) -> Result<S, InvalidResource> {
     let wire = S::Wire::decode(body).map_err(|e| InvalidResource::new("body", e.to_string()))?;
     S::from_wire(wire)
 }
