@@ -353,8 +353,8 @@ impl Follower {
             let (line, field, message) = (p.line, &p.field, &p.message);
             let object = p.object.as_ref();
             let kind = object.map_or("", |o| o.kind.name());
-            let namespace = object.map_or("", |o| o.namespace.as_str());
-            let name = object.map_or("", |o| o.name.as_str());
+            let namespace = object.map_or("", |o| &*o.namespace);
+            let name = object.map_or("", |o| &*o.name);
             match p.severity {
                 Severity::Error => {
                     tracing::error!(file, line, kind, namespace, name, field, "{message}");

@@ -177,7 +177,7 @@ fn event(
                 "{}.{hash:016x}",
                 id.name.chars().take(200).collect::<String>()
             )),
-            namespace: Some(id.namespace.clone()),
+            namespace: Some(id.namespace.to_string()),
             ..ObjectMeta::default()
         },
         event_time: Some(MicroTime(now)),
@@ -188,8 +188,8 @@ fn event(
         regarding: Some(ObjectReference {
             api_version: Some("networking.k8s.io/v1".to_owned()),
             kind: Some(id.kind.name().to_owned()),
-            namespace: Some(id.namespace.clone()),
-            name: Some(id.name.clone()),
+            namespace: Some(id.namespace.to_string()),
+            name: Some(id.name.to_string()),
             uid: uid.clone(),
             ..ObjectReference::default()
         }),

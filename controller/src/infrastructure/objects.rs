@@ -164,7 +164,7 @@ impl Plan {
     fn selector(&self) -> Map<String, Value> {
         // The owner's name may be longer than a label's value.
         let name = match self.owner.name.len() <= LABEL {
-            true => self.owner.name.clone(),
+            true => self.owner.name.to_string(),
             false => self.name(),
         };
         let (key, component) = match self.owner.kind {

@@ -220,7 +220,7 @@ fn variables_stand_in_secrets_alone_and_must_be_set() {
         ["a.yaml:17 Secret default/unset stringData.key: the environment variable NOPE is not set"]
     );
     let value = |name: &str| {
-        let object = loaded.objects.iter().find(|o| o.id.name == name).unwrap();
+        let object = loaded.objects.iter().find(|o| &*o.id.name == name).unwrap();
         match object.values() {
             Some(crate::world::Values::Read(data)) => data.get("key").cloned(),
             _ => None,

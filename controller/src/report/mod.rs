@@ -393,21 +393,22 @@ pub struct Condition {
 /// Every object that translation has looked at.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    pub(crate) objects: BTreeMap<ObjectId, ObjectReport>,
+    /// Boxed: nodes of the map are never full.
+    pub(crate) objects: BTreeMap<ObjectId, Box<ObjectReport>>,
 }
 
 impl Report {
     pub fn objects(&self) -> impl Iterator<Item = (&ObjectId, &ObjectReport)> {
-        self.objects.iter()
+        self.objects.iter().map(|(id, report)| (id, &**report))
     }
 
     pub fn get(&self, id: &ObjectId) -> Option<&ObjectReport> {
-        self.objects.get(id)
+        self.objects.get(id).map(|report| &**report)
     }
 
     /// All problems, by object and field.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.objects.values().flat_map(ObjectReport::all_problems)
+        self.objects.values().flat_map(|r| r.all_problems())
     }
 
     /// The object's `status`; `None` for kinds without one of ours and for objects that are not known.
@@ -415,8 +416,8 @@ impl Report {
         self.objects.get(id)?.status(programmed)
     }
 
-    /// `Kind/namespace/name` → status, for every object with a status of ours. `findings` are about the endpoints of
-    /// `model`.
+    /// `Kind/namespace/name` → status, for every object with a status of ours. `findings` are about the endpoints among
+    /// `resources`.
     pub fn statuses(
         &self,
         programmed: impl Fn(&ObjectReport) -> Programmed,

@@ -251,7 +251,7 @@ impl StatusWriter {
         let Some(resource) = resource(id.kind) else {
             return Outcome::Dropped;
         };
-        let api: Api<DynamicObject> = match id.namespace.as_str() {
+        let api: Api<DynamicObject> = match &*id.namespace {
             "" => Api::all_with(self.client.clone(), &resource),
             namespace => Api::namespaced_with(self.client.clone(), namespace, &resource),
         };

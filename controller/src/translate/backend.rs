@@ -1,6 +1,6 @@
 //! References to what serves requests.
 
-use super::lowering::{Dep, Lowering, PortKey, Speech, Transport, Unit};
+use super::lowering::{Lowering, PortKey, Speech, Transport, Unit};
 use super::service::H2C;
 use crate::report::Reason;
 use crate::world::{ObjectId, ObjectKind};
@@ -139,7 +139,7 @@ impl Lowering<'_> {
     }
 
     fn speech(&self, port: &PortKey) -> Speech {
-        let service = self.world.service(&port.namespace, &port.service);
+        let service = self.world.service(&port.service);
         let declared = service.and_then(|s| s.ports.iter().find(|p| port.is(p)));
         let is_h2c = declared.is_some_and(|p| p.app_protocol.as_deref() == Some(H2C));
         match self.id.kind == ObjectKind::GRPCRoute && !is_h2c {
@@ -156,8 +156,7 @@ impl Lowering<'_> {
         id: &ObjectId,
         port: u16,
     ) -> Option<PortKey> {
-        self.out.deps.insert(Dep::Object(id.clone()));
-        let Some(service) = self.service(&id.namespace, &id.name) else {
+        let Some(service) = self.service(id) else {
             self.error(field, Reason::BackendNotFound, format!("{id} is not found"));
             return None;
         };
@@ -172,8 +171,7 @@ impl Lowering<'_> {
             _ => Transport::Tcp,
         };
         let key = PortKey {
-            namespace: id.namespace.clone(),
-            service: id.name.clone(),
+            service: self.world.known(id),
             port,
             transport,
         };

@@ -17,14 +17,17 @@ const SYSTEM: &str = "System";
 impl Lowering<'_> {
     /// What a policy asks for towards a port of a Service; `Some(None)`: it cannot be had.
     pub(super) fn policy_of(&mut self, port: &PortKey, name: &str) -> Option<Option<UpstreamTls>> {
-        self.out.deps.insert(Dep::Policies(port.namespace.clone()));
+        self.out
+            .deps
+            .insert(Dep::Policies(port.service.namespace.clone()));
         // What names the port goes before what names the Service alone.
         let found = [Some(name), None].into_iter().find_map(|section| {
-            let mut all = policies(self.world, &port.namespace);
+            let mut all = policies(self.world, &port.service.namespace);
             all.retain(|(_, spec)| {
                 let mut targets = spec.target_refs.iter();
                 targets.any(|target| {
-                    is_service(target, &port.service) && target.section_name.as_deref() == section
+                    is_service(target, &port.service.name)
+                        && target.section_name.as_deref() == section
                 })
             });
             all.into_iter().next()

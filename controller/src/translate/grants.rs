@@ -23,12 +23,12 @@ impl Lowering<'_> {
                 let from = grant.from.iter().any(|from| {
                     from.group == self.id.kind.group()
                         && from.kind == self.id.kind.name()
-                        && from.namespace == self.id.namespace
+                        && *from.namespace == *self.id.namespace
                 });
                 let to = grant.to.iter().any(|to| {
                     to.group == target.kind.group()
                         && to.kind == target.kind.name()
-                        && to.name.as_ref().is_none_or(|name| *name == target.name)
+                        && to.name.as_ref().is_none_or(|name| **name == *target.name)
                 });
                 from && to
             })

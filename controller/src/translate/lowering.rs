@@ -7,7 +7,7 @@ use super::ingress;
 use super::resources::Resources;
 use super::tenants::Tenants;
 use crate::report::{ParentReport, Problem, Reason, Severity};
-use crate::world::{Meta, Object, ObjectId, ObjectKind, Service, ServicePort, World};
+use crate::world::{Body, Meta, Object, ObjectId, Service, ServicePort, World};
 use bytes::Bytes;
 use snapshot::{Kind, Section};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,8 +36,7 @@ pub(super) enum Unit {
 /// A port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PortKey {
-    pub namespace: String,
-    pub service: String,
+    pub service: ObjectId,
     pub port: u16,
     pub transport: Transport,
 }
@@ -71,7 +70,7 @@ pub(super) enum Speech {
 /// `NAMESPACE/NAME:PORT`, and `/udp` behind it for datagrams.
 impl fmt::Display for PortKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}:{}", self.namespace, self.service, self.port)?;
+        write!(f, "{}:{}", self.service.path(), self.port)?;
         match self.transport {
             Transport::Tcp => Ok(()),
             Transport::Udp => f.write_str("/udp"),
@@ -92,10 +91,6 @@ impl PortKey {
     pub(super) fn is(&self, port: &ServicePort) -> bool {
         port.port == self.port && port.protocol == self.transport.name()
     }
-
-    pub(super) fn service_id(&self) -> ObjectId {
-        ObjectId::new(ObjectKind::Service, &*self.namespace, &*self.service)
-    }
 }
 
 /// Something that a unit looked at; when it changes, the unit is lowered again.
@@ -103,22 +98,22 @@ impl PortKey {
 pub(super) enum Dep {
     /// An object, there or not, and what its own unit makes of it.
     Object(ObjectId),
-    /// The set of EndpointSlices of a Service (namespace, name).
-    Slices(String, String),
+    /// The set of EndpointSlices of a Service.
+    Slices(ObjectId),
     /// The Pods of a namespace.
-    Pods(String),
+    Pods(Box<str>),
     /// The ReferenceGrants of a namespace.
-    Grants(String),
+    Grants(Box<str>),
     /// The BackendTLSPolicies of a namespace.
-    Policies(String),
+    Policies(Box<str>),
     /// What the unit of all GatewayConfigs gives.
     Gateways,
     /// All IngressClasses.
     IngressClasses,
     /// The Ingresses of a namespace.
-    Ingresses(String),
+    Ingresses(Box<str>),
     /// Those of them that take a part of the requests of others.
-    Canaries(String),
+    Canaries(Box<str>),
 }
 
 /// What lowering a unit gives.
@@ -217,15 +212,16 @@ impl<'a> Lowering<'a> {
 
     /// An object, noting that it was looked at.
     pub(super) fn object(&mut self, id: &ObjectId) -> Option<&'a Object> {
-        self.out.deps.insert(Dep::Object(id.clone()));
+        self.out.deps.insert(Dep::Object(self.world.known(id)));
         self.world.get(id)
     }
 
     /// A Service, noting that it was looked at.
-    pub(super) fn service(&mut self, namespace: &str, name: &str) -> Option<&'a Service> {
-        let id = ObjectId::new(ObjectKind::Service, namespace, name);
-        self.out.deps.insert(Dep::Object(id));
-        self.world.service(namespace, name)
+    pub(super) fn service(&mut self, id: &ObjectId) -> Option<&'a Service> {
+        match &self.object(id)?.body {
+            Body::Service(service) => Some(service),
+            _ => None,
+        }
     }
 
     /// Adds a resource, or an error when it is too large.

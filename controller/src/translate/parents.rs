@@ -38,8 +38,8 @@ impl Lowering<'_> {
         };
         let default = ParentRef {
             kind: Some(ParentKind::GatewayConfig),
-            name: id.name.as_str().into(),
-            namespace: Some(id.namespace.as_str().into()),
+            name: (&*id.name).into(),
+            namespace: Some((&*id.namespace).into()),
             ..ParentRef::default()
         };
         vec![self.parent("spec.parentRefs".to_owned(), &default)]

@@ -27,8 +27,8 @@ impl Lowering<'_> {
             usable &= !found.closes;
             self.not_built(found);
         }
-        let name = self.id.name.clone();
-        if let Some(plugin) = self.plugin("spec", &name, spec)
+        let id = self.id;
+        if let Some(plugin) = self.plugin("spec", &id.name, spec)
             && usable
         {
             self.put(self.id.path(), &plugin);

@@ -2,8 +2,6 @@
 
 use super::lowering::{Dep, Lowering, PortKey, Speech};
 use crate::report::Reason;
-use crate::world::ObjectId;
-use crate::world::ObjectKind;
 use model::{Endpoint, EndpointShard, EndpointSource, Upstream, UpstreamProtocol};
 
 /// `appProtocol` of a port that speaks HTTP/2 in clear (KEP-3726).
@@ -12,7 +10,7 @@ pub(super) const H2C: &str = "kubernetes.io/h2c";
 impl Lowering<'_> {
     /// The upstream that a Service port is where a Route names it directly, with all defaults.
     pub(super) fn service_upstream(&mut self, port: &PortKey, speech: Speech) {
-        let Some(service) = self.service(&port.namespace, &port.service) else {
+        let Some(service) = self.service(&port.service) else {
             return;
         };
         let declared = service.ports.iter().find(|p| port.is(p));
@@ -52,9 +50,9 @@ impl Lowering<'_> {
 
     /// One shard for each EndpointSlice that has the port.
     pub(super) fn shards(&mut self, port: &PortKey) {
-        let (namespace, name) = (port.namespace.clone(), port.service.clone());
-        self.out.deps.insert(Dep::Slices(namespace, name));
-        let Some(service) = self.service(&port.namespace, &port.service) else {
+        let slices = Dep::Slices(port.service.clone());
+        self.out.deps.insert(slices);
+        let Some(service) = self.service(&port.service) else {
             return;
         };
         // Slices name their ports as the Service does; the number is that of the Pods.
@@ -62,9 +60,8 @@ impl Lowering<'_> {
             return;
         };
         let mut any = false;
-        for (name, slice) in self.world.slices(&port.namespace, &port.service) {
-            let id = ObjectId::new(ObjectKind::EndpointSlice, &*port.namespace, name);
-            self.out.deps.insert(Dep::Object(id));
+        for (id, slice) in self.world.slices(&port.service) {
+            self.out.deps.insert(Dep::Object(id.clone()));
             let Some((_, number)) = slice.ports.iter().find(|(name, _)| *name == named.name) else {
                 continue;
             };
@@ -84,7 +81,7 @@ impl Lowering<'_> {
                 service: port.to_string(),
                 endpoints: endpoints.collect(),
             };
-            self.put(format!("{port}/{name}"), &shard);
+            self.put(format!("{port}/{}", id.name), &shard);
         }
         if !any {
             let message = format!("port {} has no endpoints: requests answer 503", port.port);

@@ -104,7 +104,7 @@ impl Tenants {
             Some(Body::Namespace(found)) => self.selecting(&found.labels),
             _ => Vec::new(),
         };
-        let before = self.namespaces.get(&namespace.name);
+        let before = self.namespaces.get(&*namespace.name);
         before.map_or(&[][..], Vec::as_slice) != now
     }
 
@@ -137,7 +137,7 @@ impl Difference {
         id: &ObjectId,
         mut hosts: impl Iterator<Item = &'a str>,
     ) -> bool {
-        self.namespaces.contains(&id.namespace)
+        self.namespaces.contains(&*id.namespace)
             || !self.hosts.is_empty() && id.kind == ObjectKind::Ingress
             || !self.hosts.is_empty()
                 && hosts.any(|host| {
@@ -165,7 +165,9 @@ pub(super) fn lower(
         if let Body::Namespace(namespace) = &object.body {
             let selecting = tenants.selecting(&namespace.labels);
             if !selecting.is_empty() {
-                tenants.namespaces.insert(object.id.name.clone(), selecting);
+                tenants
+                    .namespaces
+                    .insert(object.id.name.to_string(), selecting);
             }
         }
     }
@@ -239,7 +241,7 @@ impl<'a> Lowering<'a> {
     /// Adds a Tenant to those that are older.
     fn tenant(&mut self, candidate: &Candidate<'_>, gateways: &Gateways, tenants: &mut Tenants) {
         let spec = candidate.spec;
-        let name = &candidate.id.name;
+        let name = &candidate.id.name.to_string();
         let mut closed = false;
         for found in unbuilt::find(ObjectKind::Tenant, spec) {
             closed |= found.closes;

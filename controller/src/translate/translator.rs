@@ -285,8 +285,9 @@ impl Translator {
                 if let Some(Body::EndpointSlice(slice)) = world.get(id).map(|o| &o.body)
                     && let Some(service) = &slice.service
                 {
-                    let dep = Dep::Slices(id.namespace.clone(), service.clone());
-                    self.mark_dependents(&dep, todo);
+                    let service =
+                        ObjectId::new(ObjectKind::Service, &*id.namespace, service.as_str());
+                    self.mark_dependents(&Dep::Slices(service), todo);
                 }
             }
             kind if kind.is_ours() => drop(todo.insert(Unit::Object(id.clone()))),
@@ -415,11 +416,11 @@ impl Translator {
         let (Unit::ServiceUpstream(port, _) | Unit::Shards(port)) = unit else {
             return;
         };
-        let id = port.service_id();
+        let id = &port.service;
         let mut lowered = Lowered::default();
         if self.demand.contains_key(unit) {
-            let meta = world.meta(&id).cloned().unwrap_or_default();
-            let mut lowering = self.lowering(world, &id, &meta);
+            let meta = world.meta(id).cloned().unwrap_or_default();
+            let mut lowering = self.lowering(world, id, &meta);
             match unit {
                 Unit::ServiceUpstream(_, speech) => lowering.service_upstream(port, *speech),
                 _ => lowering.shards(port),
@@ -427,7 +428,7 @@ impl Translator {
             lowered = lowering.out;
         }
         self.install(unit.clone(), lowered, todo, delta);
-        self.report_service(world, &id, delta);
+        self.report_service(world, id, delta);
     }
 
     fn material(
@@ -576,7 +577,10 @@ impl Translator {
     fn set_report(&mut self, report: ObjectReport, delta: &mut Delta) {
         delta.reports.insert(report.id.clone());
         let is = report.quarantined;
-        let before = self.report.objects.insert(report.id.clone(), report);
+        let before = self
+            .report
+            .objects
+            .insert(report.id.clone(), Box::new(report));
         self.stand_ins_changed += u64::from(is || before.is_some_and(|r| r.quarantined));
     }
 
@@ -603,8 +607,7 @@ impl Translator {
     fn report_service(&mut self, world: &World, id: &ObjectId, delta: &mut Delta) {
         let first = |unit: fn(PortKey) -> Unit| {
             unit(PortKey {
-                namespace: id.namespace.clone(),
-                service: id.name.clone(),
+                service: id.clone(),
                 port: 0,
                 transport: Transport::Tcp,
             })
@@ -618,7 +621,7 @@ impl Translator {
                 .range(first..)
                 .take_while(|(unit, _)| match unit {
                     Unit::ServiceUpstream(port, _) | Unit::Shards(port) => {
-                        std::mem::discriminant(*unit) == same && port.service_id() == *id
+                        std::mem::discriminant(*unit) == same && port.service == *id
                     }
                     _ => false,
                 });

@@ -37,7 +37,7 @@ impl Source for Played {
     async fn read(&self, id: &ObjectId) -> Result<Option<Version>, Failure> {
         let answer = {
             let mut all = self.0.lock();
-            let (asked, answer) = all.get_mut(&id.name).unwrap();
+            let (asked, answer) = all.get_mut(&*id.name).unwrap();
             *asked += 1;
             answer.clone()
         };
@@ -91,7 +91,7 @@ impl Reading {
     async fn next(&mut self) -> (String, Result<Option<String>, String>) {
         match timeout(FOREVER, self.events.recv()).await {
             Ok(Some(Event::Values { id, outcome, .. })) => {
-                (id.name, outcome.map(|v| v.map(|v| v.version)))
+                (id.name.to_string(), outcome.map(|v| v.map(|v| v.version)))
             }
             other => panic!("{other:?}"),
         }

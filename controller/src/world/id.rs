@@ -1,6 +1,8 @@
 //! Kinds and identities of objects.
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident, $group:literal, $ours:literal;)*) => {
@@ -125,22 +127,44 @@ impl ObjectKind {
     }
 }
 
-/// An object by kind, namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectId {
+/// An object by kind, namespace and name. A clone is a pointer to the same: an object is spoken of in many places.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectId(Arc<Parts>);
+
+/// What an [`ObjectId`] says.
+#[derive(PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Parts {
     pub kind: ObjectKind,
     /// Empty for kinds outside namespaces.
-    pub namespace: String,
-    pub name: String,
+    pub namespace: Box<str>,
+    pub name: Box<str>,
+}
+
+impl Deref for ObjectId {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl ObjectId {
-    pub fn new(kind: ObjectKind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
+    pub fn new(
+        kind: ObjectKind,
+        namespace: impl Into<Box<str>>,
+        name: impl Into<Box<str>>,
+    ) -> Self {
+        Self(Arc::new(Parts {
             kind,
             namespace: namespace.into(),
             name: name.into(),
-        }
+        }))
     }
 
     /// `Kind/namespace/name`, or `Kind/name` outside namespaces: the key of a status.

@@ -22,7 +22,7 @@ impl Object {
     pub fn manifest(&self) -> Option<Value> {
         let mut metadata = json!({"name": self.id.name, "generation": self.meta.generation});
         if !self.id.namespace.is_empty() {
-            metadata["namespace"] = self.id.namespace.as_str().into();
+            metadata["namespace"] = (&*self.id.namespace).into();
         }
         if !self.meta.uid.is_empty() {
             metadata["uid"] = self.meta.uid.as_str().into();

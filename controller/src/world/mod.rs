@@ -28,8 +28,8 @@ use std::ops::Bound;
 pub struct World {
     /// Boxed: nodes of the map are never full.
     objects: BTreeMap<ObjectId, Box<Object>>,
-    /// Namespace, Service, and name of one of its EndpointSlices.
-    slices: BTreeSet<(String, String, String)>,
+    /// A Service, and one of its EndpointSlices.
+    slices: BTreeSet<(ObjectId, ObjectId)>,
     now: i64,
 }
 
@@ -38,14 +38,15 @@ impl World {
     ///
     /// A refused version ([`Object::refused`]) of a kind without quarantine of its own (Service, EndpointSlice,
     /// Secret, …) leaves the version that is there.
-    pub fn apply(&mut self, object: Object) -> bool {
+    pub fn apply(&mut self, mut object: Object) -> bool {
         let keeps_old = !object.id.kind.has_status() && matches!(object.body, Body::Refused(_));
         match self.objects.get(&object.id) {
             Some(old) if **old == object || keeps_old => return false,
-            Some(_) => self.unindex(&object.id.clone()),
+            Some(_) => self.unindex(&object.id),
             None => {}
         }
-        self.slices.extend(slice(&object));
+        object.id = self.known(&object.id);
+        self.slices.extend(self.slice(&object));
         self.objects.insert(object.id.clone(), Box::new(object));
         true
     }
@@ -57,9 +58,27 @@ impl World {
     }
 
     fn unindex(&mut self, id: &ObjectId) {
-        if let Some(slice) = self.get(id).and_then(slice) {
+        if let Some(slice) = self.get(id).and_then(|object| self.slice(object)) {
             self.slices.remove(&slice);
         }
+    }
+
+    /// How [`World::slices`] finds it.
+    fn slice(&self, object: &Object) -> Option<(ObjectId, ObjectId)> {
+        let Body::EndpointSlice(slice) = &object.body else {
+            return None;
+        };
+        let service = slice.service.as_deref()?;
+        let service = ObjectId::new(ObjectKind::Service, &*object.id.namespace, service);
+        Some((self.known(&service), object.id.clone()))
+    }
+
+    /// The same identity, in the memory that the object has for it where there is one.
+    pub fn known(&self, id: &ObjectId) -> ObjectId {
+        self.objects
+            .get_key_value(id)
+            .map_or(id, |(known, _)| known)
+            .clone()
     }
 
     /// The time against which certificates are judged, in seconds since the epoch. Whoever owns the world moves it on
@@ -118,42 +137,27 @@ impl World {
         self.objects
             .range((Bound::Included(first), Bound::Unbounded))
             .map(|(_, object)| &**object)
-            .take_while(move |o| o.id.kind == kind && o.id.namespace == namespace)
+            .take_while(move |o| o.id.kind == kind && &*o.id.namespace == namespace)
     }
 
     /// A readable Service.
-    pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
-        let id = ObjectId::new(ObjectKind::Service, namespace, name);
-        match &self.objects.get(&id)?.body {
+    pub fn service(&self, id: &ObjectId) -> Option<&Service> {
+        match &self.get(id)?.body {
             Body::Service(service) => Some(service),
             _ => None,
         }
     }
 
-    /// The EndpointSlices of a Service with their names, ordered.
-    pub fn slices(&self, namespace: &str, service: &str) -> Vec<(&str, &EndpointSlice)> {
-        let first = (namespace.to_owned(), service.to_owned(), String::new());
-        let all = self.slices.range(first..);
-        let of_it = all.take_while(|(n, s, _)| n == namespace && s == service);
-        of_it
-            .filter_map(|(_, _, name)| {
-                let id = ObjectId::new(ObjectKind::EndpointSlice, namespace, name.as_str());
-                match &self.objects.get(&id)?.body {
-                    Body::EndpointSlice(slice) => Some((name.as_str(), slice)),
-                    _ => None,
-                }
-            })
-            .collect()
+    /// The EndpointSlices of a Service, by their names.
+    pub fn slices(&self, service: &ObjectId) -> impl Iterator<Item = (&ObjectId, &EndpointSlice)> {
+        let first = ObjectId::new(ObjectKind::EndpointSlice, &*service.namespace, "");
+        let all = self.slices.range((service.clone(), first)..);
+        let of_it = all.take_while(move |(of, _)| of == service);
+        of_it.filter_map(|(_, id)| match &self.get(id)?.body {
+            Body::EndpointSlice(slice) => Some((id, slice)),
+            _ => None,
+        })
     }
-}
-
-/// How [`World::slices`] finds it.
-fn slice(object: &Object) -> Option<(String, String, String)> {
-    let Body::EndpointSlice(slice) = &object.body else {
-        return None;
-    };
-    let (namespace, name) = (object.id.namespace.clone(), object.id.name.clone());
-    Some((namespace, slice.service.clone()?, name))
 }
 
 #[cfg(test)]
@@ -179,12 +183,15 @@ mod tests {
         let mut world = World::default();
         assert!(world.apply(slice("x")));
         assert!(!world.apply(slice("x")), "no change is no change");
-        assert_eq!(world.slices("a", "x").len(), 1);
+        let count = |world: &World, service: &str| {
+            let service = ObjectId::new(ObjectKind::Service, "a", service);
+            world.slices(&service).count()
+        };
+        assert_eq!(count(&world, "x"), 1);
         assert!(world.apply(slice("y")));
-        assert!(world.slices("a", "x").is_empty());
-        assert_eq!(world.slices("a", "y").len(), 1);
+        assert_eq!((count(&world, "x"), count(&world, "y")), (0, 1));
         assert!(world.remove(&slice("y").id));
-        assert!(world.slices("a", "y").is_empty() && world.is_empty());
+        assert!(count(&world, "y") == 0 && world.is_empty());
     }
 
     #[test]
@@ -209,8 +216,8 @@ mod tests {
         let service = object(json!({"apiVersion": "v1", "kind": "Service",
             "metadata": {"namespace": "a", "name": "s"}, "spec": {"ports": [{"port": 80}]}}));
         world.apply(service.clone());
-        let refused = Object::refused(service.id.clone(), service.meta, Vec::new());
+        let refused = Object::refused(service.id.clone(), service.meta.clone(), Vec::new());
         assert!(!world.apply(refused));
-        assert!(world.service("a", "s").is_some());
+        assert!(world.service(&service.id).is_some());
     }
 }

@@ -55,7 +55,7 @@ impl Lowering<'_> {
     fn takes_from(&mut self, allowed: &Allowed, namespace: &str) -> bool {
         match allowed {
             Allowed::All => true,
-            Allowed::Same => self.id.namespace == namespace,
+            Allowed::Same => &*self.id.namespace == namespace,
             Allowed::Selector(selector) => {
                 let id = ObjectId::new(ObjectKind::Namespace, "", namespace);
                 match self.object(&id).map(|o| &o.body) {

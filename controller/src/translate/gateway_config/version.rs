@@ -93,7 +93,7 @@ fn is_parameters_alone(world: &World, config: &Object) -> bool {
             Body::Gateway(spec) => parameters(spec),
             _ => None,
         })
-        .any(|reference| reference.is_ok_and(|name| name == config.id.name))
+        .any(|reference| reference.is_ok_and(|name| name == &*config.id.name))
 }
 
 /// The name of the GatewayConfig that a Gateway names, or what it names instead.

@@ -109,6 +109,6 @@ impl Index {
     ) -> impl Iterator<Item = &'a ObjectId> {
         let first = ObjectId::new(ObjectKind::Ingress, namespace, "");
         let from = self.canaries.range(first..);
-        from.take_while(move |id| id.namespace == namespace)
+        from.take_while(move |id| &*id.namespace == namespace)
     }
 }

@@ -248,7 +248,8 @@ impl<'w> Lowering<'w> {
         let default = crate::adapt::ingress::default_of_services(ingress);
         names.extend(default.map(|name| (name, Some(String::new()))));
         for (name, port) in names {
-            let Some(service) = self.service(&namespace, &name) else {
+            let id = ObjectId::new(ObjectKind::Service, &*namespace, name.as_str());
+            let Some(service) = self.service(&id) else {
                 continue;
             };
             if service.external_name.is_some() {
@@ -279,13 +280,13 @@ impl<'w> Lowering<'w> {
             && spec.tls.is_none()
             && let EndpointSource::Service(_) = &upstream.source
         {
+            let id = ObjectId::new(ObjectKind::Service, &*self.id.namespace, service.as_str());
+            let declared = self.service(&id);
             let key = PortKey {
-                namespace: self.id.namespace.clone(),
-                service: service.clone(),
+                service: id,
                 port: *port,
                 transport: Transport::Tcp,
             };
-            let declared = self.service(&key.namespace, service);
             let declared = declared.and_then(|s| s.ports.iter().find(|p| key.is(p)));
             let name = declared.map(|p| p.name.clone()).unwrap_or_default();
             match self.policy_of(&key, &name) {

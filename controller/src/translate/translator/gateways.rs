@@ -168,7 +168,7 @@ impl Translator {
         }
         let name = infrastructure_name(owner);
         let service = ObjectId::new(ObjectKind::Service, &*owner.namespace, name);
-        let found = world.service(&service.namespace, &service.name);
+        let found = world.service(&service);
         let addresses = found.map(|service| service.addresses.clone());
         together.deps.insert(Dep::Object(service));
         Some(addresses.unwrap_or_default())
@@ -210,7 +210,7 @@ impl Translator {
                 object.meta.generation,
                 refusals(&object.id, &object.body),
             );
-            if self.report.objects.get(&object.id) != Some(&report) {
+            if self.report.get(&object.id) != Some(&report) {
                 self.set_report(report, delta);
             }
         }

@@ -51,7 +51,7 @@ impl Translator {
         }
         let service = published.service.as_ref()?;
         lowered.deps.insert(Dep::Object(service.clone()));
-        let found = world.service(&service.namespace, &service.name);
+        let found = world.service(service);
         Some(found.map(|s| s.addresses.clone()).unwrap_or_default())
     }
 }

@@ -15,7 +15,7 @@ const MOST: usize = 16;
 pub(super) struct Index {
     services: BTreeMap<ObjectId, BTreeSet<ObjectId>>,
     /// Namespaces of Services that other Routes use now, or whose policies are others.
-    touched: BTreeSet<String>,
+    touched: BTreeSet<Box<str>>,
 }
 
 impl Index {

@@ -68,7 +68,7 @@ impl Translator {
             };
             report.problems.sort();
             together.resources.extend(own.resources);
-            if self.report.objects.get(&object.id) != Some(&report) {
+            if self.report.get(&object.id) != Some(&report) {
                 self.set_report(report, delta);
             }
         }

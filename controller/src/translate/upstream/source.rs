@@ -75,7 +75,7 @@ impl Lowering<'_> {
             self.error(FIELD, Reason::RefNotPermitted, message);
             return None;
         }
-        let found = self.service(&id.namespace, &id.name);
+        let found = self.service(&id);
         if let Some(name) = found.and_then(|s| s.external_name.as_deref()) {
             return self.external_name(&id, name, service.port, upstream);
         }

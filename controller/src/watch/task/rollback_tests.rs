@@ -88,7 +88,7 @@ async fn objects_are_held_as_they_were_and_let_go_of() {
     let third = running.revision();
 
     let back = running.world.back_to(first).await.unwrap();
-    let ids: Vec<&str> = back.objects.keys().map(|id| id.name.as_str()).collect();
+    let ids: Vec<&str> = back.objects.keys().map(|id| &*id.name).collect();
     assert_eq!(ids, ["x", "y"]);
     // As it is written into the cluster and read from there.
     let back = Rollback::from_json(&back.to_json()).unwrap();
@@ -118,7 +118,7 @@ async fn objects_are_held_as_they_were_and_let_go_of() {
     running.serves(first, false).await;
     let with_other = running.revision();
     let further = running.world.back_to(third).await.unwrap();
-    let names: Vec<&str> = further.objects.keys().map(|id| id.name.as_str()).collect();
+    let names: Vec<&str> = further.objects.keys().map(|id| &*id.name).collect();
     assert_eq!(names, ["x", "z"], "y is there as it was then");
 
     // One that is gone from the cluster meanwhile does not come back.
