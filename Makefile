@@ -70,7 +70,8 @@ bench-scale: ## 1,000 and 10,000 HTTPRoutes with Services and endpoints on the r
 	@bench/scale.sh
 
 bench-control-plane: ## the controller's own work for 10,000 HTTPRoutes, without a cluster: time, memory, CPU of changes
-	cargo run --release --locked --workspace --example control_plane
+	cargo build --release --locked --workspace --example control_plane
+	@"$${CARGO_TARGET_DIR:-target}/release/examples/control_plane"
 
 bench-instructions: ## instructions per proxied request, beside nginx and HAProxy
 	@bench/instructions.sh
