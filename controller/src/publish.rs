@@ -13,6 +13,7 @@ mod session;
 
 pub use others::Teller;
 pub use session::{Session, SessionError};
+pub use snapshot::ResourceId;
 
 use crate::report::Programmed;
 use bytes::Bytes;
@@ -32,9 +33,6 @@ const KEPT_GENERATIONS: Generation = 1024;
 
 /// How many generations are remembered with the time of their making.
 const TIMED_GENERATIONS: usize = 1024;
-
-/// A resource by kind and key.
-pub type ResourceId = (Kind, String);
 
 /// See the module.
 pub struct Publisher {
@@ -101,7 +99,7 @@ impl DataPlane {
     fn not_bound(&self, resources: &[&ResourceId]) -> Option<&pb::ListenerState> {
         let mut not_bound = self.listeners.iter().filter(|l| !l.bound);
         not_bound.find(|l| {
-            let listens = |(kind, key): &&ResourceId| *kind == Kind::Listener && *key == l.key;
+            let listens = |(kind, key): &&ResourceId| *kind == Kind::Listener && **key == *l.key;
             resources.iter().any(listens)
         })
     }
@@ -153,7 +151,7 @@ impl Publisher {
                 inner.rejected.insert(id, refused);
                 continue;
             }
-            let before = inner.store.get(id.0, &id.1).cloned();
+            let before = inner.store.get(&id).cloned();
             if before.as_ref().is_none_or(|b| Hash::of(b) != hash) {
                 let entry = inner.accepted.entry(id.clone());
                 let waiting = entry.or_insert(Accepted {
@@ -257,7 +255,7 @@ impl Inner {
         planes.peek()?;
         let newest = resources
             .iter()
-            .map(|(kind, key)| self.store.generation_of(*kind, key))
+            .map(|id| self.store.generation_of(id))
             .try_fold(0, |newest, generation| Some(newest.max(generation?)));
         let Some(newest) = newest else {
             return Some(Programmed::Pending);
@@ -316,13 +314,13 @@ impl Inner {
             let Some(kind) = Kind::from_number(rejection.kind) else {
                 continue;
             };
-            let id = (kind, rejection.key.clone());
-            let Some(body) = self.store.get(kind, &id.1) else {
+            let id = (kind, rejection.key.as_str().into());
+            let Some(body) = self.store.get(&id) else {
                 continue;
             };
             if self
                 .store
-                .generation_of(kind, &id.1)
+                .generation_of(&id)
                 .is_none_or(|g| g > transaction)
             {
                 continue; // It has changed since; the new body gets its own chance.

@@ -99,13 +99,13 @@ fn plugin(key: &str, settings: &str) -> (ResourceId, Option<Bytes>) {
         settings: settings.into(),
     };
     let body = snapshot::encode(&plugin).unwrap();
-    ((Kind::Plugin, key.to_owned()), Some(body.into()))
+    ((Kind::Plugin, key.into()), Some(body.into()))
 }
 
 fn report(key: &str) -> ObjectReport {
     let id = ObjectId::new(ObjectKind::Plugin, "a", key);
     ObjectReport {
-        resources: [(Kind::Plugin, key.to_owned())].into_iter().collect(),
+        resources: [(Kind::Plugin, key.into())].into_iter().collect(),
         ..ObjectReport::new(id, 1, Vec::new())
     }
 }
@@ -265,10 +265,7 @@ fn a_stream_resumes_from_a_known_digest() {
     client.sync();
     let replica = std::mem::take(&mut client.replica);
     drop(client);
-    publisher.publish(
-        [plugin("x", "2"), ((Kind::Plugin, "y".to_owned()), None)],
-        0,
-    );
+    publisher.publish([plugin("x", "2"), ((Kind::Plugin, "y".into()), None)], 0);
     let mut again = Client::connect(&publisher, replica);
     let chunks = again.session.next_chunks().unwrap();
     assert!(!chunks[0].full);

@@ -36,7 +36,7 @@ struct Node {
 
 /// How many reasons each group has to need a resource: referrers that it needs, and that it is a root. Sorted.
 #[derive(Default)]
-struct Needed(Vec<(Name, usize)>);
+struct Needed(Box<[(Name, usize)]>);
 
 impl Needed {
     fn groups(&self) -> impl Iterator<Item = &Name> {
@@ -59,8 +59,10 @@ impl Needed {
                 false
             }
             Err(at) => {
-                self.0.reserve_exact(1);
-                self.0.insert(at, (Arc::clone(group), 1));
+                self.change(|all| {
+                    all.reserve_exact(1);
+                    all.insert(at, (Arc::clone(group), 1));
+                });
                 true
             }
         }
@@ -74,9 +76,15 @@ impl Needed {
         self.0[at].1 -= 1;
         let is_last = self.0[at].1 == 0;
         if is_last {
-            self.0.remove(at);
+            self.change(|all| drop(all.remove(at)));
         }
         is_last
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Vec<(Name, usize)>)) {
+        let mut all = std::mem::take(&mut self.0).into_vec();
+        change(&mut all);
+        self.0 = all.into_boxed_slice();
     }
 }
 
@@ -98,7 +106,7 @@ impl Closure {
     /// whose listeners are in another group than before; where there are any, all resources are looked through.
     pub(super) fn update(
         &mut self,
-        resources: impl IntoIterator<Item = (ResourceId, Option<Bytes>)>,
+        resources: BTreeMap<ResourceId, Option<Bytes>>,
         group_of: impl Fn(&str) -> Name,
         moved: &BTreeSet<ObjectId>,
     ) -> Changes {
@@ -116,12 +124,22 @@ impl Closure {
             let concerned = linked.filter(|(_, links)| links.listeners.iter().any(has_moved));
             elsewhere.extend(concerned.map(|(id, links)| (id.clone(), roots(&links))));
         }
+        let before = self.nodes.len();
+        // What others refer to has the name under which it comes itself, and not one more text.
+        for (id, _) in resources.iter().filter(|(_, body)| body.is_some()) {
+            self.nodes.entry(id.clone()).or_default();
+        }
         let changed = resources.into_iter().map(|(id, body)| {
             let links = body.as_ref().map(|body| links(&id, body));
             let links = links.unwrap_or_default();
             (id, body, roots(&links), links)
         });
-        self.apply(elsewhere, changed)
+        let changes = self.apply(elsewhere, changed);
+        if self.nodes.len() > 2 * before {
+            // What came in its order has left the nodes of the tree half empty.
+            self.nodes = std::mem::take(&mut self.nodes).into_iter().collect();
+        }
+        changes
     }
 
     /// `moved`: resources that are as they were, with other roots; they may be among the changed ones, too.
@@ -163,11 +181,13 @@ impl Closure {
 
 impl Update<'_> {
     fn set(&mut self, id: &ResourceId, body: Option<Bytes>, roots: Few<Name>, links: Links) {
+        let id = &self.known(id.clone());
+        let refers: Few<ResourceId> = links.to.into_iter().map(|to| self.known(to)).collect();
+        let part_of = links.part_of.map(|whole| self.known(whole));
         self.note(id).is_changed = true;
         let node = self.node(id);
         node.body = body;
-        let old_whole = std::mem::replace(&mut node.part_of, links.part_of.clone());
-        let refers: Few<ResourceId> = links.to.into_iter().collect();
+        let old_whole = std::mem::replace(&mut node.part_of, part_of.clone());
         let gone: Vec<ResourceId> = node.to.difference(&refers).cloned().collect();
         // What comes is counted before what goes, so that nothing is let go of in between.
         for to in &refers {
@@ -176,8 +196,8 @@ impl Update<'_> {
             }
         }
         let old_roots = self.root(id, roots);
-        if old_whole != links.part_of {
-            if let Some(whole) = &links.part_of {
+        if old_whole != part_of {
+            if let Some(whole) = &part_of {
                 self.node(whole).to.insert(id.clone());
                 self.link(whole, id);
             }
@@ -210,6 +230,12 @@ impl Update<'_> {
         for group in old_roots.difference(&roots) {
             self.release(group, id);
         }
+    }
+
+    /// The same name, as the one text of it that is kept.
+    fn known(&self, id: ResourceId) -> ResourceId {
+        let known = self.nodes.get_key_value(&id);
+        known.map_or(id, |(known, _)| known.clone())
     }
 
     fn node(&mut self, id: &ResourceId) -> &mut Node {
@@ -301,7 +327,7 @@ impl Update<'_> {
 
 fn links(id: &ResourceId, body: &Bytes) -> Links {
     Links::of(id, body).unwrap_or_else(|error| {
-        tracing::error!(event = "resource_unreadable", kind = ?id.0, key = id.1, error = %error, "a resource of our own cannot be read");
+        tracing::error!(event = "resource_unreadable", kind = ?id.0, key = &*id.1, error = %error, "a resource of our own cannot be read");
         Links::default()
     })
 }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use snapshot::Kind;
 
 fn id(kind: Kind, number: u8) -> ResourceId {
-    (kind, number.to_string())
+    (kind, number.to_string().into())
 }
 
 fn group(number: u8) -> Name {
@@ -23,7 +23,7 @@ struct Said {
 const LAYERS: [Kind; 3] = [Kind::Route, Kind::Upstream, Kind::EndpointShard];
 
 fn whole(number: u8) -> ResourceId {
-    (Kind::EndpointShard, format!("whole{number}"))
+    (Kind::EndpointShard, format!("whole{number}").into())
 }
 
 fn links(layer: usize, said: &Said) -> Links {

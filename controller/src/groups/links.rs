@@ -6,6 +6,7 @@ use model::{
 };
 use snapshot::{InvalidResource, Kind, decode};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl Links {
         match kind {
             Kind::Listener => {
                 let listener: Listener = decode(body)?;
-                links.listeners.insert(key.clone());
+                links.listeners.insert(key.to_string());
                 links.refer(Kind::Certificate, &listener.backend_certificate);
                 links.to.insert(all_tenants());
                 if let Some(tls) = &listener.tls {
@@ -84,16 +85,16 @@ impl Links {
 
     fn refer<'a>(&mut self, kind: Kind, keys: impl IntoIterator<Item = &'a String>) {
         self.to
-            .extend(keys.into_iter().map(|key| (kind, key.clone())));
+            .extend(keys.into_iter().map(|key| (kind, key.as_str().into())));
     }
 }
 
 /// What stands for all shards of a service port.
 fn shards_of(service: &str) -> ResourceId {
-    (Kind::EndpointShard, service.to_owned())
+    (Kind::EndpointShard, service.into())
 }
 
 /// What stands for all Tenants: whose a host is, every listener has to know.
 fn all_tenants() -> ResourceId {
-    (Kind::Tenant, String::new())
+    (Kind::Tenant, Arc::default())
 }

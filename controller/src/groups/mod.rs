@@ -177,7 +177,7 @@ impl Groups {
     pub fn publish(
         &self,
         owners: impl IntoIterator<Item = ObjectId>,
-        resources: impl IntoIterator<Item = (ResourceId, Option<Bytes>)>,
+        resources: BTreeMap<ResourceId, Option<Bytes>>,
         observed_unix_ns: u64,
     ) -> Vec<(Arc<str>, Revision)> {
         let mut revisions = Vec::new();
@@ -198,17 +198,25 @@ impl Groups {
         // A listener that is as it was may be others' to serve now, and so may the Routes at it.
         let moved: BTreeSet<ObjectId> = inner.apart.symmetric_difference(&apart).cloned().collect();
         inner.apart = apart;
-        let group_of = |listener: &str| self.group_of(listener, &inner.apart);
-        let mut changes = inner.closure.update(resources, group_of, &moved);
         // Data planes keep their group until they are gone, whatever has become of what they were for.
         inner
             .groups
             .retain(|name, group| wanted.contains(name) || group.publisher.has_data_planes());
+        for name in &wanted {
+            let group = inner.groups.entry(Arc::clone(name));
+            group.or_insert_with(|| (self.make)(Arc::clone(&self.progress)));
+        }
+        let group_of = |listener: &str| {
+            let name = self.group_of(listener, &inner.apart);
+            // All that remember a group have its name as one text.
+            let known = inner.groups.get_key_value(&name);
+            known.map_or(name, |(known, _)| Arc::clone(known))
+        };
+        let mut changes = inner.closure.update(resources, group_of, &moved);
         for name in wanted {
-            let group = inner
-                .groups
-                .entry(Arc::clone(&name))
-                .or_insert_with(|| (self.make)(Arc::clone(&self.progress)));
+            let Some(group) = inner.groups.get(&name) else {
+                continue;
+            };
             let changed = changes.remove(&name).unwrap_or_default();
             if group.publisher.subscribe().borrow().is_none() {
                 // What it needs may have been here before it.

@@ -93,12 +93,12 @@ impl Inner {
         let mut restore = Vec::new();
         for ((id, hash), theirs) in &other.quarantine {
             let ours = self.rejected.get(id).filter(|r| r.hash == *hash);
-            let present = self.store.get(id.0, &id.1);
+            let present = self.store.get(id);
             let counts = match ours {
                 Some(ours) => {
                     decides && ours.restored != theirs.restored && present == ours.restored.as_ref()
                 }
-                None => self.store.hash_of(id.0, &id.1) == Some(*hash),
+                None => self.store.hash_of(id) == Some(*hash),
             };
             if counts {
                 restore.push((id.clone(), theirs.clone()));
@@ -106,7 +106,7 @@ impl Inner {
         }
         for (id, theirs) in &restore {
             tracing::warn!(
-                kind = ?id.0, key = id.1, reason = theirs.reason, replica,
+                kind = ?id.0, key = &*id.1, reason = theirs.reason, replica,
                 "a resource is kept back: a data plane of another replica refuses it"
             );
             self.accepted.remove(id);
@@ -125,7 +125,7 @@ impl Inner {
         }
         let wanted: Option<Vec<(Hash, Hash)>> = resources
             .iter()
-            .map(|(kind, key)| Some((name_of(*kind, key), self.store.hash_of(*kind, key)?)))
+            .map(|id| Some((name_of(id.0, &id.1), self.store.hash_of(id)?)))
             .collect();
         let Some(wanted) = wanted else {
             return Some(Programmed::Pending);
@@ -403,7 +403,7 @@ fn to_wire(rejected: &BTreeMap<ResourceId, Rejected>) -> pb::Quarantine {
         room = room.checked_sub(r.restored.as_ref().map_or(0, Bytes::len))?;
         Some(pb::Quarantined {
             kind: *kind as u32,
-            key: key.clone(),
+            key: key.to_string(),
             hash: r.hash.0.to_vec(),
             reason: r.reason.clone(),
             body: r.restored.clone(),
@@ -413,7 +413,7 @@ fn to_wire(rejected: &BTreeMap<ResourceId, Rejected>) -> pb::Quarantine {
 }
 
 fn of_wire(wire: pb::Quarantined) -> Option<(ResourceId, Rejected)> {
-    let id = (Kind::from_number(wire.kind)?, wire.key);
+    let id = (Kind::from_number(wire.kind)?, wire.key.into());
     let rejected = Rejected {
         hash: Hash::from_slice(&wire.hash)?,
         reason: wire.reason,

@@ -205,7 +205,7 @@ pub(super) fn listener_set(report: &ObjectReport, programmed: &Programmed) -> Va
 }
 
 fn serves(report: &ObjectReport, listener: &ListenerReport) -> bool {
-    let resource = (snapshot::Kind::Listener, listener.key.clone());
+    let resource = (snapshot::Kind::Listener, listener.key.as_str().into());
     report.resources.contains(&resource)
 }
 

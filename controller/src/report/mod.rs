@@ -17,7 +17,7 @@ use crate::translate::Resources;
 use crate::world::{ObjectId, ObjectKind};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use snapshot::{Kind, Revision};
+use snapshot::{ResourceId, Revision};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -236,7 +236,7 @@ pub struct ObjectReport {
     /// Sorted by field.
     pub problems: Vec<Problem>,
     /// Resources of the snapshot that must have arrived for the object to be in effect.
-    pub(crate) resources: Few<(Kind, String)>,
+    pub(crate) resources: Few<ResourceId>,
     /// Whether an older version serves in place of this one.
     pub quarantined: bool,
     /// Whether nothing of it serves at all.

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
+use snapshot::Hash;
 
 use crate::world::ObjectId;
 
@@ -16,14 +18,16 @@ pub struct Written(Mutex<HashMap<ObjectId, Imprint>>);
 impl Written {
     /// An object was seen with, or given, a status.
     pub fn note(&self, id: &ObjectId, status: Option<&Value>) {
-        let imprint = status.map(Imprint::of).unwrap_or_default();
-        self.0.lock().insert(id.clone(), imprint);
+        match status.map(Imprint::of) {
+            Some(imprint) => drop(self.0.lock().insert(id.clone(), imprint)),
+            None => self.forget(id),
+        }
     }
 
     /// Whether an object carries nothing of ours.
     pub fn is_empty(&self, id: &ObjectId) -> bool {
         let written = self.0.lock();
-        let present = written.get(id).and_then(|old| old.content);
+        let present = written.get(id).map(|old| old.content);
         present.is_none_or(|present| present == content(&Value::Object(Map::new())))
     }
 
@@ -38,22 +42,22 @@ impl Written {
         let written = self.0.lock();
         match written.get(id) {
             Some(old) => old.stamp(status, now),
-            None => Imprint::default().stamp(status, now),
+            None => Some(stamped(status, &[], now)),
         }
     }
 }
 
 /// A status without its times as a hash, and its conditions with theirs.
-#[derive(Default)]
 struct Imprint {
-    content: Option<blake3::Hash>,
-    conditions: Vec<Condition>,
+    content: Hash,
+    conditions: Box<[Condition]>,
 }
 
 struct Condition {
     /// Hash of where it stands, its type and its value.
     value: u64,
-    time: Box<str>,
+    /// Seconds since the epoch: times of conditions are whole.
+    time: i64,
 }
 
 impl Imprint {
@@ -61,30 +65,34 @@ impl Imprint {
         let mut conditions = Vec::new();
         let mut status = status.clone();
         visit(&mut status, &mut |value, condition| {
-            if let Some(Value::String(time)) = condition.get(TIME) {
+            let time = condition.get(TIME).and_then(Value::as_str);
+            if let Some(time) = time.and_then(|time| time.parse::<Timestamp>().ok()) {
                 conditions.push(Condition {
                     value,
-                    time: time.as_str().into(),
+                    time: time.as_second(),
                 });
             }
         });
         Self {
-            content: Some(content(&status)),
-            conditions,
+            content: content(&status),
+            conditions: conditions.into(),
         }
     }
 
-    fn stamp(&self, mut status: Value, now: &str) -> Option<Value> {
-        if self.content == Some(content(&status)) {
-            return None;
-        }
-        visit(&mut status, &mut |value, condition| {
-            let old = self.conditions.iter().find(|c| c.value == value);
-            let time = old.map_or(now, |c| &c.time);
-            condition.insert(TIME.into(), time.into());
-        });
-        Some(status)
+    fn stamp(&self, status: Value, now: &str) -> Option<Value> {
+        (self.content != content(&status)).then(|| stamped(status, &self.conditions, now))
     }
+}
+
+/// `before`: its conditions as they were.
+fn stamped(mut status: Value, before: &[Condition], now: &str) -> Value {
+    visit(&mut status, &mut |value, condition| {
+        let old = before.iter().find(|c| c.value == value);
+        let old = old.and_then(|c| Timestamp::from_second(c.time).ok());
+        let time = old.map_or_else(|| now.to_owned(), |time| time.to_string());
+        condition.insert(TIME.into(), time.into());
+    });
+    status
 }
 
 /// Calls `see` for the conditions of a status and those of its parts, with a hash of place, type and value.
@@ -103,7 +111,7 @@ fn visit(status: &mut Value, see: &mut impl FnMut(u64, &mut Map<String, Value>))
                     .unwrap_or_default();
                 hasher.update(text.as_bytes()).update(&[0]);
             }
-            see(first_8(&hasher.finalize()), condition);
+            see(first_8(hasher.finalize().as_bytes()), condition);
         }
     };
     conditions(status, 0);
@@ -114,25 +122,26 @@ fn visit(status: &mut Value, see: &mut impl FnMut(u64, &mut Map<String, Value>))
     ] {
         if let Some(Value::Array(parts)) = status.get_mut(list) {
             for part in parts {
-                let place = part.get(name).map_or(1, |p| first_8(&content(p)));
+                let place = part.get(name).map_or(1, |p| first_8(&content(p).0));
                 conditions(part, place);
             }
         }
     }
 }
 
-fn first_8(hash: &blake3::Hash) -> u64 {
-    hash.as_bytes()
-        .iter()
+fn first_8(hash: &[u8]) -> u64 {
+    hash.iter()
         .take(8)
         .fold(0, |n, byte| (n << 8) | u64::from(*byte))
 }
 
 /// A hash of a value that does not depend on the order of fields, on times, or on whether what is empty is written.
-pub(super) fn content(value: &Value) -> blake3::Hash {
+pub(super) fn content(value: &Value) -> Hash {
     let mut hasher = blake3::Hasher::new();
     feed(value, &mut hasher);
-    hasher.finalize()
+    let mut hash = Hash::default();
+    hasher.finalize_xof().fill(&mut hash.0);
+    hash
 }
 
 fn feed(value: &Value, hasher: &mut blake3::Hasher) {
@@ -231,6 +240,19 @@ mod tests {
                 .as_deref(),
             Some(NOW)
         );
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_read_is_made_anew() {
+        let written = Written::default();
+        let id = ObjectId::new(ObjectKind::Route, "a", "b");
+        let mut first = status("True", "False");
+        first["conditions"][0][TIME] = json!("yesterday");
+        first["parents"][0]["conditions"][0][TIME] = json!("2026-01-01T01:00:00+01:00");
+        written.note(&id, Some(&first));
+        let second = written.stamp(&id, status("True", "True"), NOW).unwrap();
+        assert_eq!(time(&second, "/conditions/0"), NOW);
+        assert_eq!(time(&second, "/parents/0/conditions/0"), THEN);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::tenants::Tenants;
 use crate::report::{ParentReport, Problem, Reason, Severity};
 use crate::world::{Body, Meta, Object, ObjectId, Service, ServicePort, World};
 use bytes::Bytes;
-use snapshot::{Kind, Section};
+use snapshot::{ResourceId, Section};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -120,7 +120,7 @@ pub(super) enum Dep {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lowered {
     /// Bodies.
-    pub resources: BTreeMap<(Kind, String), Bytes>,
+    pub resources: BTreeMap<ResourceId, Bytes>,
     pub problems: Vec<Problem>,
     pub parents: Vec<ParentReport>,
     pub deps: BTreeSet<Dep>,
@@ -227,7 +227,11 @@ impl<'a> Lowering<'a> {
     /// Adds a resource, or an error when it is too large.
     pub(super) fn put<S: Section>(&mut self, key: String, resource: &S) {
         match snapshot::encode(resource) {
-            Ok(body) => drop(self.out.resources.insert((S::KIND, key), body.into())),
+            Ok(body) => drop(
+                self.out
+                    .resources
+                    .insert((S::KIND, key.into()), body.into()),
+            ),
             Err(e) => self.error("", Reason::TooLarge, e.to_string()),
         }
     }

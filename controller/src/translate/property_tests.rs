@@ -555,7 +555,7 @@ proptest! {
             }
             let model = translator.resources().model();
             let expected: std::collections::BTreeMap<_, _> = snapshot::sections::bodies(&model)
-                .map(|(kind, key, body)| ((kind, key.to_owned()), bytes::Bytes::from(body.unwrap())))
+                .map(|(kind, key, body)| ((kind, key.into()), bytes::Bytes::from(body.unwrap())))
                 .collect();
             prop_assert_eq!(&published, &expected);
         }

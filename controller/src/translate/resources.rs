@@ -2,18 +2,18 @@
 
 use bytes::Bytes;
 use model::{EndpointShard, Model};
-use snapshot::{Kind, Section};
+use snapshot::{Kind, ResourceId, Section};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// The resources by kind and key. They are kept as encoded, which takes a fraction of the memory of parsed ones and is
 /// shared with what is sent; the few that somebody asks for are decoded for them.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Resources(BTreeMap<(Kind, String), Bytes>);
+pub struct Resources(BTreeMap<ResourceId, Bytes>);
 
 impl Resources {
     /// Returns whether that changed anything.
-    pub(super) fn put(&mut self, id: &(Kind, String), body: &Bytes) -> bool {
+    pub(super) fn put(&mut self, id: &ResourceId, body: &Bytes) -> bool {
         match self.0.get_mut(id) {
             Some(old) if old == body => return false,
             Some(old) => *old = body.clone(),
@@ -22,16 +22,16 @@ impl Resources {
         true
     }
 
-    pub(super) fn take(&mut self, id: &(Kind, String)) {
+    pub(super) fn take(&mut self, id: &ResourceId) {
         self.0.remove(id);
     }
 
     pub fn contains(&self, kind: Kind, key: &str) -> bool {
-        self.0.contains_key(&(kind, key.to_owned()))
+        self.0.contains_key(&(kind, key.into()))
     }
 
     pub fn get<S: Section>(&self, key: &str) -> Option<S> {
-        decoded(self.0.get(&(S::KIND, key.to_owned()))?)
+        decoded(self.0.get(&(S::KIND, key.into()))?)
     }
 
     /// All of one kind, by their keys.
@@ -77,9 +77,9 @@ impl Resources {
         key: &str,
     ) -> impl Iterator<Item = (&'a str, &'a Bytes)> + use<'a> {
         self.0
-            .range((kind, key.to_owned())..)
+            .range((kind, key.into())..)
             .take_while(move |((of, _), _)| *of == kind)
-            .map(|((_, key), body)| (key.as_str(), body))
+            .map(|((_, key), body)| (&**key, body))
     }
 }
 
@@ -94,7 +94,7 @@ impl fmt::Debug for Resources {
 impl Resources {
     pub(crate) fn of(model: &Model) -> Self {
         let all = snapshot::sections::bodies(model);
-        let all = all.map(|(kind, key, body)| ((kind, key.to_owned()), body.unwrap().into()));
+        let all = all.map(|(kind, key, body)| ((kind, key.into()), body.unwrap().into()));
         Self(all.collect())
     }
 }

@@ -27,7 +27,7 @@ use gateway_api::http_route::HttpRouteSpec;
 use gateway_api::tcp_route::TcpRouteSpec;
 use gateway_api::tls_route::TlsRouteSpec;
 use gateway_api::udp_route::UdpRouteSpec;
-use snapshot::Kind;
+use snapshot::{Kind, ResourceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Delta {
     /// Bodies of resources that are new or different; `None`: it is gone.
-    pub resources: BTreeMap<(Kind, String), Option<Bytes>>,
+    pub resources: BTreeMap<ResourceId, Option<Bytes>>,
     /// Objects whose report was made again or is gone: their status may be another one.
     pub reports: BTreeSet<ObjectId>,
     /// Secrets and ConfigMaps that something refers to from now on (`true`), there or not, or no longer.
@@ -99,7 +99,7 @@ pub struct Published {
 /// What is remembered of a unit.
 #[derive(Default)]
 struct State {
-    resources: Few<(Kind, String)>,
+    resources: Few<ResourceId>,
     deps: Few<Dep>,
     demands: Few<Unit>,
     claims: Box<[Claim]>,
@@ -645,10 +645,12 @@ impl Translator {
 
 /// Resources that must have arrived for an object to be in effect: its own, and those of Services and Secrets that it
 /// refers to, which have no status of their own.
-fn arriving(lowered: &Lowered) -> Few<(Kind, String)> {
+fn arriving(lowered: &Lowered) -> Few<ResourceId> {
     let demanded = lowered.demands.iter().filter_map(|demand| match demand {
-        Unit::ServiceUpstream(port, speech) => Some((Kind::Upstream, port.upstream_key(*speech))),
-        Unit::Certificate(id) => Some((Kind::Certificate, id.path())),
+        Unit::ServiceUpstream(port, speech) => {
+            Some((Kind::Upstream, port.upstream_key(*speech).into()))
+        }
+        Unit::Certificate(id) => Some((Kind::Certificate, id.path().into())),
         _ => None,
     });
     // Endpoints come and go: whether the object is in effect does not depend on it.

@@ -37,7 +37,7 @@ const FOREVER: Duration = Duration::from_secs(60);
 
 /// The key of a test's Upstream.
 pub(crate) fn key(name: &str) -> ResourceId {
-    (Kind::Upstream, format!("Upstream/a/{name}"))
+    (Kind::Upstream, format!("Upstream/a/{name}").into())
 }
 
 /// A test's Upstream; another port is another version.
@@ -334,7 +334,10 @@ impl Plane {
     /// From now on this version of an Upstream cannot be compiled.
     pub(crate) fn refuse(&self, name: &str, port: u16) {
         let (key, item) = (key(name).1, Some(upstream(name, port)));
-        self.0.lock().refuses = Some(Change { key, item });
+        self.0.lock().refuses = Some(Change {
+            key: key.to_string(),
+            item,
+        });
     }
 
     /// Loses everything, as if its memory were damaged.

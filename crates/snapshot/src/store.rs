@@ -5,6 +5,7 @@ use crate::{Digest, Hash, Kind};
 use bytes::Bytes;
 use model::limits;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Counts the changes of one store; larger is newer. Identity across replicas is the digest, never this.
 pub type Generation = u64;
@@ -12,7 +13,8 @@ pub type Generation = u64;
 /// How many past states are remembered, so that a data plane that reconnects with one of them gets a difference.
 const HISTORY: usize = 1024;
 
-type Id = (Kind, String);
+/// A resource by kind and key. The key is one text, however many keep it.
+pub type ResourceId = (Kind, Arc<str>);
 
 /// The current configuration as encoded resources.
 ///
@@ -22,10 +24,11 @@ type Id = (Kind, String);
 pub struct Store {
     generation: Generation,
     digest: Digest,
-    live: BTreeMap<Id, Entry>,
-    removed: BTreeMap<Id, Generation>,
-    changed: BTreeSet<(Generation, Id)>,
-    /// Tombstones up to here are gone: older cursors need everything.
+    live: BTreeMap<ResourceId, Entry>,
+    removed: BTreeMap<ResourceId, Generation>,
+    /// What generations after `forgotten` changed, as far as it has not changed again since.
+    changed: BTreeSet<(Generation, ResourceId)>,
+    /// What went and what changed up to here is not known any more: older cursors need everything.
     forgotten: Generation,
     history: VecDeque<Cursor>,
 }
@@ -78,36 +81,37 @@ impl Store {
     }
 
     /// The body of a live resource.
-    pub fn get(&self, kind: Kind, key: &str) -> Option<&Bytes> {
-        self.live.get(&(kind, key.to_owned())).map(|e| &e.body)
+    pub fn get(&self, id: &ResourceId) -> Option<&Bytes> {
+        self.live.get(id).map(|e| &e.body)
     }
 
     /// The hash of a live resource's body.
-    pub fn hash_of(&self, kind: Kind, key: &str) -> Option<Hash> {
-        self.live.get(&(kind, key.to_owned())).map(|e| e.hash)
+    pub fn hash_of(&self, id: &ResourceId) -> Option<Hash> {
+        self.live.get(id).map(|e| e.hash)
     }
 
     /// The generation in which a live resource got its present body.
-    pub fn generation_of(&self, kind: Kind, key: &str) -> Option<Generation> {
-        self.live.get(&(kind, key.to_owned())).map(|e| e.generation)
+    pub fn generation_of(&self, id: &ResourceId) -> Option<Generation> {
+        self.live.get(id).map(|e| e.generation)
     }
 
     /// Keys of the live resources of a kind.
     pub fn keys(&self, kind: Kind) -> impl Iterator<Item = &str> {
         let ids = self.live.keys().filter(move |id| id.0 == kind);
-        ids.map(|id| id.1.as_str())
+        ids.map(|id| &*id.1)
     }
 
     /// Makes one generation out of some changed bodies (`None`: removed). Bodies that are what they were count as no
     /// change. Returns whether there was any.
-    pub fn update<B: Into<Bytes>>(
+    pub fn update<K: Into<Arc<str>>, B: Into<Bytes>>(
         &mut self,
-        changes: impl IntoIterator<Item = (Kind, String, Option<B>)>,
+        changes: impl IntoIterator<Item = (Kind, K, Option<B>)>,
     ) -> bool {
         let next = self.generation + 1;
+        let before = self.live.len();
         let mut any = false;
         for (kind, key, body) in changes {
-            let id = (kind, key);
+            let id = (kind, key.into());
             any |= match body {
                 Some(body) => self.put(id, body.into(), next),
                 None => self.take(id, next),
@@ -119,16 +123,21 @@ impl Store {
             if self.history.len() > HISTORY {
                 self.history.pop_front();
             }
+            self.forget_changes();
+        }
+        if self.live.len() > 2 * before {
+            // What came in its order has left the nodes of the tree half empty.
+            self.live = std::mem::take(&mut self.live).into_iter().collect();
         }
         any
     }
 
     /// Makes the store hold exactly these resources. Returns whether anything changed.
     pub fn replace(&mut self, all: impl IntoIterator<Item = (Kind, String, Vec<u8>)>) -> bool {
-        let mut gone: BTreeSet<Id> = self.live.keys().cloned().collect();
+        let mut gone: BTreeSet<ResourceId> = self.live.keys().cloned().collect();
         let mut changes = Vec::new();
         for (kind, key, body) in all {
-            let id = (kind, key);
+            let id = (kind, key.into());
             gone.remove(&id);
             changes.push((id.0, id.1, Some(body)));
         }
@@ -136,7 +145,7 @@ impl Store {
         self.update(changes)
     }
 
-    fn put(&mut self, id: Id, body: Bytes, next: Generation) -> bool {
+    fn put(&mut self, id: ResourceId, body: Bytes, next: Generation) -> bool {
         let hash = Hash::of(&body);
         if let Some(old) = self.live.get(&id) {
             if old.hash == hash {
@@ -148,7 +157,7 @@ impl Store {
             self.changed.remove(&(generation, id.clone()));
         }
         self.digest.add(id.0 as u32, &id.1, hash);
-        self.changed.insert((next, id.clone()));
+        self.note(&id, next);
         let generation = next;
         self.live.insert(
             id,
@@ -161,15 +170,33 @@ impl Store {
         true
     }
 
-    fn take(&mut self, id: Id, next: Generation) -> bool {
+    fn take(&mut self, id: ResourceId, next: Generation) -> bool {
         let Some(old) = self.live.remove(&id) else {
             return false;
         };
         self.digest.remove(id.0 as u32, &id.1, old.hash);
         self.changed.remove(&(old.generation, id.clone()));
-        self.changed.insert((next, id.clone()));
+        self.note(&id, next);
         self.removed.insert(id, next);
         true
+    }
+
+    fn note(&mut self, id: &ResourceId, next: Generation) {
+        // Who lacks any of the first generation lacks all of it.
+        if self.generation > 0 {
+            self.changed.insert((next, id.clone()));
+        }
+    }
+
+    /// Nobody who resumes holds less than the oldest state that is remembered.
+    fn forget_changes(&mut self) {
+        if let Some(oldest) = self.history.front() {
+            self.forgotten = self.forgotten.max(oldest.generation);
+        }
+        let forgotten = |(at, _): &(Generation, ResourceId)| *at <= self.forgotten;
+        while self.changed.first().is_some_and(forgotten) {
+            self.changed.pop_first();
+        }
     }
 
     /// Where a stream stands that says it holds `digest`. `None`: unknown here, it needs everything.
@@ -180,10 +207,10 @@ impl Store {
 
     /// What a stream lacks; `held: None` means that it holds nothing that is known here. `None`: nothing is lacking.
     pub fn since(&self, held: Option<Cursor>) -> Option<Transaction> {
-        let held = held.filter(|c| c.generation >= self.forgotten);
         if held.is_some_and(|c| c.digest == self.digest) {
             return None;
         }
+        let held = held.filter(|c| c.generation >= self.forgotten);
         let mut transaction = Transaction {
             full: held.is_none(),
             base: held.map(|c| c.digest).unwrap_or_default(),
@@ -196,13 +223,13 @@ impl Store {
             transaction.upsert = all.collect();
             return Some(transaction);
         };
-        let first = (held.generation + 1, (Kind::ALL[0], String::new()));
+        let first = (held.generation + 1, (Kind::ALL[0], Arc::default()));
         for (_, id) in self.changed.range(first..) {
             match self.live.get(id) {
                 Some(entry) => transaction.upsert.push(resource(id, entry)),
                 None => transaction.remove.push(pb::Name {
                     kind: id.0 as u32,
-                    key: id.1.clone(),
+                    key: id.1.to_string(),
                 }),
             }
         }
@@ -225,10 +252,10 @@ impl Store {
     }
 }
 
-fn resource(id: &Id, entry: &Entry) -> pb::Resource {
+fn resource(id: &ResourceId, entry: &Entry) -> pb::Resource {
     pb::Resource {
         kind: id.0 as u32,
-        key: id.1.clone(),
+        key: id.1.to_string(),
         hash: entry.hash.0.to_vec(),
         body: entry.body.clone(),
     }

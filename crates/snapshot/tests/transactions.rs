@@ -57,7 +57,7 @@ fn a_missing_chunk_asks_for_everything() {
 fn one_changed_resource_is_one_small_message() {
     let mut store = store(1000, 500);
     let held = store.cursor();
-    store.update([(Kind::Plugin, "p0500".into(), Some(plugin_body(501)))]);
+    store.update([(Kind::Plugin, "p0500", Some(plugin_body(501)))]);
     let chunks = store.since(Some(held)).unwrap().into_chunks(2, 0);
     assert_eq!(chunks.len(), 1);
     assert_eq!(chunks[0].upsert.len(), 1);
@@ -68,7 +68,7 @@ fn one_changed_resource_is_one_small_message() {
 fn a_difference_on_another_base_is_refused() {
     let mut store = store(2, 10);
     let held = store.cursor();
-    store.update([(Kind::Plugin, "p0000".into(), None::<Vec<u8>>)]);
+    store.update([(Kind::Plugin, "p0000", None::<Vec<u8>>)]);
     let chunk = store.since(Some(held)).unwrap().into_chunks(2, 0).remove(0);
     let mut empty = Replica::default();
     assert!(matches!(empty.receive(chunk), Err(ApplyError::Resync(_))));
@@ -78,10 +78,49 @@ fn a_difference_on_another_base_is_refused() {
 fn a_cursor_older_than_the_tombstones_gets_everything() {
     let mut store = store(2, 10);
     let held = store.cursor();
-    store.update([(Kind::Plugin, "p0000".into(), None::<Vec<u8>>)]);
+    store.update([(Kind::Plugin, "p0000", None::<Vec<u8>>)]);
     store.forget(store.cursor().generation);
     assert!(store.since(Some(held)).unwrap().full);
     assert_eq!(store.resume(held.digest), None);
+}
+
+/// As many states are remembered, and no change that is older than all of them.
+#[test]
+fn a_cursor_older_than_the_states_that_are_remembered_gets_everything() {
+    const REMEMBERED: u64 = 1024;
+    let mut store = store(3, 10);
+    let held = store.cursor();
+    let change = |n: u64| [(Kind::Plugin, "p0000", Some(plugin_body(20 + n as usize)))];
+    for n in 1..REMEMBERED {
+        store.update(change(n));
+    }
+    let transaction = store.since(Some(held)).unwrap();
+    assert!(!transaction.full);
+    assert_eq!(transaction.upsert.len(), 1);
+    assert_eq!(store.resume(held.digest), Some(held));
+    store.update(change(REMEMBERED));
+    let transaction = store.since(Some(held)).unwrap();
+    assert!(transaction.full);
+    assert_eq!(transaction.upsert.len(), 3);
+    assert_eq!(store.resume(held.digest), None);
+}
+
+/// What it holds of an empty store is what the first change is a change of.
+#[test]
+fn a_stream_that_holds_an_empty_store_gets_the_first_generation() {
+    let mut store = Store::default();
+    let held = store.cursor();
+    assert!(store.since(Some(held)).is_none());
+    store.update([
+        (Kind::Plugin, "a", Some(plugin_body(1))),
+        (Kind::Plugin, "b", Some(plugin_body(1))),
+    ]);
+    assert_eq!(store.since(Some(held)).unwrap().upsert.len(), 2);
+    let held = store.cursor();
+    store.update([(Kind::Plugin, "a", None::<Vec<u8>>)]);
+    let transaction = store.since(Some(held)).unwrap();
+    assert!(!transaction.full);
+    assert_eq!((transaction.upsert.len(), transaction.remove.len()), (0, 1));
 }
 
 #[test]
@@ -89,8 +128,8 @@ fn updates_that_change_nothing_make_no_generation() {
     let mut store = store(2, 10);
     let before = store.cursor();
     assert!(!store.update([
-        (Kind::Plugin, "p0000".into(), Some(plugin_body(10))),
-        (Kind::Route, "absent".into(), None),
+        (Kind::Plugin, "p0000", Some(plugin_body(10))),
+        (Kind::Route, "absent", None),
     ]));
     assert_eq!(store.cursor(), before);
     assert!(store.since(Some(before)).is_none());
@@ -100,8 +139,8 @@ fn updates_that_change_nothing_make_no_generation() {
 fn what_comes_and_goes_between_two_looks_is_never_sent() {
     let mut store = store(1, 10);
     let held = store.cursor();
-    store.update([(Kind::Plugin, "x".into(), Some(plugin_body(1)))]);
-    store.update([(Kind::Plugin, "x".into(), None::<Vec<u8>>)]);
+    store.update([(Kind::Plugin, "x", Some(plugin_body(1)))]);
+    store.update([(Kind::Plugin, "x", None::<Vec<u8>>)]);
     assert!(store.since(Some(held)).is_none());
 }
 
