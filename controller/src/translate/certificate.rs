@@ -6,45 +6,131 @@
 use super::lowering::{Lowering, Unit};
 use super::references::Missing;
 use crate::report::Reason;
-use crate::world::{ObjectId, ObjectKind, Pair};
+use crate::world::{Data, ObjectId, ObjectKind, Pair, pem};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use crds::refs::ObjectRef;
 use k8s_openapi::jiff::Timestamp;
 use model::Certificate;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What was last good, of those that are in use.
 #[derive(Clone, Default)]
 pub(super) struct LastGood {
-    pairs: BTreeMap<ObjectId, Arc<Pair>>,
-    authorities: BTreeMap<ObjectId, Arc<str>>,
+    pairs: BTreeMap<ObjectId, Good<Arc<Pair>>>,
+    authorities: BTreeMap<ObjectId, Good<Arc<str>>>,
+}
+
+#[derive(Clone, PartialEq)]
+pub(super) struct Good<T> {
+    value: T,
+    /// What the object holds now cannot be used.
+    stands_in: bool,
+}
+
+impl<T: Clone + PartialEq> Good<T> {
+    fn last(all: &BTreeMap<ObjectId, Self>, id: &ObjectId) -> Option<T> {
+        all.get(id).map(|good| good.value.clone())
+    }
+
+    /// The present value, or else the last good one.
+    fn or_last<E>(
+        present: Result<T, E>,
+        all: &BTreeMap<ObjectId, Self>,
+        id: &ObjectId,
+    ) -> Option<Self> {
+        let stands_in = present.is_err();
+        let value = present.ok().or_else(|| Self::last(all, id))?;
+        Some(Self { value, stands_in })
+    }
+
+    /// Returns whether another one stands in now, or one more, or one less.
+    fn note(all: &mut BTreeMap<ObjectId, Self>, id: &ObjectId, used: Option<Self>) -> bool {
+        let before = match &used {
+            Some(used) => all.insert(id.clone(), used.clone()),
+            None => all.remove(id),
+        };
+        let stands_in = |good: &Option<Self>| good.as_ref().is_some_and(|good| good.stands_in);
+        (stands_in(&before) || stands_in(&used)) && before != used
+    }
+
+    /// Takes over what stands in elsewhere where nothing is known that is good.
+    fn recall(all: &mut BTreeMap<ObjectId, Self>, id: &ObjectId, value: T) -> bool {
+        let good = Self {
+            value,
+            stands_in: true,
+        };
+        let known = all.get(id);
+        let takes = known.is_none_or(|known| known.stands_in && *known != good);
+        if takes {
+            all.insert(id.clone(), good);
+        }
+        takes
+    }
 }
 
 /// What [`Unit::Certificate`] or [`Unit::Authorities`] comes to.
 pub(super) enum Material {
-    Pair(Arc<Pair>),
-    Authorities(Arc<str>),
+    Pair(Good<Arc<Pair>>),
+    Authorities(Good<Arc<str>>),
 }
 
 impl LastGood {
     /// When the certificates in use expire, in seconds since the epoch.
     pub(super) fn expiries(&self) -> impl Iterator<Item = i64> {
-        self.pairs.values().map(|pair| pair.not_after)
+        self.pairs.values().map(|good| good.value.not_after)
     }
 
-    /// What a unit uses from now on, if anything.
-    pub(super) fn note(&mut self, unit: &Unit, used: Option<Material>) {
+    /// What a unit uses from now on, if anything. Returns whether [`Self::stand_ins`] gives something else now.
+    pub(super) fn note(&mut self, unit: &Unit, used: Option<Material>) -> bool {
         match (unit, used) {
-            (Unit::Certificate(id), Some(Material::Pair(pair))) => {
-                self.pairs.insert(id.clone(), pair);
+            (Unit::Certificate(id), Some(Material::Pair(good))) => {
+                Good::note(&mut self.pairs, id, Some(good))
             }
-            (Unit::Authorities(id), Some(Material::Authorities(pem))) => {
-                self.authorities.insert(id.clone(), pem);
+            (Unit::Authorities(id), Some(Material::Authorities(good))) => {
+                Good::note(&mut self.authorities, id, Some(good))
             }
-            (Unit::Certificate(id), _) => drop(self.pairs.remove(id)),
-            (Unit::Authorities(id), _) => drop(self.authorities.remove(id)),
-            _ => {}
+            (Unit::Certificate(id), _) => Good::note(&mut self.pairs, id, None),
+            (Unit::Authorities(id), _) => Good::note(&mut self.authorities, id, None),
+            _ => false,
         }
+    }
+
+    /// What is used in place of what objects hold now, as manifests with the values that are used.
+    pub(super) fn stand_ins(&self) -> impl Iterator<Item = Value> {
+        let mut all: BTreeMap<&ObjectId, BTreeMap<&str, String>> = BTreeMap::new();
+        for (id, good) in self.pairs.iter().filter(|(_, good)| good.stands_in) {
+            let data = all.entry(id).or_default();
+            data.insert(pem::CHAIN, STANDARD.encode(&good.value.chain));
+            data.insert(pem::KEY, STANDARD.encode(good.value.key.reveal()));
+        }
+        for (id, good) in self.authorities.iter().filter(|(_, good)| good.stands_in) {
+            let data = all.entry(id).or_default();
+            data.insert(pem::AUTHORITIES, STANDARD.encode(&*good.value));
+        }
+        all.into_iter().map(|(id, data)| {
+            let field = match id.kind {
+                ObjectKind::ConfigMap => "binaryData",
+                _ => "data",
+            };
+            json!({
+                "apiVersion": "v1",
+                "kind": id.kind.name(),
+                "metadata": {"namespace": id.namespace, "name": id.name},
+                field: data,
+            })
+        })
+    }
+
+    /// Takes over what [`Self::stand_ins`] of another replica gave of an object, where nothing good of it is known
+    /// here. Returns whether it did.
+    pub(super) fn recall(&mut self, id: &ObjectId, data: &Data) -> bool {
+        let pair = data.pair().ok().cloned();
+        let authorities = data.authorities().ok().cloned();
+        let pair = pair.is_some_and(|pair| Good::recall(&mut self.pairs, id, pair));
+        pair | authorities.is_some_and(|pem| Good::recall(&mut self.authorities, id, pem))
     }
 }
 
@@ -58,7 +144,7 @@ impl Lowering<'_> {
     ) -> Option<(String, Arc<Pair>)> {
         let id = self.referred(field, reference, &[ObjectKind::Secret])?;
         let found = self.pair(&id);
-        let last = self.last_good.pairs.get(&id).cloned();
+        let last = Good::last(&self.last_good.pairs, &id);
         let pair = self.or_last_good(field, found, last)?;
         if pair.not_after < self.world.now() {
             let when = Timestamp::from_second(pair.not_after).unwrap_or_default();
@@ -75,7 +161,7 @@ impl Lowering<'_> {
         let kinds = [ObjectKind::Secret, ObjectKind::ConfigMap];
         let id = self.referred(field, reference, &kinds)?;
         let found = self.bundle(&id);
-        let last = self.last_good.authorities.get(&id).cloned();
+        let last = Good::last(&self.last_good.authorities, &id);
         let pem = self.or_last_good(field, found, last)?;
         self.out.demands.insert(Unit::Authorities(id));
         Some(pem)
@@ -86,23 +172,23 @@ impl Lowering<'_> {
     pub(super) fn material(&mut self, unit: &Unit) -> Option<Material> {
         let id = self.id;
         if let Unit::Authorities(_) = unit {
-            let last = self.last_good.authorities.get(id).cloned();
-            return self.bundle(id).ok().or(last).map(Material::Authorities);
+            let good = Good::or_last(self.bundle(id), &self.last_good.authorities, id);
+            return good.map(Material::Authorities);
         }
-        let last = self.last_good.pairs.get(id).cloned();
-        let pair = self.pair(id).ok().or(last)?;
+        let good = Good::or_last(self.pair(id), &self.last_good.pairs, id)?;
+        let pair = &good.value;
         let certificate = Certificate {
             origin: id.origin(),
             chain: pair.chain.clone(),
             key: pair.key.clone(),
         };
         self.put(id.path(), &certificate);
-        Some(Material::Pair(pair))
+        Some(Material::Pair(good))
     }
 
     /// That of a Secret without a word about it: whoever refers to it says what is wrong.
     pub(super) fn quiet_certificate(&mut self, id: &ObjectId) -> Option<Arc<Pair>> {
-        let last = self.last_good.pairs.get(id).cloned();
+        let last = Good::last(&self.last_good.pairs, id);
         self.pair(id).ok().or(last)
     }
 

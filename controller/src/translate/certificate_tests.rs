@@ -104,3 +104,91 @@ fn the_last_good_one_outlives_its_secret_until_nothing_refers_to_it() {
     assert!(given.certificates().is_empty());
     assert!(given.reasons().contains(&Reason::RefNotFound));
 }
+
+/// A renewal that went wrong: a replica that starts later has never seen what was good before.
+#[test]
+fn what_was_last_good_is_taken_over_by_other_replicas() {
+    let authorities = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "a", "name": "ca"},
+        "data": {"ca.crt": secret()["stringData"]["tls.crt"]}});
+    let https = gateway(
+        "HTTPS",
+        &json!({"certificateRefs": [{"name": "s"}], "clientValidation": {"caRefs": [{"kind": "ConfigMap", "name": "ca"}]}}),
+    );
+    let broken = |value: &Value, field: &str, key: &str| {
+        let mut value = value.clone();
+        value[field][key] = "none".into();
+        value
+    };
+    let good = secret();
+    let all = [
+        broken(&good, "stringData", "tls.key"),
+        broken(&authorities, "data", "ca.crt"),
+        https.clone(),
+    ];
+    let stand_ins = |given: &Given| -> Vec<Object> {
+        let all = given.translator.stand_ins();
+        all.map(|m| Object::from_json(&m).unwrap().unwrap())
+            .collect()
+    };
+    let same = |one: &Given, other: &Given| {
+        assert!(one.translator.resources() == other.translator.resources());
+        assert_eq!(one.translator.report(), other.translator.report());
+        assert_eq!(stand_ins(one), stand_ins(other));
+    };
+    let tell = |given: &mut Given, told: &[Object]| {
+        let ids = given.translator.recall(&given.world, told.to_vec());
+        given.translator.update(&given.world, &ids);
+        ids.len()
+    };
+
+    let mut first = Given::new();
+    for object in [&good, &authorities, &https] {
+        first.apply(object);
+    }
+    assert_eq!((first.reasons(), stand_ins(&first)), (vec![], vec![]));
+    let seen = first.translator.stand_ins_changed();
+    for object in &all {
+        first.apply(object);
+    }
+    assert_eq!(first.reasons(), [Reason::InvalidCertificate; 2]);
+    assert_ne!(first.translator.stand_ins_changed(), seen);
+    let told = stand_ins(&first);
+    assert_eq!(told.len(), 2);
+
+    let mut told_before = Given::new();
+    let ids = told_before
+        .translator
+        .recall(&told_before.world, told.clone());
+    assert_eq!(ids.len(), 2);
+    for object in &all {
+        told_before.apply(object);
+    }
+    same(&told_before, &first);
+    let mut told_after = Given::new();
+    for object in &all {
+        told_after.apply(object);
+    }
+    assert!(told_after.certificates().is_empty());
+    assert_eq!(tell(&mut told_after, &told), 2);
+    same(&told_after, &first);
+    assert_eq!(tell(&mut told_after, &told), 0, "it is known");
+
+    // What is good here stays, and nobody is told of what nothing refers to.
+    let mut other = Given::new();
+    for object in [&secret(), &authorities, &https] {
+        other.apply(object);
+    }
+    let before = other.translator.resources().clone();
+    assert_eq!(tell(&mut other, &told), 0);
+    assert!(*other.translator.resources() == before);
+    let mut unused = Given::new();
+    unused.apply(&all[0]);
+    assert_eq!(tell(&mut unused, &told), 0);
+
+    // With the next good version there is nothing to tell any more.
+    let seen = first.translator.stand_ins_changed();
+    first.apply(&secret());
+    first.apply(&authorities);
+    assert_eq!((first.reasons(), stand_ins(&first)), (vec![], vec![]));
+    assert_ne!(first.translator.stand_ins_changed(), seen);
+}

@@ -446,7 +446,7 @@ impl Translator {
             used = lowering.material(unit);
             lowered = lowering.out;
         }
-        self.last_good.note(unit, used);
+        self.stand_ins_changed += u64::from(self.last_good.note(unit, used));
         self.install(unit.clone(), lowered, todo, delta);
     }
 

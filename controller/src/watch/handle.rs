@@ -42,8 +42,7 @@ pub(super) enum Ask {
     Uid(ObjectId, oneshot::Sender<Option<String>>),
 }
 
-/// Versions that serve in place of others, as manifests.
-#[derive(Debug)]
+/// Versions that serve in place of others, as manifests. There may be private keys in them: it cannot be printed.
 pub struct StandIns {
     /// Counts their changes.
     pub version: u64,

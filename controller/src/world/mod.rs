@@ -8,7 +8,7 @@ mod ingress;
 mod kubernetes;
 mod manifest;
 mod object;
-mod pem;
+pub(crate) mod pem;
 mod reference_grant;
 mod values;
 

@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-const CHAIN: &str = "tls.crt";
-const KEY: &str = "tls.key";
-const AUTHORITIES: &str = "ca.crt";
+pub(crate) const CHAIN: &str = "tls.crt";
+pub(crate) const KEY: &str = "tls.key";
+pub(crate) const AUTHORITIES: &str = "ca.crt";
 /// Bytes of a chain and its key: far more than any client reads, and well below what one resource may take.
 const MAX_PAIR: usize = 128 << 10;
 

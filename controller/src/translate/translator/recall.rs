@@ -1,9 +1,9 @@
 //! Versions that serve in place of ones that are not acceptable, from one replica of the controller to another: one
 //! that starts has never seen them, and one that was slow may have seen others.
 
-use super::{Accepted, Translator};
+use super::{Accepted, Dep, Translator};
 use crate::translate::gateway_config::Version;
-use crate::world::{Body, Object, ObjectId, World};
+use crate::world::{Body, Object, ObjectId, Values, World};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -13,11 +13,11 @@ impl Translator {
         self.stand_ins_changed
     }
 
-    /// The versions that serve in place of present ones, as manifests.
+    /// The versions that serve in place of present ones, as manifests: of Secrets, too, with their values.
     pub fn stand_ins(&self) -> impl Iterator<Item = Value> {
         let quarantined = |id: &ObjectId| self.report.get(id).is_some_and(|r| r.quarantined);
         let all = self.accepted.iter().filter(move |(id, _)| quarantined(id));
-        all.filter_map(|(id, version)| {
+        let objects = all.filter_map(|(id, version)| {
             let spec = version.to_json()?;
             Some(json!({
                 "apiVersion": format!("{}/v1", id.kind.group()),
@@ -25,7 +25,8 @@ impl Translator {
                 "metadata": {"namespace": id.namespace, "name": id.name},
                 "spec": spec,
             }))
-        })
+        });
+        objects.chain(self.last_good.stand_ins())
     }
 
     /// Takes over which versions stand in elsewhere, where the present one is not acceptable here, or nothing has been
@@ -33,6 +34,14 @@ impl Translator {
     pub fn recall(&mut self, world: &World, objects: Vec<Object>) -> BTreeSet<ObjectId> {
         let mut changed = BTreeSet::new();
         for Object { id, body, .. } in objects {
+            if let Body::Secret(Values::Read(data)) | Body::ConfigMap(Values::Read(data)) = &body {
+                // Once there is a translation, whatever is in use has been looked at.
+                let of_use = |dep| !self.started || self.dependents(&dep).next().is_some();
+                if of_use(Dep::Object(id.clone())) && self.last_good.recall(&id, data) {
+                    changed.insert(id);
+                }
+                continue;
+            }
             let version = match &body {
                 Body::GatewayConfig(spec) => Some(Accepted::Listening(Version::of_config(spec))),
                 body => Accepted::of(body),
