@@ -21,7 +21,7 @@ const MADE: &str = "deployments,services,serviceaccounts,secrets,poddisruptionbu
 const ADMIN: u16 = 19090;
 
 /// It is reached by its own Service; neither its data planes nor the shared ones know what the others serve. They are as
-/// many as it says, go when it does not ask for them any more, whereupon the shared ones serve it, and go with it.
+/// many and as it says, go when it does not ask for them any more, whereupon the shared ones serve it, and go with it.
 pub fn of_its_own(cluster: &mut Cluster) -> Result<()> {
     let asked = |replicas: u8| json!({"replicas": replicas, "service": {"type": "ClusterIP"}});
     let own = config(OWN, Some(asked(1)))?;
@@ -42,12 +42,33 @@ pub fn of_its_own(cluster: &mut Cluster) -> Result<()> {
     let made = made(cluster)?;
     ensure!(made == ["GatewayConfig/own"; 5], "objects of {made:?}");
 
-    cluster.apply(&[config(OWN, Some(asked(2)))?])?;
+    let mut more = asked(2);
+    more["podTemplate"] = json!({
+        "metadata": {"labels": {"team": "edge"}},
+        "spec": {"tolerations": [{"key": "edge", "operator": "Exists"}]},
+    });
+    cluster.apply(&[config(OWN, Some(more))?])?;
     eventually(|| {
-        let ready = "--output=jsonpath={.spec.replicas} {.status.readyReplicas}";
+        let ready =
+            "--output=jsonpath={.spec.replicas} {.status.readyReplicas} {.status.updatedReplicas}";
         let name = "deployment/own-diolkos-config";
         let found = cluster.kubectl(&["get", "--namespace", NAMESPACE, name, ready], "")?;
-        ensure!(found == "2 2", "replicas, wanted and ready: {found}");
+        ensure!(
+            found == "2 2 2",
+            "replicas, wanted, ready and updated: {found}"
+        );
+        let tolerated = "--output=jsonpath={.items[*].spec.tolerations[?(@.key=='edge')].key}";
+        let labelled = format!("{SELECTOR},team=edge");
+        let get = [
+            "get",
+            "pods",
+            "--namespace",
+            NAMESPACE,
+            &labelled,
+            tolerated,
+        ];
+        let found = cluster.kubectl(&get, "")?;
+        ensure!(found == "edge edge", "tolerations of the Pods: {found}");
         Ok(())
     })?;
 

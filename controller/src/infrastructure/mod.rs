@@ -7,8 +7,10 @@
 
 mod classes;
 mod objects;
+mod pod_template;
 
 pub use objects::{CONFIG_NAME, GATEWAY_NAME, Plan, Settings};
+pub(crate) use pod_template::PodTemplate;
 
 use crate::ca::keeper::{Keeper, KeeperError};
 use crate::groups::own_group;

@@ -1,5 +1,6 @@
 //! The Kubernetes objects of the data planes of a Gateway or GatewayConfig. Pure.
 
+use super::pod_template::PodTemplate;
 use crate::groups::infrastructure_name;
 use crate::tokens::AUDIENCE;
 use crate::world::{ObjectId, ObjectKind};
@@ -249,6 +250,12 @@ impl Plan {
         if asked.autoscaling.is_none() {
             let replicas = asked.replicas.map_or(settings.replicas, u32::from);
             deployment["replicas"] = json!(replicas);
+        }
+        // What is wrong with it, translation has said.
+        if let Some(Ok(said)) = asked.pod_template.as_ref().map(PodTemplate::read)
+            && let Err(error) = said.lay_over(&mut deployment["template"])
+        {
+            tracing::warn!(owner = %self.owner, %error, event = "pod_template", "podTemplate has no effect");
         }
         deployment
     }

@@ -29,7 +29,10 @@ pub struct DataPlane {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::free_form")]
     pub resources: Option<serde_json::Value>,
-    /// Fields of a Pod template that are laid over ours.
+    /// Fields of a Pod template that are laid over ours: of metadata labels and annotations; of spec nodeSelector, affinity,
+    /// tolerations, topologySpreadConstraints, priorityClassName, runtimeClassName, schedulerName, imagePullSecrets, dnsPolicy,
+    /// dnsConfig, hostAliases and terminationGracePeriodSeconds (default: 310, by which every drain is over). What decides what
+    /// runs and with which rights is not taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::free_form")]
     pub pod_template: Option<serde_json::Value>,

@@ -17,6 +17,7 @@ use super::lowering::{Lowered, Lowering};
 use super::resources::Resources;
 use super::{tenants, unbuilt};
 use crate::adapt::gateway::{BACKEND_CERTIFICATE, Said, kinds_of, takes_sets_from};
+use crate::infrastructure::PodTemplate;
 use crate::report::{Problem, Reason};
 use crate::world::{Body, Meta, ObjectId, ObjectKind, World};
 use crds::refs::{LabelOperator, LabelSelector};
@@ -324,25 +325,24 @@ impl Lowering<'_> {
 
     /// What of the data planes that a GatewayConfig asks for cannot be had.
     fn data_planes(&mut self, candidate: &Candidate<'_>) {
-        if candidate.said.is_some() {
-            return;
-        }
-        match (candidate.own_data_planes(), &candidate.spec.data_plane) {
-            (Some(asked), _) => self.pod_template(asked),
-            (None, Some(_)) => {
-                let message =
-                    "has no effect without listeners: the shared data planes serve what is implied";
-                self.warn("spec.dataPlane", Reason::Invalid, message);
-            }
-            (None, None) => {}
+        let asks = candidate.said.is_none() && candidate.spec.data_plane.is_some();
+        if asks && candidate.own_data_planes().is_none() {
+            let message =
+                "has no effect without listeners: the shared data planes serve what is implied";
+            self.warn("spec.dataPlane", Reason::Invalid, message);
         }
     }
 
     fn pod_template(&mut self, asked: &crds::DataPlane) {
-        if asked.pod_template.is_some() {
-            let message = "is not built yet";
-            self.warn("spec.dataPlane.podTemplate", Reason::NotBuilt, message);
-        }
+        let Some(Err((at, message))) = asked.pod_template.as_ref().map(PodTemplate::read) else {
+            return;
+        };
+        let field = match at.as_str() {
+            "." => "spec.dataPlane.podTemplate".to_owned(),
+            at => format!("spec.dataPlane.podTemplate.{at}"),
+        };
+        let message = format!("{message}: nothing of podTemplate has an effect");
+        self.warn(field, Reason::Invalid, message);
     }
 
     /// `first`: place of its first listener. `is_default`: Ingresses of any class attach. `ports`: where its listeners take their places; `None`: they have none.
@@ -375,7 +375,7 @@ impl Lowering<'_> {
             }
             (_, None) => {}
         }
-        if let (Some(_), Some(asked)) = (said, &spec.data_plane) {
+        if let Some(asked) = &spec.data_plane {
             self.pod_template(asked);
         }
         let mut settings = self.settings(spec);
