@@ -5,6 +5,8 @@
 
 #[path = "front/ports.rs"]
 mod ports;
+#[path = "front/slow.rs"]
+mod slow;
 #[path = "front/streams.rs"]
 mod streams;
 mod support;

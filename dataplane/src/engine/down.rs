@@ -352,11 +352,10 @@ impl<S: Socket> H1Down<S> {
             || !self.decoder.is_done()
             || !io.input.is_empty()
             || !io.socket.is_quiet();
-        if poll_fn(|cx| Pin::new(&mut io.socket).poll_shutdown(cx))
-            .await
-            .is_err()
-            || !unread
-        {
+        // TLS says that this is the end, for which a client that reads nothing may have no room.
+        let end = poll_fn(|cx| Pin::new(&mut io.socket).poll_shutdown(cx));
+        let shut = timer.within(self.timeouts.linger, end).await;
+        if !matches!(shut, Ok(Ok(()))) || !unread {
             return;
         }
         let mut left = LINGER;
@@ -495,3 +494,7 @@ impl<S: Socket> Down for H1Down<S> {
         self.timeouts.body
     }
 }
+
+#[cfg(test)]
+#[path = "down_tests.rs"]
+mod tests;

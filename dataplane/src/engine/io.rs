@@ -163,15 +163,15 @@ impl<S: Socket> Io<S> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use bytes::Bytes;
     use std::task::Waker;
     use tokio::io::ReadBuf;
 
     /// Takes all bytes at once, and has them written after some flushes: as TLS does over a socket without room.
-    struct Behind {
-        flushes: usize,
+    pub(in crate::engine) struct Behind {
+        pub(in crate::engine) flushes: usize,
     }
 
     impl Socket for Behind {

@@ -10,7 +10,7 @@ use std::time::Instant;
 // ------------------------------------------------------------------------------------------------ peers
 
 /// A port of this machine that nobody has, neither for connections nor for datagrams, and that none is given by chance.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 1000).unwrap() * 10;
     loop {

@@ -437,10 +437,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.watch.gathers.load(Relaxed) {
-            return Poll::Ready(Ok(()));
+        if !self.watch.gathers.load(Relaxed) {
+            ready!(self.poll_gathered(cx))?;
         }
-        ready!(self.poll_gathered(cx))?;
+        // What is gathered waits, but not what the socket has taken before: TLS keeps records that there was no room for,
+        // and nobody else comes back for them.
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
@@ -477,6 +478,7 @@ impl<S> fmt::Debug for Watched<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::io::tests::Behind;
     use tokio::io::AsyncWriteExt;
 
     fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
@@ -612,6 +614,23 @@ mod tests {
         watched.shutdown().await.unwrap();
         assert_eq!(poll_read(&mut far, &mut read), Some(GATHER));
         assert_eq!(poll_read(&mut far, &mut read), Some(0));
+    }
+
+    /// Nothing else calls for them once the last frame is handed over.
+    #[tokio::test]
+    async fn records_that_tls_keeps_are_flushed_in_later_turns() {
+        let watch = Arc::new(Watch::default());
+        let mut watched = Watched::new(Behind { flushes: 3 }, BytesMut::new(), watch.clone());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        watch.gather();
+        watched.write_all(b"small").await.unwrap();
+        watched.write_all(&[0; LARGE]).await.unwrap();
+        for _ in 0..3 {
+            assert!(Pin::new(&mut watched).poll_flush(&mut cx).is_pending());
+            assert!(!watch.release());
+            watch.gather();
+        }
+        assert!(Pin::new(&mut watched).poll_flush(&mut cx).is_ready());
     }
 
     /// What can be read at once.
