@@ -11,7 +11,12 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+/// For a whole body.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A request as some reader has understood it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +41,9 @@ impl Service for Recorder {
     async fn serve<D: Down>(&self, x: Exchange<'_, D>) -> Outcome {
         x.down.send_continue(x.request);
         let mut body = Vec::new();
+        let due = Instant::now() + PATIENCE;
         loop {
-            match x.down.read_body().await {
+            match x.down.read_body(due).await {
                 Ok(Some(piece)) => body.extend_from_slice(&piece),
                 Ok(None) => break,
                 Err(_) => return Outcome::Close,
