@@ -17,6 +17,7 @@ pub mod ca;
 pub mod config;
 pub mod events;
 mod few;
+mod fill;
 pub mod groups;
 pub mod health;
 pub mod history;

@@ -3,6 +3,7 @@
 
 use super::links::Links;
 use crate::few::Few;
+use crate::fill::fill;
 use crate::publish::ResourceId;
 use crate::world::ObjectId;
 use bytes::Bytes;
@@ -136,8 +137,7 @@ impl Closure {
         });
         let changes = self.apply(elsewhere, changed);
         if self.nodes.len() > 2 * before {
-            // What came in its order has left the nodes of the tree half empty.
-            self.nodes = std::mem::take(&mut self.nodes).into_iter().collect();
+            fill(&mut self.nodes);
         }
         changes
     }

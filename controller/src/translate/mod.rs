@@ -18,6 +18,7 @@ mod backend;
 mod backend_tls;
 mod certificate;
 mod conflict;
+mod delta;
 mod gateway_config;
 mod grants;
 mod ingress;
@@ -42,8 +43,9 @@ mod golden_tests;
 #[cfg(test)]
 mod property_tests;
 
+pub use delta::Delta;
 pub use resources::Resources;
-pub use translator::{Delta, Published, Translator};
+pub use translator::{Published, Translator};
 
 use crate::report::Report;
 use crate::world::{Object, World};

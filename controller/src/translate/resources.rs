@@ -1,5 +1,6 @@
 //! What translation gives, as it travels.
 
+use crate::fill::fill;
 use bytes::Bytes;
 use model::{EndpointShard, Model};
 use snapshot::{Kind, ResourceId, Section};
@@ -24,6 +25,10 @@ impl Resources {
 
     pub(super) fn take(&mut self, id: &ResourceId) {
         self.0.remove(id);
+    }
+
+    pub(super) fn fill(&mut self) {
+        fill(&mut self.0);
     }
 
     pub fn contains(&self, kind: Kind, key: &str) -> bool {

@@ -7,7 +7,6 @@ mod recall;
 mod review;
 mod tenants;
 
-use super::Translation;
 use super::certificate::LastGood;
 use super::conflict::{self, Claim};
 use super::gateway_config::{Gateways, Version};
@@ -15,11 +14,12 @@ use super::ingress;
 use super::lowering::{Dep, Lowered, Lowering, PortKey, Speech, Transport, Unit};
 use super::resources::Resources;
 use super::tenants::Tenants;
+use super::{Delta, Translation};
 use crate::adapt::stream_route;
 use crate::few::Few;
+use crate::fill::fill;
 use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
 use crate::world::{Body, Ingress, Meta, Object, ObjectId, ObjectKind, World};
-use bytes::Bytes;
 use crds::DataPlane;
 use gateway_api::backend_tls_policy::BackendTlsPolicySpec;
 use gateway_api::grpc_route::GrpcRouteSpec;
@@ -30,34 +30,6 @@ use gateway_api::udp_route::UdpRouteSpec;
 use snapshot::{Kind, ResourceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// What an update changed.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Delta {
-    /// Bodies of resources that are new or different; `None`: it is gone.
-    pub resources: BTreeMap<ResourceId, Option<Bytes>>,
-    /// Objects whose report was made again or is gone: their status may be another one.
-    pub reports: BTreeSet<ObjectId>,
-    /// Secrets and ConfigMaps that something refers to from now on (`true`), there or not, or no longer.
-    pub references: BTreeMap<ObjectId, bool>,
-}
-
-impl Delta {
-    /// Adds what a later update changed.
-    pub fn merge(&mut self, later: Self) {
-        self.resources.extend(later.resources);
-        self.reports.extend(later.reports);
-        self.references.extend(later.references);
-    }
-
-    fn refer(&mut self, dep: &Dep, refers: bool) {
-        if let Dep::Object(id) = dep
-            && id.kind.has_values()
-        {
-            self.references.insert(id.clone(), refers);
-        }
-    }
-}
 
 /// See [`super`]. The first update with all objects is the full translation.
 #[derive(Default)]
@@ -187,6 +159,16 @@ impl Translator {
 
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// Takes no more memory than need be for what it holds now: for after the first update, which brings the most.
+    pub fn fill(&mut self) {
+        self.resources.fill();
+        fill(&mut self.report.objects);
+        fill(&mut self.units);
+        fill(&mut self.dependents);
+        fill(&mut self.demand);
+        fill(&mut self.accepted);
     }
 
     /// The version of an object that is in effect: an older one where the present one is quarantined.

@@ -363,7 +363,9 @@ impl Owner {
             tracing::info!(objects = ids.len(), "everything is listed");
             self.judged = now;
             self.world.set_now(unix_seconds());
+            self.world.fill();
             self.translate(Batch { ids, at: unix_ns() }, "full");
+            self.translator.fill();
         } else {
             self.missing.send_replace(missing);
         }

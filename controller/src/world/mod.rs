@@ -20,6 +20,7 @@ pub use pem::Pair;
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
 pub use values::{Data, Values};
 
+use crate::fill::fill;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
@@ -79,6 +80,12 @@ impl World {
             .get_key_value(id)
             .map_or(id, |(known, _)| known)
             .clone()
+    }
+
+    /// Takes no more memory than need be for what it holds now.
+    pub fn fill(&mut self) {
+        fill(&mut self.objects);
+        fill(&mut self.slices);
     }
 
     /// The time against which certificates are judged, in seconds since the epoch. Whoever owns the world moves it on
