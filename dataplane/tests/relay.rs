@@ -464,6 +464,30 @@ fn an_answer_that_is_taken_in_drops_is_cut() {
 }
 
 #[test]
+fn an_answer_that_is_taken_slowly_but_steadily_is_not_cut() {
+    const SIZE: usize = 16 * MEGABYTE;
+    let mut setup = Setup::default();
+    setup.timeouts.pace = PaceLimits {
+        rate: 100_000,
+        grace: Duration::from_secs(1),
+        credit: Duration::from_secs(2),
+    };
+    let rig = Rig::with(setup);
+    let mut client = rig.client();
+    client.send(format!("GET /big/{SIZE} HTTP/1.1\r\nHost: t\r\n\r\n"));
+    let head = client.head();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    // Several times as fast as it must, of which we see nothing as long as the kernel holds megabytes for it.
+    let (begun, mut read) = (std::time::Instant::now(), 0);
+    while begun.elapsed() < Duration::from_secs(4) {
+        read += client.take(5_000).len();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    client.take(SIZE - read);
+    assert_eq!(client.get("/").status, 200);
+}
+
+#[test]
 fn a_head_that_does_not_come_is_408_and_an_idle_connection_just_closes() {
     let mut setup = Setup::default();
     setup.conn.timeouts.header = std::time::Duration::from_millis(50);

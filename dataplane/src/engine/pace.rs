@@ -28,6 +28,13 @@ impl Default for PaceLimits {
     }
 }
 
+impl PaceLimits {
+    fn earned(&self, bytes: u64) -> Duration {
+        let earned = Duration::from_millis(bytes.saturating_mul(1000) / self.rate.max(1));
+        earned.min(self.credit)
+    }
+}
+
 /// One direction of one exchange, for as long as its client is waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -37,10 +44,10 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// It is waited for from now on; `moved` bytes are behind it.
+    /// It is waited for from now on; `moved` bytes are behind it and have earned it time.
     pub fn new(limits: &PaceLimits, now: Instant, moved: u64) -> Self {
         Self {
-            due: now + limits.grace,
+            due: now + limits.grace.max(limits.earned(moved)),
             moved,
         }
     }
@@ -49,8 +56,7 @@ impl Pace {
     pub fn due(&mut self, limits: &PaceLimits, now: Instant, moved: u64) -> Instant {
         let more = moved.saturating_sub(self.moved);
         self.moved = self.moved.max(moved);
-        let earned = Duration::from_millis(more.saturating_mul(1000) / limits.rate.max(1));
-        self.due = (self.due + earned.min(limits.credit)).min(now + limits.credit);
+        self.due = (self.due + limits.earned(more)).min(now + limits.credit);
         self.due
     }
 }
@@ -98,6 +104,8 @@ mod tests {
     #[test]
     fn a_fast_transfer_may_pause_but_not_for_ever() {
         let begun = Instant::now();
+        let in_the_midst = Pace::new(&LIMITS, begun, 1 << 20).due(&LIMITS, begun, 1 << 20);
+        assert_eq!(in_the_midst, begun + Duration::from_secs(30));
         let mut pace = Pace::new(&LIMITS, begun, 0);
         let due = pace.due(&LIMITS, begun, 1 << 40);
         assert_eq!(due, begun + Duration::from_secs(30));

@@ -17,7 +17,7 @@ use crate::engine::{ConnConfig, Service};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use sources::Sources;
 use std::collections::HashMap;
 use std::io;
@@ -86,6 +86,8 @@ struct Settings {
 
 /// Connections handed over by the kernel before a worker accepts them, per listener and thread.
 const BACKLOG: i32 = 1024;
+/// Bytes of answers on a connection that the kernel takes beyond those that are on their way.
+const UNSENT: u32 = 128 << 10;
 /// Commands that may wait for a worker.
 const COMMANDS: usize = 16;
 
@@ -336,6 +338,9 @@ fn bind(
         socket(address, Type::STREAM)?.bind(&address.into())?;
     }
     let mut listeners = inherited;
+    for listener in &listeners {
+        hold_little(&SockRef::from(listener));
+    }
     let mut address = address;
     while listeners.len() < threads {
         let socket = socket(address, Type::STREAM)?;
@@ -354,9 +359,18 @@ fn socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     // For datagrams it would let two processes share a port.
     if kind == Type::STREAM {
         socket.set_reuse_address(true)?;
+        hold_little(&SockRef::from(&socket));
     }
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// Has the kernel take only so much of answers as it can soon send, on this socket and those that are accepted from it:
+/// else it holds megabytes for a slow client, who for minutes looks as if it took nothing.
+fn hold_little(socket: &SockRef<'_>) {
+    if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "the kernel holds what it likes");
+    }
 }
 
 #[cfg(test)]
