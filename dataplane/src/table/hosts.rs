@@ -75,16 +75,22 @@ impl Entry {
 #[derive(Debug)]
 pub struct HostRules {
     pub pattern: HostPattern,
+    entries: Entries,
+}
+
+/// What most hosts have stands in place: a host takes one line of memory, of which a request reads all.
+#[derive(Debug)]
+enum Entries {
+    /// Of a rule without precedence, on a host that is no expression.
+    One(Entry),
+    Many(Box<Many>),
+}
+
+#[derive(Debug)]
+struct Many {
     /// Exact paths, then prefixes from the longest to the shortest, then expressions; within one path, as among the
     /// expressions, best rank first.
     entries: Box<[Entry]>,
-    /// Most hosts have none of it.
-    extras: Option<Box<Extras>>,
-}
-
-/// What few hosts have.
-#[derive(Debug)]
-struct Extras {
     /// Of [`HostPattern::Regex`].
     host_regex: Option<Regex>,
     /// Where there are more paths than are looked through one by one.
@@ -122,40 +128,48 @@ impl HostRules {
                 (path, Reverse(entry.rank(&pattern)))
             });
         }
-        let extras = Extras {
-            has_precedence: entries.iter().any(|e| e.rule.spec.precedence != 0),
-            index: (entries.len() > FEW).then(|| Index::new(&entries)),
-            host_regex: match &pattern {
-                // It has been compiled before, with the Route.
-                HostPattern::Regex(expression) => whole(expression).ok(),
-                HostPattern::Any | HostPattern::Wildcard(_) | HostPattern::Exact(_) => None,
-            },
+        let has_precedence = entries.iter().any(|e| e.rule.spec.precedence != 0);
+        let is_regex = matches!(pattern, HostPattern::Regex(_));
+        let entries = match <[Entry; 1]>::try_from(entries) {
+            Ok([entry]) if !has_precedence && !is_regex => Entries::One(entry),
+            others => {
+                let entries = others.map_or_else(Vec::into_boxed_slice, |one| Box::new(one));
+                Entries::Many(Box::new(Many::new(&pattern, entries, has_precedence)))
+            }
         };
-        let has_extras =
-            extras.has_precedence || extras.index.is_some() || extras.host_regex.is_some();
-        Self {
-            entries: entries.into(),
-            extras: has_extras.then(|| Box::new(extras)),
-            pattern,
+        Self { pattern, entries }
+    }
+
+    fn many(&self) -> Option<&Many> {
+        match &self.entries {
+            Entries::One(_) => None,
+            Entries::Many(many) => Some(many),
+        }
+    }
+
+    fn all(&self) -> &[Entry] {
+        match &self.entries {
+            Entries::One(entry) => std::slice::from_ref(entry),
+            Entries::Many(many) => &many.entries,
         }
     }
 
     /// Whether some rule has a precedence other than 0.
     pub(super) fn has_precedence(&self) -> bool {
-        self.extras.as_ref().is_some_and(|e| e.has_precedence)
+        self.many().is_some_and(|many| many.has_precedence)
     }
 
     /// Whether an expression, which is this host's pattern, matches a host.
     pub(super) fn matches(&self, host: &str) -> bool {
-        let regex = self.extras.as_ref().and_then(|e| e.host_regex.as_ref());
+        let regex = self.many().and_then(|many| many.host_regex.as_ref());
         regex.is_some_and(|r| r.is_match(host))
     }
 
     /// The entries whose path fits, best path first; within one path best rank first.
     pub(super) fn candidates<'t>(&'t self, path: &str) -> impl Iterator<Item = &'t Entry> {
-        let index = self.extras.as_ref().and_then(|e| e.index.as_ref());
-        let found = index.map(|index| index.candidates(&self.entries, path));
-        let others = self.entries.get(index.map_or(0, |index| index.literal)..);
+        let index = self.many().and_then(|many| many.index.as_ref());
+        let found = index.map(|index| index.candidates(self.all(), path));
+        let others = self.all().get(index.map_or(0, |index| index.literal)..);
         let others = others.unwrap_or_default().iter();
         let others = others.filter(move |entry| entry.matcher().covers(path));
         found.into_iter().flatten().chain(others)
@@ -163,7 +177,22 @@ impl HostRules {
 
     /// Every entry.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter()
+        self.all().iter()
+    }
+}
+
+impl Many {
+    fn new(pattern: &HostPattern, entries: Box<[Entry]>, has_precedence: bool) -> Self {
+        Self {
+            host_regex: match pattern {
+                // It has been compiled before, with the Route.
+                HostPattern::Regex(expression) => whole(expression).ok(),
+                HostPattern::Any | HostPattern::Wildcard(_) | HostPattern::Exact(_) => None,
+            },
+            index: (entries.len() > FEW).then(|| Index::new(&entries)),
+            has_precedence,
+            entries,
+        }
     }
 }
 
@@ -332,5 +361,16 @@ impl Lengths {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
         self.0.iter().map(|(len, _)| *len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With the two counters of its [`Arc`].
+    #[test]
+    fn a_host_takes_one_line_of_memory() {
+        assert!(size_of::<HostRules>() + 2 * size_of::<usize>() <= 64);
     }
 }

@@ -16,6 +16,7 @@ use model::{
 };
 use plugins::{Chain, ChainEntry, Plugin};
 use regex::Regex;
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -59,7 +60,8 @@ pub struct RuleSpec {
     /// Where they are not the defaults.
     timeouts: Option<Box<Timeouts>>,
     max_request_body: u64,
-    pub matches: Box<[Matcher]>,
+    /// Mostly one, which stands in place.
+    pub matches: SmallVec<[Matcher; 1]>,
     action: ActionSpec,
     /// Most rules say nothing of all that.
     extras: Option<Box<Extras>>,
@@ -178,7 +180,8 @@ impl RuleSpec {
         };
         let path = rewrite.path.map(|p| PathEdit::compile(p, hosts));
         let host = rewrite.host.map(|host| Text::compile(&host, hosts));
-        let matches = (0..).zip(matches).map(matcher).collect::<Result<_, _>>()?;
+        let mut matches: Vec<_> = (0..).zip(matches).map(matcher).collect::<Result<_, _>>()?;
+        matches.shrink_to_fit();
         let action = ActionSpec::new(action, hosts, names).map_err(|e| format!("redirect: {e}"))?;
         let mirror = |mirror| MirrorSpec::new(mirror, names);
         let extras = Extras {
@@ -205,7 +208,7 @@ impl RuleSpec {
             timeouts: (timeouts != Timeouts::default()).then(|| Box::new(timeouts)),
             max_request_body,
             hides_methods,
-            matches,
+            matches: SmallVec::from_vec(matches),
             action,
             extras: (!extras.is_nothing()).then(|| Box::new(extras)),
         })
