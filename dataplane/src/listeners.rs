@@ -235,6 +235,7 @@ fn config(of_port: &PortTable) -> ListenerConfig {
                 fields: size(|l| l.caps.header_count),
                 target: size(|l| l.caps.url_bytes),
             },
+            ..ConnConfig::default()
         },
         opening: Opening {
             proxy_protocol: lead

@@ -656,6 +656,32 @@ fn a_turn_that_does_not_come_in_time() {
     assert_eq!(first.answer("GET").unwrap().status, 200);
 }
 
+#[test]
+fn a_turn_is_not_waited_for_longer_than_the_request_has_time() {
+    let origin = Origin::start();
+    let gates: [fn(&mut Upstream, &mut Rule); 2] = [
+        |up, _| up.concurrency = Some(bounds(1, 60_000)),
+        |_, rule| rule.concurrency = Some(bounds(1, 60_000)),
+    ];
+    for gate in gates {
+        let (mut up, mut rule) = (upstream(&[origin.address]), forward());
+        gate(&mut up, &mut rule);
+        rule.timeouts.request_ms = 1_000;
+        let gateway = start(&[("up", up)], &[rule]);
+        let mut first = gateway.client();
+        first.send("GET /gated HTTP/1.1\r\nHost: t\r\n\r\n");
+        origin.arrived.recv_timeout(PATIENCE).unwrap();
+        let timeout = (504, r#"{"error":"upstream_timeout"}"#);
+        // It came later, and would have its turn when the other one's time is over, with a little left.
+        let mut second = gateway.client();
+        second.send("GET / HTTP/1.1\r\nHost: t\r\nContent-Type: application/grpc\r\nGrpc-Timeout: 50m\r\n\r\n");
+        let answer = second.answer("GET").unwrap();
+        assert_eq!(answer.header("grpc-status"), Some("4"), "{answer:?}");
+        assert_eq!(error(&first.answer("GET").unwrap()), timeout);
+        origin.gate.send(()).unwrap();
+    }
+}
+
 // ------------------------------------------------------------------------------------------------- checks
 
 fn checks(check: Check) -> Option<ActiveHealth> {

@@ -14,6 +14,7 @@ use h2::client::SendRequest;
 use h2::ext::Protocol;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Request, Response};
+use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering::SeqCst;
@@ -275,17 +276,23 @@ fn a_head_above_the_list_limit_never_reaches_an_upstream() {
     let mut setup = Setup::default();
     setup.conn.head.bytes = 16 << 10;
     run(setup, async |rig, client| {
-        let mut call = request("GET", "/");
-        let value = "v".repeat(4000);
-        for n in 0..3 {
-            let name: http::HeaderName = format!("x-{n}").parse().unwrap();
-            call.headers_mut().append(name, value.parse().unwrap());
-        }
-        match client.exchange(call, None, None).await {
+        let with = |count: usize| {
+            let mut call = request("GET", "/");
+            for n in 0..count {
+                let name: http::HeaderName = format!("x-{n}").parse().unwrap();
+                let value = "v".repeat(4000);
+                call.headers_mut().append(name, value.parse().unwrap());
+            }
+            call
+        };
+        match client.exchange(with(5), None, None).await {
             Ok(got) => assert_eq!(got.status, 431),
             Err(error) => assert!(error.is_reset(), "{error}"),
         }
         assert_eq!(rig.origin.count(), 0);
+        // What HTTP/1 may send, HTTP/2 may.
+        let got = client.exchange(with(3), None, None).await.unwrap();
+        assert_eq!(got.status, 200);
         assert_eq!(client.get("/").await.status, 200);
     });
 }
@@ -634,6 +641,32 @@ fn an_idle_connection_is_closed() {
 }
 
 #[test]
+fn a_connection_lives_so_long() {
+    let mut setup = Setup::default();
+    setup.conn.lifetime = Duration::from_millis(300);
+    let rig = Rig::with(setup);
+    let begun = Instant::now();
+    let mut client = rig.client();
+    while client.get("/").header("connection") != Some("close") {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(270));
+    let begun = Instant::now();
+    let mut client = Raw::connect(rig.address, &[]);
+    for stream in (1..).step_by(2) {
+        assert!(begun.elapsed() < PATIENCE);
+        client.send(&frame(1, 5, stream, &head("/")));
+        // Its answer, and perhaps before it the word that the end is near.
+        let frames = std::iter::from_fn(|| client.frames.recv_timeout(PATIENCE).ok());
+        let kinds: Vec<u8> = frames.map(|(kind, ..)| kind).take_while(|kind| *kind != 0).collect();
+        if kinds.contains(&7) {
+            break;
+        }
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(270));
+}
+
+#[test]
 fn a_connection_has_so_many_requests() {
     let mut setup = Setup::default();
     setup.conn = ConnConfig {
@@ -928,6 +961,36 @@ fn a_client_whose_window_stays_tiny_is_given_up() {
     assert_eq!(client.next(1).0, 5);
     client.send(&frame(8, 0, 5, &[0, 0, 0, 9]));
     assert_eq!(client.next(0), (5, b"hello".to_vec()));
+}
+
+/// Its windows are wide open, and its socket is full: each exchange ends, and so does what would be left of all of them.
+#[test]
+fn a_client_that_does_not_read_its_socket_is_given_up() {
+    let mut setup = timeouts(|t| t.body = Duration::from_millis(300));
+    setup.timeouts.pace.grace = Duration::from_millis(300);
+    let rig = Rig::with(setup);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(8 << 10).unwrap();
+    socket.connect(&rig.address.into()).unwrap();
+    let mut client = TcpStream::from(socket);
+    let wide = 0x7fff_ffff_u32.to_be_bytes();
+    let more = (0x7fff_ffff_u32 - 0xffff).to_be_bytes();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    let settings = [&[0, 4], &wide[..]].concat();
+    client.write_all(&frame(4, 0, 0, &settings)).unwrap();
+    client.write_all(&frame(8, 0, 0, &more)).unwrap();
+    // Complete in what is kept of an answer, or far from it: the latter are reset, for which there is no room either.
+    for n in 0..90 {
+        let path = if n < 80 { "/big/30000" } else { "/big/1000000" };
+        client.write_all(&frame(1, 5, 2 * n + 1, &head(path))).unwrap();
+    }
+    // Not a byte is read before.
+    let begun = Instant::now();
+    while rig.listen.accepted.load(SeqCst) == 0 || rig.listen.open.load(SeqCst) > 0 {
+        assert!(begun.elapsed() < PATIENCE, "the connection is still open");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(rig.client().get("/").status, 200);
 }
 
 /// RFC 9113 section 6.8: first the word that the end is near, and only when the client has heard it where the end is.

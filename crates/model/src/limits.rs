@@ -31,6 +31,8 @@ pub const REGEX_BYTES: usize = 1024 * 1024;
 pub const REQUEST_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// An idle client connection (`timeouts.keepAlive`).
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// A connection of a client: what is under way then is finished, and no further request taken.
+pub const CLIENT_LIFETIME: Duration = Duration::from_secs(3600);
 /// What a client must send of a body or take of an answer, in bytes a second while it is waited for.
 pub const CLIENT_RATE: u64 = 240;
 /// How long it may do nothing at first.

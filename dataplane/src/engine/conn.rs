@@ -14,11 +14,13 @@ use super::traits::{Down, DownExt};
 use crate::h1::{HeadLimits, Reject};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
+use model::limits;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use tokio::net::UdpSocket;
+use tokio::time::Instant;
 
 /// Where a connection came from.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ pub struct ConnConfig {
     pub timeouts: ClientTimeouts,
     /// Requests on one connection; by up to a tenth less, so that connections opened together do not end together.
     pub requests: u32,
+    /// The request that comes after this time is the connection's last; likewise by up to a tenth less.
+    pub lifetime: Duration,
     pub head: HeadLimits,
 }
 
@@ -47,15 +51,35 @@ impl Default for ConnConfig {
         Self {
             timeouts: ClientTimeouts::default(),
             requests: 10_000,
+            lifetime: limits::CLIENT_LIFETIME,
             head: HeadLimits::default(),
         }
     }
 }
 
 impl ConnConfig {
-    /// Requests that this connection may have.
-    pub(crate) fn requests_of(&self, info: &ConnInfo) -> u32 {
-        self.requests - (info.id % u64::from(self.requests / 10 + 1)) as u32
+    /// What a connection that begins now may have.
+    pub(crate) fn allowance(&self, info: &ConnInfo) -> Allowance {
+        let lifetime = self.lifetime - self.lifetime.mul_f64((info.id % 100) as f64 / 1000.0);
+        Allowance {
+            requests: self.requests - (info.id % u64::from(self.requests / 10 + 1)) as u32,
+            until: Instant::now() + lifetime,
+        }
+    }
+}
+
+/// What a connection may still have.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    requests: u32,
+    until: Instant,
+}
+
+impl Allowance {
+    /// Takes a request of it; whether that is the last one.
+    pub(crate) fn take(&mut self) -> bool {
+        self.requests = self.requests.saturating_sub(1);
+        self.requests == 0 || Instant::now() >= self.until
     }
 }
 
@@ -85,7 +109,7 @@ pub enum Event {
     Closed(Protocol),
     /// Streams were reset.
     H2Resets { client: u32, us: u32 },
-    /// An HTTP/2 connection was ended because of what its client sent.
+    /// An HTTP/2 connection was ended because of what its client sent, or did not take.
     H2Budget,
     /// A TLS handshake took so long.
     Handshake(Duration),
@@ -255,9 +279,9 @@ async fn serve_http1<S: Socket, V: Service>(
 ) {
     let mut down = H1Down::new(begun, config.timeouts, config.head);
     let trust = service.trusts_forwarded(info);
-    let mut left = config.requests_of(info);
+    let mut allowance = config.allowance(info);
     // Apart, and not while the connection rests: idle connections are many, and the state of a request is large.
-    while down.wait().await && Box::pin(exchanges(&mut down, info, service, trust, &mut left)).await
+    while down.wait().await && Box::pin(exchanges(&mut down, info, service, trust, &mut allowance)).await
     {
     }
     down.close().await;
@@ -269,12 +293,11 @@ async fn exchanges<S: Socket, V: Service>(
     info: &ConnInfo,
     service: &V,
     trust: bool,
-    left: &mut u32,
+    allowance: &mut Allowance,
 ) -> bool {
     loop {
         let mut scratch = buffers::take_scratch();
-        *left = left.saturating_sub(1);
-        if *left == 0 {
+        if allowance.take() {
             down.close_after_answer();
         }
         let go_on = exchange(down, info, service, trust, &mut scratch).await;

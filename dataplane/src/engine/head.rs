@@ -158,6 +158,9 @@ pub struct Target {
     text: String,
     /// Where the path ends: at the end of `text`, or before a `?`.
     path_len: usize,
+    /// The same as the client asked for it; empty as long as nothing has been rewritten.
+    asked: String,
+    asked_path_len: usize,
 }
 
 impl Target {
@@ -175,9 +178,35 @@ impl Target {
         &self.text
     }
 
+    /// Path and query as the client gave them, in normal form, whatever they have been rewritten to.
+    pub fn asked(&self) -> &str {
+        match self.asked.is_empty() {
+            true => &self.text,
+            false => &self.asked,
+        }
+    }
+
+    pub fn asked_path(&self) -> &str {
+        match self.asked.is_empty() {
+            true => self.path(),
+            false => self.asked.get(..self.asked_path_len).unwrap_or_default(),
+        }
+    }
+
+    pub fn asked_query(&self) -> Option<&str> {
+        match self.asked.is_empty() {
+            true => self.query(),
+            false => self.asked.get(self.asked_path_len + 1..),
+        }
+    }
+
     /// Replaces the path; the query stays. The caller vouches for the form: it must have passed
     /// [`sanitize::path`](super::sanitize::path) or come from checked configuration.
     pub fn set_path(&mut self, path: &str) {
+        if self.asked.is_empty() {
+            self.asked.push_str(&self.text);
+            self.asked_path_len = self.path_len;
+        }
         self.text.replace_range(..self.path_len, path);
         self.path_len = path.len();
     }
@@ -195,6 +224,7 @@ impl Target {
     pub(crate) fn clear(&mut self) {
         self.text.clear();
         self.path_len = 0;
+        self.asked.clear();
     }
 
     /// The buffer, emptied, for a path that is written piece by piece; [`Target::path_done`] must follow.

@@ -358,7 +358,14 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
             return Fault::Total;
         }
         let up_is_stuck = self.up.as_ref().is_some_and(|up| up.has_queued());
-        if self.down.queued() > 0 || (!self.progress.request_complete && !up_is_stuck) {
+        if self.down.queued() > 0 {
+            Fault::Down(DownFault::Timeout)
+        } else if up_is_stuck || self.progress.request_complete {
+            Fault::Up(UpFault::Timeout)
+        } else if self.progress.answered.is_some() {
+            // Both of them are silent, and neither owes the other anything.
+            Fault::Idle
+        } else if !self.is_grpc() {
             Fault::Down(DownFault::Timeout)
         } else {
             Fault::Up(UpFault::Timeout)

@@ -7,6 +7,7 @@
 use super::deadline::{Elapsed, Timer};
 use super::fault::{DownFault, UpFault};
 use super::head::{RequestHead, ResponseHead};
+use super::pace::{Pace, PaceLimits};
 use crate::h1::encode::LengthMismatch;
 use bytes::Bytes;
 use model::Headers;
@@ -132,13 +133,25 @@ pub trait DownExt: Down {
         }
     }
 
-    /// Writes what is queued.
+    /// Writes what is queued, for as long as the client takes it.
     fn flush(&mut self) -> impl Future<Output = Result<(), DownFault>> {
         async {
-            let patience = self.patience();
-            poll_within(self, patience, |down, cx| down.poll_flush(cx))
-                .await
-                .unwrap_or(Err(DownFault::Timeout))
+            let limits = PaceLimits {
+                grace: self.patience(),
+                credit: self.patience(),
+                ..PaceLimits::default()
+            };
+            let (queued, mut pace) = (self.queued(), None);
+            poll_fn(|cx| {
+                if let Poll::Ready(end) = self.poll_flush(cx) {
+                    return Poll::Ready(end);
+                }
+                let (now, taken) = (Instant::now(), queued.saturating_sub(self.queued()) as u64);
+                let pace = pace.get_or_insert_with(|| Pace::new(&limits, now, taken));
+                self.timer().arm(pace.due(&limits, now, taken));
+                self.timer().poll(cx).map(|()| Err(DownFault::Timeout))
+            })
+            .await
         }
     }
 

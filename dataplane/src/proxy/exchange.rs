@@ -3,6 +3,7 @@
 use super::error_page;
 use super::fail::Failure;
 use crate::engine::{Framing, Progress, RequestHead, ResponseHead};
+use crate::table::Upstream;
 use crate::telemetry::metrics::Cut;
 use crate::telemetry::otlp::Trace;
 use bytes::Bytes;
@@ -119,6 +120,8 @@ pub(super) struct Summary {
     /// Bytes of a body that the gateway made itself.
     pub local_bytes: u64,
     pub upstream: Option<SocketAddr>,
+    /// The upstream whose credentials are among the request's headers.
+    pub injected: Option<Arc<Upstream>>,
     pub attempts: u32,
     /// Where it is traced.
     pub trace: Option<Box<Trace>>,
@@ -140,6 +143,7 @@ impl Summary {
             cut: None,
             local_bytes: 0,
             upstream: None,
+            injected: None,
             attempts: 0,
             trace: None,
             shows: None,

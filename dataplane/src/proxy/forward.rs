@@ -11,7 +11,7 @@ use super::held::{Held, Source};
 use super::mirror::Copies;
 use super::retry::Retries;
 use super::tap::Tap;
-use super::wait::pause;
+use super::wait::{Patience, pause};
 use crate::engine::{
     AnyUp, Down, Fault, Framing, Progress, RequestHead, ResponseHead, Timeouts, UpFault, relay,
 };
@@ -22,6 +22,7 @@ use plugins::Side;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -84,10 +85,13 @@ impl Proxy {
         let deadline = limit.map(|limit| Instant::now() + limit);
         let _permit = match rule.gate() {
             None => None,
-            Some((gate, limit)) => match self.permit(down, request.is_read(), gate, *limit).await {
-                Ok(permit) => Some(permit),
-                Err(refused) => return refused.into(),
-            },
+            Some((gate, limit)) => {
+                let waits = Patience::new(*limit, deadline);
+                match self.permit(down, request.is_read(), gate, waits).await {
+                    Ok(permit) => Some(permit),
+                    Err(refused) => return refused.into(),
+                }
+            }
         };
         let bond = Bond::of(rule, request.head);
         let (backend, mut bound) = match bond.bound(backends) {
@@ -170,17 +174,21 @@ impl Proxy {
         summary.upstream = Some(picked.addr);
         summary.progress = Progress::default();
         let _under_way = picked.endpoint.start();
-        let Some(mut timeouts) = aim::within(aim.timeouts, retries) else {
-            return ControlFlow::Break(instead(fail::UPSTREAM_TIMEOUT));
-        };
+        if !upstream.settings.credentials.is_empty() {
+            summary.injected = Some(Arc::clone(upstream));
+        }
         let read = request.is_read();
-        let permits = self.permits(down, read, &upstream.gates, timeouts.connect);
+        let waits = Patience::new(aim.timeouts.connect, retries.deadline);
+        let permits = self.permits(down, read, &upstream.gates, waits);
         let _permits = match permits.await {
             Ok(permits) => permits,
             Err(refused) => {
                 metrics.attempt(Attempt::Saturated);
                 return ControlFlow::Break(refused.into());
             }
+        };
+        let Some(mut timeouts) = aim::within(aim.timeouts, retries) else {
+            return ControlFlow::Break(instead(fail::UPSTREAM_TIMEOUT));
         };
         // After a stale connection the pool most likely holds others of its kind.
         let fresh = tried.contains(&picked.addr);

@@ -216,6 +216,7 @@ impl Service for Proxy {
             reason = reject.reason,
             "request refused"
         );
+        self.log_refusal(conn, reject, listener, table.revision());
         let failure = Failure::from(*reject);
         let body = failure.answer(None, head);
         let pages = listener.and_then(ListenerTable::pages);

@@ -2,16 +2,18 @@
 
 use super::Proxy;
 use super::exchange::{Summary, request_view};
-use super::{grpc, grpc_web};
-use crate::engine::{Down, Exchange, RequestHead, Version};
+use super::{fail, grpc, grpc_web};
+use super::client_of;
+use crate::engine::{ConnInfo, Down, Exchange, RequestHead, Version};
+use crate::h1::Reject;
 use crate::table::{ListenerTable, Rule, Table};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::{self, Record};
 use crate::telemetry::metrics::{Cut, Kind};
-use model::Stage;
+use model::{CredentialHeader, Headers, Stage};
 use snapshot::Revision;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One request's journey. It is accounted for when this is dropped, also when a drain comes to its deadline.
 pub(super) struct Journey<'a, D: Down> {
@@ -28,17 +30,45 @@ pub(super) struct Journey<'a, D: Down> {
 
 impl<D: Down> Drop for Journey<'_, D> {
     fn drop(&mut self) {
-        if !self.is_over {
-            if std::thread::panicking() {
-                return; // `refuse` accounts for it
-            }
+        let is_panic = !self.is_over && std::thread::panicking();
+        if is_panic && self.x.down.answered().is_none() {
+            return; // `refuse` accounts for it
+        }
+        if is_panic {
+            self.proxy.shared.metrics.panics_request.inc();
+            self.summary.failure = Some(fail::INTERNAL_ERROR);
+            self.summary.status = self.x.down.answered().unwrap_or(0);
+        } else if !self.is_over {
             self.summary.status = self.x.down.answered().unwrap_or(0);
             self.summary.cut = self.summary.progress.answered.map(|_| Cut::Drain);
         }
-        let (rule, listener) = (self.rule.as_deref(), self.listener);
         let revision = self.table.revision();
+        let injected = self.summary.injected.take();
+        let injected = injected.as_ref().map_or(&[][..], |up| &up.settings.credentials);
+        let answered = self.x.down.answered().is_some();
+        let answer = &mut self.x.answer.headers;
+        leave_what_is_the_clients(&mut self.x.request.headers, injected, answer, answered);
+        // What panicked may do so again.
+        let rule = self.rule.as_deref().filter(|_| !is_panic);
+        let listener = self.listener;
         self.proxy
             .settle(&self.x, rule, listener, revision, self.begun, &self.summary);
+    }
+}
+
+/// Logs and spans tell of what the client sent and got: not of credentials that it never saw, and where it got no answer,
+/// not of the one that was in this place before.
+fn leave_what_is_the_clients(
+    request: &mut Headers,
+    injected: &[CredentialHeader],
+    answer: &mut Headers,
+    answered: bool,
+) {
+    for credential in injected {
+        request.remove(&credential.name);
+    }
+    if !answered {
+        answer.clear();
     }
 }
 
@@ -109,7 +139,7 @@ impl Proxy {
             client: summary.client,
             method: x.request.method.as_str(),
             host: x.request.host.as_str(),
-            uri: x.request.target.as_str(),
+            uri: x.request.target.asked(),
             protocol: match x.request.version {
                 Version::Http10 => "HTTP/1.0",
                 Version::Http11 => "HTTP/1.1",
@@ -126,8 +156,8 @@ impl Proxy {
             response_bytes,
             duration,
             scheme: summary.scheme,
-            path: x.request.path(),
-            query: x.request.query(),
+            path: x.request.target.asked_path(),
+            query: x.request.target.asked_query(),
             request: &x.request.headers,
             response: &x.answer.headers,
         };
@@ -137,6 +167,45 @@ impl Proxy {
         if let (Some(trace), Some(exporter)) = (&summary.trace, &self.shared.exporter) {
             exporter.send(trace.finish(&record));
         }
+    }
+
+    /// The log line of what never became a request.
+    pub(super) fn log_refusal(
+        &self,
+        conn: &ConnInfo,
+        reject: &Reject,
+        listener: Option<&ListenerTable>,
+        revision: Revision,
+    ) {
+        let plan = listener.map_or(Some(&access_log::JSON), |l| l.access_log.as_deref());
+        let Some((log, plan)) = self.shared.access_log.as_ref().zip(plan) else {
+            return;
+        };
+        let nothing = Headers::new();
+        let record = Record {
+            listener: listener.map_or("", |l| &l.key),
+            client: client_of(conn),
+            method: "",
+            host: "",
+            uri: "",
+            protocol: "HTTP",
+            status: reject.status,
+            error: Some(reject.code),
+            route: None,
+            rule: None,
+            upstream: None,
+            attempts: 0,
+            revision,
+            request_bytes: 0,
+            response_bytes: 0,
+            duration: Duration::ZERO,
+            scheme: if conn.tls.is_some() { "https" } else { "http" },
+            path: "",
+            query: None,
+            request: &nothing,
+            response: &nothing,
+        };
+        log.note(plan, &record);
     }
 
     /// Counts an answer for its listener.
@@ -167,5 +236,29 @@ impl<'a> UnderWay<'a> {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.in_flight(self.1).dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Secret;
+
+    #[test]
+    fn nothing_is_told_that_is_not_the_clients() {
+        let mut request = Headers::new();
+        request.push("api-key", "sesame").unwrap();
+        request.push("x-own", "1").unwrap();
+        let mut answer = Headers::new();
+        answer.push("x-user", "somebody else").unwrap();
+        let injected = [CredentialHeader {
+            name: "api-key".to_owned(),
+            value: Secret::new("sesame"),
+        }];
+        leave_what_is_the_clients(&mut request, &injected, &mut answer, true);
+        assert_eq!((request.get("api-key"), request.get("x-own")), (None, Some(&b"1"[..])));
+        assert!(answer.contains("x-user"));
+        leave_what_is_the_clients(&mut request, &[], &mut answer, false);
+        assert!(!answer.contains("x-user"));
     }
 }

@@ -47,6 +47,30 @@ pub(super) async fn pause<D: Down>(down: &mut D, watch: bool, length: Duration) 
     length.is_zero() || within(down, watch, length, pending::<()>()).await != Err(Vain::Gone)
 }
 
+/// How long a request may wait in a queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    limit: Duration,
+    /// Of the whole request.
+    deadline: Option<Instant>,
+}
+
+impl Patience {
+    pub(super) fn new(limit: Duration, deadline: Option<Instant>) -> Self {
+        Self { limit, deadline }
+    }
+
+    fn left(&self) -> Duration {
+        let deadline = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        deadline.map_or(self.limit, |left| left.min(self.limit))
+    }
+
+    /// Whether the request as a whole has no time left.
+    fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|at| at <= Instant::now())
+    }
+}
+
 /// Why there is no permit.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Refused {
@@ -59,13 +83,14 @@ pub(super) enum Refused {
 pub(super) type Permits = [Option<Permit>; 3];
 
 impl Proxy {
-    /// The permits of an upstream, for one attempt. `patience`: how long it may wait for a connection.
+    /// The permits of an upstream, for one attempt. `patience`: how long it may wait for a connection, within the time
+    /// that the request has.
     pub(super) async fn permits<D: Down>(
         &self,
         down: &mut D,
         watch: bool,
         gates: &Gates,
-        patience: Duration,
+        patience: Patience,
     ) -> Result<Permits, Refused> {
         let Gates {
             concurrency,
@@ -74,7 +99,8 @@ impl Proxy {
         } = gates;
         let mut permits = Permits::default();
         if let Some((gate, limit)) = concurrency {
-            permits[0] = Some(self.permit(down, watch, gate, *limit).await?);
+            let patience = Patience::new(*limit, patience.deadline);
+            permits[0] = Some(self.permit(down, watch, gate, patience).await?);
         }
         if let Some(gate) = requests {
             permits[1] = Some(self.permit(down, watch, gate, patience).await?);
@@ -98,7 +124,7 @@ impl Proxy {
         down: &mut D,
         watch: bool,
         gate: &Arc<Gate>,
-        limit: Duration,
+        patience: Patience,
     ) -> Result<Permit, Refused> {
         let waiting = match gate.enter() {
             Entry::Permitted(permit) => return Ok(permit),
@@ -107,10 +133,11 @@ impl Proxy {
             Entry::Full => return Err(Refused::Answer(fail::UPSTREAM_CONCURRENCY_EXCEEDED)),
         };
         let begun = Instant::now();
-        let result = within(down, watch, limit, waiting).await;
+        let result = within(down, watch, patience.left(), waiting).await;
         let waited = begun.elapsed().as_secs_f64();
         self.shared.metrics.queue_wait_seconds.observe(waited);
         result.map_err(|vain| match vain {
+            Vain::Elapsed if patience.is_over() => Refused::Answer(fail::UPSTREAM_TIMEOUT),
             Vain::Elapsed => Refused::Answer(fail::QUEUE_TIMEOUT),
             Vain::Gone => Refused::Gone,
         })

@@ -27,6 +27,7 @@ const QUEUE: usize = 256;
 pub struct Record<'a> {
     pub listener: &'a str,
     pub client: SocketAddr,
+    /// Empty: nothing is known but the connection.
     pub method: &'a str,
     pub host: &'a str,
     /// Path and query in normal form.
@@ -252,8 +253,8 @@ impl Lines {
         string(b, r.listener);
         b.extend_from_slice(b",\"client\":");
         address(b, r.client);
-        // A connection or datagrams that are passed on are no request.
-        let is_request = r.status != 0;
+        // A connection or datagrams that are passed on are no request, and what the edge gate refuses has not become one.
+        let is_request = !r.method.is_empty();
         if is_request {
             b.extend_from_slice(b",\"method\":");
             string(b, r.method);
@@ -267,7 +268,7 @@ impl Lines {
         b.extend_from_slice(b",\"protocol\":\"");
         b.extend_from_slice(r.protocol.as_bytes());
         b.push(b'"');
-        if is_request {
+        if r.status != 0 {
             number(b, b",\"status\":", r.status.into());
         }
         if let Some(code) = r.error {

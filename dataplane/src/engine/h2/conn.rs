@@ -4,7 +4,7 @@ use super::down::{H2Down, Kind};
 use super::head;
 use super::watch::{Violation, Watch, Watched};
 use crate::engine::buffers::{self, Scratch};
-use crate::engine::conn::{ConnConfig, ConnInfo, Event, Exchange, Outcome, Service};
+use crate::engine::conn::{Allowance, ConnConfig, ConnInfo, Event, Exchange, Outcome, Service};
 use crate::engine::deadline::Timer;
 use crate::engine::drain::Ticket;
 use crate::engine::io::Socket;
@@ -66,9 +66,10 @@ pub(in crate::engine) async fn serve<S: Socket + Send + Sync, V: Service>(
         watch,
         timer,
         waiting: Waiting::Nothing,
+        taken: 0,
         ticket,
         config,
-        left: config.requests_of(info),
+        allowance: config.allowance(info),
         tally: Tally::default(),
         ending: false,
         cut: false,
@@ -124,8 +125,8 @@ pub(in crate::engine) async fn serve<S: Socket + Send + Sync, V: Service>(
 
 /// What we offer, on top of pingora's bounded defaults.
 fn set(options: &mut H2Options, limits: &HeadLimits) {
-    // A field costs more as an entry of a map than as text: half as much as over HTTP/1 may come.
-    let list = u32::try_from(limits.bytes / 2).unwrap_or(u32::MAX);
+    // Which counts 32 bytes more for each field (RFC 9113 section 6.5.2), about what it costs as an entry of a map.
+    let list = u32::try_from(limits.bytes).unwrap_or(u32::MAX);
     options
         .max_header_list_size(list)
         .max_concurrent_streams(STREAMS)
@@ -183,6 +184,8 @@ enum Waiting {
     Nothing,
     /// The client's settings, or the rest of a header block.
     Header,
+    /// A client that takes nothing: its socket is full, or all is done but what its windows keep back.
+    Taking,
     /// A next request.
     Idle,
     /// A client that has been told of the end and has no stream left.
@@ -197,10 +200,11 @@ struct Server<'a> {
     watch: Arc<Watch>,
     timer: Timer,
     waiting: Waiting,
+    /// What the client had taken when [`Waiting::Taking`] began, or was last looked at.
+    taken: u64,
     ticket: Ticket,
     config: &'a ConnConfig,
-    /// Requests that may still come.
-    left: u32,
+    allowance: Allowance,
     tally: Tally,
     /// The client has been told to open no further streams.
     ending: bool,
@@ -223,8 +227,7 @@ impl Server<'_> {
         };
         connection.poll_accept(cx).map(|next| {
             let stream = next?.ok()?;
-            self.left = self.left.saturating_sub(1);
-            if self.left == 0 {
+            if self.allowance.take() && !self.ending {
                 self.end();
             }
             Some(stream)
@@ -287,7 +290,10 @@ impl Server<'_> {
             (Waiting::Closing, timeouts.linger)
         } else if !self.watch.has_settings() || self.watch.in_block() {
             (Waiting::Header, timeouts.header)
-        } else if !quiet || streams {
+        } else if self.watch.is_blocked() || quiet && streams {
+            // Each exchange has its patience by itself; this is for what is left of those that have lost it.
+            (Waiting::Taking, timeouts.body * 2)
+        } else if !quiet {
             (Waiting::Nothing, Duration::ZERO)
         } else if self.ending {
             (Waiting::Leaving, timeouts.drain)
@@ -300,13 +306,23 @@ impl Server<'_> {
                 Waiting::Nothing => self.timer.disarm(),
                 _ => self.timer.arm(Instant::now() + limit),
             }
+            self.taken = self.watch.taken();
         }
         ready!(self.timer.poll(cx));
+        while waiting == Waiting::Taking && self.taken != self.watch.taken() {
+            self.taken = self.watch.taken();
+            self.timer.arm(Instant::now() + limit);
+            ready!(self.timer.poll(cx));
+        }
         match waiting {
             Waiting::Idle => self.end(),
             Waiting::Header => {
                 service.note(Event::H2Budget);
                 self.cut(Reason::ENHANCE_YOUR_CALM);
+            }
+            Waiting::Taking => {
+                service.note(Event::H2Budget);
+                return Poll::Ready(Due::Drop);
             }
             Waiting::Nothing | Waiting::Leaving | Waiting::Closing => {
                 return Poll::Ready(Due::Drop);
