@@ -34,6 +34,8 @@ pub struct Metrics {
     pub certs_expiring: IntGaugeVec,
     /// Modes incremental, full.
     pub translate: HistogramVec,
+    /// Where translate, task.
+    pub panics: IntCounterVec,
     pub watch_up: IntGaugeVec,
     pub watch_restarts: IntCounterVec,
     pub missing_permissions: IntGaugeVec,
@@ -133,6 +135,11 @@ impl Metrics {
                 "Time of one translation",
                 &["mode"],
             )?,
+            panics: made.counters(
+                "diolkos_panics_total",
+                "Panics that cost the object, or the watch for a moment, in which they came, and nothing else",
+                &["where"],
+            )?,
             watch_up: made.gauges(
                 "diolkos_watch_up",
                 "1 while the watch of a kind works",
@@ -176,6 +183,9 @@ impl Metrics {
         // A rate is computed from zero, so the closed label sets stand from the start.
         for stage in ["watch", "compile", "send", "apply", "total"] {
             metrics.propagation.with_label_values(&[stage]);
+        }
+        for place in ["translate", "task"] {
+            metrics.panics.with_label_values(&[place]);
         }
         for result in ["ack", "nack", "resync", "timeout"] {
             metrics.transactions.with_label_values(&[result]);

@@ -658,7 +658,10 @@ fn a_connection_lives_so_long() {
         client.send(&frame(1, 5, stream, &head("/")));
         // Its answer, and perhaps before it the word that the end is near.
         let frames = std::iter::from_fn(|| client.frames.recv_timeout(PATIENCE).ok());
-        let kinds: Vec<u8> = frames.map(|(kind, ..)| kind).take_while(|kind| *kind != 0).collect();
+        let kinds: Vec<u8> = frames
+            .map(|(kind, ..)| kind)
+            .take_while(|kind| *kind != 0)
+            .collect();
         if kinds.contains(&7) {
             break;
         }
@@ -975,14 +978,18 @@ fn a_client_that_does_not_read_its_socket_is_given_up() {
     let mut client = TcpStream::from(socket);
     let wide = 0x7fff_ffff_u32.to_be_bytes();
     let more = (0x7fff_ffff_u32 - 0xffff).to_be_bytes();
-    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    client
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .unwrap();
     let settings = [&[0, 4], &wide[..]].concat();
     client.write_all(&frame(4, 0, 0, &settings)).unwrap();
     client.write_all(&frame(8, 0, 0, &more)).unwrap();
     // Complete in what is kept of an answer, or far from it: the latter are reset, for which there is no room either.
     for n in 0..90 {
         let path = if n < 80 { "/big/30000" } else { "/big/1000000" };
-        client.write_all(&frame(1, 5, 2 * n + 1, &head(path))).unwrap();
+        client
+            .write_all(&frame(1, 5, 2 * n + 1, &head(path)))
+            .unwrap();
     }
     // Not a byte is read before.
     let begun = Instant::now();

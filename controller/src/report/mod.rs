@@ -55,6 +55,8 @@ macro_rules! reasons {
 reasons! {
     /// A value cannot be used: an expression does not compile, a duration is out of range, a type is unknown. The last accepted version serves; without one the rules concerned answer 500.
     Invalid,
+    /// A fault of the controller's own while it translated the object, of which the log has the place: please report it. What served before serves on.
+    InternalError,
     /// The object takes more than 448 KiB of snapshot. The last accepted version serves.
     TooLarge,
     /// `enabled: false`: the object is as if it were not there.
@@ -148,7 +150,10 @@ impl fmt::Display for Reason {
 impl Reason {
     /// Whether an object with such a problem is quarantined: its last accepted version serves.
     pub fn quarantines(self) -> bool {
-        matches!(self, Self::Invalid | Self::TooLarge | Self::RefPending)
+        matches!(
+            self,
+            Self::Invalid | Self::InternalError | Self::TooLarge | Self::RefPending
+        )
     }
 
     /// Whether it belongs to the condition `Conflicted` of a listener.

@@ -31,6 +31,11 @@ impl Resources {
         fill(&mut self.0);
     }
 
+    /// As it travels.
+    pub(super) fn body(&self, id: &ResourceId) -> Option<Bytes> {
+        self.0.get(id).cloned()
+    }
+
     pub fn contains(&self, kind: Kind, key: &str) -> bool {
         self.0.contains_key(&(kind, key.into()))
     }

@@ -1,6 +1,7 @@
 //! Keeps the last translation and does again what changes concern.
 
 mod gateways;
+mod guard;
 mod ingresses;
 mod policies;
 mod recall;
@@ -28,6 +29,7 @@ use gateway_api::tcp_route::TcpRouteSpec;
 use gateway_api::tls_route::TlsRouteSpec;
 use gateway_api::udp_route::UdpRouteSpec;
 use snapshot::{Kind, ResourceId};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -57,6 +59,8 @@ pub struct Translator {
     /// What GatewayConfigs with data planes of their own ask of these.
     data_planes: BTreeMap<ObjectId, DataPlane>,
     published: Option<Published>,
+    /// Of units that panicked, since somebody asked.
+    panics: Cell<u64>,
 }
 
 /// Where the data planes that GatewayConfigs share are reached, for the statuses of Ingresses.
@@ -318,7 +322,7 @@ impl Translator {
         let mut lowered = match &present {
             Some(version) => {
                 let lowered = self.lower(world, id, &object.meta, version);
-                if !holds_back(&lowered) {
+                if !holds_back(&lowered) && !lowered.has_panicked() {
                     self.accepted.insert(id.clone(), version.clone());
                 }
                 lowered
@@ -328,13 +332,17 @@ impl Translator {
                 ..Lowered::default()
             },
         };
-        let mut quarantined = false;
-        if (holds_back(&lowered) || present.is_none() && lowered.is_quarantining())
+        let mut quarantined = lowered.has_panicked();
+        if !quarantined
+            && (holds_back(&lowered) || present.is_none() && lowered.is_quarantining())
             && let Some(version) = self.accepted.get(id).cloned()
             && present.as_ref() != Some(&version)
         {
-            quarantined = true;
             let older = self.lower(world, id, &object.meta, &version);
+            quarantined = true;
+            if older.has_panicked() {
+                lowered.problems.push(guard::fault(id));
+            }
             lowered.resources = older.resources;
             lowered.demands = older.demands;
             lowered.claims = older.claims;
@@ -342,6 +350,13 @@ impl Translator {
             lowered.deps.extend(older.deps);
             if lowered.parents.is_empty() {
                 lowered.parents = older.parents;
+            }
+        }
+        if lowered.has_panicked() {
+            self.keep(unit, &mut lowered);
+            quarantined = !lowered.resources.is_empty();
+            if let Some(report) = self.report.get(id) {
+                lowered.parents = report.parents.clone();
             }
         }
         lowered.problems.sort();
@@ -370,8 +385,7 @@ impl Translator {
     }
 
     fn lower(&self, world: &World, id: &ObjectId, meta: &Meta, version: &Accepted) -> Lowered {
-        let mut lowering = self.lowering(world, id, meta);
-        match version {
+        self.run(self.lowering(world, id, meta), |lowering| match version {
             Accepted::Route(spec) => lowering.route(spec),
             Accepted::Upstream(spec) => lowering.upstream(spec),
             Accepted::Plugin(spec) => lowering.plugin_object(spec),
@@ -384,8 +398,7 @@ impl Translator {
             Accepted::Ingress(ingress) => lowering.ingress(ingress),
             Accepted::Tenant(spec) => lowering.tenant_alone(spec),
             Accepted::Listening(_) => {}
-        }
-        lowering.out
+        })
     }
 
     fn service_port(
@@ -402,12 +415,14 @@ impl Translator {
         let mut lowered = Lowered::default();
         if self.demand.contains_key(unit) {
             let meta = world.meta(id).cloned().unwrap_or_default();
-            let mut lowering = self.lowering(world, id, &meta);
-            match unit {
+            let lowering = self.lowering(world, id, &meta);
+            lowered = self.run(lowering, |lowering| match unit {
                 Unit::ServiceUpstream(_, speech) => lowering.service_upstream(port, *speech),
                 _ => lowering.shards(port),
+            });
+            if lowered.has_panicked() {
+                self.keep(unit, &mut lowered);
             }
-            lowered = lowering.out;
         }
         self.install(unit.clone(), lowered, todo, delta);
         self.report_service(world, id, delta);
@@ -424,9 +439,13 @@ impl Translator {
         let (mut lowered, mut used) = (Lowered::default(), None);
         if self.demand.contains_key(unit) {
             let meta = Meta::default();
-            let mut lowering = self.lowering(world, id, &meta);
-            used = lowering.material(unit);
-            lowered = lowering.out;
+            let lowering = self.lowering(world, id, &meta);
+            lowered = self.run(lowering, |lowering| used = lowering.material(unit));
+        }
+        if lowered.has_panicked() {
+            self.keep(unit, &mut lowered);
+            self.install(unit.clone(), lowered, todo, delta);
+            return;
         }
         self.stand_ins_changed += u64::from(self.last_good.note(unit, used));
         self.install(unit.clone(), lowered, todo, delta);

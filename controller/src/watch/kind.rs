@@ -53,7 +53,21 @@ impl Watches {
     /// Starts one task for each kind. They end when nobody receives the events.
     pub fn start(&self) {
         for kind in ObjectKind::ALL {
-            tokio::spawn(self.clone().follow(*kind));
+            tokio::spawn(self.clone().keep_following(*kind));
+        }
+    }
+
+    /// A panic costs a new list, whatever it came from: a watch must not end in silence.
+    async fn keep_following(self, kind: ObjectKind) {
+        let label = [kind.name()];
+        while let Err(error) = tokio::spawn(self.clone().follow(kind)).await {
+            if !error.is_panic() {
+                return;
+            }
+            self.metrics.watch_up.with_label_values(&label).set(0);
+            self.metrics.panics.with_label_values(&["task"]).inc();
+            tracing::error!(event = "watch_panic", %kind, "the watch fell; it begins anew");
+            tokio::time::sleep(RETRY).await;
         }
     }
 

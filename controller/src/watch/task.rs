@@ -413,6 +413,8 @@ impl Owner {
             .translate
             .with_label_values(&[mode])
             .observe(translated);
+        let panics = metrics.panics.with_label_values(&["translate"]);
+        panics.inc_by(self.translator.take_panics());
         let resources = delta.resources.len();
         match &mut self.withheld {
             Some(first) => first.merge(delta),

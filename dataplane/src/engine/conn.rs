@@ -281,9 +281,9 @@ async fn serve_http1<S: Socket, V: Service>(
     let trust = service.trusts_forwarded(info);
     let mut allowance = config.allowance(info);
     // Apart, and not while the connection rests: idle connections are many, and the state of a request is large.
-    while down.wait().await && Box::pin(exchanges(&mut down, info, service, trust, &mut allowance)).await
-    {
-    }
+    while down.wait().await
+        && Box::pin(exchanges(&mut down, info, service, trust, &mut allowance)).await
+    {}
     down.close().await;
 }
 

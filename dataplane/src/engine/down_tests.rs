@@ -80,7 +80,9 @@ impl AsyncWrite for Slow {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let second = std::time::Duration::from_secs(1);
-        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(second)));
+        let pause = self
+            .pause
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(second)));
         std::task::ready!(pause.as_mut().poll(cx));
         self.pause = None;
         Poll::Ready(Ok(bytes.len().min(self.rate)))
@@ -105,7 +107,10 @@ async fn an_answer_of_ours_leaves_for_as_long_as_its_client_takes_it() {
         };
         let begun = Begun::new(socket, Ticket::new(Rc::new(Drain::default())));
         let mut down = H1Down::new(begun, ClientTimeouts::default(), HeadLimits::default());
-        assert!(matches!(down.next(&mut RequestHead::default()).await, Next::Request));
+        assert!(matches!(
+            down.next(&mut RequestHead::default()).await,
+            Next::Request
+        ));
         let begun = tokio::time::Instant::now();
         // Longer than the patience, which is for nothing at all.
         let body = Bytes::from(vec![b'x'; 60_000]);

@@ -1,9 +1,9 @@
 //! Steps 19 to 22 of the pipeline: what remains of a request in metrics and log, however it ended.
 
 use super::Proxy;
+use super::client_of;
 use super::exchange::{Summary, request_view};
 use super::{fail, grpc, grpc_web};
-use super::client_of;
 use crate::engine::{ConnInfo, Down, Exchange, RequestHead, Version};
 use crate::h1::Reject;
 use crate::table::{ListenerTable, Rule, Table};
@@ -44,7 +44,9 @@ impl<D: Down> Drop for Journey<'_, D> {
         }
         let revision = self.table.revision();
         let injected = self.summary.injected.take();
-        let injected = injected.as_ref().map_or(&[][..], |up| &up.settings.credentials);
+        let injected = injected
+            .as_ref()
+            .map_or(&[][..], |up| &up.settings.credentials);
         let answered = self.x.down.answered().is_some();
         let answer = &mut self.x.answer.headers;
         leave_what_is_the_clients(&mut self.x.request.headers, injected, answer, answered);
@@ -256,7 +258,10 @@ mod tests {
             value: Secret::new("sesame"),
         }];
         leave_what_is_the_clients(&mut request, &injected, &mut answer, true);
-        assert_eq!((request.get("api-key"), request.get("x-own")), (None, Some(&b"1"[..])));
+        assert_eq!(
+            (request.get("api-key"), request.get("x-own")),
+            (None, Some(&b"1"[..]))
+        );
         assert!(answer.contains("x-user"));
         leave_what_is_the_clients(&mut request, &[], &mut answer, false);
         assert!(!answer.contains("x-user"));

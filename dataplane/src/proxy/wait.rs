@@ -61,7 +61,9 @@ impl Patience {
     }
 
     fn left(&self) -> Duration {
-        let deadline = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let deadline = self
+            .deadline
+            .map(|at| at.saturating_duration_since(Instant::now()));
         deadline.map_or(self.limit, |left| left.min(self.limit))
     }
 

@@ -1,6 +1,6 @@
 //! The unit of everything that has listeners, and the GatewayClasses.
 
-use super::{Accepted, Delta, Translator, arriving, refusals};
+use super::{Accepted, Delta, Translator, arriving, guard, refusals};
 use crate::adapt::{self, gateway::Said};
 use crate::groups::infrastructure_name;
 use crate::report::{ListenerReport, ObjectReport, Problem, Reason, Severity};
@@ -47,7 +47,15 @@ impl Translator {
             let problems = match Version::of(world, object) {
                 Some(version) => {
                     let candidate = version.candidate(id, meta);
-                    let judged = gateway_config::judge(around, &candidate);
+                    let judged = self.guarded(id, || gateway_config::judge(around, &candidate));
+                    let Some(judged) = judged else {
+                        // The version before it, or nothing.
+                        if let Some(Accepted::Listening(version)) = self.accepted.get(id) {
+                            versions.push((id, meta, version.clone()));
+                        }
+                        quarantine.insert(id.clone(), vec![guard::fault(id)]);
+                        continue;
+                    };
                     // It may be another version that serves; this one is looked at again all the same.
                     together.deps.extend(judged.deps.iter().cloned());
                     let present = Accepted::Listening(version.clone());
@@ -82,9 +90,14 @@ impl Translator {
             && !present
                 .iter()
                 .any(|object| object.id == gateway_config::implied());
-        let (gateways, mut lowered) = match implied {
+        let all = gateway_config::implied();
+        let done = self.guarded(&all, || match implied {
             true => gateway_config::lower_implied(around),
             false => gateway_config::lower(around, &candidates),
+        });
+        let Some((gateways, mut lowered)) = done else {
+            // They are judged together, and stay as they are together.
+            return;
         };
         let own = candidates.iter().filter(|_| self.apart);
         let own = own.filter_map(|c| Some((c.id.clone(), c.own_data_planes()?.clone())));

@@ -1,6 +1,6 @@
 //! What would be wrong with a version of an object that is not in the world yet, or not like that.
 
-use super::{Accepted, Translator, refusals};
+use super::{Accepted, Translator, guard, refusals};
 use crate::report::Problem;
 use crate::translate::gateway_config::{self, Version};
 use crate::translate::lowering::Lowered;
@@ -50,6 +50,8 @@ impl Translator {
             apart: self.apart,
         };
         let candidate = version.candidate(&object.id, &object.meta);
-        gateway_config::judge(around, &candidate).problems
+        let id = &object.id;
+        let judged = self.guarded(id, || gateway_config::judge(around, &candidate));
+        judged.map_or_else(|| vec![guard::fault(id)], |judged| judged.problems)
     }
 }

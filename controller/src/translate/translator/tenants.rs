@@ -44,7 +44,12 @@ impl Translator {
             .collect();
         let (nobody, meta) = (ObjectId::new(ObjectKind::Tenant, "", ""), Meta::default());
         let around = self.lowering(world, &nobody, &meta);
-        let (tenants, mut lowered) = tenants::lower(&around, &self.gateways, &mut candidates);
+        let done = self.guarded(&nobody, || {
+            tenants::lower(&around, &self.gateways, &mut candidates)
+        });
+        let Some((tenants, mut lowered)) = done else {
+            return;
+        };
         let known = self.report.objects.keys();
         let gone = known.filter(|id| id.kind == ObjectKind::Tenant && !is_present(id));
         for id in gone.cloned().collect::<Vec<_>>() {
