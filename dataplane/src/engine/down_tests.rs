@@ -1,5 +1,6 @@
 use super::*;
 use crate::engine::drain::Drain;
+use crate::engine::traits::DownExt;
 use std::io;
 use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};

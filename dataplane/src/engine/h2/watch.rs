@@ -77,8 +77,10 @@ pub(super) struct Watch {
     gathered: AtomicBool,
     /// Bytes that the socket has taken.
     taken: AtomicU64,
-    /// The socket has no room for more.
-    blocked: AtomicBool,
+    /// The socket has no room for more,
+    full: AtomicBool,
+    /// or keeps what TLS has made of it.
+    behind: AtomicBool,
 }
 
 impl Watch {
@@ -132,7 +134,7 @@ impl Watch {
 
     /// Something waits until the socket has room again.
     pub(super) fn is_blocked(&self) -> bool {
-        self.blocked.load(Relaxed)
+        self.full.load(Relaxed) || self.behind.load(Relaxed)
     }
 
     /// Remembers how a write to the socket went. One task does all of them.
@@ -140,7 +142,7 @@ impl Watch {
         if let Poll::Ready(Ok(n)) = &how {
             self.taken.store(self.taken() + *n as u64, Relaxed);
         }
-        self.blocked.store(how.is_pending(), Relaxed);
+        self.full.store(how.is_pending(), Relaxed);
         how
     }
 
@@ -475,7 +477,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         // What is gathered waits, but not what the socket has taken before: TLS keeps records that there was no room for,
         // and nobody else comes back for them.
         let flushed = Pin::new(&mut self.socket).poll_flush(cx);
-        self.watch.blocked.store(flushed.is_pending(), Relaxed);
+        self.watch.behind.store(flushed.is_pending(), Relaxed);
         flushed
     }
 
