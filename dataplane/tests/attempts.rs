@@ -410,6 +410,28 @@ fn an_event_stream_without_a_first_event_is_cut() {
     assert_eq!(gateway.get("/").status, 200);
 }
 
+/// Neither side owes the other anything: nobody was slow.
+#[test]
+fn two_that_talk_and_fall_silent_are_idle() {
+    let origin = Origin::start();
+    let mut limited = forward();
+    limited.timeouts.stream_idle_ms = 200;
+    let gateway = start(&[("up", upstream(&[origin.address]))], &[limited]);
+    let mut client = gateway.client();
+    client.send("POST /duplex HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nab");
+    let rest = client.rest();
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(
+        rest.starts_with("HTTP/1.1 200 ") && rest.ends_with("2\r\nab\r\n"),
+        "{rest}"
+    );
+    gateway.metric_becomes(r#"diolkos_streams_cut_total{reason="idle"}"#, 1.0);
+    assert_eq!(
+        gateway.metric(r#"diolkos_streams_cut_total{reason="slow_reader"}"#),
+        0.0
+    );
+}
+
 // ---------------------------------------------------------------------------------------------- endpoints
 
 #[test]

@@ -395,6 +395,7 @@ fn timeouts_name_who_was_late() {
         (408, &br#"{"error":"request_timeout"}"#[..]),
         "half a body"
     );
+    assert_eq!(answer.header("connection"), Some("close"));
     assert_eq!(client.rest(), b"");
 
     let mut setup = Setup::default();

@@ -161,7 +161,7 @@ pub struct Condition {
 pub struct RequestSpec {
     /// What this shows; default: the request line.
     pub name: Option<String>,
-    /// `METHOD http://host/path?query`.
+    /// `METHOD http://host/path?query`. Here and in header fields `<N>` stands for N letters.
     pub send: String,
     /// The Gateway of the case's namespace that it goes to, `NAME` or `NAME/LISTENER`, at the address in its status; default:
     /// the data planes that serve what is attached to no Gateway. Standalone there is one place for all.
@@ -174,6 +174,8 @@ pub struct RequestSpec {
     pub body: String,
     /// Content coding in which the body is sent: `gzip`, `br` or `zstd`.
     pub encoding: Option<String>,
+    /// `METHOD http://host/path` of a request that is under way meanwhile: its backend answers 103 first (`/begun/…`).
+    pub beside: Option<String>,
     /// How many times it is sent.
     #[serde(default = "one")]
     pub repeat: usize,

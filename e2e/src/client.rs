@@ -85,6 +85,15 @@ impl Connection {
         }
     }
 
+    /// Send a request and read an interim answer: it has arrived where it is to go, and is not answered yet.
+    pub fn begin(&mut self, request: &Request) -> Result<()> {
+        self.reader.get_mut().write_all(&request.to_bytes())?;
+        let (start, _) =
+            read_head(&mut self.reader)?.context("connection closed without an answer")?;
+        ensure!(parse_status(&start)? == 103, "{start:?} instead of 103");
+        Ok(())
+    }
+
     /// Hold a conversation on a connection that has switched to WebSocket: messages to send and to expect, then the end.
     pub fn converse(mut self, send: &[String], expect: &[String]) -> Result<()> {
         for text in send {

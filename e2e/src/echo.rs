@@ -11,6 +11,8 @@
 //! | `/sse/MS` | the same, MS milliseconds apart |
 //! | `/endpoints/ADDRESS:PORT,…` | `{"items": […]}` with these, as a registry of endpoints has them |
 //! | `/close` | the connection closes without an answer |
+//! | `/nonsense` | what is not HTTP |
+//! | `/begun/…` | 103, then what the rest of the path asks for |
 //! | `/noted/NAME` | the echo of the last request with the field `x-note: NAME`, 404 before it has come |
 //!
 //! A request for an upgrade to `websocket` that asks for nothing of the above gets it, and every message back.
@@ -88,6 +90,7 @@ enum Behaviour {
     Trailers,
     Events(Duration),
     Close,
+    Nonsense,
     Noted(String),
     Endpoints(Vec<String>),
 }
@@ -112,6 +115,7 @@ impl Behaviour {
                     return Self::Events(pause.min(MAX_DELAY));
                 }
                 ("close", _) => return Self::Close,
+                ("nonsense", _) => return Self::Nonsense,
                 ("endpoints", _) => {
                     let list = segments.get(i + 1).copied().unwrap_or_default();
                     return Self::Endpoints(list.split(',').map(str::to_owned).collect());
@@ -151,8 +155,12 @@ fn serve(name: &str, notes: &Notes, stream: TcpStream) -> io::Result<()> {
         }
         let behaviour = Behaviour::of(path);
         let mut noted = None;
+        if path.contains("/begun/") {
+            writer.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n")?;
+        }
         match &behaviour {
             Behaviour::Close => return Ok(()),
+            Behaviour::Nonsense => return writer.write_all(b"220 ready\r\n\r\n"),
             Behaviour::Delay(time) => std::thread::sleep(*time),
             Behaviour::Status(code) => status = *code,
             Behaviour::Noted(asked) => {

@@ -88,8 +88,10 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
                 eventually(|| send(known(spec, gateway)?.as_ref(), *one))
                     .with_context(|| format!("step {}: {} ({one})", step.name, title(spec)))?;
             }
-            targets.push(match (&spec.gateway, first.first()) {
-                (Some(_), Some(one)) => *one,
+            // Two that are under way together share a data plane.
+            let is_alone = spec.gateway.is_some() || spec.beside.is_some();
+            targets.push(match first.first() {
+                Some(one) if is_alone => *one,
                 _ => address,
             });
         }
@@ -271,6 +273,25 @@ fn title(spec: &RequestSpec) -> String {
 /// Send a request as often as it says, on one connection as long as that is kept, and compare.
 fn send(spec: &RequestSpec, address: SocketAddr) -> Result<()> {
     let mut request = to_request(spec)?;
+    // Until this one is answered.
+    let _beside = match &spec.beside {
+        None => None,
+        Some(line) => {
+            let (method, host, target) = parts(line)?;
+            let request = Request {
+                method: method.into(),
+                host: host.into(),
+                target: target.into(),
+                ..Request::default()
+            };
+            // The gateway may have yet to notice that the one before has gone.
+            Some(eventually(|| {
+                let mut open = Connection::open(address)?;
+                open.begin(&request).with_context(|| line.clone())?;
+                Ok(open)
+            })?)
+        }
+    };
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut connection = None;
     for _ in 0..spec.repeat {
@@ -368,7 +389,7 @@ fn to_request(spec: &RequestSpec) -> Result<Request> {
     let mut headers: Vec<(String, String)> = spec
         .headers
         .iter()
-        .map(|(n, v)| (n.clone(), v.clone()))
+        .map(|(n, v)| (n.clone(), letters(v)))
         .chain(asked.map(|(n, v)| (n.to_owned(), v.to_owned())))
         .collect();
     let mut body = spec.body.clone().into_bytes();
@@ -379,8 +400,20 @@ fn to_request(spec: &RequestSpec) -> Result<Request> {
     Ok(Request {
         method: method.into(),
         host: host.into(),
-        target: target.into(),
+        target: letters(target),
         headers,
         body,
     })
+}
+
+/// The text with N letters where it says `<N>`.
+fn letters(text: &str) -> String {
+    let parts = text.split_once('<').and_then(|(before, rest)| {
+        let (count, after) = rest.split_once('>')?;
+        Some((before, count.parse::<usize>().ok()?, after))
+    });
+    match parts {
+        Some((before, count, after)) => format!("{before}{}{after}", "a".repeat(count)),
+        None => text.to_owned(),
+    }
 }

@@ -440,7 +440,9 @@ impl<S: Socket> Down for H1Down<S> {
         }
         // What is left of the request is read only when it is short for certain and coming for certain.
         let rest_is_short = self.decoder.remaining().is_some_and(|n| n < DRAIN);
-        let rest_may_come = self.decoder.is_done() || !self.request.awaits_continue;
+        // After 408 it has been waited for in vain (RFC 9110 section 15.5.9).
+        let rest_may_come =
+            self.decoder.is_done() || !self.request.awaits_continue && head.status != 408;
         self.close |=
             self.request.http10 || self.ticket.has_begun() || !rest_is_short || !rest_may_come;
         let to = AnswerTo {
