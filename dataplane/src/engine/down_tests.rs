@@ -115,7 +115,9 @@ async fn an_answer_of_ours_leaves_for_as_long_as_its_client_takes_it() {
         let begun = tokio::time::Instant::now();
         // Longer than the patience, which is for nothing at all.
         let body = Bytes::from(vec![b'x'; 60_000]);
-        let sent = down.respond(&mut ResponseHead::default(), body).await;
+        let mut head = ResponseHead::default();
+        head.reset(200);
+        let sent = down.respond(&mut head, body).await;
         assert_eq!(sent.is_ok(), leaves, "{rate} bytes a second: {sent:?}");
         assert!(begun.elapsed() >= ClientTimeouts::default().body);
     }
