@@ -11,7 +11,7 @@
 mod others;
 mod session;
 
-pub use others::Teller;
+pub use others::{ReplicaStream, Teller};
 pub use session::{Session, SessionError};
 pub use snapshot::ResourceId;
 
@@ -341,4 +341,4 @@ impl Inner {
 
 #[cfg(test)]
 #[path = "publish_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -5,14 +5,14 @@ use snapshot::pb::client_message::Message;
 use snapshot::{ApplyError, Replica, SCHEMA};
 
 /// A data plane on the other end of a session; it refuses one body when told to.
-struct Client {
+pub(crate) struct Client {
     session: Session,
     replica: Replica,
     refuses: Option<Bytes>,
 }
 
 impl Client {
-    fn connect(publisher: &Arc<Publisher>, replica: Replica) -> Self {
+    pub(crate) fn connect(publisher: &Arc<Publisher>, replica: Replica) -> Self {
         let mut session = Session::new(Arc::clone(publisher));
         let hello = pb::Hello {
             node_id: "a".into(),
@@ -34,7 +34,7 @@ impl Client {
     }
 
     /// Takes what is due and answers; gives how many transactions there were.
-    fn sync(&mut self) -> usize {
+    pub(crate) fn sync(&mut self) -> usize {
         let mut count = 0;
         while let Some(chunks) = self.session.next_chunks() {
             count += 1;
@@ -86,7 +86,7 @@ fn names(chunks: &[pb::Chunk]) -> Vec<String> {
     all.map(|r| r.key.clone()).collect()
 }
 
-fn plugin(key: &str, settings: &str) -> (ResourceId, Option<Bytes>) {
+pub(crate) fn plugin(key: &str, settings: &str) -> (ResourceId, Option<Bytes>) {
     let plugin = model::Plugin {
         origin: model::ObjectRef::new("Plugin", "a", key),
         name: key.into(),

@@ -125,6 +125,7 @@ fn every_behaviour_has_its_test() {
                 "tests/front",
                 "src",
                 "../crates/cli/tests",
+                "../controller/src",
                 "../controller/tests/push",
             ];
             folders.iter().any(|folder| {

@@ -7,6 +7,7 @@
 
 mod merge;
 
+use crate::publish::ReplicaStream;
 use merge::{Tally, verdict};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
@@ -61,8 +62,8 @@ struct Inner {
     next: u64,
     /// Counts what has been said.
     version: u64,
-    /// Whom other replicas tell of.
-    told: BTreeMap<Arc<str>, Vec<Name>>,
+    /// Whom other replicas tell of, and the number of the stream that each does it on.
+    told: BTreeMap<Arc<str>, (u64, Vec<Name>)>,
 }
 
 impl Inner {
@@ -181,9 +182,9 @@ impl Board {
         })
     }
 
-    /// Takes what data planes of other replicas say, as `teller` tells it, in place of what it has told before.
-    /// `None`: it tells nothing any more.
-    pub fn take_others(&self, teller: &str, told: Option<&pb::Members>) {
+    /// Takes what data planes of other replicas say, as another replica tells it, in place of what it has told before.
+    /// `None`: its stream has ended. Where it has told something on a later stream, that counts.
+    pub fn take_others(&self, from: &ReplicaStream, told: Option<&pb::Members>) {
         let all = told.map_or(&[][..], |told| &told.all);
         let mut now = BTreeMap::new();
         for member in all.iter().filter(|m| *m.replica != *self.replica) {
@@ -193,10 +194,17 @@ impl Board {
             now.insert(name, opinions.unwrap_or_default());
         }
         let mut inner = self.inner.lock();
-        let told = inner
-            .told
-            .insert(teller.into(), now.keys().cloned().collect());
-        for gone in told.into_iter().flatten().filter(|n| !now.contains_key(n)) {
+        let before = inner.told.get(&from.replica);
+        if before.is_some_and(|(stream, _)| *stream > from.number) {
+            return;
+        }
+        let before = inner.told.remove(&from.replica);
+        if told.is_some() {
+            let told = (from.number, now.keys().cloned().collect());
+            inner.told.insert(Arc::clone(&from.replica), told);
+        }
+        let before = before.into_iter().flat_map(|(_, names)| names);
+        for gone in before.filter(|n| !now.contains_key(n)) {
             inner.set(gone, None);
         }
         for (name, opinions) in now {

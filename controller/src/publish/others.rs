@@ -21,9 +21,31 @@ const QUARANTINE_BYTES: usize = 512 * 1024;
 /// Length of a name or hash.
 const HASH: usize = 16;
 
+/// One stream of another replica. A cut network leaves an old one behind beside the next: what is said on it after that,
+/// and its end, mean nothing any more.
+#[derive(Clone, Debug)]
+pub struct ReplicaStream {
+    /// The other replica's name, which differs after each start.
+    pub replica: Arc<str>,
+    /// The later of two has the greater one, as the other replica counts them.
+    pub number: u64,
+}
+
+impl ReplicaStream {
+    /// `hello`: the first message on it.
+    pub fn of(hello: pb::ReplicaHello) -> Self {
+        Self {
+            replica: hello.replica.into(),
+            number: hello.stream,
+        }
+    }
+}
+
 /// What one other replica has said.
 #[derive(Default)]
 pub(super) struct Other {
+    /// The number of the stream that it has said it on.
+    stream: u64,
     /// By the hash of kind and key: the hash of the body, and in which of its generations it is so at the latest.
     held: HashMap<Hash, (Hash, Generation)>,
     planes: BTreeMap<u64, DataPlane>,
@@ -33,9 +55,12 @@ pub(super) struct Other {
 }
 
 impl Other {
-    fn hear(&mut self, state: pb::GroupState) {
-        if state.full {
-            *self = Self::default();
+    fn hear(&mut self, stream: u64, state: pb::GroupState) {
+        if state.full || stream > self.stream {
+            *self = Self {
+                stream,
+                ..Self::default()
+            };
         }
         self.parted = None;
         let (held, _) = state.held.as_chunks::<{ 2 * HASH }>();
@@ -165,15 +190,15 @@ impl Inner {
 
 impl Publisher {
     /// Takes what another replica says. `decides`: it leads.
-    pub fn hear(&self, replica: &Arc<str>, state: pb::GroupState, decides: bool) {
+    pub fn hear(&self, from: &ReplicaStream, state: pb::GroupState, decides: bool) {
         let mut inner = self.inner.lock();
         let quarantine = state.quarantine.is_some();
-        inner
-            .others
-            .entry(Arc::clone(replica))
-            .or_default()
-            .hear(state);
-        let changed = quarantine && inner.heed(replica, decides);
+        let other = inner.others.entry(Arc::clone(&from.replica)).or_default();
+        if other.stream > from.number {
+            return;
+        }
+        other.hear(from.number, state);
+        let changed = quarantine && inner.heed(&from.replica, decides);
         let generation = inner.store.cursor().generation;
         let ready = inner.ready;
         drop(inner);
@@ -183,12 +208,15 @@ impl Publisher {
         self.advanced();
     }
 
-    /// Another replica's stream has ended. Its data planes count for as long as they may be on their way to another
-    /// one: until [`Self::forget`], and what they had acknowledged is what they have. `at`: now.
-    pub fn part(&self, replica: &str, at: Instant) {
-        if let Some(other) = self.inner.lock().others.get_mut(replica) {
+    /// Another replica's stream has ended. Unless a later one has come, its data planes count for as long as they may be
+    /// on their way to another one: until [`Self::forget`], and what they had acknowledged is what they have. `at`: now.
+    pub fn part(&self, from: &ReplicaStream, at: Instant) {
+        let mut inner = self.inner.lock();
+        let other = inner.others.get_mut(&from.replica);
+        if let Some(other) = other.filter(|other| other.stream <= from.number) {
             other.parted = Some(at);
         }
+        drop(inner);
         self.advanced();
     }
 

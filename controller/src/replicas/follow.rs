@@ -19,6 +19,7 @@ use super::{KEEP_ALIVE, MESSAGES, Tell, hear, part};
 use crate::ca::authority::Data;
 use crate::groups::Groups;
 use crate::leader::{Leader, Leadership};
+use crate::publish::ReplicaStream;
 use crate::watch::handle::WorldHandle;
 use crate::world::Object;
 
@@ -138,8 +139,12 @@ impl Follower {
         }
     }
 
-    /// One stream to a leader; `met` is its name once it has said it.
-    async fn meet(&self, leader: &Leader, met: &mut Option<Arc<str>>) -> Result<Infallible, Ended> {
+    /// One stream to a leader; `met` is what it speaks on once it has said who it is.
+    async fn meet(
+        &self,
+        leader: &Leader,
+        met: &mut Option<ReplicaStream>,
+    ) -> Result<Infallible, Ended> {
         let channel = timeout(CONNECT, self.endpoint(&leader.address)?.connect()).await;
         let channel = channel.map_err(|_| Ended::Silent)??;
         let (out, messages) = mpsc::channel(MESSAGES);
@@ -156,7 +161,7 @@ impl Follower {
         &self,
         client: &mut SnapshotServiceClient<Channel>,
         messages: mpsc::Receiver<pb::ReplicaMessage>,
-        met: &mut Option<Arc<str>>,
+        met: &mut Option<ReplicaStream>,
     ) -> Result<Infallible, Ended> {
         let answer = timeout(CONNECT, client.meet(ReceiverStream::new(messages))).await;
         let mut inbound = answer.map_err(|_| Ended::Silent)??.into_inner();
@@ -172,7 +177,7 @@ impl Follower {
             match (message, &*met) {
                 (Some(Message::Hello(hello)), None) => {
                     tracing::info!(leader = hello.replica, "following the leader");
-                    *met = Some(hello.replica.into());
+                    *met = Some(ReplicaStream::of(hello));
                 }
                 (Some(Message::Group(state)), Some(leader)) => {
                     hear(&self.groups, leader, state, true);

@@ -16,6 +16,7 @@ use tonic::{Status, Streaming};
 use super::{MESSAGES, Tell, hear, part};
 use crate::groups::Groups;
 use crate::leader::Leadership;
+use crate::publish::ReplicaStream;
 use crate::watch::handle::WorldHandle;
 
 /// Followers at a time; there are seldom more than two.
@@ -89,15 +90,15 @@ impl Meeting {
         out: &mpsc::Sender<Result<pb::ReplicaMessage, Status>>,
     ) -> Status {
         let first = timeout(HELLO, inbound.message()).await;
-        let follower: Arc<str> = match first {
+        let follower = match first {
             Ok(Ok(Some(pb::ReplicaMessage {
                 message: Some(Message::Hello(hello)),
-            }))) => hello.replica.into(),
+            }))) => ReplicaStream::of(hello),
             _ => return Status::invalid_argument("the first message must be Hello"),
         };
-        tracing::info!(replica = &*follower, "a replica follows");
+        tracing::info!(replica = &*follower.replica, "a replica follows");
         self.followers.inc();
-        let tell = Tell::new(&self.groups, Some(&follower), self.world.clone());
+        let tell = Tell::new(&self.groups, Some(&follower.replica), self.world.clone());
         let mut tell = pin!(tell.run(&self.replica, out, Ok));
         let ended = loop {
             tokio::select! {

@@ -17,6 +17,7 @@ pub use lead::Meeting;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::groups::Groups;
-use crate::publish::{Publisher, Teller};
+use crate::publish::{Publisher, ReplicaStream, Teller};
 use crate::watch::handle::WorldHandle;
 
 /// What happens within this time is told together.
@@ -49,6 +50,8 @@ struct Gone;
 /// Tells the other end of one stream.
 struct Tell {
     groups: Arc<Groups>,
+    /// Of the stream, among all that this process has spoken on.
+    number: u64,
     /// Of the leader to the follower of this name; `None`: the other way.
     follower: Option<String>,
     tellers: BTreeMap<Arc<str>, OfGroup>,
@@ -67,10 +70,12 @@ struct OfGroup {
 
 impl Tell {
     fn new(groups: &Arc<Groups>, follower: Option<&str>, world: Option<WorldHandle>) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
         let mut progress = groups.progress();
         progress.mark_changed();
         Self {
             groups: Arc::clone(groups),
+            number: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             follower: follower.map(str::to_owned),
             tellers: BTreeMap::new(),
             progress,
@@ -98,11 +103,7 @@ impl Tell {
         out: &mpsc::Sender<T>,
         wrap: &(impl Fn(pb::ReplicaMessage) -> T + Send + Sync),
     ) -> Result<Infallible, Gone> {
-        let hello = pb::ReplicaHello {
-            replica: me.to_owned(),
-            schema: snapshot::SCHEMA,
-        };
-        send(out, wrap, Message::Hello(hello)).await?;
+        send(out, wrap, Message::Hello(self.hello(me))).await?;
         for message in self.news().await {
             send(out, wrap, message).await?;
         }
@@ -118,6 +119,14 @@ impl Tell {
                 send(out, wrap, message).await?;
             }
             sleep(PACE).await;
+        }
+    }
+
+    fn hello(&self, me: &str) -> pb::ReplicaHello {
+        pb::ReplicaHello {
+            replica: me.to_owned(),
+            schema: snapshot::SCHEMA,
+            stream: self.number,
         }
     }
 
@@ -193,27 +202,30 @@ async fn send<T>(
 }
 
 /// Takes what another replica says of a group; what its data planes think of endpoints comes in a message of its own. `decides`: it leads.
-fn hear(groups: &Groups, replica: &Arc<str>, mut state: pb::GroupState, decides: bool) {
+fn hear(groups: &Groups, from: &ReplicaStream, mut state: pb::GroupState, decides: bool) {
     let group = groups.expect(&state.group);
     if let Some(members) = state.members.take() {
-        group.health.take_others(replica, Some(&members));
+        group.health.take_others(from, Some(&members));
     } else {
-        group.publisher.hear(replica, state, decides);
+        group.publisher.hear(from, state, decides);
     }
 }
 
-/// The stream of another replica has ended. Its data planes count for a while.
-fn part(groups: &Arc<Groups>, replica: Arc<str>) {
+/// A stream of another replica has ended. Unless there is a later one, its data planes count for a while.
+fn part(groups: &Arc<Groups>, from: ReplicaStream) {
     let at = Instant::now();
     for group in groups.all() {
-        group.publisher.part(&replica, at);
-        group.health.take_others(&replica, None);
+        group.publisher.part(&from, at);
+        group.health.take_others(&from, None);
     }
     let groups = Arc::clone(groups);
     tokio::spawn(async move {
         sleep(GRACE).await;
         for group in groups.all() {
-            group.publisher.forget(&replica, at);
+            group.publisher.forget(&from.replica, at);
         }
     });
 }
+
+#[cfg(test)]
+mod tests;
