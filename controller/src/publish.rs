@@ -12,6 +12,7 @@ mod others;
 mod session;
 
 pub use others::{ReplicaStream, Teller};
+pub(crate) use session::{NAME, REASON, printable};
 pub use session::{Session, SessionError};
 pub use snapshot::ResourceId;
 
@@ -325,7 +326,7 @@ impl Inner {
             {
                 continue; // It has changed since; the new body gets its own chance.
             }
-            let (hash, reason) = (Hash::of(body), rejection.reason.clone());
+            let (hash, reason) = (Hash::of(body), printable(&rejection.reason, REASON));
             let before = self.accepted.remove(&id).and_then(|a| a.body);
             let rejected = Rejected {
                 hash,

@@ -6,7 +6,7 @@ use snapshot::{ApplyError, Replica, SCHEMA};
 
 /// A data plane on the other end of a session; it refuses one body when told to.
 pub(crate) struct Client {
-    session: Session,
+    pub(crate) session: Session,
     replica: Replica,
     refuses: Option<Bytes>,
 }

@@ -30,7 +30,7 @@ use crate::ca::authority::{group_of, is_replica};
 use crate::groups::{Group, Groups};
 use crate::health::{Board, Member, Outcome};
 use crate::metrics::Metrics;
-use crate::publish::{HEARTBEAT, Publisher, Session, SessionError};
+use crate::publish::{HEARTBEAT, NAME, Publisher, REASON, Session, SessionError, printable};
 use crate::replicas::Meeting;
 use crate::tokens::{TokenError, Tokens};
 use crate::watch::unix_ns;
@@ -444,20 +444,21 @@ impl Stream {
         match &message.message {
             Some(In::Hello(hello)) => {
                 tracing::info!(
-                    node = hello.node_id.as_str(),
-                    build = hello.build.as_str(),
+                    node = printable(&hello.node_id, NAME),
+                    build = printable(&hello.build, NAME),
                     "a data plane connects"
                 )
             }
             Some(In::Nack(nack)) => {
                 tracing::error!(
                     resources = nack.rejected.len(),
-                    message = nack.message.as_str(),
+                    message = printable(&nack.message, REASON),
                     "a data plane refuses a transaction"
                 );
             }
             Some(In::Resync(resync)) => {
-                tracing::warn!(why = resync.why.as_str(), "a data plane is out of step")
+                let why = printable(&resync.why, REASON);
+                tracing::warn!(why, "a data plane is out of step");
             }
             _ => {}
         }

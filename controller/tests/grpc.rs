@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod push;
+#[path = "push/refusals.rs"]
+mod refusals;
 #[path = "push/replicas.rs"]
 mod replicas;
 #[path = "push/shared_health.rs"]

@@ -11,6 +11,7 @@ use crate::resolve::Resolver;
 use crate::table::{self, Common, Compiler, Registry, Table};
 use crate::telemetry::Metrics;
 use arc_swap::ArcSwap;
+use prost::Message as _;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
 use snapshot::{ApplyError, Digest, Replica, Revision};
 use std::net::SocketAddr;
@@ -18,6 +19,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
+
+/// Bytes of what one answer refuses; the controller reads messages of 1 MiB.
+const REFUSAL_BYTES: usize = 512 * 1024;
+/// Bytes of one reason of it.
+const REASON_BYTES: usize = 1024;
 
 /// What the rest of the process reads of the configuration.
 #[derive(Debug)]
@@ -230,6 +236,12 @@ impl Apply for Applier {
                 rejected,
             }) => {
                 self.metrics.transactions_nack.inc();
+                let count = rejected.len();
+                let rejected = as_many_as_fit(rejected);
+                let message = match count - rejected.len() {
+                    0 => String::new(),
+                    rest => format!("{rest} more are refused"),
+                };
                 for r in &rejected {
                     tracing::error!(
                         event = "rejected",
@@ -242,7 +254,7 @@ impl Apply for Applier {
                 Reply::Nack(Nack {
                     transaction,
                     rejected,
-                    message: String::new(),
+                    message,
                 })
             }
         }
@@ -267,6 +279,25 @@ impl Apply for Applier {
             self.current.ready.store(bound, Ordering::Release);
         }
     }
+}
+
+/// As many as one answer takes, and at least one. The controller puts back what is named and sends the rest again, so
+/// the others come with the next answers.
+fn as_many_as_fit(rejected: Vec<Rejection>) -> Vec<Rejection> {
+    /// What each takes beside itself.
+    const FRAME: usize = 8;
+    let mut bytes = 0;
+    let short = rejected.into_iter().map(|mut r| {
+        let end = r.reason.floor_char_boundary(REASON_BYTES);
+        r.reason.truncate(end);
+        r
+    });
+    let fitting = short.take_while(|r| {
+        let is_first = bytes == 0;
+        bytes += r.encoded_len() + FRAME;
+        is_first || bytes <= REFUSAL_BYTES
+    });
+    fitting.collect()
 }
 
 fn unix_seconds() -> u64 {

@@ -4,9 +4,9 @@
 //! Generations are counted by each replica for itself, so a data plane elsewhere is compared by hashes: it holds a
 //! resource as we have it when its replica does, in a generation that the data plane has acknowledged.
 
-use super::{DataPlane, Inner, Publisher, Rejected, ResourceId};
+use super::{DataPlane, Inner, Publisher, REASON, Rejected, ResourceId, printable};
 use crate::report::Programmed;
-use bytes::Bytes;
+use prost::Message as _;
 use snapshot::{Cursor, Generation, Hash, Kind, Transaction, pb};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,6 +18,8 @@ const HELD: usize = 8192;
 const PLANES: usize = 512;
 /// Bytes of what is kept back in one message; a single body has at most 448 KiB.
 const QUARANTINE_BYTES: usize = 512 * 1024;
+/// What a message within another takes beside itself.
+const FRAME: usize = 8;
 /// Length of a name or hash.
 const HASH: usize = 16;
 
@@ -424,18 +426,20 @@ fn plane_of_wire(wire: pb::Plane) -> DataPlane {
     }
 }
 
-/// As much of it as a message takes: resources that are kept back are few.
+/// As much of it as a message takes: resources that are kept back are few. What is not told, the data planes of other
+/// replicas refuse themselves.
 fn to_wire(rejected: &BTreeMap<ResourceId, Rejected>) -> pb::Quarantine {
     let mut room = QUARANTINE_BYTES;
-    let all = rejected.iter().map_while(|((kind, key), r)| {
-        room = room.checked_sub(r.restored.as_ref().map_or(0, Bytes::len))?;
-        Some(pb::Quarantined {
+    let all = rejected.iter().filter_map(|((kind, key), r)| {
+        let told = pb::Quarantined {
             kind: *kind as u32,
             key: key.to_string(),
             hash: r.hash.0.to_vec(),
             reason: r.reason.clone(),
             body: r.restored.clone(),
-        })
+        };
+        room = room.checked_sub(told.encoded_len() + FRAME)?;
+        Some(told)
     });
     pb::Quarantine { all: all.collect() }
 }
@@ -444,8 +448,12 @@ fn of_wire(wire: pb::Quarantined) -> Option<(ResourceId, Rejected)> {
     let id = (Kind::from_number(wire.kind)?, wire.key.into());
     let rejected = Rejected {
         hash: Hash::from_slice(&wire.hash)?,
-        reason: wire.reason,
+        reason: printable(&wire.reason, REASON),
         restored: wire.body,
     };
     Some((id, rejected))
 }
+
+#[cfg(test)]
+#[path = "others_tests.rs"]
+mod tests;

@@ -5,6 +5,11 @@ use snapshot::pb::client_message::Message;
 use snapshot::{Cursor, Digest, Generation, SCHEMA, pb};
 use std::sync::Arc;
 
+/// Bytes of a name that a data plane gives itself.
+pub(crate) const NAME: usize = 512;
+/// Bytes of a reason that a data plane gives.
+pub(crate) const REASON: usize = 1024;
+
 /// Why a stream has to end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
@@ -82,8 +87,8 @@ impl Session {
         let peer = inner.next_peer;
         self.peer = Some(peer);
         let data_plane = DataPlane {
-            node_id: printable(&hello.node_id),
-            build: printable(&hello.build),
+            node_id: printable(&hello.node_id, NAME),
+            build: printable(&hello.build, NAME),
             acknowledged: self.held.map(|c| c.generation),
             digest: self.held.map(|c| c.digest).unwrap_or_default(),
             ..DataPlane::default()
@@ -162,7 +167,7 @@ impl Session {
             self.refused = Some(current);
         }
         if let Some(data_plane) = self.peer.and_then(|peer| inner.peers.get_mut(&peer)) {
-            data_plane.refused = Some(printable(&nack.message));
+            data_plane.refused = Some(printable(&nack.message, REASON));
         }
         drop(inner);
         if changed {
@@ -211,8 +216,10 @@ impl Drop for Session {
     }
 }
 
-/// Text of a peer as it may stand in logs and status.
-fn printable(text: &str) -> String {
-    const MAX: usize = 512;
-    text.chars().filter(|c| !c.is_control()).take(MAX).collect()
+/// Text of a peer as it may stand in logs and status: one line, of so many bytes at most.
+pub(crate) fn printable(text: &str, most: usize) -> String {
+    let fitting = text.char_indices();
+    let fitting = fitting.take_while(|(at, c)| at + c.len_utf8() <= most);
+    let line = fitting.map(|(_, c)| if c.is_control() { ' ' } else { c });
+    line.collect()
 }
