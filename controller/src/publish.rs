@@ -11,7 +11,7 @@
 mod others;
 mod session;
 
-pub use others::{ReplicaStream, Teller};
+pub use others::{BUILD, ReplicaStream, Teller};
 pub(crate) use session::{NAME, REASON, printable};
 pub use session::{Session, SessionError};
 pub use snapshot::ResourceId;
@@ -54,6 +54,8 @@ struct Inner {
     /// body means that there was no such resource.
     accepted: BTreeMap<ResourceId, Accepted>,
     rejected: BTreeMap<ResourceId, Rejected>,
+    /// What present bodies have replaced, while there is a replica of another build.
+    replaced: BTreeMap<ResourceId, Hash>,
     /// What other replicas say, by their names.
     others: BTreeMap<Arc<str>, Other>,
     /// Up to which generation other replicas have been told what is here.
@@ -133,11 +135,16 @@ impl Publisher {
     ) -> Generation {
         let mut inner = self.inner.lock();
         let next = inner.store.cursor().generation + 1;
+        let is_mixed = inner.is_mixed();
+        if !is_mixed {
+            inner.replaced.clear();
+        }
         let mut effective = Vec::new();
         for (id, body) in changes {
             let Some(body) = body else {
                 inner.accepted.remove(&id);
                 inner.rejected.remove(&id);
+                inner.replaced.remove(&id);
                 effective.push((id.0, id.1, None));
                 continue;
             };
@@ -153,7 +160,11 @@ impl Publisher {
                 continue;
             }
             let before = inner.store.get(&id).cloned();
-            if before.as_ref().is_none_or(|b| Hash::of(b) != hash) {
+            let replaced = inner.store.hash_of(&id);
+            if replaced != Some(hash) {
+                if let Some(replaced) = replaced.filter(|_| is_mixed) {
+                    inner.replaced.insert(id.clone(), replaced);
+                }
                 let entry = inner.accepted.entry(id.clone());
                 let waiting = entry.or_insert(Accepted {
                     body: before,

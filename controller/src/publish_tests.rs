@@ -8,7 +8,7 @@ use snapshot::{ApplyError, Replica, SCHEMA};
 pub(crate) struct Client {
     pub(crate) session: Session,
     replica: Replica,
-    refuses: Option<Bytes>,
+    pub(crate) refuses: Option<Bytes>,
 }
 
 impl Client {

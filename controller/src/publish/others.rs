@@ -2,15 +2,19 @@
 //! there is to tell them about ours.
 //!
 //! Generations are counted by each replica for itself, so a data plane elsewhere is compared by hashes: it holds a
-//! resource as we have it when its replica does, in a generation that the data plane has acknowledged.
+//! resource as we have it when its replica does, in a generation that the data plane has acknowledged. Equal objects are
+//! equal bodies on replicas of one build; for one of another build see [`Other::writes`].
 
 use super::{DataPlane, Inner, Publisher, REASON, Rejected, ResourceId, printable};
 use crate::report::Programmed;
 use prost::Message as _;
-use snapshot::{Cursor, Generation, Hash, Kind, Transaction, pb};
+use snapshot::{Cursor, Generation, Hash, Kind, SCHEMA, Transaction, pb};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// What tells replicas of one build from those of another while controllers are upgraded.
+pub const BUILD: &str = env!("CARGO_PKG_VERSION");
 
 /// Resources in one message: 32 bytes each, so that it stays far below the 1 MiB that a replica reads.
 const HELD: usize = 8192;
@@ -31,6 +35,8 @@ pub struct ReplicaStream {
     pub replica: Arc<str>,
     /// The later of two has the greater one, as the other replica counts them.
     pub number: u64,
+    /// It writes what we write; another build may not.
+    pub is_same_build: bool,
 }
 
 impl ReplicaStream {
@@ -39,6 +45,7 @@ impl ReplicaStream {
         Self {
             replica: hello.replica.into(),
             number: hello.stream,
+            is_same_build: hello.build == BUILD && hello.schema == SCHEMA,
         }
     }
 }
@@ -48,6 +55,7 @@ impl ReplicaStream {
 pub(super) struct Other {
     /// The number of the stream that it has said it on.
     stream: u64,
+    is_other_build: bool,
     /// By the hash of kind and key: the hash of the body, and in which of its generations it is so at the latest.
     held: HashMap<Hash, (Hash, Generation)>,
     planes: BTreeMap<u64, DataPlane>,
@@ -57,13 +65,12 @@ pub(super) struct Other {
 }
 
 impl Other {
-    fn hear(&mut self, stream: u64, state: pb::GroupState) {
-        if state.full || stream > self.stream {
-            *self = Self {
-                stream,
-                ..Self::default()
-            };
+    fn hear(&mut self, from: &ReplicaStream, state: pb::GroupState) {
+        if state.full || from.number > self.stream {
+            *self = Self::default();
         }
+        self.stream = from.number;
+        self.is_other_build = !from.is_same_build;
         self.parted = None;
         let (held, _) = state.held.as_chunks::<{ 2 * HASH }>();
         for pair in held {
@@ -89,18 +96,49 @@ impl Other {
     }
 
     /// Whether it holds all of these in what the data plane has acknowledged.
-    fn holds(&self, plane: &DataPlane, resources: &[(Hash, Hash)]) -> bool {
+    fn holds(&self, plane: &DataPlane, resources: &[Wanted<'_>]) -> bool {
         let Some(acknowledged) = plane.acknowledged else {
             return false;
         };
-        resources.iter().all(|(name, body)| {
-            let held = self.held.get(name);
-            held.is_some_and(|(hash, since)| hash == body && *since <= acknowledged)
+        resources.iter().all(|wanted| {
+            let held = self.held.get(&wanted.name);
+            held.is_some_and(|(body, since)| {
+                let is_it = *body == wanted.body || self.writes(wanted, *body);
+                is_it && *since <= acknowledged
+            })
         })
+    }
+
+    /// Whether a body that is not ours may be what another build makes of the same objects. What was here before is not,
+    /// nor is what serves there in place of something that is kept back. Whether it is of an older version otherwise, which
+    /// the other replica is about to replace, cannot be told: it counts, as nothing were programmed else for as long as an
+    /// upgrade takes.
+    fn writes(&self, wanted: &Wanted<'_>, body: Hash) -> bool {
+        let keeps_back = || {
+            let mut kept = self
+                .quarantine
+                .range((wanted.id.clone(), Hash::default())..);
+            kept.next().is_some_and(|((id, _), _)| id == wanted.id)
+        };
+        self.is_other_build && wanted.replaced != Some(body) && !keeps_back()
     }
 }
 
+/// A resource as a data plane is to have it.
+struct Wanted<'a> {
+    id: &'a ResourceId,
+    name: Hash,
+    body: Hash,
+    /// See [`Inner::replaced`].
+    replaced: Option<Hash>,
+}
+
 impl Inner {
+    /// Whether there is a replica of another build.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.others.values().any(|other| other.is_other_build)
+    }
+
     /// Why a body is kept back although no data plane of ours has refused it.
     pub(super) fn refused_elsewhere(&self, id: &ResourceId, hash: Hash) -> Option<Rejected> {
         if self.others.values().all(|o| o.quarantine.is_empty()) {
@@ -150,11 +188,15 @@ impl Inner {
         if self.others.values().all(|o| o.planes.is_empty()) {
             return None;
         }
-        let wanted: Option<Vec<(Hash, Hash)>> = resources
-            .iter()
-            .map(|id| Some((name_of(id.0, &id.1), self.store.hash_of(id)?)))
-            .collect();
-        let Some(wanted) = wanted else {
+        let wanted = resources.iter().copied().map(|id| {
+            Some(Wanted {
+                id,
+                name: name_of(id.0, &id.1),
+                body: self.store.hash_of(id)?,
+                replaced: self.replaced.get(id).copied(),
+            })
+        });
+        let Some(wanted) = wanted.collect::<Option<Vec<_>>>() else {
             return Some(Programmed::Pending);
         };
         let mut found = None;
@@ -199,7 +241,7 @@ impl Publisher {
         if other.stream > from.number {
             return;
         }
-        other.hear(from.number, state);
+        other.hear(from, state);
         let changed = quarantine && inner.heed(&from.replica, decides);
         let generation = inner.store.cursor().generation;
         let ready = inner.ready;

@@ -39,3 +39,62 @@ fn thousands_that_are_refused_fit_into_one_message() {
         assert!(state.encoded_len() < READ, "{} bytes", state.encoded_len());
     }
 }
+
+#[test]
+fn what_another_build_writes_otherwise_counts_when_its_data_planes_have_it() {
+    let (here, there) = (Publisher::new("one"), Publisher::new("two"));
+    let mut plane = Client::connect(&there, Replica::default());
+    let mut teller = Teller::new(&there, "g");
+    let mut from = ReplicaStream {
+        replica: "two".into(),
+        number: 1,
+        is_same_build: false,
+    };
+    let mut tell = |from: &ReplicaStream| {
+        for state in teller.news() {
+            here.hear(from, state, false);
+        }
+    };
+    let programmed = |key: &str| here.programmed([&plugin(key, "").0]);
+
+    // One of the two is the same in both builds.
+    here.publish([plugin("same", "1"), plugin("bad", "new 1")], 0);
+    there.publish([plugin("same", "1"), plugin("bad", "old 1")], 0);
+    tell(&from);
+    assert_eq!(programmed("bad"), Programmed::Pending, "not acknowledged");
+    plane.sync();
+    tell(&from);
+    assert_eq!(programmed("same"), Programmed::Yes);
+    assert_eq!(programmed("bad"), Programmed::Yes);
+
+    // What it has no trace of, and what it has as it was here, it does not have.
+    here.publish([plugin("same", "2"), plugin("more", "1")], 0);
+    assert_eq!(programmed("same"), Programmed::Pending);
+    assert_eq!(programmed("more"), Programmed::Pending);
+    there.publish([plugin("same", "2"), plugin("more", "1")], 0);
+    plane.sync();
+    tell(&from);
+    assert_eq!(programmed("same"), Programmed::Yes);
+    assert_eq!(programmed("more"), Programmed::Yes);
+
+    // Nor what is kept back there.
+    plane.refuses = plugin("bad", "old 2").1;
+    here.publish([plugin("bad", "new 2")], 0);
+    there.publish([plugin("bad", "old 2")], 0);
+    plane.sync();
+    tell(&from);
+    assert_eq!(programmed("bad"), Programmed::Pending);
+    here.publish([plugin("bad", "new 3")], 0);
+    there.publish([plugin("bad", "old 3")], 0);
+    plane.sync();
+    tell(&from);
+    assert_eq!(programmed("bad"), Programmed::Yes);
+
+    // Of our own build it would be another version.
+    from.is_same_build = true;
+    there.publish([plugin("more", "2")], 0);
+    plane.sync();
+    tell(&from);
+    assert_eq!(programmed("bad"), Programmed::Pending);
+    assert_eq!(programmed("same"), Programmed::Yes);
+}

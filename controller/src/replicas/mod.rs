@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::groups::Groups;
-use crate::publish::{Publisher, ReplicaStream, Teller};
+use crate::publish::{BUILD, Publisher, ReplicaStream, Teller};
 use crate::watch::handle::WorldHandle;
 
 /// What happens within this time is told together.
@@ -127,6 +127,7 @@ impl Tell {
             replica: me.to_owned(),
             schema: snapshot::SCHEMA,
             stream: self.number,
+            build: BUILD.to_owned(),
         }
     }
 
