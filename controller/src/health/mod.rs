@@ -11,6 +11,7 @@ use crate::publish::ReplicaStream;
 use merge::{Tally, verdict};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
+use prost::Message as _;
 use snapshot::health::{Opinion, Opinions};
 use snapshot::pb;
 use std::collections::BTreeMap;
@@ -28,8 +29,10 @@ const GATHER: Duration = Duration::from_millis(100);
 /// all who said it are gone.
 pub const TTL: Duration = Duration::from_secs(45);
 
-/// Data planes and endpoints of which another replica is told in one message, which stays below the 1 MiB that it reads.
-const MAX_TOLD: usize = 8192;
+/// Bytes that another replica is told in one message, of the 1 MiB that it reads. What one data plane says has less.
+const TOLD_BYTES: usize = 896 * 1024;
+/// What a message within another takes beside itself.
+const FRAME: usize = 8;
 
 /// Endpoints by upstream and address.
 type ByEndpoint<T> = BTreeMap<(Arc<str>, SocketAddr), T>;
@@ -163,19 +166,19 @@ impl Board {
         if seen.replace(inner.version) == Some(inner.version) {
             return None;
         }
-        let mut room = MAX_TOLD;
+        let mut room = TOLD_BYTES;
         let members = inner.members.iter().filter(|((replica, _), _)| of(replica));
         let told = members.map_while(|((replica, number), opinions)| {
-            // An empty one takes room, too.
-            room = room.checked_sub(opinions.len() + 1)?;
-            Some(pb::Member {
+            let member = pb::Member {
                 replica: replica.to_string(),
                 number: *number,
                 report: Some(pb::HealthReport {
                     upstreams: opinions.to_wire(),
                     omitted: opinions.omitted(),
                 }),
-            })
+            };
+            room = room.checked_sub(member.encoded_len() + FRAME)?;
+            Some(member)
         });
         Some(pb::Members {
             all: told.collect(),

@@ -130,3 +130,24 @@ async fn what_is_said_again_is_no_news() {
     members[0].report(&report(&[]));
     assert_eq!(it.change().await, (addr(1), None));
 }
+
+#[tokio::test]
+async fn what_another_replica_is_told_fits_into_one_message() {
+    let it = start();
+    let mut opinions = Opinions::default();
+    for number in 0..snapshot::health::MAX_ENDPOINTS {
+        let key = format!("Upstream/{number:0>300}");
+        opinions.insert(&key.into(), addr(1), Opinion::Ejected);
+    }
+    let report = pb::HealthReport {
+        upstreams: opinions.to_wire(),
+        omitted: 0,
+    };
+    let members = [it.board.join(), it.board.join()];
+    for member in &members {
+        member.report(&report);
+    }
+    let told = it.board.said_here(&mut None).unwrap();
+    assert_eq!(told.all.len(), 1);
+    assert!(told.encoded_len() < 1 << 20, "{}", told.encoded_len());
+}

@@ -18,10 +18,10 @@ pub const BUILD: &str = env!("CARGO_PKG_VERSION");
 
 /// Resources in one message: 32 bytes each, so that it stays far below the 1 MiB that a replica reads.
 const HELD: usize = 8192;
-/// Data planes in one message.
-const PLANES: usize = 512;
-/// Bytes of what is kept back in one message; a single body has at most 448 KiB.
-const QUARANTINE_BYTES: usize = 512 * 1024;
+/// Bytes of data planes, or of what is kept back, in one message; a single body has at most 448 KiB.
+const MESSAGE_BYTES: usize = 512 * 1024;
+/// Listeners that one data plane could not open, as far as they are told.
+const NOT_BOUND: usize = 256;
 /// What a message within another takes beside itself.
 const FRAME: usize = 8;
 /// Length of a name or hash.
@@ -401,12 +401,18 @@ impl Teller {
                 ..pb::GroupState::default()
             });
         }
-        for some in changed.chunks(PLANES) {
-            let planes = some.iter().map(|(n, plane)| plane_to_wire(*n, plane));
-            messages.push(pb::GroupState {
-                planes: planes.collect(),
-                ..pb::GroupState::default()
-            });
+        let mut room = 0;
+        for (number, plane) in &changed {
+            let told = plane_to_wire(*number, plane);
+            let bytes = told.encoded_len() + FRAME;
+            if bytes > room {
+                messages.push(pb::GroupState::default());
+                room = MESSAGE_BYTES;
+            }
+            room = room.saturating_sub(bytes);
+            if let Some(message) = messages.last_mut() {
+                message.planes.push(told);
+            }
         }
         self.planes.extend(changed);
     }
@@ -451,7 +457,7 @@ fn plane_to_wire(number: u64, plane: &DataPlane) -> pb::Plane {
         build: plane.build.clone(),
         acknowledged: plane.acknowledged,
         draining: plane.draining,
-        not_bound: not_bound.cloned().collect(),
+        not_bound: not_bound.take(NOT_BOUND).cloned().collect(),
         refused: plane.refused.clone().unwrap_or_default(),
     }
 }
@@ -471,7 +477,7 @@ fn plane_of_wire(wire: pb::Plane) -> DataPlane {
 /// As much of it as a message takes: resources that are kept back are few. What is not told, the data planes of other
 /// replicas refuse themselves.
 fn to_wire(rejected: &BTreeMap<ResourceId, Rejected>) -> pb::Quarantine {
-    let mut room = QUARANTINE_BYTES;
+    let mut room = MESSAGE_BYTES;
     let all = rejected.iter().filter_map(|((kind, key), r)| {
         let told = pb::Quarantined {
             kind: *kind as u32,

@@ -41,6 +41,31 @@ fn thousands_that_are_refused_fit_into_one_message() {
 }
 
 #[test]
+fn data_planes_without_their_ports_fit_into_messages_however_many_they_are() {
+    let publisher = Publisher::new("s");
+    let not_bound = |count: usize| DataPlane {
+        listeners: vec![
+            pb::ListenerState {
+                key: "k".repeat(400),
+                error: "taken".repeat(20),
+                ..pb::ListenerState::default()
+            };
+            count
+        ],
+        ..DataPlane::default()
+    };
+    let planes = (1..=200).map(|number| (number, not_bound(20)));
+    publisher.inner.lock().peers.extend(planes);
+    publisher.inner.lock().peers.insert(201, not_bound(5000));
+    let news = Teller::new(&publisher, "g").news();
+    let planes = news.iter().flat_map(|state| &state.planes);
+    assert_eq!(planes.count(), 201);
+    for state in news {
+        assert!(state.encoded_len() < READ, "{} bytes", state.encoded_len());
+    }
+}
+
+#[test]
 fn what_another_build_writes_otherwise_counts_when_its_data_planes_have_it() {
     let (here, there) = (Publisher::new("one"), Publisher::new("two"));
     let mut plane = Client::connect(&there, Replica::default());

@@ -148,7 +148,7 @@ impl Session {
         if let Some(peer) = self.peer {
             let mut inner = self.publisher.inner.lock();
             if let Some(data_plane) = inner.peers.get_mut(&peer) {
-                data_plane.listeners.clone_from(&ack.listeners);
+                data_plane.listeners = ack.listeners.iter().map(readable).collect();
             }
             inner.acknowledged(peer, cursor);
         }
@@ -213,6 +213,16 @@ impl Drop for Session {
             self.publisher.inner.lock().peers.remove(&peer);
             self.publisher.advanced();
         }
+    }
+}
+
+/// A listener's state as it may stand in status, and be told to other replicas.
+fn readable(state: &pb::ListenerState) -> pb::ListenerState {
+    pb::ListenerState {
+        key: printable(&state.key, REASON),
+        bound: state.bound,
+        address: printable(&state.address, NAME),
+        error: printable(&state.error, REASON),
     }
 }
 
