@@ -64,14 +64,22 @@ const MAX_ADDRESSES: usize = 16;
 
 /// The status of a GatewayClass.
 pub(super) fn class(report: &ObjectReport) -> Value {
-    let accepted = judge(
-        report,
-        "Accepted",
-        &report.problems.iter().collect::<Vec<_>>(),
-    );
+    let is_of_bundle = |p: &&Problem| p.reason == Reason::UnsupportedVersion;
+    let (of_bundle, own): (Vec<&Problem>, Vec<&Problem>) =
+        report.problems.iter().partition(is_of_bundle);
+    let mut conditions = vec![judge(report, "Accepted", &own)];
+    if report.knows_bundle {
+        let mut supported = judge(report, "SupportedVersion", &of_bundle);
+        if !of_bundle.is_empty() {
+            // It serves all the same, so that it is no error.
+            supported.status = "False";
+            supported.reason = Reason::UnsupportedVersion.as_str();
+        }
+        conditions.push(supported);
+    }
     let features = FEATURES.iter().map(|name| json!({ "name": name }));
     json!({
-        "conditions": [accepted],
+        "conditions": conditions,
         "supportedFeatures": features.collect::<Vec<_>>(),
     })
 }

@@ -7,9 +7,11 @@
 mod backends;
 mod gateway_api;
 mod ingress;
+mod reason;
 mod reference;
 
 pub use backends::{Findings, upstreams_of};
+pub use reason::Reason;
 pub use reference::Reference;
 
 use crate::few::Few;
@@ -23,173 +25,6 @@ use std::fmt;
 
 /// The name under which we write status.
 pub const CONTROLLER_NAME: &str = "diolkos.io/controller";
-
-macro_rules! reasons {
-    ($($(#[doc = $doc:literal])+ $reason:ident,)*) => {
-        /// Why something is not as the object asks; the `reason` of conditions. The list is closed and stable.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Reason {
-            $($(#[doc = $doc])+ $reason,)*
-        }
-
-        impl Reason {
-            pub const ALL: &'static [Self] = &[$(Self::$reason,)*];
-
-            /// As it stands in conditions.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$reason => stringify!($reason),)*
-                }
-            }
-
-            /// One sentence for the reference.
-            pub fn describe(self) -> &'static str {
-                match self {
-                    $(Self::$reason => concat!($($doc),+).trim_ascii(),)*
-                }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// A value cannot be used: an expression does not compile, a duration is out of range, a type is unknown. The last accepted version serves; without one the rules concerned answer 500.
-    Invalid,
-    /// A fault of the controller's own while it translated the object, of which the log has the place: please report it. What served before serves on.
-    InternalError,
-    /// The object takes more than 448 KiB of snapshot. The last accepted version serves.
-    TooLarge,
-    /// `enabled: false`: the object is as if it were not there.
-    Disabled,
-    /// A field or kind that this release does not implement. Where it is about access or limits its rules answer 500.
-    NotBuilt,
-    /// No parentRef names a GatewayConfig, Gateway or listener that exists.
-    NoMatchingParent,
-    /// The listener does not take Routes of this kind, or from this namespace.
-    NotAllowedByListeners,
-    /// A Gateway takes no ListenerSets, or none from this namespace.
-    NotAllowed,
-    /// A Gateway asks for an address of a type that cannot be asked for: nothing of it serves elsewhere.
-    UnsupportedAddress,
-    /// The Gateway of a ListenerSet is not accepted itself.
-    ParentNotAccepted,
-    /// A Gateway has 2048 listeners with those of its ListenerSets: this one is not opened.
-    TooManyListeners,
-    /// No host of the Route is served by the listeners that it names.
-    NoMatchingListenerHostname,
-    /// A Tenant owns the host, and the namespace of the Route is not the Tenant's: for that host the Route is as if it were not there.
-    HostnameNotOwned,
-    /// A bound that the data plane cannot keep to; the nearest one is in effect.
-    OutOfRange,
-    /// An older object claims the same host and match, or of two Tenants the same host or namespace; that one has it.
-    Conflict,
-    /// Another listener has the same host on the same port. Of two listeners of one Gateway neither serves; of others the first of the object, or of the older object, does, and a Gateway's own before those of its ListenerSets.
-    HostnameConflict,
-    /// Another listener speaks another protocol on the same port. Of two listeners of one Gateway neither serves; of others the first of the object, or of the older object, does, and a Gateway's own before those of its ListenerSets.
-    ProtocolConflict,
-    /// Another, older GatewayConfig is the default.
-    NotDefault,
-    /// A backend does not exist, or cannot serve the Route: its share of the requests answers 500 `invalid_backend`, of connections and datagrams it is dropped.
-    BackendNotFound,
-    /// A Plugin does not exist or cannot be used: the rules that name it answer 500 `plugin_error`.
-    PluginNotFound,
-    /// A Secret or ConfigMap, or a key in it, does not exist: what needs it is not in effect. A certificate that was good before serves on.
-    RefNotFound,
-    /// A Secret or ConfigMap cannot be read.
-    RefNotReadable,
-    /// A Secret or ConfigMap is being read. Until then the last accepted version serves.
-    RefPending,
-    /// A Secret does not hold a certificate with its key, or a Secret or ConfigMap no authorities. What was last good of it serves on; without that, what needs it is not in effect.
-    InvalidCertificate,
-    /// A Secret holds a value that cannot stand where it is to stand: what needs it is not in effect.
-    InvalidValue,
-    /// A certificate has expired. It is used all the same.
-    CertificateExpired,
-    /// No certificate of a listener carries its host name, or a certificate carries no name at all.
-    CertificateNameMismatch,
-    /// A reference to another namespace without a ReferenceGrant there.
-    RefNotPermitted,
-    /// A reference to a kind that cannot stand there.
-    InvalidKind,
-    /// A filter or value of an HTTPRoute or GRPCRoute that this release does not know or does not support there. Its rule answers 500.
-    UnsupportedValue,
-    /// A Gateway names parameters that are no GatewayConfig, or one that is not there: nothing of it serves with other ones.
-    InvalidParameters,
-    /// An older policy speaks for the same Service and port.
-    Conflicted,
-    /// A BackendTLSPolicy, or what a Gateway asks of clients, names no authorities that can be used. What was last good of them serves on; without that, requests to the policy's Services answer 503, and the listeners concerned are not opened.
-    NoValidCACertificate,
-    /// An annotation of ingress-nginx that is not known, or not implemented: it has no effect. Where it is about access or limits the paths of its Ingress answer 500.
-    AnnotationNotSupported,
-    /// A listener of a Gateway or ListenerSet asks for a protocol that this release does not implement.
-    UnsupportedProtocol,
-    /// A listener of a Gateway or ListenerSet asks for Routes of a kind that cannot attach to it.
-    InvalidRouteKinds,
-    /// A Service without endpoints for the port: requests answer 503 `no_healthy_upstream`.
-    NoEndpoints,
-    /// Endpoints do not work, as checks or failed requests show: they get no requests until they do. It does not enter `Ready`.
-    EndpointsUnhealthy,
-    /// A port of a Service is declared as TLS, and no Upstream says how its certificate is checked: it is spoken to in clear.
-    TlsNotConfigured,
-    /// A data plane refused the resource; the last accepted one serves.
-    RejectedByDataPlane,
-    /// A data plane could not open the listener, for example because the port is taken.
-    ListenerNotBound,
-    /// The Service of data planes of its own has no address yet.
-    AddressNotAssigned,
-    /// The configuration is rolled back: the object is held as it was then, or as if it were not there.
-    RolledBack,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Reason {
-    /// Whether an object with such a problem is quarantined: its last accepted version serves.
-    pub fn quarantines(self) -> bool {
-        matches!(
-            self,
-            Self::Invalid | Self::InternalError | Self::TooLarge | Self::RefPending
-        )
-    }
-
-    /// Whether it belongs to the condition `Conflicted` of a listener.
-    fn is_conflict(self) -> bool {
-        matches!(self, Self::HostnameConflict | Self::ProtocolConflict)
-    }
-
-    /// Whether only another version of the object helps: nothing that comes later does.
-    fn is_final(self) -> bool {
-        matches!(
-            self,
-            Self::Invalid
-                | Self::TooLarge
-                | Self::NotBuilt
-                | Self::InvalidKind
-                | Self::UnsupportedValue
-        )
-    }
-
-    /// Whether it belongs to the condition `ResolvedRefs`.
-    fn is_about_references(self) -> bool {
-        matches!(
-            self,
-            Self::BackendNotFound
-                | Self::PluginNotFound
-                | Self::RefNotFound
-                | Self::RefNotReadable
-                | Self::RefPending
-                | Self::InvalidCertificate
-                | Self::InvalidValue
-                | Self::RefNotPermitted
-                | Self::InvalidKind
-                | Self::InvalidRouteKinds
-        )
-    }
-}
 
 /// What a problem does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -257,6 +92,8 @@ pub struct ObjectReport {
     pub addresses: Option<Vec<String>>,
     /// Whether a Gateway has a certificate shown to backends.
     pub shows_certificate: bool,
+    /// Whether a GatewayClass can say of which release the Gateway API's CustomResourceDefinitions are.
+    pub knows_bundle: bool,
     /// What is wrong with addresses that a Gateway asks for and has not.
     pub lacks_addresses: Vec<String>,
 }
@@ -320,6 +157,7 @@ impl ObjectReport {
             addresses: None,
             lacks_addresses: Vec::new(),
             shows_certificate: false,
+            knows_bundle: false,
         }
     }
 

@@ -375,6 +375,7 @@ impl Translator {
             addresses,
             lacks_addresses: Vec::new(),
             shows_certificate: false,
+            knows_bundle: false,
         };
         self.set_report(report, delta);
         let mut concerned = self.install(unit.clone(), lowered, todo, delta);

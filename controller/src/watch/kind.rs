@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::backoff::Pauses;
-use super::{Event, unix_ns};
+use super::{Event, bundle, unix_ns};
 use crate::metrics::Metrics;
 use crate::status::{self, Written};
 use crate::world::{Meta, Object, ObjectId, ObjectKind, Refusal};
@@ -55,6 +55,7 @@ impl Watches {
         for kind in ObjectKind::ALL {
             tokio::spawn(self.clone().keep_following(*kind));
         }
+        tokio::spawn(bundle::follow(self.client.clone(), self.events.clone()));
     }
 
     /// A panic costs a new list, whatever it came from: a watch must not end in silence.

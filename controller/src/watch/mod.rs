@@ -8,6 +8,7 @@
 //! ([`held`]); the values of those are read by name ([`reader`]), and wiped when nothing refers to them any more.
 
 mod backoff;
+mod bundle;
 pub mod expected;
 pub mod gate;
 pub mod handle;
@@ -47,6 +48,8 @@ pub enum Event {
         outcome: Result<Option<Version>, String>,
         at: u64,
     },
+    /// Release of the Gateway API's CustomResourceDefinitions, where it is known.
+    Bundle(Option<Box<str>>),
     /// What is held as it was from now on.
     RolledBack(Option<Box<Rollback>>),
     /// The cluster does not know the kind.

@@ -157,6 +157,15 @@ impl Owner {
         match event {
             Event::Apply { object, at } => self.apply(*object, at),
             Event::Values { id, outcome, at } => self.settle(id, outcome, at),
+            Event::Bundle(bundle) => {
+                if self.world.set_bundle(bundle) {
+                    let classes = self.world.of_kind(ObjectKind::GatewayClass);
+                    let classes: Vec<ObjectId> = classes.map(|o| o.id.clone()).collect();
+                    classes
+                        .into_iter()
+                        .for_each(|id| self.changed(id, unix_ns()));
+                }
+            }
             Event::RolledBack(rollback) => self.roll_back(rollback.map(|r| *r)),
             Event::Delete { id, at } => self.remove(id, at),
             Event::Listed { kind, ids } => {

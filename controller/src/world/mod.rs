@@ -32,6 +32,7 @@ pub struct World {
     /// A Service, and one of its EndpointSlices.
     slices: BTreeSet<(ObjectId, ObjectId)>,
     now: i64,
+    bundle: Option<Box<str>>,
 }
 
 impl World {
@@ -97,6 +98,17 @@ impl World {
     /// Sets [`Self::now`].
     pub fn set_now(&mut self, now: i64) {
         self.now = now;
+    }
+
+    /// Release of the cluster's CustomResourceDefinitions of the Gateway API (`gateway.networking.k8s.io/bundle-version`);
+    /// `None`: not known.
+    pub fn bundle(&self) -> Option<&str> {
+        self.bundle.as_deref()
+    }
+
+    /// Sets [`Self::bundle`]; whether that is another one.
+    pub fn set_bundle(&mut self, bundle: Option<Box<str>>) -> bool {
+        std::mem::replace(&mut self.bundle, bundle) != self.bundle
     }
 
     /// Number of objects.

@@ -10,6 +10,10 @@ use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
 use crds::DataPlane;
 use gateway_api::gateway::GatewaySpec;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+
+/// Releases of the Gateway API, by major and minor number.
+const BUNDLES: (u32, RangeInclusive<u32>) = (1, 5..=7);
 
 impl Translator {
     /// What has data planes of its own: the Gateways that are ours, and the GatewayConfigs that ask for it.
@@ -137,6 +141,7 @@ impl Translator {
                 addresses,
                 lacks_addresses,
                 shows_certificate: shows.is_some(),
+                knows_bundle: false,
                 generation: object.meta.generation,
                 quarantined: refused.is_some() && served,
                 absent,
@@ -218,11 +223,12 @@ impl Translator {
                 continue;
             }
             gone.remove(&object.id);
-            let report = ObjectReport::new(
-                object.id.clone(),
-                object.meta.generation,
-                refusals(&object.id, &object.body),
-            );
+            let mut problems = refusals(&object.id, &object.body);
+            problems.extend(foreign(&object.id, world.bundle()));
+            let report = ObjectReport {
+                knows_bundle: world.bundle().is_some(),
+                ..ObjectReport::new(object.id.clone(), object.meta.generation, problems)
+            };
             if self.report.get(&object.id) != Some(&report) {
                 self.set_report(report, delta);
             }
@@ -232,6 +238,26 @@ impl Translator {
             delta.reports.insert(id);
         }
     }
+}
+
+/// What a class says of CustomResourceDefinitions of a release that this one was not made for.
+fn foreign(id: &ObjectId, bundle: Option<&str>) -> Option<Problem> {
+    let bundle = bundle?;
+    let mut numbers = bundle.strip_prefix('v').unwrap_or(bundle).split('.');
+    let mut next = || numbers.next()?.parse::<u32>().ok();
+    let supported =
+        next() == Some(BUNDLES.0) && next().is_some_and(|minor| BUNDLES.1.contains(&minor));
+    let (major, minors) = BUNDLES;
+    let (first, last) = (minors.start(), minors.end());
+    (!supported).then(|| Problem {
+        origin: id.clone(),
+        field: String::new(),
+        reason: Reason::UnsupportedVersion,
+        severity: Severity::Warning,
+        message: format!(
+            "the CustomResourceDefinitions of the Gateway API are of {bundle}; this release is made for v{major}.{first} to v{major}.{last}"
+        ),
+    })
 }
 
 /// What one process for all Gateways cannot do: it has the addresses of its machine.
@@ -244,4 +270,49 @@ fn elsewhere(id: &ObjectId, spec: &GatewaySpec) -> impl Iterator<Item = Problem>
         severity: Severity::Warning,
         message: "is for data planes behind a load balancer: this process listens at all addresses that it has".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Programmed;
+    use serde_json::json;
+
+    #[test]
+    fn a_class_says_whether_the_release_of_the_gateway_api_is_one_of_ours() {
+        let manifest = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "ours"},
+            "spec": {"controllerName": crate::report::CONTROLLER_NAME},
+        });
+        let class = Object::from_json(&manifest).unwrap().unwrap();
+        let ids = BTreeSet::from([class.id.clone()]);
+        let (mut world, mut translator) = (World::default(), Translator::default());
+        world.apply(class.clone());
+        for (bundle, said) in [
+            (None, None),
+            (Some("v1.6.1"), Some(("True", "SupportedVersion"))),
+            (Some("v1.5.0"), Some(("True", "SupportedVersion"))),
+            (Some("v1.8.0-rc.1"), Some(("False", "UnsupportedVersion"))),
+            (Some("v2.6.0"), Some(("False", "UnsupportedVersion"))),
+            (Some("what"), Some(("False", "UnsupportedVersion"))),
+            (None, None),
+        ] {
+            world.set_bundle(bundle.map(Into::into));
+            translator.update(&world, &ids);
+            let status = translator
+                .report()
+                .status(&class.id, &Programmed::Yes)
+                .unwrap();
+            let conditions = status["conditions"].as_array().unwrap();
+            assert_eq!(
+                conditions[0]["status"], "True",
+                "it is accepted: {conditions:?}"
+            );
+            let condition = conditions.iter().find(|c| c["type"] == "SupportedVersion");
+            let found =
+                condition.map(|c| (c["status"].as_str().unwrap(), c["reason"].as_str().unwrap()));
+            assert_eq!(found, said, "{bundle:?}");
+        }
+        assert!(!world.set_bundle(None), "nothing new");
+    }
 }
