@@ -37,6 +37,12 @@ pub fn a_class_outlives_its_gateways(cluster: &mut Cluster) -> Result<()> {
         let finalizers = class["metadata"]["finalizers"].as_array();
         let is_held = finalizers.is_some_and(|all| all.contains(&json!(FINALIZER)));
         ensure!(is_held, "the class has the finalizers {finalizers:?}");
+        let conditions = class["status"]["conditions"].as_array();
+        let is_supported = conditions
+            .into_iter()
+            .flatten()
+            .any(|c| c["type"] == "SupportedVersion" && c["status"] == "True");
+        ensure!(is_supported, "the class says {conditions:?}");
         Ok(())
     })?;
     let made = made(cluster)?;
