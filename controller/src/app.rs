@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
@@ -158,7 +158,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         leadership: leadership.clone(),
         progress: groups.progress(),
     };
-    let writer = tokio::spawn(writer.run(end_of_writes.clone()));
+    // They end before the Lease is released.
+    let mut writers = vec![("status", tokio::spawn(writer.run(end_of_writes.clone())))];
 
     // So that no Event is written twice, it tells of endpoints, too.
     let announcer = Announcer {
@@ -197,7 +198,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         certificates: None,
         server_name: String::new(),
     };
-    let mut keeping = None;
     let security = if config.insecure_plaintext {
         tracing::warn!("the push channel is neither encrypted nor authenticated");
         Security::Plaintext
@@ -218,11 +218,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
                     cpu_request: config.dataplane_cpu_request.clone(),
                 },
             };
-            tokio::spawn(operator.run(end_of_writes.clone()));
+            let operator = operator.run(end_of_writes.clone());
+            writers.push(("infrastructure", tokio::spawn(operator)));
         }
-        keeping = Some(tokio::spawn(
-            Arc::clone(&keeper).run(leadership, end_of_writes.clone()),
-        ));
+        let keeping = Arc::clone(&keeper).run(leadership, end_of_writes.clone());
+        writers.push(("certificates", tokio::spawn(keeping)));
         let calling = Arc::clone(&keeper);
         follower.certificates = Some(Box::new(move || calling.replica_data()));
         follower.server_name = keeper.server_name();
@@ -271,9 +271,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     tracing::info!("stopping");
     stopping.store(true, Ordering::Release);
     end_of_writes.cancel();
-    finish("status", timeout(LAST_WORDS, writer).await);
-    if let Some(keeping) = keeping {
-        finish("certificates", timeout(LAST_WORDS, keeping).await);
+    let until = Instant::now() + LAST_WORDS;
+    for (part, mut writer) in writers {
+        finish(part, timeout_at(until, &mut writer).await);
+        writer.abort();
     }
     end_of_lease.cancel();
     finish("lease", timeout(LAST_WORDS, elector).await);

@@ -4,6 +4,12 @@
 //! duration by its own monotonic clock, and a holder stops earlier than that, counted from the moment *before* it sent
 //! the last renewal that succeeded. So there are never two, whatever is late or lost on the way.
 
+mod leadership;
+
+pub use leadership::Leadership;
+#[cfg(test)]
+pub(crate) use leadership::fake;
+
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -15,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::objects::{ApiError, Objects};
+use leadership::Held;
 
 /// Name of the Lease in the controller's namespace.
 pub const LEASE: &str = "diolkos-leader";
@@ -24,8 +31,10 @@ const ADDRESS: &str = "diolkos.io/leader-address";
 /// A Lease that has not changed for this long may be taken over: statuses tell the truth again within 5 s of the death
 /// of a leader, the first look of the next one at every object included.
 const DURATION: Duration = Duration::from_secs(3);
-/// A holder that could not renew for this long stops leading. What is left of the duration is for writes under way.
+/// A holder that could not renew for this long stops leading.
 const RENEW_DEADLINE: Duration = Duration::from_millis(1500);
+/// What is left of the duration then is for requests under way.
+pub const LAST_REQUESTS: Duration = Duration::from_millis(1500);
 /// Pause between two renewals.
 const RENEW: Duration = Duration::from_millis(500);
 /// Pause between two looks at a Lease that somebody else holds.
@@ -41,43 +50,6 @@ pub struct Leader {
     pub address: String,
 }
 
-/// Whether this replica leads, for those whose work depends on it.
-#[derive(Clone, Debug)]
-pub struct Leadership {
-    until: watch::Receiver<Option<Instant>>,
-    leader: watch::Receiver<Option<Leader>>,
-}
-
-impl Leadership {
-    /// True while the Lease is held for certain. Asked before each write: a process that was paused finds that its time
-    /// has passed, though nothing has told it.
-    pub fn holds(&self) -> bool {
-        self.until
-            .borrow()
-            .is_some_and(|until| Instant::now() < until)
-    }
-
-    /// Who else leads, as far as it is known and says where it is.
-    pub fn leader(&self) -> Option<Leader> {
-        self.leader.borrow().clone()
-    }
-
-    /// Returns when another [`Self::leader`] has become known. Never returns after the elector ended.
-    pub async fn leader_changed(&mut self) {
-        if self.leader.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Returns when leading was won or lost, as [`Leadership::holds`] then says. Never returns after the elector ended
-    /// without holding.
-    pub async fn changed(&mut self) {
-        if self.until.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
 /// Competes for the Lease.
 pub struct Elector<A> {
     leases: A,
@@ -87,7 +59,9 @@ pub struct Elector<A> {
     address: Option<String>,
     /// The Lease as it was last read or written, and since when it is like that.
     seen: Option<(Lease, Instant)>,
-    until: watch::Sender<Option<Instant>>,
+    held: watch::Sender<Option<Held>>,
+    /// Counts how often leading was won or lost.
+    term: u64,
     leader: watch::Sender<Option<Leader>>,
     transitions: Box<dyn Fn(bool) + Send + Sync>,
 }
@@ -108,7 +82,7 @@ impl<A: Objects<Lease>> Elector<A> {
         name: &str,
         transitions: impl Fn(bool) + Send + Sync + 'static,
     ) -> (Self, Leadership) {
-        let (until, until_now) = watch::channel(None);
+        let (held, held_now) = watch::channel(None);
         let (leader, leader_now) = watch::channel(None);
         let identity = format!("{name}_{:08x}", rand::random::<u32>());
         let elector = Self {
@@ -116,15 +90,12 @@ impl<A: Objects<Lease>> Elector<A> {
             identity,
             address: None,
             seen: None,
-            until,
+            held,
+            term: 0,
             leader,
             transitions: Box::new(transitions),
         };
-        let leadership = Leadership {
-            until: until_now,
-            leader: leader_now,
-        };
-        (elector, leadership)
+        (elector, Leadership::new(held_now, leader_now))
     }
 
     /// Tells other replicas where they find this one when it leads.
@@ -144,7 +115,7 @@ impl<A: Objects<Lease>> Elector<A> {
                 () = stop.cancelled() => break,
             }
             // Spread, so that replicas do not move in step.
-            let pause = match self.until.borrow().is_some() {
+            let pause = match self.held.borrow().is_some() {
                 true => RENEW,
                 false => LOOK,
             };
@@ -156,7 +127,7 @@ impl<A: Objects<Lease>> Elector<A> {
                 () = stop.cancelled() => break,
             }
         }
-        let held = self.until.borrow().is_some();
+        let held = self.held.borrow().is_some();
         self.lead(None);
         if held {
             self.release().await;
@@ -166,7 +137,7 @@ impl<A: Objects<Lease>> Elector<A> {
     /// One attempt, given up when a held Lease lapses meanwhile.
     async fn attempt(&mut self) {
         let sent = Instant::now();
-        let give_up = self.until.borrow().unwrap_or(sent + RENEW_DEADLINE);
+        let give_up = self.until().unwrap_or(sent + RENEW_DEADLINE);
         match timeout_at(give_up, self.take_or_renew(sent)).await {
             Ok(Ok(Attempt::Held)) => self.lead(Some(sent + RENEW_DEADLINE)),
             Ok(Ok(Attempt::Follow)) => self.lead(None),
@@ -177,11 +148,7 @@ impl<A: Objects<Lease>> Elector<A> {
             }
             Err(_) => tracing::warn!(lease = LEASE, "the API server did not answer in time"),
         }
-        if self
-            .until
-            .borrow()
-            .is_some_and(|until| Instant::now() >= until)
-        {
+        if self.until().is_some_and(|until| Instant::now() >= until) {
             self.lead(None);
         }
     }
@@ -298,18 +265,28 @@ impl<A: Objects<Lease>> Elector<A> {
 
     /// Returns when a held Lease can no longer be acted upon; never when none is held.
     async fn lapse(&self) {
-        let until = *self.until.borrow();
-        match until {
+        match self.until() {
             Some(until) => tokio::time::sleep_until(until).await,
             None => std::future::pending().await,
         }
     }
 
+    /// Until when the Lease is held.
+    fn until(&self) -> Option<Instant> {
+        self.held.borrow().map(|held| held.until)
+    }
+
     /// Tells the others, and wakes them when it is news.
-    fn lead(&self, until: Option<Instant>) {
-        let news = self.until.borrow().is_some() != until.is_some();
-        self.until.send_if_modified(|held| {
-            *held = until;
+    fn lead(&mut self, until: Option<Instant>) {
+        // They may have found out already that it has lapsed: what is renewed after that is another term.
+        if until.is_some() && self.until().is_some_and(|until| Instant::now() >= until) {
+            self.lead(None);
+        }
+        let news = self.held.borrow().is_some() != until.is_some();
+        self.term += u64::from(news);
+        let term = self.term;
+        self.held.send_if_modified(|held| {
+            *held = until.map(|until| Held { until, term });
             news
         });
         if news {
@@ -445,6 +422,25 @@ mod tests {
             sleep(Duration::from_millis(100)).await;
         }
         assert!(began.elapsed() <= RENEW_DEADLINE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_renewed_too_late_is_another_term() {
+        let (mut elector, mut leadership) = Elector::new(Fake::reliable(), "a", |_| {});
+        let soon = |seconds| Some(Instant::now() + Duration::from_secs(seconds));
+        elector.lead(soon(1));
+        leadership.changed().await;
+        let term = leadership.term().unwrap();
+        sleep(Duration::from_millis(500)).await;
+        elector.lead(soon(1));
+        sleep(Duration::from_millis(900)).await;
+        assert_eq!(leadership.term(), Some(term));
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(leadership.term(), None);
+        elector.lead(soon(1));
+        let told = tokio::time::timeout(Duration::from_secs(9), leadership.changed());
+        told.await.expect("it is news");
+        assert_ne!(leadership.term().unwrap(), term);
     }
 
     #[tokio::test(start_paused = true)]

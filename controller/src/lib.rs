@@ -16,6 +16,8 @@ pub mod app;
 pub mod ca;
 pub mod config;
 pub mod events;
+#[cfg(test)]
+mod fake_api;
 mod few;
 mod fill;
 pub mod groups;

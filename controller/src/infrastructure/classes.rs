@@ -1,7 +1,7 @@
 //! A GatewayClass stays for as long as a Gateway uses it (Gateway API, GatewayClass): with its class a Gateway would no longer
 //! be ours, and its traffic would end.
 
-use super::{Failure, Operator, Plan, request};
+use super::{Failure, Operator, Plan};
 use crate::report::CONTROLLER_NAME;
 use gateway_api::gateway::Gateway;
 use gateway_api::gateway_class::GatewayClass;
@@ -18,7 +18,7 @@ impl Operator {
     pub(super) async fn hold_classes(&self, plans: &[Plan]) -> Result<(), Failure> {
         let used: BTreeSet<&str> = plans.iter().filter_map(|p| p.class.as_deref()).collect();
         let api: Api<GatewayClass> = Api::all(self.client.clone());
-        for class in request(api.list(&ListParams::default())).await?.items {
+        for class in self.request(api.list(&ListParams::default())).await?.items {
             let name = class.name_any();
             let is_held = class.finalizers().iter().any(|one| one == FINALIZER);
             let is_used = used.contains(&*name);
@@ -41,7 +41,8 @@ impl Operator {
                 "resourceVersion": class.metadata.resource_version,
                 "finalizers": finalizers,
             }});
-            request(api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch))).await?;
+            self.request(api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)))
+                .await?;
             tracing::info!(class = name, is_used, "the finalizer of a GatewayClass");
         }
         Ok(())
@@ -51,7 +52,7 @@ impl Operator {
     /// Gateways cannot be listed.
     async fn is_named(&self, class: &str) -> Result<bool, Failure> {
         let gateways: Api<Gateway> = Api::all(self.client.clone());
-        let all = request(gateways.list(&ListParams::default())).await?;
+        let all = self.request(gateways.list(&ListParams::default())).await?;
         let mut all = all.items.iter();
         Ok(all.any(|gateway| gateway.spec.gateway_class_name == class))
     }

@@ -54,6 +54,8 @@ enum Failure {
     Api(#[from] kube::Error),
     #[error("the API server did not answer")]
     Silent,
+    #[error("this replica leads no more")]
+    Over,
     #[error("{0}")]
     Certificate(#[from] KeeperError),
     #[error("{0}")]
@@ -78,16 +80,19 @@ struct Applied(BTreeMap<(String, String), Hash>);
 impl Operator {
     /// Works while leading, until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
+        self.leadership = self.leadership.ending(&stop);
         let mut applied = Applied::default();
         let mut since = Instant::now();
         let mut retry = RETRY.0;
+        let mut term = None;
         loop {
             let mut pause = AGAIN;
-            if self.leadership.holds() {
-                if since.elapsed() >= AGAIN {
-                    applied = Applied::default();
-                    since = Instant::now();
-                }
+            let before = std::mem::replace(&mut term, self.leadership.term());
+            if term != before || since.elapsed() >= AGAIN {
+                applied = Applied::default();
+                since = Instant::now();
+            }
+            if term.is_some() {
                 match self.reconcile(&mut applied).await {
                     true => retry = RETRY.0,
                     false => {
@@ -95,8 +100,6 @@ impl Operator {
                         retry = (retry * 2).min(RETRY.1);
                     }
                 }
-            } else {
-                applied = Applied::default();
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -126,6 +129,9 @@ impl Operator {
         }
         let groups: BTreeSet<String> = plans.iter().map(|plan| own_group(&plan.owner)).collect();
         applied.0.retain(|(group, _), _| groups.contains(group));
+        if !self.leadership.holds() {
+            return false;
+        }
         if let Err(error) = self.hold_classes(&plans).await {
             tracing::warn!(%error, "GatewayClasses in use cannot be kept from going, or those out of use be let go");
             fine = false;
@@ -135,6 +141,16 @@ impl Operator {
             fine = false;
         }
         fine
+    }
+
+    /// One request to the API server, while leading: what comes late would undo what the next leader does.
+    async fn request<T, E: Into<Failure>>(
+        &self,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        let answer = self.leadership.request(timeout(REQUEST, answer)).await;
+        let answer = answer.ok_or(Failure::Over)?;
+        answer.map_err(|_| Failure::Silent)?.map_err(Into::into)
     }
 
     async fn apply(&self, plan: &Plan, applied: &mut Applied) -> Result<(), Failure> {
@@ -153,7 +169,8 @@ impl Operator {
             let api = self.api(&plan.owner.namespace, &resource);
             let parameters = PatchParams::apply(FIELD_MANAGER).force();
             let name = object.name_any();
-            request(api.patch(&name, &parameters, &Patch::Apply(&object))).await?;
+            self.request(api.patch(&name, &parameters, &Patch::Apply(&object)))
+                .await?;
             tracing::info!(owner = %plan.owner, kind = resource.kind, name, "applied");
             applied.0.insert(key, hash);
         }
@@ -173,7 +190,8 @@ impl Operator {
             return Ok(());
         };
         let api = self.api(namespace, &resource);
-        match request(api.delete(name, &DeleteParams::background())).await {
+        let parameters = DeleteParams::background();
+        match self.request(api.delete(name, &parameters)).await {
             Err(Failure::Api(kube::Error::Api(status))) if status.code == 404 => Ok(()),
             Err(error) => Err(error),
             Ok(_) => Ok(()),
@@ -184,13 +202,11 @@ impl Operator {
     async fn certificate(&self, plan: &Plan) -> Result<(), Failure> {
         let name = plan.name();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &plan.owner.namespace);
-        let found = request(api.get_opt(&name)).await?;
+        let found = self.request(api.get_opt(&name)).await?;
         let data = found.as_ref().and_then(|secret| secret.data.as_ref());
         let group = own_group(&plan.owner);
-        let renewed = self
-            .keeper
-            .client_data(&group, data, SystemTime::now())
-            .await?;
+        let renewed = self.keeper.client_data(&group, data, SystemTime::now());
+        let renewed = self.request(renewed).await?;
         let Some(data) = renewed else {
             return Ok(());
         };
@@ -199,7 +215,8 @@ impl Operator {
             "metadata": plan.metadata(), "data": data,
         });
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        request(api.patch(&name, &parameters, &Patch::Apply(&secret))).await?;
+        self.request(api.patch(&name, &parameters, &Patch::Apply(&secret)))
+            .await?;
         tracing::info!(owner = %plan.owner, "data planes have a new certificate");
         Ok(())
     }
@@ -210,7 +227,7 @@ impl Operator {
         let (key, value) = MANAGED_BY;
         let ours = ListParams::default().labels(&format!("{key}={value}"));
         let all: Api<Deployment> = Api::all(self.client.clone());
-        for deployment in request(all.list(&ours)).await?.items {
+        for deployment in self.request(all.list(&ours)).await?.items {
             let namespace = deployment.namespace().unwrap_or_default();
             let name = deployment.name_any();
             if groups.contains(&format!("{namespace}/{name}"))
@@ -247,18 +264,19 @@ impl Operator {
         let configs = ApiResource::erase::<GatewayConfig>(&());
         let configs = self.api(namespace, &configs);
         // One that cannot be read asks for them all the same.
-        let found = request(configs.get_opt(config)).await?;
+        let found = self.request(configs.get_opt(config)).await?;
         Ok(found.is_some_and(|config| !asks_for_data_planes(&config.data["spec"])))
     }
 
     /// Whether a Gateway names a class of another controller.
     async fn is_anothers(&self, namespace: &str, gateway: &str) -> Result<bool, Failure> {
         let gateways: Api<Gateway> = Api::namespaced(self.client.clone(), namespace);
-        let Some(gateway) = request(gateways.get_opt(gateway)).await? else {
+        let Some(gateway) = self.request(gateways.get_opt(gateway)).await? else {
             return Ok(false);
         };
         let classes: Api<GatewayClass> = Api::all(self.client.clone());
-        let class = request(classes.get_opt(&gateway.spec.gateway_class_name)).await?;
+        let class = classes.get_opt(&gateway.spec.gateway_class_name);
+        let class = self.request(class).await?;
         Ok(class.is_some_and(|class| class.spec.controller_name != CONTROLLER_NAME))
     }
 
@@ -295,8 +313,5 @@ fn resource(kind: &str) -> Option<ApiResource> {
     })
 }
 
-async fn request<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
-    Ok(timeout(REQUEST, answer)
-        .await
-        .map_err(|_| Failure::Silent)??)
-}
+#[cfg(test)]
+mod tests;

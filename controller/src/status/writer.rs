@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::Written;
 use super::queue::{Next, Queue};
 use super::shared::{SharedList, ours, replaced, shared_list};
-use crate::leader::Leadership;
+use crate::leader::{LAST_REQUESTS, Leadership};
 use crate::metrics::Metrics;
 use crate::watch::handle::WorldHandle;
 use crate::world::{ObjectId, ObjectKind};
@@ -40,8 +40,8 @@ const BURST: f64 = 200.0;
 const BATCH: usize = 32;
 /// Requests under way at a time.
 const CONCURRENCY: usize = 8;
-/// No longer than what is left of the Lease when a leader that cannot renew it stops: then another one begins.
-const WRITE: Duration = Duration::from_millis(1500);
+/// Before another leader begins.
+const WRITE: Duration = LAST_REQUESTS;
 /// Other replicas need so long to tell a new leader how far their data planes are.
 const MEET: Duration = Duration::from_millis(500);
 /// Data planes have mostly answered a change after so long: one write says all of it.

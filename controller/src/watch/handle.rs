@@ -13,7 +13,7 @@ use crate::report::{Problem, Reason};
 use crate::world::{Object, ObjectId, ObjectKind};
 
 /// A question to the owner of the world.
-pub(super) enum Ask {
+pub(crate) enum Ask {
     /// All objects with a status of ours.
     Ids(oneshot::Sender<Vec<ObjectId>>),
     /// The statuses that some objects should have.
@@ -152,5 +152,20 @@ impl WorldHandle {
             return T::default();
         }
         answer.await.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+impl WorldHandle {
+    /// A world that is known, and of which a test says what it answers.
+    pub(crate) fn answering(mut answer: impl FnMut(Ask) + Send + 'static) -> Self {
+        let (asks, mut asked) = mpsc::channel(8);
+        tokio::spawn(async move {
+            while let Some(ask) = asked.recv().await {
+                answer(ask);
+            }
+        });
+        let (_, missing) = watch::channel(Vec::new());
+        Self { asks, missing }
     }
 }

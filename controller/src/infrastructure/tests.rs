@@ -1,0 +1,112 @@
+use super::*;
+use crate::fake_api::{self, Asked, FakeApi};
+use crate::leader::fake::Crown;
+use crate::watch::handle::Ask;
+use crate::world::ObjectId;
+use tokio::task::JoinHandle;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Running {
+    api: FakeApi,
+    crown: Crown,
+    stop: CancellationToken,
+    operator: JoinHandle<()>,
+}
+
+/// A leader with one Gateway, before an API server that takes a while for each answer.
+fn start(takes: Duration) -> Running {
+    let (client, api) = FakeApi::answering(move |asked: Asked| async move {
+        sleep(takes).await;
+        fake_api::empty(asked)
+    });
+    let plan = Plan {
+        owner: ObjectId::new(ObjectKind::Gateway, "shop", "web"),
+        uid: "u".to_owned(),
+        class: Some("diolkos".to_owned()),
+        ports: [(80, false)].into(),
+        asked: Some(crds::DataPlane::default()),
+        address: None,
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    };
+    let world = WorldHandle::answering(move |ask| {
+        if let Ask::DataPlanes(reply) = ask {
+            drop(reply.send(vec![plan.clone()]));
+        }
+    });
+    let (crown, leadership) = Crown::new();
+    let secrets = Api::namespaced(client.clone(), "diolkos-system");
+    let operator = Operator {
+        client,
+        world,
+        keeper: Keeper::new(secrets, "diolkos-system"),
+        leadership,
+        changed: watch::channel(0).1,
+        settings: Settings {
+            namespace: "diolkos-system".to_owned(),
+            image: "registry.example/data-plane:1".to_owned(),
+            replicas: 2,
+            cpu_request: "100m".to_owned(),
+        },
+    };
+    let stop = CancellationToken::new();
+    let operator = tokio::spawn(operator.run(stop.clone()));
+    Running {
+        api,
+        crown,
+        stop,
+        operator,
+    }
+}
+
+impl Running {
+    /// Waits for some writes.
+    async fn writes(&self, number: usize) {
+        let written = async {
+            while self.api.count("PATCH") < number {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(SECOND * 10, written).await.expect("it writes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_asked_for_after_the_lease_is_lost() {
+    // Secret, ServiceAccount, PodDisruptionBudget and so on, and then what nothing asks for any more.
+    for written in 1..=5 {
+        let it = start(Duration::from_millis(100));
+        it.writes(written).await;
+        it.crown.lose();
+        let lost = Instant::now();
+        sleep(SECOND * 60).await;
+        let late = it.api.asked().into_iter().find(|asked| asked.at > lost);
+        assert!(late.is_none(), "after {written} writes: {late:?}");
+        // It goes on where it leads again, from the beginning.
+        it.crown.win(2);
+        it.writes(written + 5).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_leader_may_have_applied_is_applied_anew() {
+    let it = start(Duration::from_millis(1));
+    it.writes(5).await;
+    sleep(SECOND).await;
+    assert_eq!(it.api.count("PATCH"), 5);
+    // Nobody was told in between.
+    it.crown.win(2);
+    it.writes(10).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_soon_though_the_api_server_is_silent() {
+    let it = start(SECOND * 3600);
+    sleep(SECOND).await;
+    it.stop.cancel();
+    let stopped = Instant::now();
+    it.operator.await.unwrap();
+    assert!(stopped.elapsed() < SECOND * 2, "{:?}", stopped.elapsed());
+    assert_eq!(it.api.asked().len(), 1);
+}
