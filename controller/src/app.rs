@@ -170,7 +170,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         changes,
         dropped: metrics.events_dropped.clone(),
     };
-    tokio::spawn(announcer.run(end_of_writes.clone()));
+    let announcer = announcer.run(end_of_writes.clone());
+    writers.push(("events", tokio::spawn(announcer)));
     let objector = Objector {
         client: client.clone(),
         world: world.clone(),

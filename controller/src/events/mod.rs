@@ -53,9 +53,11 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    /// Writes until `stop`.
+    /// Writes while leading, until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
+        self.leadership = self.leadership.ending(&stop);
         let mut stories = Stories::default();
+        let mut term = None;
         loop {
             let due = async {
                 match stories.due() {
@@ -63,23 +65,32 @@ impl Announcer {
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
+            let change = tokio::select! {
                 () = stop.cancelled() => return,
-                change = self.changes.recv() => {
-                    let Some(change) = change else { return };
-                    if !self.leadership.holds() {
-                        continue;
-                    }
-                    if !stories.note(&change, Instant::now()) {
-                        self.dropped.inc();
-                    }
+                () = self.leadership.changed() => None,
+                () = due => None,
+                change = self.changes.recv() => match change {
+                    None => return,
+                    change => change,
+                },
+            };
+            let before = std::mem::replace(&mut term, self.leadership.term());
+            if term != before {
+                // What happens while others lead is theirs to tell, and not known here.
+                stories = Stories::default();
+            }
+            let now = Instant::now();
+            if let Some(change) = change.filter(|_| term.is_some())
+                && !stories.note(&change, now)
+            {
+                self.dropped.inc();
+            }
+            for notice in stories.take(now) {
+                if !self.leadership.holds() {
+                    break;
                 }
-                () = due => {
-                    for notice in stories.take(Instant::now()) {
-                        self.write(&notice).await;
-                        sleep(PACE).await;
-                    }
-                }
+                self.write(&notice).await;
+                sleep(PACE).await;
             }
         }
     }
@@ -93,11 +104,11 @@ impl Announcer {
         let event = event(notice, &id, uid, &self.identity, Timestamp::now());
         let events: Api<Event> = Api::namespaced(self.client.clone(), &id.namespace);
         let parameters = PostParams::default();
-        let written = timeout(WRITE, events.create(&parameters, &event)).await;
-        let error = match written {
-            Ok(Ok(_)) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer".to_owned(),
+        let write = timeout(WRITE, events.create(&parameters, &event));
+        let error = match self.leadership.request(write).await {
+            None | Some(Ok(Ok(_))) => return,
+            Some(Ok(Err(error))) => error.to_string(),
+            Some(Err(_)) => "no answer".to_owned(),
         };
         self.dropped.inc();
         tracing::warn!(
@@ -171,6 +182,112 @@ fn object_of(key: &str) -> Option<ObjectId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake_api::{self, FakeApi};
+    use crate::leader::fake::Crown;
+    use snapshot::health::Opinion;
+    use std::net::SocketAddr;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Running {
+        api: FakeApi,
+        crown: Crown,
+        stop: CancellationToken,
+        changes: mpsc::Sender<Change>,
+        announcer: tokio::task::JoinHandle<()>,
+    }
+
+    /// A leader before an API server that takes so long for an Event.
+    fn start(takes: Duration) -> Running {
+        let (client, api) = FakeApi::answering(move |asked| async move {
+            sleep(takes).await;
+            fake_api::empty(asked)
+        });
+        let (crown, leadership) = Crown::new();
+        let (changes, received) = queue();
+        let announcer = Announcer {
+            client,
+            world: WorldHandle::answering(drop),
+            identity: "replica-0".to_owned(),
+            leadership,
+            changes: received,
+            dropped: IntCounter::new("dropped", "dropped").unwrap(),
+        };
+        let stop = CancellationToken::new();
+        let announcer = tokio::spawn(announcer.run(stop.clone()));
+        Running {
+            api,
+            crown,
+            stop,
+            changes,
+            announcer,
+        }
+    }
+
+    impl Running {
+        async fn say(&self, upstream: usize, unhealthy: Option<Opinion>) {
+            let change = Change {
+                upstream: format!("Upstream/a/{upstream}").into(),
+                endpoint: SocketAddr::from(([10, 0, 0, 1], 80)),
+                unhealthy,
+            };
+            self.changes.send(change).await.unwrap();
+        }
+
+        /// Waits until so many Events have been written.
+        async fn told(&self, number: usize) {
+            let told = async {
+                while self.api.count("POST") < number {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            };
+            timeout(SECOND * 10, told).await.expect("an Event");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_told_after_the_lease_is_lost() {
+        let it = start(SECOND / 10);
+        for upstream in 0..100 {
+            it.say(upstream, Some(Opinion::FailsChecks)).await;
+        }
+        it.told(3).await;
+        it.crown.lose();
+        sleep(SECOND * 60).await;
+        assert_eq!(it.api.count("POST"), 3);
+        // What has not been told is not told late either.
+        it.crown.win(2);
+        sleep(SECOND * 60).await;
+        assert_eq!(it.api.count("POST"), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happened_while_others_led_is_not_taken_as_told() {
+        let it = start(Duration::ZERO);
+        it.say(0, Some(Opinion::FailsChecks)).await;
+        it.told(1).await;
+        it.crown.lose();
+        sleep(SECOND).await;
+        it.say(0, None).await;
+        sleep(SECOND).await;
+        it.crown.win(2);
+        it.say(0, Some(Opinion::FailsChecks)).await;
+        it.told(2).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_soon_though_the_api_server_is_silent() {
+        let it = start(SECOND * 3600);
+        for upstream in 0..100 {
+            it.say(upstream, Some(Opinion::FailsChecks)).await;
+        }
+        it.told(1).await;
+        it.stop.cancel();
+        let stopped = Instant::now();
+        it.announcer.await.unwrap();
+        assert!(stopped.elapsed() < SECOND * 2, "{:?}", stopped.elapsed());
+        assert_eq!(it.api.count("POST"), 1);
+    }
 
     #[test]
     fn objects_of_resources() {
