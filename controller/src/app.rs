@@ -180,7 +180,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         queue: objected,
         dropped: metrics.events_dropped.clone(),
     };
-    tokio::spawn(objector.run(end_of_writes.clone()));
+    let objector = objector.run(end_of_writes.clone());
+    writers.push(("events of ingresses", tokio::spawn(objector)));
 
     // Every replica serves data planes.
     let meeting = Meeting::new(

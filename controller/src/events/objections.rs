@@ -15,10 +15,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use prometheus::IntCounter;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// What happens within this time is told together.
@@ -26,6 +26,8 @@ const GATHER: Duration = Duration::from_secs(1);
 /// Between two Events.
 const PACE: Duration = Duration::from_millis(100);
 const WRITE: Duration = Duration::from_secs(5);
+/// Pause before what could not be written is tried again: at first, and at most after it has doubled again and again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Ingresses that are looked at together.
 const BATCH: usize = 64;
 /// Ingresses of which it is remembered what was told; then all is forgotten, and at worst told again.
@@ -47,39 +49,69 @@ pub struct Objector {
     pub identity: String,
     pub leadership: Leadership,
     pub queue: Arc<Queue>,
-    /// Events that cannot be written.
+    /// Attempts to write an Event that failed.
     pub dropped: IntCounter,
+}
+
+/// What a term of leading remembers.
+#[derive(Default)]
+struct Told {
+    /// What was told last of each Ingress, as a hash.
+    notes: HashMap<ObjectId, u64>,
+    /// Ingresses whose Event could not be written; no more than there are.
+    failed: BTreeSet<ObjectId>,
+}
+
+/// How a write ended.
+enum Outcome {
+    Told,
+    Failed,
+    /// This replica leads no more.
+    Over,
 }
 
 impl Objector {
     /// Writes while leading, until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut told: HashMap<ObjectId, u64> = HashMap::new();
-        let mut led = false;
+        self.leadership = self.leadership.ending(&stop);
+        let mut told = Told::default();
+        let mut term = None;
+        let mut pause = RETRY.0;
+        let mut again = Instant::now();
         loop {
-            let leads = self.leadership.holds();
-            if leads && !led {
-                let ids = self.world.ids().await;
-                self.queue.push(ids.into_iter().filter(is_ingress));
-            }
-            if !leads {
+            let before = std::mem::replace(&mut term, self.leadership.term());
+            if term != before {
                 self.queue.clear();
-                told.clear();
+                told = Told::default();
+                pause = RETRY.0;
+                if term.is_some() {
+                    let ids = self.world.ids().await;
+                    self.queue.push(ids.into_iter().filter(is_ingress));
+                }
             }
-            led = leads;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.leadership.changed() => {}
-                () = self.queue.wait(), if leads => {
+                () = self.queue.wait(), if term.is_some() => {
                     sleep(GATHER).await;
+                    let failed_before = !told.failed.is_empty();
                     self.work(&mut told).await;
+                    if told.failed.is_empty() {
+                        pause = RETRY.0;
+                    } else if !failed_before {
+                        again = Instant::now() + pause.mul_f64(0.5 + 0.5 * rand::random::<f64>());
+                        pause = (pause * 2).min(RETRY.1);
+                    }
+                }
+                () = sleep_until(again), if !told.failed.is_empty() => {
+                    self.queue.push(std::mem::take(&mut told.failed));
                 }
             }
         }
     }
 
     /// Empties the queue.
-    async fn work(&self, told: &mut HashMap<ObjectId, u64>) {
+    async fn work(&self, told: &mut Told) {
         while self.leadership.holds() {
             let ids = match self.queue.take(BATCH) {
                 None => return,
@@ -91,38 +123,51 @@ impl Objector {
                 }
             };
             for objections in self.world.objections(ids).await {
+                let id = &objections.id;
+                told.failed.remove(id);
                 let Some(note) = note(&objections) else {
-                    told.remove(&objections.id);
+                    told.notes.remove(id);
                     continue;
                 };
                 let hash = hash(&note);
-                if told.len() >= REMEMBERED {
-                    told.clear();
-                }
-                if told.insert(objections.id.clone(), hash) == Some(hash) {
+                if told.notes.get(id) == Some(&hash) {
                     continue;
                 }
                 let event = event(&objections, note, hash, &self.identity, Timestamp::now());
-                self.write(&objections.id, &event).await;
+                match self.write(id, &event).await {
+                    Outcome::Told => {
+                        if told.notes.len() >= REMEMBERED {
+                            told.notes.clear();
+                        }
+                        told.notes.insert(objections.id, hash);
+                    }
+                    Outcome::Failed => {
+                        told.failed.insert(objections.id);
+                    }
+                    Outcome::Over => return,
+                }
                 sleep(PACE).await;
             }
         }
     }
 
     /// An Event that cannot be written is in the log.
-    async fn write(&self, id: &ObjectId, event: &Event) {
+    async fn write(&self, id: &ObjectId, event: &Event) -> Outcome {
         let events: Api<Event> = Api::namespaced(self.client.clone(), &id.namespace);
         let parameters = PostParams::default();
-        let error = match timeout(WRITE, events.create(&parameters, event)).await {
-            Ok(Ok(_)) => return,
+        let write = timeout(WRITE, events.create(&parameters, event));
+        let error = match self.leadership.request(write).await {
+            None => return Outcome::Over,
+            Some(Ok(Ok(_))) => return Outcome::Told,
             // It has been told.
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer".to_owned(),
+            Some(Ok(Err(kube::Error::Api(status)))) if status.code == 409 => return Outcome::Told,
+            Some(Ok(Err(error))) => error.to_string(),
+            Some(Err(_)) => "no answer".to_owned(),
         };
         self.dropped.inc();
         let note = event.note.as_deref().unwrap_or_default();
         tracing::warn!(event = "event_failed", object = %id, error, note, "an Event cannot be written");
+        Outcome::Failed
     }
 }
 
@@ -202,7 +247,13 @@ fn event(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake_api::{self, FakeApi};
+    use crate::leader::fake::Crown;
     use crate::report::Reason;
+    use crate::watch::handle::Ask;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn objections(texts: &[&str]) -> Objections {
         Objections {
@@ -243,5 +294,70 @@ mod tests {
         assert_eq!(json["reason"], "AnnotationNotSupported");
         assert_eq!(json["type"], "Warning");
         assert_eq!(json["note"], "a");
+    }
+
+    /// Tells of one Ingress, before an API server that takes no Event as long as there are refusals left.
+    fn start(refusals: usize, code: u16) -> (FakeApi, Crown, CancellationToken) {
+        let left = Arc::new(AtomicUsize::new(refusals));
+        let (client, api) = FakeApi::answering(move |asked| {
+            let refused =
+                left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+            async move {
+                match refused {
+                    Ok(_) => fake_api::refusal(code),
+                    Err(_) => fake_api::empty(asked),
+                }
+            }
+        });
+        let world = WorldHandle::answering(|ask| match ask {
+            Ask::Ids(reply) => drop(reply.send(vec![objections(&[]).id])),
+            Ask::Objections(ids, reply) => {
+                let all = ids.iter().map(|_| objections(&["a"])).collect();
+                drop(reply.send(all));
+            }
+            _ => {}
+        });
+        let (crown, leadership) = Crown::new();
+        let objector = Objector {
+            client,
+            world,
+            identity: "replica-0".to_owned(),
+            leadership,
+            queue: queue(),
+            dropped: IntCounter::new("dropped", "dropped").unwrap(),
+        };
+        let stop = CancellationToken::new();
+        tokio::spawn(objector.run(stop.clone()));
+        (api, crown, stop)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_told_is_told_later_and_once() {
+        let refusals = 5;
+        let (api, ..) = start(refusals, 500);
+        sleep(SECOND * 3600).await;
+        let asked = api.asked();
+        assert_eq!(asked.len(), refusals + 1);
+        let pauses: Vec<Duration> = asked.windows(2).map(|two| two[1].at - two[0].at).collect();
+        assert!(pauses[0] < SECOND * 3, "{pauses:?}");
+        assert!(pauses[4] > SECOND * 8, "{pauses:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_there_already_has_been_told() {
+        let (api, ..) = start(1, 409);
+        sleep(SECOND * 3600).await;
+        assert_eq!(api.asked().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_tried_again_without_the_lease() {
+        let (api, crown, _) = start(usize::MAX, 500);
+        sleep(SECOND * 5).await;
+        crown.lose();
+        let tried = api.asked().len();
+        assert!(tried > 0);
+        sleep(SECOND * 3600).await;
+        assert_eq!(api.asked().len(), tried);
     }
 }
