@@ -1,48 +1,93 @@
 //! What is remembered of the status that an object carries.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use snapshot::Hash;
 
+use super::Next;
 use crate::world::ObjectId;
 
+/// Beyond this it is cheaper to look at all objects.
+const MAX: usize = 4096;
 const TIME: &str = "lastTransitionTime";
 
-/// The statuses that objects carry, by their imprint. Bounded by the number of objects.
+/// The statuses that objects carry.
 #[derive(Default)]
-pub struct Written(Mutex<HashMap<ObjectId, Imprint>>);
+pub struct Written(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// Bounded by the number of objects.
+    imprints: HashMap<ObjectId, Imprint>,
+    /// Objects that were seen with another status than they were known to carry. One more than there is room for says
+    /// that all are meant.
+    overwritten: BTreeSet<ObjectId>,
+}
 
 impl Written {
-    /// An object was seen with, or given, a status.
+    /// An object was given a status, or has it already.
     pub fn note(&self, id: &ObjectId, status: Option<&Value>) {
-        match status.map(Imprint::of) {
-            Some(imprint) => drop(self.0.lock().insert(id.clone(), imprint)),
-            None => self.forget(id),
+        let imprint = status.map(Imprint::of);
+        let mut known = self.0.lock();
+        // What was seen of it was most likely this.
+        known.overwritten.remove(id);
+        known.set(id, imprint);
+    }
+
+    /// An object was seen with a status.
+    pub fn see(&self, id: &ObjectId, status: Option<&Value>) {
+        let imprint = status.map(Imprint::of);
+        let mut known = self.0.lock();
+        let before = known.imprints.get(id).map(|old| old.content);
+        let is_other = before.is_some() && before != imprint.as_ref().map(|new| new.content);
+        if is_other && known.overwritten.len() <= MAX {
+            known.overwritten.insert(id.clone());
+        }
+        known.set(id, imprint);
+    }
+
+    /// Objects whose status others have written, or we have written elsewhere, since the last call.
+    pub fn overwritten(&self) -> Next {
+        let ids = std::mem::take(&mut self.0.lock().overwritten);
+        match ids.len() > MAX {
+            true => Next::All,
+            false => Next::Some(ids.into_iter().collect()),
         }
     }
 
     /// Whether an object carries nothing of ours.
     pub fn is_empty(&self, id: &ObjectId) -> bool {
-        let written = self.0.lock();
-        let present = written.get(id).map(|old| old.content);
+        let known = self.0.lock();
+        let present = known.imprints.get(id).map(|old| old.content);
         present.is_none_or(|present| present == content(&Value::Object(Map::new())))
     }
 
     /// The object is gone.
     pub fn forget(&self, id: &ObjectId) {
-        self.0.lock().remove(id);
+        let mut known = self.0.lock();
+        known.overwritten.remove(id);
+        known.imprints.remove(id);
     }
 
     /// Adds the times of its conditions to a status: the old one where a condition's value is what it was. `None`
     /// when the object carries this status already.
     pub fn stamp(&self, id: &ObjectId, status: Value, now: &str) -> Option<Value> {
-        let written = self.0.lock();
-        match written.get(id) {
+        let known = self.0.lock();
+        match known.imprints.get(id) {
             Some(old) => old.stamp(status, now),
             None => Some(stamped(status, &[], now)),
+        }
+    }
+}
+
+impl Known {
+    fn set(&mut self, id: &ObjectId, imprint: Option<Imprint>) {
+        match imprint {
+            Some(imprint) => drop(self.imprints.insert(id.clone(), imprint)),
+            None => drop(self.imprints.remove(id)),
         }
     }
 }
@@ -253,6 +298,41 @@ mod tests {
         let second = written.stamp(&id, status("True", "True"), NOW).unwrap();
         assert_eq!(time(&second, "/conditions/0"), NOW);
         assert_eq!(time(&second, "/parents/0/conditions/0"), THEN);
+    }
+
+    #[test]
+    fn what_others_have_written_is_found_out() {
+        let written = Written::default();
+        let id = |n: usize| ObjectId::new(ObjectKind::Route, "a", n.to_string());
+        let some = |ids: &[usize]| Next::Some(ids.iter().copied().map(id).collect());
+        let (ours, theirs) = (status("True", "True"), status("False", "True"));
+        // Seen for the first time, given by us, and seen as we gave it.
+        written.see(&id(1), Some(&theirs));
+        written.note(&id(1), Some(&ours));
+        written.see(&id(1), Some(&ours));
+        assert_eq!(written.overwritten(), some(&[]));
+        // The watch may be faster than the answer to the write.
+        written.see(&id(1), Some(&theirs));
+        written.note(&id(1), Some(&theirs));
+        assert_eq!(written.overwritten(), some(&[]));
+
+        written.see(&id(1), Some(&ours));
+        assert_eq!(written.overwritten(), some(&[1]));
+        written.see(&id(1), None);
+        assert_eq!(written.overwritten(), some(&[1]));
+        // What has no status has not lost any; what is gone is nobody's.
+        written.see(&id(1), None);
+        written.see(&id(2), Some(&ours));
+        written.see(&id(2), Some(&theirs));
+        written.forget(&id(2));
+        assert_eq!(written.overwritten(), some(&[]));
+
+        for n in 0..MAX + 10 {
+            written.see(&id(n), Some(&ours));
+            written.see(&id(n), Some(&theirs));
+        }
+        assert_eq!(written.overwritten(), Next::All);
+        assert_eq!(written.overwritten(), some(&[]));
     }
 
     #[test]

@@ -51,6 +51,8 @@ const ANSWER: Duration = Duration::from_millis(400);
 /// After a failed write, between two looks at what waits for data planes, and between two writes of one Gateway,
 /// which counts its Routes.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Between two looks at what others have overwritten: who does so again and again is not answered each time.
+const HEAL: Duration = Duration::from_secs(2);
 /// Everything is looked at so often, whatever has been missed.
 const LOOK_AT_ALL: Duration = Duration::from_secs(30);
 /// A stopping leader writes for so long what is in the queue.
@@ -98,6 +100,13 @@ impl Pending {
         }
     }
 
+    /// What was to be done in another term of leading.
+    fn forget(&mut self) {
+        self.waiting.clear();
+        self.unanswered.clear();
+        self.later.clear();
+    }
+
     /// Notes that a status waits for data planes; whether these are still given a moment before that is written.
     fn waits_first(&mut self, id: &ObjectId) -> bool {
         let since = self.waiting.entry(id.clone()).or_insert_with(Instant::now);
@@ -111,7 +120,7 @@ enum Outcome {
     Written,
     /// Once more, later.
     Failed,
-    /// Not ours to write any more.
+    /// There is nothing to write to.
     Dropped,
 }
 
@@ -121,21 +130,22 @@ impl StatusWriter {
         let mut pending = Pending::new();
         let mut again = interval(AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heal = interval(HEAL);
+        heal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look_at_all = interval(LOOK_AT_ALL);
-        let mut led = false;
+        let mut term = None;
         loop {
-            let leads = self.leadership.holds();
-            if leads && !led {
-                sleep(MEET).await;
-                self.queue.push_all();
-            }
-            if !leads {
-                pending.waiting.clear();
-                pending.unanswered.clear();
-                pending.later.clear();
+            let before = std::mem::replace(&mut term, self.leadership.term());
+            let leads = term.is_some();
+            if term != before {
+                pending.forget();
                 self.queue.clear();
+                drop(self.written.overwritten());
+                if leads {
+                    sleep(MEET).await;
+                    self.queue.push_all();
+                }
             }
-            led = leads;
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.leadership.changed() => {}
@@ -152,6 +162,10 @@ impl StatusWriter {
                         self.queue.push(pending.waiting.keys().cloned());
                     }
                 }
+                _ = heal.tick(), if leads => match self.written.overwritten() {
+                    Next::All => self.queue.push_all(),
+                    Next::Some(ids) => self.queue.push(ids),
+                },
                 _ = look_at_all.tick(), if leads => self.queue.push_all(),
             }
         }
@@ -287,9 +301,9 @@ impl StatusWriter {
         id: &ObjectId,
         status: &Value,
     ) -> Result<Outcome, kube::Error> {
-        // Asked again for each write: the Lease may have gone while this one waited.
+        // Asked again for each write: the Lease may have gone while this one waited, and may be back soon.
         if !self.leadership.holds() {
-            return Ok(Outcome::Dropped);
+            return Ok(Outcome::Failed);
         }
         let patch = json!({
             "apiVersion": resource.api_version,
@@ -324,7 +338,7 @@ impl StatusWriter {
                 return Ok(Outcome::Written);
             };
             if !self.leadership.holds() {
-                return Ok(Outcome::Dropped);
+                return Ok(Outcome::Failed);
             }
             let entries = json!({ list.name: entries });
             // The version makes the server refuse it when the object has changed since.
@@ -421,48 +435,5 @@ impl Bucket {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bucket_gives_a_burst_and_then_its_rate() {
-        let now = Instant::now();
-        let mut bucket = Bucket::new(now);
-        assert_eq!(bucket.take(200, now), Duration::ZERO);
-        assert_eq!(bucket.take(50, now), Duration::from_secs(1));
-        assert_eq!(bucket.take(1, now + Duration::from_secs(2)), Duration::ZERO);
-        assert_eq!(
-            bucket.take(200, now + Duration::from_secs(1000)),
-            Duration::ZERO
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn data_planes_are_given_a_moment_to_answer() {
-        let id = ObjectId::new(ObjectKind::Route, "a", "b");
-        let mut pending = Pending::new();
-        assert!(pending.waits_first(&id));
-        sleep(ANSWER / 2).await;
-        assert!(pending.waits_first(&id), "looked at once more");
-        sleep(ANSWER / 2).await;
-        assert!(!pending.waits_first(&id), "they do not answer");
-        // What a stopping leader does not say now it never says.
-        pending.waiting.clear();
-        pending.last = true;
-        assert!(!pending.waits_first(&id));
-    }
-
-    #[test]
-    fn times_are_written_as_the_api_server_does() {
-        let text = now();
-        assert_eq!(text.len(), "2026-11-21T10:00:00Z".len(), "{text}");
-        assert!(text.ends_with('Z'));
-    }
-
-    #[test]
-    fn every_kind_with_a_status_of_ours_can_be_written() {
-        for kind in ObjectKind::ALL {
-            assert_eq!(resource(*kind).is_some(), kind.has_status());
-        }
-    }
-}
+#[path = "writer_tests.rs"]
+mod tests;

@@ -333,7 +333,7 @@ impl Watches {
         };
         let id = object.id.clone();
         if kind.has_status() {
-            self.written.note(&id, status.as_ref());
+            self.written.see(&id, status.as_ref());
         }
         self.send(Event::Apply {
             object: Box::new(object),

@@ -1,0 +1,166 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::fake_api::{self, FakeApi};
+use crate::leader::fake::Crown;
+use crate::report::CONTROLLER_NAME;
+use crate::watch::handle::{Ask, Wanted};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A leader that writes statuses.
+struct Running {
+    api: FakeApi,
+    crown: Crown,
+    written: Arc<Written>,
+    queue: Arc<Queue>,
+}
+
+/// `wanted` says what the statuses should be. The API server takes as many milliseconds to show an object as its name
+/// says.
+fn start(ids: Vec<ObjectId>, wanted: impl Fn(ObjectId) -> Wanted + Send + 'static) -> Running {
+    let (client, api) = FakeApi::answering(|asked| async move {
+        if asked.method != "GET" {
+            return fake_api::empty(asked);
+        }
+        let name = asked.path.rsplit('/').next().unwrap_or_default();
+        sleep(Duration::from_millis(name.parse().unwrap())).await;
+        let metadata = json!({"name": name, "namespace": "a", "resourceVersion": "1"});
+        (200, json!({"apiVersion": "v1", "kind": "X", "metadata": metadata}))
+    });
+    let world = WorldHandle::answering(move |ask| match ask {
+        Ask::Ids(reply) => drop(reply.send(ids.clone())),
+        Ask::Statuses(ids, reply) => drop(reply.send(ids.into_iter().map(&wanted).collect())),
+        _ => {}
+    });
+    let (crown, leadership) = Crown::new();
+    let queue = Arc::new(Queue::uncounted());
+    let written = Arc::new(Written::default());
+    let writer = StatusWriter {
+        client,
+        world,
+        queue: Arc::clone(&queue),
+        written: Arc::clone(&written),
+        metrics: Arc::new(Metrics::new().unwrap()),
+        leadership,
+        progress: watch::channel(0).1,
+    };
+    tokio::spawn(writer.run(CancellationToken::new()));
+    Running {
+        api,
+        crown,
+        written,
+        queue,
+    }
+}
+
+impl Running {
+    /// Waits until so many requests of a method have been made; how long that took.
+    async fn until(&self, method: &str, number: usize) -> Duration {
+        let began = Instant::now();
+        let made = async {
+            while self.api.count(method) < number {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(SECOND * 60, made).await.expect(method);
+        began.elapsed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_lease_was_not_held_for_is_written_when_it_is_again() {
+    let generation = Arc::new(AtomicUsize::new(1));
+    let now = Arc::clone(&generation);
+    let routes = ["100", "200"].map(|name| ObjectId::new(ObjectKind::HTTPRoute, "a", name));
+    let it = start(routes.to_vec(), move |id| {
+        let entry = json!({"controllerName": CONTROLLER_NAME, "n": now.load(Ordering::Relaxed)});
+        Wanted {
+            id,
+            status: Some(json!({"parents": [entry]})),
+            waits: false,
+        }
+    });
+    it.until("PATCH", 2).await;
+    generation.store(2, Ordering::Relaxed);
+    it.queue.push(routes);
+    it.until("GET", 4).await;
+    // Both are being read. The first is not written any more; before the second is, the Lease is held again.
+    it.crown.lapse_in(Duration::ZERO);
+    sleep(Duration::from_millis(150)).await;
+    assert_eq!(it.api.count("PATCH"), 2);
+    it.crown.win(2);
+    it.until("PATCH", 3).await;
+    let took = it.until("PATCH", 4).await;
+    assert!(took < SECOND * 2, "{took:?}");
+}
+
+fn status(generation: usize) -> impl Fn(ObjectId) -> Wanted {
+    move |id| Wanted {
+        id,
+        status: Some(json!({"observedGeneration": generation})),
+        waits: false,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_overwrite_is_written_again_but_not_each_time() {
+    let route = ObjectId::new(ObjectKind::Route, "a", "0");
+    let it = start(vec![route.clone()], status(1));
+    it.until("PATCH", 1).await;
+    // Past the looks at the beginning, and before the next one at everything.
+    sleep(SECOND * 3).await;
+    let theirs = json!({"observedGeneration": 7});
+    it.written.see(&route, Some(&theirs));
+    let took = it.until("PATCH", 2).await;
+    assert!(took < HEAL + SECOND, "{took:?}");
+    let began = Instant::now();
+    while began.elapsed() < SECOND * 20 {
+        it.written.see(&route, Some(&theirs));
+        sleep(SECOND / 10).await;
+    }
+    let again = it.api.count("PATCH") - 2;
+    assert!((5..=11).contains(&again), "{again}");
+}
+
+#[test]
+fn the_bucket_gives_a_burst_and_then_its_rate() {
+    let now = Instant::now();
+    let mut bucket = Bucket::new(now);
+    assert_eq!(bucket.take(200, now), Duration::ZERO);
+    assert_eq!(bucket.take(50, now), Duration::from_secs(1));
+    assert_eq!(bucket.take(1, now + Duration::from_secs(2)), Duration::ZERO);
+    assert_eq!(
+        bucket.take(200, now + Duration::from_secs(1000)),
+        Duration::ZERO
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_planes_are_given_a_moment_to_answer() {
+    let id = ObjectId::new(ObjectKind::Route, "a", "b");
+    let mut pending = Pending::new();
+    assert!(pending.waits_first(&id));
+    sleep(ANSWER / 2).await;
+    assert!(pending.waits_first(&id), "looked at once more");
+    sleep(ANSWER / 2).await;
+    assert!(!pending.waits_first(&id), "they do not answer");
+    // What a stopping leader does not say now it never says.
+    pending.waiting.clear();
+    pending.last = true;
+    assert!(!pending.waits_first(&id));
+}
+
+#[test]
+fn times_are_written_as_the_api_server_does() {
+    let text = now();
+    assert_eq!(text.len(), "2026-11-21T10:00:00Z".len(), "{text}");
+    assert!(text.ends_with('Z'));
+}
+
+#[test]
+fn every_kind_with_a_status_of_ours_can_be_written() {
+    for kind in ObjectKind::ALL {
+        assert_eq!(resource(*kind).is_some(), kind.has_status());
+    }
+}
