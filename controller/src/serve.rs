@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -43,7 +43,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HELLO: Duration = Duration::from_secs(10);
 /// A transaction must be answered after this; compiling the largest takes seconds.
 const ANSWER: Duration = Duration::from_secs(60);
-/// Streams end after 10 to 15 minutes: data planes spread over replicas again, and show fresh certificates.
+/// Streams end after 10 to 15 minutes, unless their data planes would be refused: these spread over replicas again, and
+/// show fresh certificates and tokens.
 const AGE: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(900));
 /// At the stop of a replica its streams end within this time, not all at once.
 const SPREAD: Duration = Duration::from_secs(2);
@@ -320,6 +321,7 @@ impl SnapshotService for Streams {
             measured: false,
             health,
             shared: None,
+            tokens: self.tokens.clone(),
         };
         let stop = self.stop.clone();
         tokio::spawn(async move {
@@ -349,6 +351,8 @@ struct Stream {
     health: Arc<Board>,
     /// Where the data plane shares what it finds out about endpoints.
     shared: Option<Shared>,
+    /// By which it is let in again.
+    tokens: Option<Arc<Tokens>>,
 }
 
 struct Shared {
@@ -386,7 +390,7 @@ impl Stream {
         let out = self.out.clone();
         let until_hello = Instant::now() + HELLO;
         let mut welcomed = false;
-        let old = Instant::now() + AGE.0 + (AGE.1 - AGE.0).mul_f64(rand::random());
+        let mut old = pin!(old(self.tokens.take()));
         loop {
             while let Some(chunks) = self.session.next_chunks() {
                 self.send_transaction(chunks).await?;
@@ -407,11 +411,11 @@ impl Stream {
                     self.send(Out::Ping(Ping {})).await?;
                     self.tell(true).await?;
                 }
-                () = sleep_until(until.unwrap_or(old)), if until.is_some() => {
+                () = sleep_until(until.unwrap_or(until_hello)), if until.is_some() => {
                     self.count("timeout");
                     return Err(Status::deadline_exceeded("no answer"));
                 }
-                () = sleep_until(old), if self.sent.is_none() => {
+                () = &mut old, if self.sent.is_none() => {
                     return Err(Status::unavailable("the stream is old: connect again"));
                 }
                 () = stop.cancelled() => {
@@ -552,6 +556,14 @@ impl Stream {
     }
 }
 
+/// Returns when a stream is old, and its data plane can come back.
+async fn old(tokens: Option<Arc<Tokens>>) {
+    sleep(AGE.0 + (AGE.1 - AGE.0).mul_f64(rand::random())).await;
+    if let Some(tokens) = tokens {
+        tokens.answered().await;
+    }
+}
+
 /// Returns when there may be something to tell a data plane about endpoints.
 async fn news(shared: &mut Option<Shared>) {
     if let Some(shared) = shared
@@ -560,4 +572,24 @@ async fn news(shared: &mut Option<Shared>) {
         return;
     }
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::fake;
+    use k8s_openapi::api::authentication::v1::TokenReviewStatus;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_grows_no_older_than_it_must() {
+        let began = Instant::now();
+        old(None).await;
+        let api = fake::start(Ok(TokenReviewStatus::default()));
+        old(Some(Arc::clone(&api.tokens))).await;
+        assert!((AGE.0 * 2..=AGE.1 * 2).contains(&began.elapsed()));
+
+        let api = fake::start(Err("no answer".to_owned()));
+        let ended = timeout(AGE.1 * 4, old(Some(Arc::clone(&api.tokens)))).await;
+        assert!(ended.is_err(), "its data plane would be refused");
+    }
 }

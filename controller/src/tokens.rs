@@ -1,9 +1,9 @@
 //! Whether a data plane is the Pod that its certificate's group is for: its projected service-account token, reviewed by
 //! the API server (features.md F83). A certificate alone is what anybody has who reads the Secret of the group.
 //!
-//! A token is sent when a stream opens, and streams live for a quarter of an hour at most. What was accepted stays so for
-//! the life of the stream; while the API server does not answer, new streams are refused unless their token was reviewed
-//! a moment ago.
+//! A token is sent when a stream opens, and what was accepted stays so for the life of the stream: a quarter of an hour at
+//! most, and for as long as the API server does not answer. Meanwhile new streams are refused unless their token was
+//! reviewed a moment ago.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 use snapshot::Hash;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::metadata::MetadataMap;
 
 /// For whom the tokens of data planes are made out. A token for the API server or for anybody else is refused.
@@ -34,6 +34,12 @@ const MAX_BYTES: usize = 16 * 1024;
 const REVIEWS: usize = 16;
 /// One review, and the wait for it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it is believed that the API server answers, or does not.
+const HEARD: Duration = Duration::from_secs(10);
+/// Longest pause before it is looked whether it answers again; the shortest is half of it.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Nobody's token.
+const NOBODYS: &str = "-";
 
 /// Why a token is not accepted. Never holds any of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +65,8 @@ pub struct Tokens {
     review: Review,
     known: Mutex<HashMap<Hash, Known>>,
     slots: Semaphore,
+    /// Whether the API server answered when it was last asked, and when that was.
+    heard: Mutex<Option<(bool, Instant)>>,
     entries: IntGauge,
     evictions: IntCounter,
 }
@@ -101,6 +109,7 @@ impl Tokens {
             review,
             known: Mutex::default(),
             slots: Semaphore::new(REVIEWS),
+            heard: Mutex::default(),
             entries,
             evictions,
         })
@@ -127,16 +136,7 @@ impl Tokens {
         if let Some(known) = known.filter(|k| Instant::now() < k.until) {
             return known.account;
         }
-        let asked = async {
-            let _slot = self.slots.acquire().await;
-            (self.review)(token.to_owned()).await
-        };
-        let status = match timeout(PATIENCE, asked).await {
-            Ok(Ok(status)) => status,
-            Ok(Err(why)) => return Err(TokenError::Unreachable(why)),
-            Err(_) => return Err(TokenError::Unreachable("no answer in time".to_owned())),
-        };
-        let account = judged(&status);
+        let account = judged(&self.ask(token).await?);
         let holds = match account.is_ok() {
             true => GOOD,
             false => BAD,
@@ -149,6 +149,32 @@ impl Tokens {
             },
         );
         account
+    }
+
+    /// Returns when the API server answers about tokens. Before that a stream that ends does not come back.
+    pub async fn answered(&self) {
+        while !self.answers().await {
+            sleep(LOOK_AGAIN.mul_f64(0.5 + 0.5 * rand::random::<f64>())).await;
+        }
+    }
+
+    async fn answers(&self) -> bool {
+        let heard = *self.heard.lock();
+        match heard.filter(|(_, at)| at.elapsed() < HEARD) {
+            Some((answers, _)) => answers,
+            None => self.ask(NOBODYS).await.is_ok(),
+        }
+    }
+
+    async fn ask(&self, token: &str) -> Result<TokenReviewStatus, TokenError> {
+        let asked = async {
+            let _slot = self.slots.acquire().await;
+            (self.review)(token.to_owned()).await
+        };
+        let answer = timeout(PATIENCE, asked).await;
+        let answer = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        *self.heard.lock() = Some((answer.is_ok(), Instant::now()));
+        answer.map_err(TokenError::Unreachable)
     }
 
     fn remember(&self, hash: Hash, verdict: Known) {
@@ -201,11 +227,48 @@ fn judged(status: &TokenReviewStatus) -> Result<String, TokenError> {
     }
 }
 
+/// Tokens before an API server that answers as tests say.
+#[cfg(test)]
+pub(crate) mod fake {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    pub(crate) struct Fixture {
+        pub(crate) tokens: Arc<Tokens>,
+        pub(crate) answer: Arc<Mutex<Result<TokenReviewStatus, String>>>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    pub(crate) fn start(answer: Result<TokenReviewStatus, String>) -> Fixture {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let answer = Arc::new(Mutex::new(answer));
+        let (count, say) = (Arc::clone(&asked), Arc::clone(&answer));
+        let review: Review = Box::new(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let answer = say.lock().clone();
+            Box::pin(async { answer })
+        });
+        let entries = IntGauge::new("entries", "entries").unwrap();
+        let evictions = IntCounter::new("evictions", "evictions").unwrap();
+        Fixture {
+            tokens: Tokens::reviewing(review, entries, evictions),
+            answer,
+            asked,
+        }
+    }
+
+    impl Fixture {
+        pub(crate) fn asked(&self) -> usize {
+            self.asked.load(Ordering::Relaxed)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::fake::{Fixture, start};
     use super::*;
     use k8s_openapi::api::authentication::v1::UserInfo;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     const GROUP: &str = "shop/web-diolkos";
 
@@ -227,37 +290,9 @@ mod tests {
         metadata
     }
 
-    struct Fixture {
-        tokens: Arc<Tokens>,
-        asked: Arc<AtomicUsize>,
-        answer: Arc<Mutex<Result<TokenReviewStatus, String>>>,
-    }
-
-    fn start(answer: Result<TokenReviewStatus, String>) -> Fixture {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let answer = Arc::new(Mutex::new(answer));
-        let (count, say) = (Arc::clone(&asked), Arc::clone(&answer));
-        let review: Review = Box::new(move |_| {
-            count.fetch_add(1, Ordering::Relaxed);
-            let answer = say.lock().clone();
-            Box::pin(async { answer })
-        });
-        let entries = IntGauge::new("entries", "entries").unwrap();
-        let evictions = IntCounter::new("evictions", "evictions").unwrap();
-        Fixture {
-            tokens: Tokens::reviewing(review, entries, evictions),
-            asked,
-            answer,
-        }
-    }
-
     impl Fixture {
         async fn check(&self, value: &str) -> Result<(), TokenError> {
             self.tokens.check(&metadata(value), GROUP).await
-        }
-
-        fn asked(&self) -> usize {
-            self.asked.load(Ordering::Relaxed)
         }
     }
 
@@ -316,6 +351,28 @@ mod tests {
         // Nothing of the outage is remembered.
         *it.answer.lock() = Ok(status("system:serviceaccount:shop:web-diolkos", AUDIENCE));
         it.check("Bearer new").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_found_out_whether_the_api_server_answers() {
+        let it = start(Err("no answer".to_owned()));
+        let tokens = Arc::clone(&it.tokens);
+        let answered = tokio::spawn(async move { tokens.answered().await });
+        sleep(HEARD / 2).await;
+        // One has heard it for all.
+        assert!(!it.tokens.answers().await);
+        assert_eq!(it.asked(), 1);
+        sleep(LOOK_AGAIN * 10).await;
+        assert!(!answered.is_finished());
+        assert!((10..=22).contains(&it.asked()), "{}", it.asked());
+        // That it accepts nobody's token is not expected of it.
+        *it.answer.lock() = Ok(TokenReviewStatus::default());
+        let began = Instant::now();
+        answered.await.unwrap();
+        assert!(began.elapsed() <= LOOK_AGAIN);
+        let asked = it.asked();
+        it.tokens.answered().await;
+        assert_eq!(it.asked(), asked);
     }
 
     #[tokio::test(start_paused = true)]

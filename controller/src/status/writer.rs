@@ -44,6 +44,9 @@ const CONCURRENCY: usize = 8;
 const WRITE: Duration = LAST_REQUESTS;
 /// Other replicas need so long to tell a new leader how far their data planes are.
 const MEET: Duration = Duration::from_millis(500);
+/// Data planes need so long to find a new leader, which is the longest pause between two attempts of theirs: that there
+/// is none of an object's is not said before, where its status says something else.
+const RETURN: Duration = Duration::from_secs(10);
 /// Data planes have mostly answered a change after so long: one write says all of it.
 const SETTLE: Duration = Duration::from_millis(100);
 /// Data planes that have not answered after so long are written of as such.
@@ -80,6 +83,8 @@ struct Pending {
     waiting: BTreeMap<ObjectId, Instant>,
     /// Of these, those whose data planes are given a moment before that is written.
     unanswered: BTreeSet<ObjectId>,
+    /// Until when data planes may be on their way.
+    returning: Option<Instant>,
     /// There is no later moment.
     last: bool,
     /// To be looked at again after a pause.
@@ -94,6 +99,7 @@ impl Pending {
             bucket: Bucket::new(Instant::now()),
             waiting: BTreeMap::new(),
             unanswered: BTreeSet::new(),
+            returning: None,
             last: false,
             later: BTreeSet::new(),
             paced: BTreeMap::new(),
@@ -105,6 +111,21 @@ impl Pending {
         self.waiting.clear();
         self.unanswered.clear();
         self.later.clear();
+    }
+
+    /// Statuses that waited for data planes to come back, once these have had their time since everything is `known`:
+    /// they are not let in before.
+    fn overdue(&mut self, known: bool) -> Vec<ObjectId> {
+        let now = Instant::now();
+        match self.returning {
+            Some(_) if !known => self.returning = Some(now + RETURN),
+            Some(until) if until <= now => {
+                self.returning = None;
+                return self.waiting.keys().cloned().collect();
+            }
+            _ => {}
+        }
+        Vec::new()
     }
 
     /// Notes that a status waits for data planes; whether these are still given a moment before that is written.
@@ -143,6 +164,7 @@ impl StatusWriter {
                 drop(self.written.overwritten());
                 if leads {
                     sleep(MEET).await;
+                    pending.returning = Some(Instant::now() + RETURN);
                     self.queue.push_all();
                 }
             }
@@ -157,6 +179,7 @@ impl StatusWriter {
                     pending.paced.retain(|_, at| at.elapsed() < AGAIN);
                     self.queue.push(std::mem::take(&mut pending.later));
                     self.queue.push(std::mem::take(&mut pending.unanswered));
+                    self.queue.push(pending.overdue(self.world.missing().is_empty()));
                     if self.progress.has_changed().unwrap_or(false) {
                         self.progress.mark_unchanged();
                         self.queue.push(pending.waiting.keys().cloned());
@@ -218,10 +241,17 @@ impl StatusWriter {
                 };
                 if !wanted.waits {
                     pending.waiting.remove(&wanted.id);
-                } else if pending.waits_first(&wanted.id) {
-                    // Most answer meanwhile, and then one write says all of it.
-                    pending.unanswered.insert(wanted.id);
-                    continue;
+                } else {
+                    let waits_first = pending.waits_first(&wanted.id);
+                    let may_return = wanted.alone && pending.returning.is_some();
+                    if may_return && !self.written.is_empty(&wanted.id) {
+                        continue;
+                    }
+                    if waits_first {
+                        // Most answer meanwhile, and then one write says all of it.
+                        pending.unanswered.insert(wanted.id);
+                        continue;
+                    }
                 }
                 match self.written.stamp(&wanted.id, status, &now) {
                     Some(_)

@@ -26,7 +26,10 @@ fn start(ids: Vec<ObjectId>, wanted: impl Fn(ObjectId) -> Wanted + Send + 'stati
         let name = asked.path.rsplit('/').next().unwrap_or_default();
         sleep(Duration::from_millis(name.parse().unwrap())).await;
         let metadata = json!({"name": name, "namespace": "a", "resourceVersion": "1"});
-        (200, json!({"apiVersion": "v1", "kind": "X", "metadata": metadata}))
+        (
+            200,
+            json!({"apiVersion": "v1", "kind": "X", "metadata": metadata}),
+        )
     });
     let world = WorldHandle::answering(move |ask| match ask {
         Ask::Ids(reply) => drop(reply.send(ids.clone())),
@@ -79,6 +82,7 @@ async fn what_the_lease_was_not_held_for_is_written_when_it_is_again() {
             id,
             status: Some(json!({"parents": [entry]})),
             waits: false,
+            alone: false,
         }
     });
     it.until("PATCH", 2).await;
@@ -100,6 +104,7 @@ fn status(generation: usize) -> impl Fn(ObjectId) -> Wanted {
         id,
         status: Some(json!({"observedGeneration": generation})),
         waits: false,
+        alone: false,
     }
 }
 
@@ -121,6 +126,44 @@ async fn what_others_overwrite_is_written_again_but_not_each_time() {
     }
     let again = it.api.count("PATCH") - 2;
     assert!((5..=11).contains(&again), "{again}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_planes_may_come_back_before_it_is_said_that_there_are_none() {
+    let [known, new] = ["0", "1"].map(|name| ObjectId::new(ObjectKind::Route, "a", name));
+    let (come, is_come) = watch::channel(false);
+    let it = start(vec![known.clone(), new], move |id| {
+        let alone = &*id.name == "1" || !*is_come.borrow();
+        Wanted {
+            waits: alone,
+            alone,
+            ..status(1 + usize::from(alone))(id)
+        }
+    });
+    let before = json!({"observedGeneration": 1});
+    it.written.note(&known, Some(&before));
+    // Of what has no status yet it is said at once.
+    let took = it.until("PATCH", 1).await;
+    assert!(took < SECOND * 2, "{took:?}");
+    assert!(it.api.asked()[0].path.ends_with("/1/status"));
+    sleep(SECOND * 5).await;
+    assert_eq!(it.api.count("PATCH"), 1);
+
+    // They come, and go again when the time is over.
+    come.send_replace(true);
+    it.queue.push([known.clone()]);
+    sleep(SECOND * 15).await;
+    assert_eq!(it.api.count("PATCH"), 1);
+    come.send_replace(false);
+    it.queue.push([known.clone()]);
+    let took = it.until("PATCH", 2).await;
+    assert!(took < SECOND * 2, "{took:?}");
+
+    // To the next leader they do not come.
+    it.written.note(&known, Some(&before));
+    it.crown.win(2);
+    let took = it.until("PATCH", 3).await;
+    assert!(RETURN < took && took < RETURN + SECOND * 2, "{took:?}");
 }
 
 #[test]

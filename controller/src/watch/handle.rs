@@ -57,6 +57,8 @@ pub struct Wanted {
     pub status: Option<Value>,
     /// It changes when data planes answer.
     pub waits: bool,
+    /// There is no data plane that could.
+    pub alone: bool,
 }
 
 /// What is wrong with an Ingress, which has no conditions to say it.

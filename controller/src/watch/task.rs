@@ -556,7 +556,12 @@ impl Owner {
                         self.add_revision(&id, status);
                     }
                     let waits = status.is_some() && programmed.waits();
-                    Wanted { id, status, waits }
+                    Wanted {
+                        id,
+                        status,
+                        waits,
+                        alone: programmed == Programmed::NoDataPlane,
+                    }
                 });
                 drop(reply.send(wanted.collect()));
             }
