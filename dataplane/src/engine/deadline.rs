@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long the upstream's side of an exchange may take.
@@ -126,7 +127,9 @@ impl Timer {
             return Poll::Pending;
         }
         self.waker = Some(cx.waker().clone());
-        while sleep.as_mut().poll(cx).is_ready() {
+        // A task that has used up its budget would be told to come again before the sleep has taken its waker, of which
+        // nothing is to be seen from here.
+        while pin!(unconstrained(sleep.as_mut())).poll(cx).is_ready() {
             if sleep.deadline() >= due {
                 self.due = None;
                 return Poll::Ready(());
@@ -164,6 +167,26 @@ impl Timer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::task::coop::poll_proceed;
+    use tokio::time::timeout;
+
+    /// As that of a connection with many exchanges does in one turn.
+    #[tokio::test(start_paused = true)]
+    async fn it_wakes_a_task_that_had_used_up_its_budget() {
+        let second = Duration::from_secs(1);
+        let mut timer = Timer::default();
+        timer.arm(Instant::now() + second);
+        let mut first = true;
+        let fires = poll_fn(|cx| {
+            if std::mem::take(&mut first) {
+                while let Poll::Ready(budget) = poll_proceed(cx) {
+                    budget.made_progress();
+                }
+            }
+            timer.poll(cx)
+        });
+        assert!(timeout(10 * second, fires).await.is_ok());
+    }
 
     /// How long it takes until the timer is ready.
     async fn elapse(timer: &mut Timer) -> Duration {
