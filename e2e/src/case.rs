@@ -161,7 +161,7 @@ pub struct Condition {
 pub struct RequestSpec {
     /// What this shows; default: the request line.
     pub name: Option<String>,
-    /// `METHOD http://host/path?query`. Here and in header fields `<N>` stands for N letters.
+    /// `METHOD http://host/path?query`. Here and in header fields `${letters N}` stands for N letters.
     pub send: String,
     /// The Gateway of the case's namespace that it goes to, `NAME` or `NAME/LISTENER`, at the address in its status; default:
     /// the data planes that serve what is attached to no Gateway. Standalone there is one place for all.

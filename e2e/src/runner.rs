@@ -406,10 +406,10 @@ fn to_request(spec: &RequestSpec) -> Result<Request> {
     })
 }
 
-/// The text with N letters where it says `<N>`.
+/// The text with N letters where it says `${letters N}`.
 fn letters(text: &str) -> String {
-    let parts = text.split_once('<').and_then(|(before, rest)| {
-        let (count, after) = rest.split_once('>')?;
+    let parts = text.split_once("${letters ").and_then(|(before, rest)| {
+        let (count, after) = rest.split_once('}')?;
         Some((before, count.parse::<usize>().ok()?, after))
     });
     match parts {
