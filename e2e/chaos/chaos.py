@@ -371,8 +371,6 @@ class Route:
         # them unless it is certain, which it is when one was in effect or had its time.
         self.acceptable = set()
         self.certain = False
-        # Whether one without its backend may be the last one that a controller has seen and taken: it answers 500.
-        self.unresolved = False
         self.changed = 0.0
 
     def spec(self, kind, version):
@@ -464,10 +462,10 @@ class Chaos:
             kind = "good"
         version = route.version + 1
         if route.kind == "good" and time.monotonic() - max(route.changed, self.faults.excused_until) > TRUTH:
-            route.acceptable, route.certain, route.unresolved = {str(route.version)}, True, False
+            route.acceptable, route.certain = {str(route.version)}, True
         if kind == "gone":
             self.kube.call("DELETE", f"{ROUTES}/{route.name}")
-            route.acceptable, route.certain, route.unresolved = set(), False, False
+            route.acceptable, route.certain = set(), False
         else:
             status, answer = self.apply(route.name, route.spec(kind, version))
             if kind == "refused":
@@ -481,7 +479,6 @@ class Chaos:
             route.generation = answer["metadata"]["generation"]
             if kind == "good":
                 route.acceptable.add(str(version))
-            route.unresolved |= kind == "unknown"
         route.kind, route.version, route.changed = kind, version, time.monotonic()
         self.edits += 1
 
@@ -513,16 +510,13 @@ class Chaos:
             answers = [self.ask(plane, route.name) for plane in planes]
             if self.faults.plane_killed_since(listed - 8):
                 answers = [a for a in answers if a[0] is not None]
-            stands_in = route.kind == "invalid" and route.unresolved
-            served = all(
-                a[0] == code and (bodies is None or a[1] in bodies) or stands_in and a[0] == 500 for a in answers
-            )
+            served = all(a[0] == code and (bodies is None or a[1] in bodies) for a in answers)
             served = served and len(set(answers)) <= 1 if route.kind == "invalid" else served
             if route.kind == "good" and served:
                 # Nothing older is ever served again.
                 if told_truth:
                     route.acceptable = {str(route.version)}
-                    route.certain, route.unresolved = True, False
+                    route.certain = True
             if is_ready_now and not served and not recently_killed:
                 self.report.violation(f"{route.name} says that version {route.version} is in effect, and data planes answer {answers}")
             elif not (told_truth and served):
