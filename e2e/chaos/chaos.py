@@ -3,7 +3,7 @@
 
 What must hold all the time:
   * no request for a Route that nobody touches is answered otherwise than before; a request may fail without an answer
-    only while a data plane that was killed may still be found;
+    only while kube-proxy sends to a data plane that was killed, and 8 s from its death;
   * no status says that a version is in effect while a data plane does not serve it;
   * 5 s after an edit, or after the end of what kept the API server from taking it or data planes from hearing of it, the
     status is that of the present version and every data plane serves what it should: the present version, the last
@@ -182,7 +182,7 @@ class Load(threading.Thread):
             except (OSError, http.client.HTTPException) as error:
                 connection = None
                 # Whoever was connected to it, or is sent there before everybody knows.
-                if self.faults.plane_killed_since(began - 8):
+                if self.faults.cut_since(began - 8):
                     self.excused += 1
                 else:
                     self.report.violation(f"a request for untouched-{n} failed: {error!r}")
@@ -202,11 +202,26 @@ class Faults(threading.Thread):
         self.ends = False
         self.counts = {kind: 0 for kind in kinds}
         self.killed = []
+        # When kube-proxy was last seen to send to a data plane that was killed.
+        self.sent_to_the_dead = []
         # Statuses and traffic cannot follow before: while it is infinite, something is cut off.
         self.excused_until = 0.0
 
     def plane_killed_since(self, moment):
         return any(at >= moment for at in self.killed)
+
+    def cut_since(self, moment):
+        return any(at >= moment for at in self.killed + self.sent_to_the_dead)
+
+    def watch_the_dead(self, address):
+        """kube-proxy hears of a death from the API server, later than in 8 s where that was away shortly before."""
+        end = time.monotonic() + 60
+        while f" {address} . {PORT}" in subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True).stdout:
+            self.sent_to_the_dead.append(time.monotonic())
+            if time.monotonic() > end:
+                self.report.violation(f"a minute after the death of {address}, kube-proxy sends to it")
+                return
+            time.sleep(0.2)
 
     def run(self):
         order = []
@@ -261,10 +276,11 @@ class Faults(threading.Thread):
         self.kill(controller, next(name for name in others if name != leader))
 
     def plane(self):
-        pod = self.random.choice(self.kube.pods("data-plane"))["metadata"]["name"]
+        pod = self.random.choice(self.kube.pods("data-plane"))
         self.killed.append(time.monotonic())
-        self.kill(data_plane, pod)
+        self.kill(data_plane, pod["metadata"]["name"])
         self.killed.append(time.monotonic())
+        threading.Thread(target=self.watch_the_dead, args=[pod["status"]["podIP"]], daemon=True).start()
 
     def apiserver(self):
         self.excused_until = float("inf")

@@ -20,19 +20,17 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status, Streaming};
 
+use super::pauses::Pauses;
 use super::report::Reports;
 use super::worker::{Worker, WorkerGone};
 use super::{Apply, Health, Reply};
 use crate::tls;
 
+/// Until TCP stands. The address is that of a Service: the next attempt goes to another controller than to the one that
+/// has gone without a word.
+const TCP: Duration = Duration::from_secs(2);
 /// Until the connection stands, until the stream is answered, and until it is welcomed.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Pauses between attempts grow from here,
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// to here; each is random below its bound, so that many data planes do not come at once.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// A stream that lived this long makes the next pause short again.
-const PROVEN: Duration = Duration::from_secs(10);
 /// So many heartbeats may be missing.
 const PATIENCE: u32 = 3;
 const HEARTBEAT_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
@@ -101,10 +99,17 @@ pub async fn run(
     tls::provider();
     let health = applier.health();
     let worker = Worker::start(applier)?;
-    let mut bound = FIRST_PAUSE;
+    let mut pauses = Pauses::new();
     loop {
-        let began = Instant::now();
-        let ended = follow(&config, &worker, health.as_deref(), &draining).await;
+        let mut welcomed = None;
+        let ended = follow(
+            &config,
+            &worker,
+            health.as_deref(),
+            &draining,
+            &mut welcomed,
+        )
+        .await;
         if let Some(health) = &health {
             health.alone();
         }
@@ -113,14 +118,13 @@ pub async fn run(
             Err(error) => error,
             Ok(never) => match never {},
         };
-        let proven = began.elapsed() >= PROVEN;
-        if proven {
-            bound = FIRST_PAUSE;
-        }
-        let pause = bound.mul_f64(rand::random());
+        let stood = welcomed.map_or(Duration::ZERO, |at: Instant| at.elapsed());
+        let pause = pauses.after(stood);
         match &error {
             // Replicas that stop, and streams that grew old, end like this.
-            StreamError::Refused(status) if proven && status.code() == Code::Unavailable => {
+            StreamError::Refused(status)
+                if Pauses::is_proven(stood) && status.code() == Code::Unavailable =>
+            {
                 tracing::info!(event = "push_moved", controller = config.endpoint, %error, "connecting again");
             }
             error => {
@@ -128,16 +132,16 @@ pub async fn run(
             }
         }
         sleep(pause).await;
-        bound = LONGEST_PAUSE.min(bound * 2);
     }
 }
 
-/// One stream from its beginning to its end, which is always an error.
+/// One stream from its beginning to its end, which is always an error. `welcomed`: since when it stands.
 async fn follow(
     config: &PushConfig,
     worker: &Worker,
     health: Option<&dyn Health>,
     draining: &CancellationToken,
+    welcomed: &mut Option<Instant>,
 ) -> Result<std::convert::Infallible, StreamError> {
     let channel = connect(config).await?;
     let (out, messages) = mpsc::channel(8);
@@ -171,6 +175,7 @@ async fn follow(
         server = welcome.server_id,
         "following a controller"
     );
+    *welcomed = Some(Instant::now());
     worker.contact().await?;
     let (shortest, longest) = HEARTBEAT_BOUNDS;
     let patience = Duration::from_millis(welcome.heartbeat_ms).clamp(shortest, longest) * PATIENCE;
@@ -236,7 +241,7 @@ async fn apply(worker: &Worker, chunk: Chunk) -> Result<Option<Out>, StreamError
 
 async fn connect(config: &PushConfig) -> Result<Channel, StreamError> {
     let mut endpoint = Endpoint::from_shared(config.endpoint.clone())?
-        .connect_timeout(CONNECT)
+        .connect_timeout(TCP)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true);
