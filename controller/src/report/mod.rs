@@ -22,6 +22,7 @@ use serde_json::{Map, Value, json};
 use snapshot::{ResourceId, Revision};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// The name under which we write status.
 pub const CONTROLLER_NAME: &str = "diolkos.io/controller";
@@ -71,6 +72,8 @@ impl fmt::Display for Problem {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObjectReport {
     pub id: ObjectId,
+    /// `metadata.uid` of the object that is judged: the status of one is not that of another that has its name later.
+    pub uid: Arc<str>,
     /// `metadata.generation` of the version that is judged.
     pub generation: i64,
     /// Sorted by field.
@@ -146,6 +149,7 @@ impl ObjectReport {
     pub(crate) fn new(id: ObjectId, generation: i64, problems: Vec<Problem>) -> Self {
         Self {
             id,
+            uid: Arc::default(),
             generation,
             problems,
             resources: Few::default(),

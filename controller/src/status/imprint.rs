@@ -1,6 +1,7 @@
 //! What is remembered of the status that an object carries.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
@@ -21,10 +22,19 @@ pub struct Written(Mutex<Known>);
 #[derive(Default)]
 struct Known {
     /// Bounded by the number of objects.
-    imprints: HashMap<ObjectId, Imprint>,
+    seen: HashMap<ObjectId, Seen>,
     /// Objects that were seen with another status than they were known to carry. One more than there is room for says
     /// that all are meant.
     overwritten: BTreeSet<ObjectId>,
+}
+
+/// An object as it was seen last, or as we have written it since.
+#[derive(Default)]
+struct Seen {
+    /// Empty: not seen yet.
+    uid: Arc<str>,
+    version: Box<str>,
+    status: Option<Imprint>,
 }
 
 impl Written {
@@ -34,19 +44,41 @@ impl Written {
         let mut known = self.0.lock();
         // What was seen of it was most likely this.
         known.overwritten.remove(id);
-        known.set(id, imprint);
+        known.seen.entry(id.clone()).or_default().status = imprint;
     }
 
-    /// An object was seen with a status.
-    pub fn see(&self, id: &ObjectId, status: Option<&Value>) {
-        let imprint = status.map(Imprint::of);
+    /// An object was seen with a status. `version`: its `metadata.resourceVersion`.
+    pub fn see(&self, id: &ObjectId, uid: &Arc<str>, version: &str, status: Option<&Value>) {
+        let status = status.map(Imprint::of);
         let mut known = self.0.lock();
-        let before = known.imprints.get(id).map(|old| old.content);
-        let is_other = before.is_some() && before != imprint.as_ref().map(|new| new.content);
+        let seen = Seen {
+            uid: Arc::clone(uid),
+            version: version.into(),
+            status,
+        };
+        let content = seen.status.as_ref().map(|new| new.content);
+        let before = known.seen.insert(id.clone(), seen);
+        let before = before.and_then(|old| old.status).map(|old| old.content);
+        let is_other = before.is_some() && before != content;
         if is_other && known.overwritten.len() <= MAX {
             known.overwritten.insert(id.clone());
         }
-        known.set(id, imprint);
+    }
+
+    /// The version in which an object was seen last, as long as it is the one of this uid.
+    pub fn version_of(&self, id: &ObjectId, uid: &str) -> Option<Box<str>> {
+        let known = self.0.lock();
+        let seen = known.seen.get(id).filter(|seen| *seen.uid == *uid);
+        seen.map(|seen| seen.version.clone())
+    }
+
+    /// A write has made one version of an object of another; unless a later one has been seen meanwhile, the next write
+    /// builds on it.
+    pub fn moved(&self, id: &ObjectId, from: &str, to: &str) {
+        let mut known = self.0.lock();
+        if let Some(seen) = known.seen.get_mut(id).filter(|seen| *seen.version == *from) {
+            seen.version = to.into();
+        }
     }
 
     /// Objects whose status others have written, or we have written elsewhere, since the last call.
@@ -61,22 +93,25 @@ impl Written {
     /// Whether an object carries nothing of ours.
     pub fn is_empty(&self, id: &ObjectId) -> bool {
         let known = self.0.lock();
-        let present = known.imprints.get(id).map(|old| old.content);
+        let present = known.status_of(id).map(|old| old.content);
         present.is_none_or(|present| present == content(&Value::Object(Map::new())))
     }
 
-    /// The object is gone.
-    pub fn forget(&self, id: &ObjectId) {
+    /// The object of this uid is gone. Another that has its name may have been seen already.
+    pub fn forget(&self, id: &ObjectId, uid: &str) {
         let mut known = self.0.lock();
-        known.overwritten.remove(id);
-        known.imprints.remove(id);
+        let seen = known.seen.get(id);
+        if seen.is_some_and(|seen| seen.uid.is_empty() || *seen.uid == *uid) {
+            known.overwritten.remove(id);
+            known.seen.remove(id);
+        }
     }
 
     /// Adds the times of its conditions to a status: the old one where a condition's value is what it was. `None`
     /// when the object carries this status already.
     pub fn stamp(&self, id: &ObjectId, status: Value, now: &str) -> Option<Value> {
         let known = self.0.lock();
-        match known.imprints.get(id) {
+        match known.status_of(id) {
             Some(old) => old.stamp(status, now),
             None => Some(stamped(status, &[], now)),
         }
@@ -84,11 +119,8 @@ impl Written {
 }
 
 impl Known {
-    fn set(&mut self, id: &ObjectId, imprint: Option<Imprint>) {
-        match imprint {
-            Some(imprint) => drop(self.imprints.insert(id.clone(), imprint)),
-            None => drop(self.imprints.remove(id)),
-        }
+    fn status_of(&self, id: &ObjectId) -> Option<&Imprint> {
+        self.seen.get(id)?.status.as_ref()
     }
 }
 
@@ -277,7 +309,7 @@ mod tests {
         assert_eq!(time(&second, "/parents/0/conditions/0"), THEN);
         assert_eq!(time(&second, "/parents/0/conditions/1"), NOW);
 
-        written.forget(&id);
+        written.forget(&id, "");
         assert_eq!(
             written
                 .stamp(&id, second, NOW)
@@ -307,29 +339,29 @@ mod tests {
         let some = |ids: &[usize]| Next::Some(ids.iter().copied().map(id).collect());
         let (ours, theirs) = (status("True", "True"), status("False", "True"));
         // Seen for the first time, given by us, and seen as we gave it.
-        written.see(&id(1), Some(&theirs));
+        written.see(&id(1), &"u".into(), "1", Some(&theirs));
         written.note(&id(1), Some(&ours));
-        written.see(&id(1), Some(&ours));
+        written.see(&id(1), &"u".into(), "1", Some(&ours));
         assert_eq!(written.overwritten(), some(&[]));
         // The watch may be faster than the answer to the write.
-        written.see(&id(1), Some(&theirs));
+        written.see(&id(1), &"u".into(), "1", Some(&theirs));
         written.note(&id(1), Some(&theirs));
         assert_eq!(written.overwritten(), some(&[]));
 
-        written.see(&id(1), Some(&ours));
+        written.see(&id(1), &"u".into(), "1", Some(&ours));
         assert_eq!(written.overwritten(), some(&[1]));
-        written.see(&id(1), None);
+        written.see(&id(1), &"u".into(), "1", None);
         assert_eq!(written.overwritten(), some(&[1]));
         // What has no status has not lost any; what is gone is nobody's.
-        written.see(&id(1), None);
-        written.see(&id(2), Some(&ours));
-        written.see(&id(2), Some(&theirs));
-        written.forget(&id(2));
+        written.see(&id(1), &"u".into(), "1", None);
+        written.see(&id(2), &"u".into(), "1", Some(&ours));
+        written.see(&id(2), &"u".into(), "1", Some(&theirs));
+        written.forget(&id(2), "u");
         assert_eq!(written.overwritten(), some(&[]));
 
         for n in 0..MAX + 10 {
-            written.see(&id(n), Some(&ours));
-            written.see(&id(n), Some(&theirs));
+            written.see(&id(n), &"u".into(), "1", Some(&ours));
+            written.see(&id(n), &"u".into(), "1", Some(&theirs));
         }
         assert_eq!(written.overwritten(), Next::All);
         assert_eq!(written.overwritten(), some(&[]));
@@ -359,5 +391,30 @@ mod tests {
                 )
                 .is_some()
         );
+    }
+
+    #[test]
+    fn an_object_is_told_from_another_that_has_its_name_later() {
+        let id = ObjectId::new(ObjectKind::Route, "a", "b");
+        let (one, other) = (Arc::from("1"), Arc::from("2"));
+        let written = Written::default();
+        assert_eq!(written.version_of(&id, &one), None);
+        written.see(&id, &one, "10", None);
+        assert_eq!(written.version_of(&id, &one).as_deref(), Some("10"));
+        // Our own write is known before the watch tells of it,
+        written.moved(&id, "10", "11");
+        assert_eq!(written.version_of(&id, &one).as_deref(), Some("11"));
+        // and one that was answered late does not hide what came after it.
+        written.see(&id, &one, "13", None);
+        written.moved(&id, "11", "12");
+        assert_eq!(written.version_of(&id, &one).as_deref(), Some("13"));
+
+        written.see(&id, &other, "20", None);
+        assert_eq!(written.version_of(&id, &one), None);
+        // The end of the first is looked at after the second has been seen.
+        written.forget(&id, &one);
+        assert_eq!(written.version_of(&id, &other).as_deref(), Some("20"));
+        written.forget(&id, &other);
+        assert_eq!(written.version_of(&id, &other), None);
     }
 }

@@ -262,7 +262,7 @@ impl StatusWriter {
                     {
                         pending.later.insert(wanted.id);
                     }
-                    Some(status) => writes.push((wanted.id, status)),
+                    Some(status) => writes.push((wanted.id, wanted.uid, status)),
                     None => self.count("skipped_equal"),
                 }
             }
@@ -276,12 +276,12 @@ impl StatusWriter {
                 let now = Instant::now();
                 let gateways = some
                     .iter()
-                    .map(|(id, _)| id)
+                    .map(|(id, ..)| id)
                     .filter(|id| id.kind.has_listeners());
                 pending.paced.extend(gateways.map(|id| (id.clone(), now)));
                 sleep(pending.bucket.take(some.len(), now)).await;
-                let some = some.into_iter().map(|(id, status)| async move {
-                    let failed = self.write(&id, &status).await == Outcome::Failed;
+                let some = some.into_iter().map(|(id, uid, status)| async move {
+                    let failed = self.write(&id, &uid, &status).await == Outcome::Failed;
                     failed.then_some(id)
                 });
                 pending
@@ -291,7 +291,7 @@ impl StatusWriter {
         }
     }
 
-    async fn write(&self, id: &ObjectId, status: &Value) -> Outcome {
+    async fn write(&self, id: &ObjectId, uid: &str, status: &Value) -> Outcome {
         let Some(resource) = resource(id.kind) else {
             return Outcome::Dropped;
         };
@@ -300,8 +300,8 @@ impl StatusWriter {
             namespace => Api::namespaced_with(self.client.clone(), namespace, &resource),
         };
         let written = match shared_list(id.kind) {
-            None => timeout(WRITE, self.apply(&api, &resource, id, status)).await,
-            Some(list) => timeout(WRITE, self.replace(&api, list, id, status)).await,
+            None => timeout(WRITE, self.apply(&api, &resource, id, uid, status)).await,
+            Some(list) => timeout(WRITE, self.replace(&api, list, id, uid, status)).await,
         };
         match written {
             Ok(Ok(outcome)) => outcome,
@@ -329,21 +329,33 @@ impl StatusWriter {
         api: &Api<DynamicObject>,
         resource: &ApiResource,
         id: &ObjectId,
+        uid: &str,
         status: &Value,
     ) -> Result<Outcome, kube::Error> {
         // Asked again for each write: the Lease may have gone while this one waited, and may be back soon.
         if !self.leadership.holds() {
             return Ok(Outcome::Failed);
         }
-        let patch = json!({
+        let mut patch = json!({
             "apiVersion": resource.api_version,
             "kind": resource.kind,
             "metadata": { "name": id.name },
             "status": status,
         });
+        // The server does not compare the uid of a status, but refuses it when the object has changed since it was seen,
+        // and so when another has its name by now: what is true of one would be a lie about the other.
+        let version = self.written.version_of(id, uid);
+        match &version {
+            Some(version) => patch["metadata"]["resourceVersion"] = (&**version).into(),
+            None if uid.is_empty() => {}
+            None => return Ok(self.is_of_another(id)),
+        }
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        api.patch_status(&id.name, &params, &Patch::Apply(&patch))
-            .await?;
+        let patch = Patch::Apply(&patch);
+        let now = api.patch_status(&id.name, &params, &patch).await?;
+        if let (Some(from), Some(to)) = (&version, &now.metadata.resource_version) {
+            self.written.moved(id, from, to);
+        }
         self.written.note(id, Some(status));
         self.count("written");
         Ok(Outcome::Written)
@@ -355,11 +367,16 @@ impl StatusWriter {
         api: &Api<DynamicObject>,
         list: SharedList,
         id: &ObjectId,
+        uid: &str,
         status: &Value,
     ) -> Result<Outcome, kube::Error> {
         let mut attempt = 1;
         loop {
             let present = api.get(&id.name).await?;
+            let present_uid = present.metadata.uid.as_deref().unwrap_or_default();
+            if !uid.is_empty() && present_uid != uid {
+                return Ok(self.is_of_another(id));
+            }
             let empty = Value::Null;
             let of_all = present.data.get("status").unwrap_or(&empty);
             let Some(entries) = replaced(list, of_all, status) else {
@@ -397,6 +414,13 @@ impl StatusWriter {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The watch is about to tell of it, or has done so just now.
+    fn is_of_another(&self, id: &ObjectId) -> Outcome {
+        tracing::debug!(object = %id, "the status is that of an object that is gone");
+        self.count("conflict");
+        Outcome::Dropped
     }
 
     fn count(&self, result: &str) {

@@ -80,6 +80,7 @@ async fn what_the_lease_was_not_held_for_is_written_when_it_is_again() {
         let entry = json!({"controllerName": CONTROLLER_NAME, "n": now.load(Ordering::Relaxed)});
         Wanted {
             id,
+            uid: Arc::default(),
             status: Some(json!({"parents": [entry]})),
             waits: false,
             alone: false,
@@ -102,6 +103,7 @@ async fn what_the_lease_was_not_held_for_is_written_when_it_is_again() {
 fn status(generation: usize) -> impl Fn(ObjectId) -> Wanted {
     move |id| Wanted {
         id,
+        uid: Arc::default(),
         status: Some(json!({"observedGeneration": generation})),
         waits: false,
         alone: false,
@@ -116,16 +118,60 @@ async fn what_others_overwrite_is_written_again_but_not_each_time() {
     // Past the looks at the beginning, and before the next one at everything.
     sleep(SECOND * 3).await;
     let theirs = json!({"observedGeneration": 7});
-    it.written.see(&route, Some(&theirs));
+    it.written.see(&route, &Arc::default(), "2", Some(&theirs));
     let took = it.until("PATCH", 2).await;
     assert!(took < HEAL + SECOND, "{took:?}");
     let began = Instant::now();
     while began.elapsed() < SECOND * 20 {
-        it.written.see(&route, Some(&theirs));
+        it.written.see(&route, &Arc::default(), "2", Some(&theirs));
         sleep(SECOND / 10).await;
     }
     let again = it.api.count("PATCH") - 2;
     assert!((5..=11).contains(&again), "{again}");
+}
+
+/// The statuses of which generation were written of which version.
+fn written_of(it: &Running) -> Vec<(Value, Value)> {
+    let asked = it.api.asked();
+    let writes = asked.into_iter().filter(|a| a.method == "PATCH");
+    let of = |body: &Value| {
+        let version = &body["metadata"]["resourceVersion"];
+        (
+            version.clone(),
+            body["status"]["observedGeneration"].clone(),
+        )
+    };
+    writes.map(|a| of(&a.body)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_of_an_object_is_not_written_to_another_that_has_its_name_later() {
+    let route = ObjectId::new(ObjectKind::Route, "a", "0");
+    let one: Arc<str> = "1".into();
+    let generation = Arc::new(AtomicUsize::new(1));
+    let (now, uid) = (Arc::clone(&generation), Arc::clone(&one));
+    let it = start(vec![route.clone()], move |id| Wanted {
+        uid: Arc::clone(&uid),
+        ..status(now.load(Ordering::Relaxed))(id)
+    });
+    it.written.see(&route, &one, "10", None);
+    it.until("PATCH", 1).await;
+    // The server echoes a write, and with it the version that it was of.
+    assert_eq!(written_of(&it), [(json!("10"), json!(1))]);
+
+    it.written
+        .see(&route, &one, "11", Some(&json!({"observedGeneration": 1})));
+    generation.store(2, Ordering::Relaxed);
+    it.queue.push([route.clone()]);
+    it.until("PATCH", 2).await;
+    assert_eq!(written_of(&it)[1], (json!("11"), json!(2)));
+
+    // It was deleted, and another is there, of which nothing has been translated yet.
+    it.written.see(&route, &"2".into(), "20", None);
+    generation.store(3, Ordering::Relaxed);
+    it.queue.push([route]);
+    sleep(SECOND * 60).await;
+    assert_eq!(it.api.count("PATCH"), 2);
 }
 
 #[tokio::test(start_paused = true)]

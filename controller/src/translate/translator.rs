@@ -1,5 +1,6 @@
 //! Keeps the last translation and does again what changes concern.
 
+mod accepted;
 mod gateways;
 mod guard;
 mod ingresses;
@@ -10,7 +11,7 @@ mod tenants;
 
 use super::certificate::LastGood;
 use super::conflict::{self, Claim};
-use super::gateway_config::{Gateways, Version};
+use super::gateway_config::Gateways;
 use super::ingress;
 use super::lowering::{Dep, Lowered, Lowering, PortKey, Speech, Transport, Unit};
 use super::resources::Resources;
@@ -20,14 +21,9 @@ use crate::adapt::stream_route;
 use crate::few::Few;
 use crate::fill::fill;
 use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
-use crate::world::{Body, Ingress, Meta, Object, ObjectId, ObjectKind, World};
+use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
+use accepted::{Accepted, LastAccepted};
 use crds::DataPlane;
-use gateway_api::backend_tls_policy::BackendTlsPolicySpec;
-use gateway_api::grpc_route::GrpcRouteSpec;
-use gateway_api::http_route::HttpRouteSpec;
-use gateway_api::tcp_route::TcpRouteSpec;
-use gateway_api::tls_route::TlsRouteSpec;
-use gateway_api::udp_route::UdpRouteSpec;
 use snapshot::{Kind, ResourceId};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +41,7 @@ pub struct Translator {
     /// How many units demand one that exists only by demand.
     demand: BTreeMap<Unit, usize>,
     conflicts: conflict::Index,
-    accepted: BTreeMap<ObjectId, Accepted>,
+    accepted: LastAccepted,
     last_good: LastGood,
     /// Key of a listener → units of the Routes that are attached to it.
     attached: BTreeMap<String, BTreeSet<Unit>>,
@@ -83,61 +79,6 @@ struct State {
     attached: Few<String>,
 }
 
-/// The last version of an object that was acceptable as a whole.
-#[derive(Clone, PartialEq)]
-enum Accepted {
-    /// Of a GatewayConfig or a Gateway.
-    Listening(Version),
-    Route(Arc<crds::RouteSpec>),
-    Upstream(Arc<crds::UpstreamSpec>),
-    Plugin(Arc<crds::PluginSpec>),
-    HTTPRoute(Arc<HttpRouteSpec>),
-    GRPCRoute(Arc<GrpcRouteSpec>),
-    TLSRoute(Arc<TlsRouteSpec>),
-    TCPRoute(Arc<TcpRouteSpec>),
-    UDPRoute(Arc<UdpRouteSpec>),
-    BackendTLSPolicy(Arc<BackendTlsPolicySpec>),
-    Ingress(Arc<Ingress>),
-    Tenant(Arc<crds::TenantSpec>),
-}
-
-impl Accepted {
-    fn of(body: &Body) -> Option<Self> {
-        Some(match body {
-            Body::Route(spec) => Self::Route(Arc::clone(spec)),
-            Body::Upstream(spec) => Self::Upstream(Arc::clone(spec)),
-            Body::Plugin(spec) => Self::Plugin(Arc::clone(spec)),
-            Body::HTTPRoute(spec) => Self::HTTPRoute(Arc::clone(spec)),
-            Body::GRPCRoute(spec) => Self::GRPCRoute(Arc::clone(spec)),
-            Body::TLSRoute(spec) => Self::TLSRoute(Arc::clone(spec)),
-            Body::TCPRoute(spec) => Self::TCPRoute(Arc::clone(spec)),
-            Body::UDPRoute(spec) => Self::UDPRoute(Arc::clone(spec)),
-            Body::BackendTLSPolicy(spec) => Self::BackendTLSPolicy(Arc::clone(spec)),
-            Body::Ingress(ingress) => Self::Ingress(Arc::clone(ingress)),
-            Body::Tenant(spec) => Self::Tenant(Arc::clone(spec)),
-            _ => return None,
-        })
-    }
-
-    /// `None`: it is made of more than one object.
-    fn body(&self) -> Option<Body> {
-        Some(match self {
-            Self::Listening(version) => Body::GatewayConfig(Arc::new(version.config()?.clone())),
-            Self::Route(spec) => Body::Route(Arc::clone(spec)),
-            Self::Upstream(spec) => Body::Upstream(Arc::clone(spec)),
-            Self::Plugin(spec) => Body::Plugin(Arc::clone(spec)),
-            Self::HTTPRoute(spec) => Body::HTTPRoute(Arc::clone(spec)),
-            Self::GRPCRoute(spec) => Body::GRPCRoute(Arc::clone(spec)),
-            Self::TLSRoute(spec) => Body::TLSRoute(Arc::clone(spec)),
-            Self::TCPRoute(spec) => Body::TCPRoute(Arc::clone(spec)),
-            Self::UDPRoute(spec) => Body::UDPRoute(Arc::clone(spec)),
-            Self::BackendTLSPolicy(spec) => Body::BackendTLSPolicy(Arc::clone(spec)),
-            Self::Ingress(ingress) => Body::Ingress(Arc::clone(ingress)),
-            Self::Tenant(spec) => Body::Tenant(Arc::clone(spec)),
-        })
-    }
-}
-
 impl Translator {
     /// For a cluster, where each Gateway has data planes of its own, and so all ports to itself, and each GatewayConfig that
     /// asks for it. The default is for one process that serves all of them.
@@ -172,7 +113,7 @@ impl Translator {
         fill(&mut self.units);
         fill(&mut self.dependents);
         fill(&mut self.demand);
-        fill(&mut self.accepted);
+        self.accepted.fill();
     }
 
     /// The version of an object that is in effect: an older one where the present one is quarantined.
@@ -219,6 +160,9 @@ impl Translator {
             todo.insert(Unit::Gateways);
         }
         for id in dirty {
+            if let Some(meta) = world.meta(id) {
+                self.accepted.keep_of(id, &meta.uid);
+            }
             self.mark(world, id, &mut todo);
         }
         let mut routes = BTreeSet::new();
@@ -306,7 +250,7 @@ impl Translator {
         delta: &mut Delta,
     ) -> BTreeSet<ObjectId> {
         let Some(object) = world.get(id) else {
-            self.accepted.remove(id);
+            self.accepted.forget(id);
             self.policies.remove(id);
             self.report.objects.remove(id);
             delta.reports.insert(id.clone());
@@ -323,7 +267,7 @@ impl Translator {
             Some(version) => {
                 let lowered = self.lower(world, id, &object.meta, version);
                 if !holds_back(&lowered) && !lowered.has_panicked() {
-                    self.accepted.insert(id.clone(), version.clone());
+                    self.accepted.note(id, &object.meta.uid, version.clone());
                 }
                 lowered
             }
@@ -364,6 +308,7 @@ impl Translator {
         let addresses = self.published(world, id, &mut lowered);
         let report = ObjectReport {
             id: id.clone(),
+            uid: Arc::clone(&object.meta.uid),
             generation: object.meta.generation,
             problems: lowered.problems.clone(),
             absent: lowered.resources.is_empty(),

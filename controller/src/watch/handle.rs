@@ -53,6 +53,8 @@ pub struct StandIns {
 #[derive(Debug)]
 pub struct Wanted {
     pub id: ObjectId,
+    /// The object of that name that it is of; empty where that is not known.
+    pub uid: Arc<str>,
     /// Without times; `None`: there is no such object any more.
     pub status: Option<Value>,
     /// It changes when data planes answer.

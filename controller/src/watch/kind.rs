@@ -328,12 +328,14 @@ impl Watches {
         object: K,
         at: u64,
     ) -> Result<Option<ObjectId>, WorldGone> {
+        let version = object.version();
         let Some(Read { object, status }) = object.read(kind) else {
             return Ok(None);
         };
         let id = object.id.clone();
         if kind.has_status() {
-            self.written.see(&id, status.as_ref());
+            let uid = &object.meta.uid;
+            self.written.see(&id, uid, &version, status.as_ref());
         }
         self.send(Event::Apply {
             object: Box::new(object),
@@ -369,16 +371,27 @@ struct Read {
 
 /// A type in which a watch brings objects.
 trait Watched {
+    /// `metadata.resourceVersion`.
+    fn version(&self) -> String;
+
     /// `None`: it cannot even be named.
     fn read(self, kind: ObjectKind) -> Option<Read>;
 }
 
 impl<K> Watched for DeserializeGuard<K>
 where
-    K: HasStatus,
+    K: HasStatus + Resource,
     K::Status: Serialize,
     for<'a> Object: From<&'a K>,
 {
+    fn version(&self) -> String {
+        let metadata = match &self.0 {
+            Ok(object) => object.meta(),
+            Err(invalid) => &invalid.metadata,
+        };
+        metadata.resource_version.clone().unwrap_or_default()
+    }
+
     fn read(self, kind: ObjectKind) -> Option<Read> {
         Some(match self.0 {
             Ok(object) => Read {
@@ -409,6 +422,10 @@ where
 macro_rules! watched {
     ($($type:ty),*) => {$(
         impl Watched for $type {
+            fn version(&self) -> String {
+                self.metadata.resource_version.clone().unwrap_or_default()
+            }
+
             fn read(self, _: ObjectKind) -> Option<Read> {
                 Some(Read { object: Object::from(&self), status: None })
             }
@@ -419,6 +436,10 @@ macro_rules! watched {
 watched!(Service, EndpointSlice, Pod, IngressClass);
 
 impl Watched for Ingress {
+    fn version(&self) -> String {
+        self.metadata.resource_version.clone().unwrap_or_default()
+    }
+
     fn read(self, _: ObjectKind) -> Option<Read> {
         let managed = self.metadata.managed_fields.as_deref().unwrap_or_default();
         // Another controller's status looks no different; whose it is the server knows.
@@ -435,6 +456,10 @@ impl Watched for Ingress {
 }
 
 impl Watched for PartialObjectMeta<Namespace> {
+    fn version(&self) -> String {
+        self.metadata.resource_version.clone().unwrap_or_default()
+    }
+
     fn read(self, _: ObjectKind) -> Option<Read> {
         let namespace = Namespace {
             metadata: self.metadata,
@@ -450,6 +475,10 @@ impl Watched for PartialObjectMeta<Namespace> {
 macro_rules! watched_by_metadata {
     ($($type:ident),*) => {$(
         impl Watched for PartialObjectMeta<$type> {
+            fn version(&self) -> String {
+                self.metadata.resource_version.clone().unwrap_or_default()
+            }
+
             fn read(self, kind: ObjectKind) -> Option<Read> {
                 Some(Read { object: Object::unread(kind, &self.metadata), status: None })
             }
@@ -460,6 +489,10 @@ macro_rules! watched_by_metadata {
 watched_by_metadata!(Secret, ConfigMap);
 
 impl Watched for DynamicObject {
+    fn version(&self) -> String {
+        self.metadata.resource_version.clone().unwrap_or_default()
+    }
+
     fn read(self, kind: ObjectKind) -> Option<Read> {
         let name = self.metadata.name.clone();
         // Who has written which field is mostly longer than the object itself.

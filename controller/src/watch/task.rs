@@ -301,7 +301,9 @@ impl Owner {
     }
 
     fn remove(&mut self, id: ObjectId, at: u64) {
-        self.with.written.forget(&id);
+        if let Some(meta) = self.world.meta(&id) {
+            self.with.written.forget(&id, &meta.uid);
+        }
         self.held.gone(&id);
         if !self.rolled_back.keeps(&id) {
             self.take_out(&id, at);
@@ -508,7 +510,7 @@ impl Owner {
             (listener.port, is_of_datagrams)
         });
         let mut plan = Plan {
-            uid: object.meta.uid.clone(),
+            uid: object.meta.uid.to_string(),
             class: None,
             ports: ports.collect(),
             address: None,
@@ -556,8 +558,10 @@ impl Owner {
                         self.add_revision(&id, status);
                     }
                     let waits = status.is_some() && programmed.waits();
+                    let uid = of_it.map(|report| Arc::clone(&report.uid));
                     Wanted {
                         id,
+                        uid: uid.unwrap_or_default(),
                         status,
                         waits,
                         alone: programmed == Programmed::NoDataPlane,
@@ -572,7 +576,7 @@ impl Owner {
             }
             Ask::Objections(ids, reply) => {
                 let all = ids.into_iter().map(|id| Objections {
-                    uid: self.world.meta(&id).map(|meta| meta.uid.clone()),
+                    uid: self.world.meta(&id).map(|meta| meta.uid.to_string()),
                     all: report.get(&id).map(objections).unwrap_or_default(),
                     id,
                 });
@@ -596,7 +600,7 @@ impl Owner {
                 drop(reply.send(self.open.then(review)));
             }
             Ask::Uid(id, reply) => {
-                let uid = self.world.meta(&id).map(|meta| meta.uid.clone());
+                let uid = self.world.meta(&id).map(|meta| meta.uid.to_string());
                 drop(reply.send(uid.filter(|uid| !uid.is_empty())));
             }
             Ask::DataPlanes(reply) => {

@@ -25,7 +25,7 @@ impl Object {
             metadata["namespace"] = (&*self.id.namespace).into();
         }
         if !self.meta.uid.is_empty() {
-            metadata["uid"] = self.meta.uid.as_str().into();
+            metadata["uid"] = (&*self.meta.uid).into();
         }
         if self.meta.created != 0 {
             let created = Timestamp::from_second(self.meta.created).ok()?;

@@ -25,7 +25,8 @@ use std::sync::Arc;
 /// What is kept of an object's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
-    pub uid: String,
+    /// Tells an object from another of the same name that was there before it; empty where a file does not say.
+    pub uid: Arc<str>,
     pub generation: i64,
     /// Creation in seconds since the epoch; 0 where a file does not say.
     pub created: i64,
@@ -206,7 +207,7 @@ fn identity(kind: ObjectKind, value: &Value) -> Result<(ObjectId, Meta), Unreada
         },
     };
     let meta = Meta {
-        uid: text("uid")?.unwrap_or_default().to_owned(),
+        uid: text("uid")?.unwrap_or_default().into(),
         generation: metadata
             .get("generation")
             .and_then(Value::as_i64)
@@ -289,7 +290,7 @@ impl From<&ObjectMeta> for Meta {
     fn from(metadata: &ObjectMeta) -> Self {
         let created = metadata.creation_timestamp.as_ref();
         Self {
-            uid: metadata.uid.clone().unwrap_or_default(),
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
             generation: metadata.generation.unwrap_or(0),
             created: created.map_or(0, |time| time.0.as_second()),
         }

@@ -11,6 +11,7 @@ use crds::DataPlane;
 use gateway_api::gateway::GatewaySpec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// Releases of the Gateway API, by major and minor number.
 const BUNDLES: (u32, RangeInclusive<u32>) = (1, 5..=7);
@@ -40,7 +41,7 @@ impl Translator {
         let present: Vec<&Object> = gateway_config::owners(world).collect();
         let owns = |id: &ObjectId| present.iter().any(|object| object.id == *id);
         self.accepted
-            .retain(|id, _| !id.kind.has_listeners() || owns(id));
+            .retain(|id| !id.kind.has_listeners() || owns(id));
         // Each version is judged by itself; what is not acceptable is stood in for by the last that was.
         let mut quarantine: BTreeMap<ObjectId, Vec<Problem>> = BTreeMap::new();
         let mut versions: Vec<(&ObjectId, &Meta, Version)> = Vec::new();
@@ -65,7 +66,7 @@ impl Translator {
                     let present = Accepted::Listening(version.clone());
                     if !version.is_quarantined_by(&judged) {
                         if version.can_stand_in() {
-                            self.accepted.insert(id.clone(), present);
+                            self.accepted.note(id, &meta.uid, present);
                         }
                         versions.push((id, meta, version));
                         continue;
@@ -138,6 +139,7 @@ impl Translator {
             let listeners = said.map(|said| self.listeners(&object.id, gateway, said));
             let report = ObjectReport {
                 id: object.id.clone(),
+                uid: Arc::clone(&object.meta.uid),
                 addresses,
                 lacks_addresses,
                 shows_certificate: shows.is_some(),
@@ -226,6 +228,7 @@ impl Translator {
             let mut problems = refusals(&object.id, &object.body);
             problems.extend(foreign(&object.id, world.bundle()));
             let report = ObjectReport {
+                uid: Arc::clone(&object.meta.uid),
                 knows_bundle: world.bundle().is_some(),
                 ..ObjectReport::new(object.id.clone(), object.meta.generation, problems)
             };

@@ -1,9 +1,10 @@
 //! Versions that serve in place of ones that are not acceptable, from one replica of the controller to another: one
 //! that starts has never seen them, and one that was slow may have seen others.
 
-use super::{Accepted, Dep, Translator};
+use super::accepted::{Accepted, is_same};
+use super::{Dep, Translator};
 use crate::translate::gateway_config::Version;
-use crate::world::{Body, Object, ObjectId, Values, World};
+use crate::world::{Body, Meta, Object, ObjectId, Values, World};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -16,13 +17,13 @@ impl Translator {
     /// The versions that serve in place of present ones, as manifests: of Secrets, too, with their values.
     pub fn stand_ins(&self) -> impl Iterator<Item = Value> {
         let quarantined = |id: &ObjectId| self.report.get(id).is_some_and(|r| r.quarantined);
-        let all = self.accepted.iter().filter(move |(id, _)| quarantined(id));
-        let objects = all.filter_map(|(id, version)| {
+        let all = self.accepted.iter().filter(move |(id, ..)| quarantined(id));
+        let objects = all.filter_map(|(id, uid, version)| {
             let spec = version.to_json()?;
             Some(json!({
                 "apiVersion": format!("{}/v1", id.kind.group()),
                 "kind": id.kind.name(),
-                "metadata": {"namespace": id.namespace, "name": id.name},
+                "metadata": {"namespace": id.namespace, "name": id.name, "uid": &**uid},
                 "spec": spec,
             }))
         });
@@ -33,7 +34,7 @@ impl Translator {
     /// translated yet. Gives the objects to translate anew.
     pub fn recall(&mut self, world: &World, objects: Vec<Object>) -> BTreeSet<ObjectId> {
         let mut changed = BTreeSet::new();
-        for Object { id, body, .. } in objects {
+        for Object { id, meta, body } in objects {
             if let Body::Secret(Values::Read(data)) | Body::ConfigMap(Values::Read(data)) = &body {
                 // Once there is a translation, whatever is in use has been looked at.
                 let of_use = |dep| !self.started || self.dependents(&dep).next().is_some();
@@ -49,37 +50,20 @@ impl Translator {
             let Some(version) = version else {
                 continue;
             };
+            let is_of_another = |known: &Meta| !is_same(&known.uid, &meta.uid);
+            if world.meta(&id).is_some_and(is_of_another) {
+                continue;
+            }
             let stands_in = self.report.get(&id).is_none_or(|r| r.quarantined);
             let known = self.accepted.get(&id);
             if known == Some(&version) || (known.is_some() && !stands_in) {
                 continue;
             }
-            self.accepted.insert(id.clone(), version);
+            self.accepted.note(&id, &meta.uid, version);
             if world.contains(&id) {
                 changed.insert(id);
             }
         }
         changed
-    }
-}
-
-impl Accepted {
-    /// `None`: it is made of more than one object, or not kept as it was written.
-    fn to_json(&self) -> Option<Value> {
-        let spec = match self {
-            Self::Listening(version) => serde_json::to_value(version.config()?),
-            Self::Route(spec) => serde_json::to_value(&**spec),
-            Self::Upstream(spec) => serde_json::to_value(&**spec),
-            Self::Plugin(spec) => serde_json::to_value(&**spec),
-            Self::HTTPRoute(spec) => serde_json::to_value(&**spec),
-            Self::GRPCRoute(spec) => serde_json::to_value(&**spec),
-            Self::TLSRoute(spec) => serde_json::to_value(&**spec),
-            Self::TCPRoute(spec) => serde_json::to_value(&**spec),
-            Self::UDPRoute(spec) => serde_json::to_value(&**spec),
-            Self::BackendTLSPolicy(spec) => serde_json::to_value(&**spec),
-            Self::Tenant(spec) => serde_json::to_value(&**spec),
-            Self::Ingress(_) => return None,
-        };
-        spec.ok()
     }
 }

@@ -13,7 +13,7 @@ impl Translator {
         let present: Vec<&Object> = world.of_kind(ObjectKind::Tenant).collect();
         let is_present = |id: &ObjectId| present.iter().any(|object| object.id == *id);
         self.accepted
-            .retain(|id, _| id.kind != ObjectKind::Tenant || is_present(id));
+            .retain(|id| id.kind != ObjectKind::Tenant || is_present(id));
         let mut refused: BTreeMap<&ObjectId, Vec<Problem>> = BTreeMap::new();
         let mut versions = Vec::new();
         for object in &present {
@@ -23,7 +23,7 @@ impl Translator {
                     let judged = self.lower(world, id, meta, &Accepted::Tenant(Arc::clone(spec)));
                     let version = Accepted::Tenant(Arc::clone(spec));
                     if !judged.is_quarantining() {
-                        self.accepted.insert(id.clone(), version);
+                        self.accepted.note(id, &meta.uid, version);
                     } else if self.accepted.get(id).is_none_or(|last| *last == version) {
                         // Nothing older: what is valid of it holds.
                         versions.push((id, meta, Arc::clone(spec)));
@@ -63,6 +63,7 @@ impl Translator {
             let quarantined = refused.is_some() && own.is_some();
             let own = own.unwrap_or_default();
             let mut report = ObjectReport {
+                uid: Arc::clone(&object.meta.uid),
                 resources: arriving(&own),
                 quarantined,
                 ..ObjectReport::new(

@@ -210,6 +210,7 @@ impl Owner {
     pub(super) fn absent_reports(&self) -> impl Iterator<Item = ObjectReport> {
         self.rolled_back.absent().map(|(id, live)| {
             let mut report = ObjectReport::new(id.clone(), live.meta.generation, Vec::new());
+            report.uid = Arc::clone(&live.meta.uid);
             report.absent = true;
             report
         })
