@@ -21,6 +21,7 @@ impl Client {
             build: "test".into(),
             have_digest: replica.digest().to_bytes().to_vec(),
             shares_health: false,
+            have_buckets: replica.inventory().buckets.into_wire(),
         };
         let message = pb::ClientMessage {
             message: Some(Message::Hello(hello)),
@@ -45,26 +46,31 @@ impl Client {
                 self.refuse(transaction);
                 continue;
             }
-            for chunk in chunks {
-                match self.replica.receive(chunk) {
-                    Ok(None) => {}
-                    Ok(Some(staged)) => {
-                        let applied = self.replica.commit(staged);
-                        let ack = pb::Ack {
-                            transaction: applied.transaction,
-                            digest: applied.digest.to_bytes().to_vec(),
-                            listeners: Vec::new(),
-                        };
-                        self.session.on_ack(&ack).unwrap();
-                    }
-                    Err(ApplyError::Resync(why)) => {
-                        self.session.on_resync(&pb::Resync { why });
-                    }
-                    Err(e) => panic!("{e}"),
-                }
-            }
+            self.take(chunks);
         }
         count
+    }
+
+    /// Takes a transaction and answers.
+    fn take(&mut self, chunks: Vec<pb::Chunk>) {
+        for chunk in chunks {
+            match self.replica.receive(chunk) {
+                Ok(None) => {}
+                Ok(Some(staged)) => {
+                    let applied = self.replica.commit(staged);
+                    let ack = pb::Ack {
+                        transaction: applied.transaction,
+                        digest: applied.digest.to_bytes().to_vec(),
+                        listeners: Vec::new(),
+                    };
+                    self.session.on_ack(&ack).unwrap();
+                }
+                Err(ApplyError::Resync(why)) => {
+                    self.session.on_resync(&pb::Resync { why });
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
     }
 
     fn refuse(&mut self, transaction: u64) {
@@ -125,6 +131,56 @@ fn nothing_is_sent_before_the_first_publication_and_an_empty_one_counts() {
         "an empty configuration is a configuration"
     );
     assert_eq!(client.sync(), 0);
+}
+
+/// What a publisher that knows nothing of before holds; `changed` are in another version.
+fn restarted(keys: std::ops::Range<usize>, changed: &[usize]) -> Arc<Publisher> {
+    let publisher = Publisher::new("s");
+    let body = |n: usize| if changed.contains(&n) { "2" } else { "1" };
+    publisher.publish(keys.map(|n| plugin(&format!("p{n}"), body(n))), 0);
+    publisher
+}
+
+#[test]
+fn a_restarted_controller_sends_what_was_changed_meanwhile_and_not_everything() {
+    let before = restarted(0..1000, &[]);
+    let mut client = Client::connect(&before, Replica::default());
+    assert_eq!(client.sync(), 1);
+
+    // One is changed and one is new. Nothing is published yet when the data plane says what it has.
+    let now = Publisher::new("s");
+    let mut client = Client::connect(&now, client.replica);
+    assert_eq!(client.sync(), 0);
+    let all = (0..1001).map(|n| plugin(&format!("p{n}"), if n == 7 { "2" } else { "1" }));
+    now.publish(all, 0);
+    let chunks = client.session.next_chunks().unwrap();
+    let names = names(&chunks);
+    assert!(!chunks[0].full);
+    assert!(names.contains(&"p7".to_owned()) && names.contains(&"p1000".to_owned()));
+    assert!(names.len() < 200, "{}", names.len());
+    client.take(chunks);
+    assert_eq!(client.replica.digest(), now.cursor().digest);
+    assert_eq!(now.data_planes()[0].acknowledged, Some(1));
+
+    // Nothing at all is sent where nothing was changed, whoever was first.
+    let same = Publisher::new("s");
+    let mut client = Client::connect(&same, client.replica);
+    let all = (0..1001).map(|n| plugin(&format!("p{n}"), if n == 7 { "2" } else { "1" }));
+    same.publish(all, 0);
+    assert_eq!(client.sync(), 0);
+    assert_eq!(same.data_planes()[0].acknowledged, Some(1));
+}
+
+#[test]
+fn what_is_gone_after_a_restart_goes_from_data_planes_too() {
+    let before = restarted(0..1000, &[]);
+    let mut client = Client::connect(&before, Replica::default());
+    client.sync();
+    let now = restarted(0..999, &[3]);
+    let mut client = Client::connect(&now, client.replica);
+    assert_eq!(client.sync(), 2, "the parts, and then everything");
+    assert_eq!(client.replica.digest(), now.cursor().digest);
+    assert_eq!(client.replica.len(), 999);
 }
 
 #[test]

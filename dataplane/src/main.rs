@@ -34,9 +34,14 @@ struct Args {
     /// File with the token of the Pod's service account that controllers ask for; read anew for each stream
     #[arg(long, env = "DIOLKOS_TOKEN_FILE")]
     token_file: Option<PathBuf>,
-    /// Directory for the last-good copy of the configuration; none is kept without it
+    /// Directory for the last-good copy of the configuration, private keys included: in memory, or with --state-key; none
+    /// is kept without it
     #[arg(long, env = "DIOLKOS_STATE_DIR")]
     state_dir: Option<PathBuf>,
+    /// File of 32 bytes that the last-good copy is encrypted with; it is made where there is none, and lies outside of
+    /// --state-dir
+    #[arg(long, env = "DIOLKOS_STATE_KEY", requires = "state_dir")]
+    state_key: Option<PathBuf>,
     /// Address of the admin port: health and metrics
     #[arg(long, env = "DIOLKOS_ADMIN", default_value = "127.0.0.1:9090")]
     admin: SocketAddr,
@@ -117,7 +122,7 @@ fn main() -> Result<()> {
         .inherit(handed.unwrap_or_default(), passed, args.admin)
         .context("cannot take the sockets that were passed")?;
     if let Some(directory) = &args.state_dir {
-        match Keep::open(directory) {
+        match Keep::open(directory, args.state_key.as_deref()) {
             Ok((keep, chunks)) => applier.restore(keep, chunks),
             Err(error) => {
                 let directory = directory.display();

@@ -13,7 +13,7 @@ use crate::telemetry::Metrics;
 use arc_swap::ArcSwap;
 use prost::Message as _;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
-use snapshot::{ApplyError, Digest, Replica, Revision};
+use snapshot::{ApplyError, Inventory, Replica, Revision};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -214,8 +214,8 @@ impl Applier {
 }
 
 impl Apply for Applier {
-    fn have_digest(&self) -> Digest {
-        self.replica.digest()
+    fn inventory(&self) -> Inventory {
+        self.replica.inventory()
     }
 
     fn receive(&mut self, chunk: Chunk) -> Reply {

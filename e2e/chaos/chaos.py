@@ -433,6 +433,12 @@ class Chaos:
         return self.kube.call("PATCH", path, body, "application/apply-patch+yaml")
 
     def prepare(self):
+        # What a run that was stopped has left would be taken for this one's.
+        end = time.monotonic() + 60
+        while self.kube.call("DELETE", f"/api/v1/namespaces/{NAMESPACE}")[0] != 404:
+            if time.monotonic() > end:
+                sys.exit(f"the Namespace {NAMESPACE} does not go")
+            time.sleep(0.5)
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         self.kube.call("POST", "/api/v1/namespaces", namespace)
         for n in range(UNTOUCHED):

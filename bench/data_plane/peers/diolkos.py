@@ -59,7 +59,7 @@ class Diolkos(Peer):
 
     def command(self):
         address = self.admin if self.controller else 1
-        return [self.program(self.site), "--controller", f"http://127.0.0.1:{address}", "--state-dir", self.work / "state",
+        return [self.program(self.site), "--controller", f"http://127.0.0.1:{address}", "--state-dir", self.work / "state", "--state-key", self.work / "state-key",
                 "--threads", "1", "--http", f"127.0.0.1:{self.http}", "--https", f"127.0.0.1:{self.https}",
                 "--admin", "127.0.0.1:0", "--settle", "0"]
 

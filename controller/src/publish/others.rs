@@ -191,7 +191,7 @@ impl Inner {
         let wanted = resources.iter().copied().map(|id| {
             Some(Wanted {
                 id,
-                name: name_of(id.0, &id.1),
+                name: Hash::of_name(id.0 as u32, &id.1),
                 body: self.store.hash_of(id)?,
                 replaced: self.replaced.get(id).copied(),
             })
@@ -425,14 +425,12 @@ impl Drop for Teller {
 }
 
 fn held_to_wire(news: Transaction) -> Vec<Vec<u8>> {
-    let upserts = news.upsert.iter().filter_map(|r| {
-        let kind = Kind::from_number(r.kind)?;
-        Some((name_of(kind, &r.key), Hash::from_slice(&r.hash)?))
-    });
-    let removes = news.remove.iter().filter_map(|n| {
-        let kind = Kind::from_number(n.kind)?;
-        Some((name_of(kind, &n.key), Hash::default()))
-    });
+    let upserts = news
+        .upsert
+        .iter()
+        .filter_map(|r| Some((Hash::of_name(r.kind, &r.key), Hash::from_slice(&r.hash)?)));
+    let removes = news.remove.iter();
+    let removes = removes.map(|n| (Hash::of_name(n.kind, &n.key), Hash::default()));
     let all: Vec<(Hash, Hash)> = upserts.chain(removes).collect();
     all.chunks(HELD)
         .map(|some| {
@@ -440,13 +438,6 @@ fn held_to_wire(news: Transaction) -> Vec<Vec<u8>> {
             held.flatten().collect()
         })
         .collect()
-}
-
-/// A resource's name in few bytes.
-fn name_of(kind: Kind, key: &str) -> Hash {
-    let mut name = (kind as u32).to_be_bytes().to_vec();
-    name.extend_from_slice(key.as_bytes());
-    Hash::of(&name)
 }
 
 fn plane_to_wire(number: u64, plane: &DataPlane) -> pb::Plane {

@@ -2,7 +2,7 @@
 
 use super::{DataPlane, HEARTBEAT, Publisher};
 use snapshot::pb::client_message::Message;
-use snapshot::{Cursor, Digest, Generation, SCHEMA, pb};
+use snapshot::{Buckets, Cursor, Digest, Generation, Inventory, SCHEMA, pb};
 use std::sync::Arc;
 
 /// Bytes of a name that a data plane gives itself.
@@ -32,6 +32,8 @@ pub struct Session {
     peer: Option<u64>,
     /// What the data plane has acknowledged; `None`: nothing that is known here.
     held: Option<Cursor>,
+    /// What it holds beside that by its own words, until the first transaction.
+    said: Option<Inventory>,
     under_way: Option<(u64, Cursor)>,
     last_transaction: u64,
     /// Refused for a reason that names no resource: not sent again before something changes.
@@ -44,6 +46,7 @@ impl Session {
             publisher,
             peer: None,
             held: None,
+            said: None,
             under_way: None,
             last_transaction: 0,
             refused: None,
@@ -82,7 +85,14 @@ impl Session {
             return Err(SessionError::Schema { min, max });
         }
         let mut inner = self.publisher.inner.lock();
-        self.held = Digest::from_slice(&hello.have_digest).and_then(|d| inner.store.resume(d));
+        let digest = Digest::from_slice(&hello.have_digest);
+        self.held = digest.and_then(|d| inner.store.resume(d));
+        if self.held.is_none() {
+            let buckets = Buckets::from_wire(hello.have_buckets.clone());
+            self.said = digest
+                .zip(buckets)
+                .map(|(digest, buckets)| Inventory { digest, buckets });
+        }
         inner.next_peer += 1;
         let peer = inner.next_peer;
         self.peer = Some(peer);
@@ -116,7 +126,20 @@ impl Session {
         if !inner.ready || self.refused == Some(current.generation) {
             return None;
         }
-        let Some(transaction) = inner.store.since(self.held) else {
+        let said = self.said.take().filter(|_| self.held.is_none());
+        let known = said.as_ref().and_then(|s| inner.store.resume(s.digest));
+        let part = match (known, said) {
+            // Nothing had been published yet when it said so.
+            (Some(held), _) => {
+                self.held = known;
+                inner.acknowledged(peer, held);
+                self.publisher.advanced();
+                None
+            }
+            (None, Some(said)) => inner.store.since_inventory(&said),
+            (None, None) => None,
+        };
+        let Some(transaction) = part.or_else(|| inner.store.since(self.held)) else {
             // It holds all of this already, perhaps as another generation.
             if self
                 .held
@@ -181,6 +204,7 @@ impl Session {
     pub fn on_resync(&mut self, _: &pb::Resync) {
         self.under_way = None;
         self.held = None;
+        self.said = None;
         let mut inner = self.publisher.inner.lock();
         if let Some(data_plane) = self.peer.and_then(|peer| inner.peers.get_mut(&peer)) {
             data_plane.acknowledged = None;

@@ -23,7 +23,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use model::{EndpointSource, ObjectRef, StaticEndpoint, Upstream};
 use parking_lot::Mutex;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
-use snapshot::{ApplyError, Change, Digest, Kind, Replica};
+use snapshot::{ApplyError, Change, Inventory, Kind, Replica};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -368,8 +368,8 @@ impl Plane {
 }
 
 impl Apply for Plane {
-    fn have_digest(&self) -> Digest {
-        self.0.lock().replica.digest()
+    fn inventory(&self) -> Inventory {
+        self.0.lock().replica.inventory()
     }
 
     fn receive(&mut self, chunk: Chunk) -> Reply {

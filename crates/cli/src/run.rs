@@ -173,6 +173,7 @@ fn follow(
         build: env!("CARGO_PKG_VERSION").to_owned(),
         have_digest: Vec::new(),
         shares_health: false,
+        have_buckets: Vec::new(),
     };
     let say = |session: &mut Session, message: Message| {
         let message = ClientMessage {

@@ -12,6 +12,14 @@ impl Hash {
         Self(first_16(&blake3::hash(body)))
     }
 
+    /// Of a resource's kind and key: shorter than most keys.
+    pub fn of_name(kind: u32, key: &str) -> Self {
+        let mut name = Vec::with_capacity(4 + key.len());
+        name.extend_from_slice(&kind.to_be_bytes());
+        name.extend_from_slice(key.as_bytes());
+        Self::of(&name)
+    }
+
     /// `None` when the slice has not 16 bytes.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)

@@ -9,6 +9,7 @@ pub mod sections;
 
 mod diff;
 mod digest;
+mod inventory;
 mod redact;
 mod replica;
 mod store;
@@ -28,6 +29,7 @@ pub mod pb {
 
 pub use diff::{Change, Changes};
 pub use digest::{Digest, Hash, NoRevision, Revision};
+pub use inventory::{Buckets, Inventory};
 pub use replica::{Applied, ApplyError, Replica, Staged};
 pub use sections::{InvalidResource, Kind, Section, TooLarge, decode, encode};
 pub use store::{Cursor, Generation, ResourceId, Store, Transaction};

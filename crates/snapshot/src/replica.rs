@@ -1,7 +1,7 @@
 //! The receiving side: chunks are staged, checked as a whole, and committed in one step.
 
 use crate::pb;
-use crate::{Changes, Digest, Hash, Kind};
+use crate::{Buckets, Changes, Digest, Hash, Inventory, Kind};
 use std::collections::{BTreeMap, HashMap};
 
 /// Bytes of bodies that one transaction may bring.
@@ -16,15 +16,8 @@ pub struct Replica {
     incoming: Option<Incoming>,
 }
 
-/// Kind and key of a resource, hashed: shorter than most keys.
+/// The hash of a resource's name.
 type Id = Hash;
-
-fn id(kind: u32, key: &str) -> Id {
-    let mut text = Vec::with_capacity(4 + key.len());
-    text.extend_from_slice(&kind.to_be_bytes());
-    text.extend_from_slice(key.as_bytes());
-    Hash::of(&text)
-}
 
 struct Incoming {
     transaction: u64,
@@ -78,6 +71,18 @@ fn resync(why: impl Into<String>) -> ApplyError {
 impl Replica {
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// What is held, for a controller.
+    pub fn inventory(&self) -> Inventory {
+        let mut buckets = Buckets::for_resources(self.held.len());
+        self.held
+            .iter()
+            .for_each(|(id, hash)| buckets.add(*id, *hash));
+        Inventory {
+            digest: self.digest,
+            buckets,
+        }
     }
 
     /// Number of resources held.
@@ -165,7 +170,7 @@ impl Replica {
         for chunk in &incoming.chunks {
             let mut changes = Changes::default();
             for r in &chunk.upsert {
-                let id = id(r.kind, &r.key);
+                let id = Hash::of_name(r.kind, &r.key);
                 let hash = Hash::of(&r.body);
                 if Hash::from_slice(&r.hash) != Some(hash) {
                     return Err(resync("a body does not have its hash"));
@@ -193,7 +198,7 @@ impl Replica {
         }
         let mut changes = Changes::default();
         for n in incoming.chunks.iter().flat_map(|c| &c.remove) {
-            let id = id(n.kind, &n.key);
+            let id = Hash::of_name(n.kind, &n.key);
             if let Some(hash) = old(&held, &id) {
                 digest.remove(n.kind, &n.key, hash);
             }

@@ -1,7 +1,7 @@
 //! The sending side: the current resources by generation, and what a stream lacks.
 
 use crate::pb;
-use crate::{Digest, Hash, Kind};
+use crate::{Digest, Hash, Inventory, Kind};
 use bytes::Bytes;
 use model::limits;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -234,6 +234,27 @@ impl Store {
             }
         }
         Some(transaction)
+    }
+
+    /// What a stream lacks that says it holds all this, of which nothing is known here: the buckets that are different.
+    /// Where something of them is gone, which nobody here can name, the result is not what it says, and the stream needs
+    /// everything after all. `None`: that is hardly less than everything.
+    pub fn since_inventory(&self, held: &Inventory) -> Option<Transaction> {
+        let name = |id: &ResourceId| Hash::of_name(id.0 as u32, &id.1);
+        let mut here = held.buckets.emptied();
+        for (id, entry) in &self.live {
+            here.add(name(id), entry.hash);
+        }
+        let different = self.live.iter();
+        let different = different.filter(|(id, _)| here.differs(&held.buckets, name(id)));
+        let upsert: Vec<pb::Resource> = different.map(|(id, e)| resource(id, e)).collect();
+        (upsert.len() < self.live.len() / 2).then(|| Transaction {
+            full: false,
+            base: held.digest,
+            result: self.cursor(),
+            upsert,
+            remove: Vec::new(),
+        })
     }
 
     /// Every stream has passed `generation`: tombstones up to it go.

@@ -145,14 +145,15 @@ async fn follow(
 ) -> Result<std::convert::Infallible, StreamError> {
     let channel = connect(config).await?;
     let (out, messages) = mpsc::channel(8);
-    let have = worker.digest().await?;
+    let have = worker.inventory().await?;
     let hello = Hello {
         node_id: config.node_id.clone(),
         schema_min: snapshot::SCHEMA,
         schema_max: snapshot::SCHEMA,
         build: env!("CARGO_PKG_VERSION").to_owned(),
-        have_digest: have.to_bytes().to_vec(),
+        have_digest: have.digest.to_bytes().to_vec(),
         shares_health: health.is_some(),
+        have_buckets: have.buckets.into_wire(),
     };
     send(&out, Out::Hello(hello)).await?;
     let mut client = SnapshotServiceClient::new(channel);

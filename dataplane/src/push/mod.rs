@@ -7,7 +7,7 @@ mod worker;
 
 pub use client::{PushConfig, run};
 
-use snapshot::Digest;
+use snapshot::Inventory;
 use snapshot::health::Opinions;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Resync, Verdicts};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use tokio::sync::watch;
 
 /// Takes chunks and brings complete transactions into effect.
 pub trait Apply: Send {
-    /// Root digest of what is in effect.
-    fn have_digest(&self) -> Digest;
+    /// What is in effect.
+    fn inventory(&self) -> Inventory;
 
     /// Takes the next chunk. It may compile and open listeners, so it must not run on a runtime's own thread.
     fn receive(&mut self, chunk: Chunk) -> Reply;

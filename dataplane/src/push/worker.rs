@@ -3,14 +3,14 @@
 use std::io;
 use std::thread;
 
-use snapshot::Digest;
+use snapshot::Inventory;
 use snapshot::pb::Chunk;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Apply, Reply};
 
 enum Job {
-    Digest(oneshot::Sender<Digest>),
+    Inventory(oneshot::Sender<Inventory>),
     Receive(Box<Chunk>, oneshot::Sender<Reply>),
     Contact,
 }
@@ -33,7 +33,7 @@ impl Worker {
             while let Some(job) = queue.blocking_recv() {
                 // Whoever asked may be gone: a stream ended meanwhile.
                 match job {
-                    Job::Digest(reply) => drop(reply.send(applier.have_digest())),
+                    Job::Inventory(reply) => drop(reply.send(applier.inventory())),
                     Job::Receive(chunk, reply) => drop(reply.send(applier.receive(*chunk))),
                     Job::Contact => applier.note_contact(),
                 }
@@ -42,8 +42,8 @@ impl Worker {
         Ok(Self(jobs))
     }
 
-    pub(super) async fn digest(&self) -> Result<Digest, WorkerGone> {
-        self.ask(Job::Digest).await
+    pub(super) async fn inventory(&self) -> Result<Inventory, WorkerGone> {
+        self.ask(Job::Inventory).await
     }
 
     pub(super) async fn receive(&self, chunk: Chunk) -> Result<Reply, WorkerGone> {

@@ -19,8 +19,8 @@ pub struct Process {
 
 impl Process {
     pub fn start(model: &Model) -> Self {
-        let state = tempfile::tempdir().unwrap();
-        let (mut keep, _) = Keep::open(state.path()).unwrap();
+        let state = tempfile::tempdir_in("/dev/shm").unwrap();
+        let (mut keep, _) = Keep::open(state.path(), None).unwrap();
         keep.append(&snapshot(model)).unwrap();
         drop(keep);
         let (address, admin) = (free(), free());
