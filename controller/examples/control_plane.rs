@@ -139,6 +139,7 @@ impl Control {
             gateways: watch::Sender::default(),
             pods: watch::Sender::new(false),
             sync_timeout: Duration::from_secs(60),
+            removal_grace: Duration::ZERO,
             can_roll_back: false,
         };
         let (events, received) = mpsc::channel(EVENTS);

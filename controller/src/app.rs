@@ -107,6 +107,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         metrics: Arc::clone(&metrics),
         wishes: Arc::clone(&wishes),
         sync_timeout: config.sync_timeout,
+        removal_grace: config.removal_grace,
         can_roll_back: true,
     };
     let (world, world_end) = task.start(received).map_err(AppError::Thread)?;

@@ -37,6 +37,11 @@ pub struct Config {
     /// 60s or 2m.
     #[arg(long, env = "DIOLKOS_SYNC_TIMEOUT", default_value = "60s", value_parser = model::duration::parse)]
     pub sync_timeout: Duration,
+    /// For how long objects stay in effect that a new list lacks after a lost watch, where it lacks more than half of ten
+    /// or more of their kind: an API server that is being restored shows such lists. What is seen to be deleted goes at
+    /// once. 0s: nothing is held back.
+    #[arg(long, env = "DIOLKOS_REMOVAL_GRACE", default_value = "10s", value_parser = model::duration::parse)]
+    pub removal_grace: Duration,
     /// Image of the data planes that Gateways, and GatewayConfigs with `dataPlane`, get. Empty: none are made, somebody else
     /// runs them.
     #[arg(

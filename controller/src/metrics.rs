@@ -39,6 +39,7 @@ pub struct Metrics {
     pub watch_up: IntGaugeVec,
     pub watch_restarts: IntCounterVec,
     pub missing_permissions: IntGaugeVec,
+    pub removals_held: IntCounter,
     /// Results written, skipped_equal, conflict, failed.
     pub status_writes: IntCounterVec,
     pub status_queue: IntGauge,
@@ -149,6 +150,10 @@ impl Metrics {
                 "diolkos_watch_restarts_total",
                 "Lists that were begun anew after the first",
                 &["kind"],
+            )?,
+            removals_held: made.counter(
+                "diolkos_config_removals_held_total",
+                "Objects that a new list lacked, with most of their kind, and that stayed in effect for a while",
             )?,
             missing_permissions: made.gauges(
                 "diolkos_missing_permissions",

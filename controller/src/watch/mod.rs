@@ -8,6 +8,7 @@
 //! ([`held`]); the values of those are read by name ([`reader`]), and wiped when nothing refers to them any more.
 
 mod backoff;
+mod brake;
 mod bundle;
 pub mod expected;
 pub mod gate;

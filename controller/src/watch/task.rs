@@ -12,6 +12,7 @@ use model::{Listener, ListenerProtocol};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::brake::Brake;
 use super::expected::Expected;
 use super::gate::Gate;
 use super::handle::{Ask, Objections, StandIns, Wanted, WorldHandle};
@@ -46,6 +47,8 @@ pub struct WorldTask {
     /// Told when an Upstream selects Pods.
     pub pods: watch::Sender<bool>,
     pub sync_timeout: Duration,
+    /// For how long most of a kind stays in effect that a new list lacks.
+    pub removal_grace: Duration,
     /// Whether somebody says what is held back by a rollback; nothing is published before.
     pub can_roll_back: bool,
 }
@@ -76,6 +79,7 @@ impl WorldTask {
                 gate,
                 pacer: Pacer::default(),
                 expected: Expected::default(),
+                brake: Brake::new(self.removal_grace),
                 counts: BTreeMap::new(),
                 missing: missing_now,
                 open: false,
@@ -102,6 +106,8 @@ struct Owner {
     pacer: Pacer,
     /// Routes that wait for what they name.
     expected: Expected,
+    /// Objects that the last list of their kind lacks.
+    brake: Brake,
     counts: BTreeMap<ObjectKind, i64>,
     missing: watch::Sender<Vec<ObjectKind>>,
     open: bool,
@@ -145,6 +151,11 @@ impl Owner {
                         self.pacer.note(id, at, now);
                     }
                 }
+                () = until(self.brake.due()) => {
+                    for id in self.brake.expired(Instant::now()) {
+                        self.remove(id, unix_ns());
+                    }
+                }
                 () = sleep_until(self.judged + JUDGE), if self.open => self.judge(),
                 () = sleep_until(self.gate.patience()), if !self.open && Instant::now() < self.gate.patience() => {
                     self.look_at_gate();
@@ -169,11 +180,7 @@ impl Owner {
             Event::RolledBack(rollback) => self.roll_back(rollback.map(|r| *r)),
             Event::Delete { id, at } => self.remove(id, at),
             Event::Listed { kind, ids } => {
-                let gone = self.world.of_kind(kind).filter(|o| !ids.contains(&o.id));
-                let gone: Vec<ObjectId> = gone.map(|o| o.id.clone()).collect();
-                for id in gone {
-                    self.remove(id, unix_ns());
-                }
+                self.reconcile(kind, &ids);
                 self.gate.listed(kind);
                 self.need_no_pods(kind);
                 self.look_at_gate();
@@ -190,6 +197,24 @@ impl Owner {
         }
     }
 
+    /// Removes what a new list lacks, unless it lacks most of what is known.
+    fn reconcile(&mut self, kind: ObjectKind, ids: &BTreeSet<ObjectId>) {
+        let known = self.world.of_kind(kind);
+        let gone = known.filter(|o| !ids.contains(&o.id));
+        let gone: Vec<ObjectId> = gone.map(|o| o.id.clone()).collect();
+        let (known, lacking) = (self.world.of_kind(kind).count(), gone.len());
+        let gone = self.brake.listed(kind, known, gone, Instant::now());
+        let held = lacking - gone.len();
+        if held > 0 {
+            let grace = self.with.removal_grace;
+            tracing::warn!(event = "removals_held", %kind, known, held, ?grace, "a new list lacks most of what was known, which stays in effect for now");
+            self.with.metrics.removals_held.inc_by(held as u64);
+        }
+        for id in gone {
+            self.remove(id, unix_ns());
+        }
+    }
+
     /// Once all Upstreams are known and none selects Pods, these are not waited for.
     fn need_no_pods(&mut self, known: ObjectKind) {
         if known == ObjectKind::Upstream && !*self.with.pods.borrow() {
@@ -199,6 +224,7 @@ impl Owner {
 
     fn apply(&mut self, object: Object, at: u64) {
         let id = object.id.clone();
+        self.brake.release(&id);
         if let Body::Upstream(spec) = &object.body
             && spec.selector.is_some()
         {
@@ -301,6 +327,7 @@ impl Owner {
     }
 
     fn remove(&mut self, id: ObjectId, at: u64) {
+        self.brake.release(&id);
         if let Some(meta) = self.world.meta(&id) {
             self.with.written.forget(&id, &meta.uid);
         }

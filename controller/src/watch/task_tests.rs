@@ -24,6 +24,9 @@ struct Running {
 #[path = "task/rollback_tests.rs"]
 mod rollback_tests;
 
+/// Long enough to look at what is held, and short enough to wait for.
+const GRACE: Duration = Duration::from_millis(500);
+
 fn start(sync_timeout: Duration) -> Running {
     start_with(sync_timeout, false)
 }
@@ -56,6 +59,7 @@ fn start_with(sync_timeout: Duration, can_roll_back: bool) -> Running {
         wishes: Arc::clone(&wishes),
         pods: watch::channel(false).0,
         sync_timeout,
+        removal_grace: GRACE,
         can_roll_back,
     };
     let (events, received) = mpsc::channel(EVENTS);
@@ -120,6 +124,37 @@ impl Running {
             .await
             .expect("the routes are published");
     }
+}
+
+#[tokio::test]
+async fn a_list_that_lacks_most_of_what_is_known_is_not_believed_at_once() {
+    let running = start(FOREVER);
+    running.list_all_but(ObjectKind::Route).await;
+    let routes: Vec<Object> = (0..12).map(|n| route(&format!("r{n}"))).collect();
+    for route in &routes {
+        running.send(apply(route.clone())).await;
+    }
+    let list = |routes: &[Object]| Event::Listed {
+        kind: ObjectKind::Route,
+        ids: routes.iter().map(|r| r.id.clone()).collect(),
+    };
+    running.send(list(&routes)).await;
+    running.published(12).await;
+
+    running.send(list(&routes[..1])).await;
+    let held = async {
+        while running.metrics.removals_held.get() != 11 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(FOREVER, held).await.expect("they are held");
+    running.published(12).await;
+    // One is there after all, and one is certainly not.
+    running.send(apply(routes[1].clone())).await;
+    let id = routes[2].id.clone();
+    running.send(Event::Delete { id, at: 1 }).await;
+    running.published(2).await;
+    assert_eq!(running.metrics.removals_held.get(), 11);
 }
 
 /// What status says of the endpoints of an upstream has to be said anew when data planes find out about them.

@@ -68,6 +68,7 @@ async fn start(callers: bool) -> Running {
         wishes: Arc::default(),
         pods: watch::channel(false).0,
         sync_timeout: Duration::from_secs(60),
+        removal_grace: Duration::ZERO,
         can_roll_back: false,
     };
     let (events, received) = mpsc::channel(EVENTS);
