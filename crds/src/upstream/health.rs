@@ -125,7 +125,8 @@ pub struct PassiveHealth {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CircuitBreaker {
-    /// Connections. Default: 1024. 1 to 1000000.
+    /// Connections over HTTP/1. Over HTTP/2, where requests share connections, `maxRequests` is the bound. Default: 1024.
+    /// 1 to 1000000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: Option<u32>,

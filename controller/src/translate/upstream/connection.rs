@@ -1,7 +1,8 @@
 //! How connections are kept, and how much may be under way.
 
 use super::super::lowering::Lowering;
-use model::{CircuitBreaker, Concurrency, Connection, ProxyProtocol};
+use crate::report::Reason;
+use model::{CircuitBreaker, Concurrency, Connection, ProxyProtocol, UpstreamProtocol};
 
 /// Connections, requests and waiting requests (`circuitBreaker`).
 const UNDER_WAY: u32 = 1024;
@@ -34,7 +35,25 @@ impl Lowering<'_> {
         kept
     }
 
-    pub(super) fn breaker(&mut self, spec: &crds::CircuitBreaker) -> CircuitBreaker {
+    pub(super) fn breaker(
+        &mut self,
+        spec: &crds::CircuitBreaker,
+        protocol: UpstreamProtocol,
+    ) -> CircuitBreaker {
+        if matches!(protocol, UpstreamProtocol::H2 | UpstreamProtocol::H2C) {
+            let of_connections = [
+                ("maxConnections", spec.max_connections),
+                ("maxPending", spec.max_pending),
+            ];
+            for (name, _) in of_connections.iter().filter(|(_, given)| given.is_some()) {
+                let message = "has no effect over HTTP/2, where requests share connections: maxRequests bounds them";
+                self.warn(
+                    format!("spec.circuitBreaker.{name}"),
+                    Reason::Invalid,
+                    message,
+                );
+            }
+        }
         let mut bound = |name: &str, given: Option<u32>, least| {
             let at = format!("spec.circuitBreaker.{name}");
             let given = given.unwrap_or(UNDER_WAY);

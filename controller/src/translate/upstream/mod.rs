@@ -50,7 +50,9 @@ impl Lowering<'_> {
         if let Some(health) = &spec.health {
             upstream.health = self.health(health);
         }
-        upstream.circuit_breaker = spec.circuit_breaker.as_ref().map(|b| self.breaker(b));
+        let protocol = upstream.protocol;
+        let breaker = spec.circuit_breaker.as_ref();
+        upstream.circuit_breaker = breaker.map(|b| self.breaker(b, protocol));
         upstream.concurrency = spec.concurrency.as_ref().and_then(|c| self.concurrency(c));
         if let Some(auth) = &spec.auth {
             match self.credentials(&auth.headers) {
