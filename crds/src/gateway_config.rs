@@ -295,7 +295,7 @@ pub struct GatewayConfigStatus {
     /// The generation of the GatewayConfig that this status is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What is true of it: Accepted, ResolvedRefs, Programmed, CertificateReady, Ready.
+    /// What is true of it: Accepted, ResolvedRefs, Programmed, Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
@@ -309,7 +309,7 @@ pub struct GatewayConfigStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub addresses: Vec<Address>,
-    /// What is true of each listener. At most 64.
+    /// What is true of each listener, in the order of the spec; without listeners there, of those that are implied. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub listeners: Vec<ListenerStatus>,
@@ -338,10 +338,11 @@ pub enum AddressType {
 pub struct ListenerStatus {
     /// Name of the listener.
     pub name: Short,
-    /// Number of Routes that attach.
+    /// Number of Routes of all kinds that attach to the listener, whether or not they are valid otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attached_routes: Option<i32>,
-    /// Accepted, ResolvedRefs, Programmed and CertificateReady of the listener.
+    /// What is true of the listener: Accepted, ResolvedRefs, Programmed and, where it terminates TLS, CertificateReady (every
+    /// certificate is loaded and has not expired). CertificateReady does not enter Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,

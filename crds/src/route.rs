@@ -222,7 +222,8 @@ pub struct RouteStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub parents: Vec<RouteParentStatus>,
-    /// What really applies to requests of this Route, with its origin.
+    /// What really applies to requests of this Route, with its origin. Of a Route that is quarantined, what applies with the
+    /// version that serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective: Option<Effective>,
 }
@@ -246,7 +247,8 @@ pub struct RouteParentStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Effective {
-    /// Plugins in the order in which they run. At most 256.
+    /// Plugins in the order in which they run: by stage, then by priority. One that runs in two stages stands there twice; of a
+    /// rule that answers 500 because it cannot be honoured, none runs. At most 256.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub plugins: Vec<EffectivePlugin>,
@@ -260,11 +262,11 @@ pub struct Effective {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EffectivePlugin {
-    /// Stage in which it runs.
+    /// Stage in which it runs: PreRequest, PostRequest, PreResponse or PostResponse.
     pub stage: Short,
-    /// Its name.
+    /// Its name: of the Plugin, or of the entry where it stands inline.
     pub name: Line,
-    /// Who asks for it, such as tenant/acme.
+    /// Who asks for it: route/NAME for all rules, rule/NAME (or its place in the list, from 0) for one, tenant/NAME.
     pub from: Line,
 }
 

@@ -1,5 +1,8 @@
 //! The statuses of the Gateway API: the same judgement, in its words and its places (GEP-1364).
 
+use super::listeners::{
+    certificate_ready, is_about_certificates, judge_by, listener_of, program, serves,
+};
 use super::{
     CONTROLLER_NAME, Condition, ListenerReport, ObjectReport, Problem, Programmed, Reason,
     Severity, conditions, limit,
@@ -212,11 +215,6 @@ pub(super) fn listener_set(report: &ObjectReport, programmed: &Programmed) -> Va
     })
 }
 
-fn serves(report: &ObjectReport, listener: &ListenerReport) -> bool {
-    let resource = (snapshot::Kind::Listener, listener.key.as_str().into());
-    report.resources.contains(&resource)
-}
-
 /// The status of a Gateway.
 pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
     let (accepted, listeners) = with_listeners(report, programmed);
@@ -327,6 +325,9 @@ fn listener(
             ready.reason = conflicted.reason;
         }
     }
+    let certificates = certificate_ready(report, listener, problems, &resolved);
+    let mut conditions = vec![accepted, resolved, ready, conflicted];
+    conditions.extend(certificates);
     let group = |kind: &&ObjectKind| json!({ "group": kind.group(), "kind": kind.name() });
     let kinds: Vec<Value> = listener
         .kinds
@@ -338,7 +339,7 @@ fn listener(
         "name": listener.name,
         "supportedKinds": kinds,
         "attachedRoutes": listener.attached,
-        "conditions": [accepted, resolved, ready, conflicted],
+        "conditions": conditions,
     });
     (value, judged)
 }
@@ -353,32 +354,13 @@ fn is_of_backends(problem: &Problem) -> bool {
     problem.field == BACKEND_CERTIFICATE
 }
 
-/// The listener that a problem is about, by its position.
-fn listener_of(problem: &Problem) -> Option<usize> {
-    let rest = problem.field.strip_prefix("spec.listeners[")?;
-    rest.split_once(']')?.0.parse().ok()
-}
-
 fn judge(report: &ObjectReport, type_: &'static str, problems: &[&Problem]) -> Condition {
-    let first = problems.iter().find(|p| p.severity == Severity::Error);
-    let text: Vec<String> = problems
-        .iter()
-        .filter(|p| first.is_none() || p.severity == Severity::Error)
-        .map(|p| p.text())
-        .collect();
-    Condition {
-        type_,
-        status: if first.is_some() { "False" } else { "True" },
-        reason: first.map_or(type_, |p| reason(p)),
-        message: limit(text.join("; ")),
-        observed_generation: report.generation,
-    }
+    judge_by(report, type_, problems, reason)
 }
 
 /// What the Gateway API calls it.
 fn reason(problem: &Problem) -> &'static str {
-    let certificate =
-        problem.field.contains(".certificateRefs") || problem.field.contains(".defaultCertificate");
+    let certificate = is_about_certificates(problem);
     let authorities = problem.field.contains(".caCertificateRefs");
     match problem.reason {
         Reason::RefNotPermitted => "RefNotPermitted",
@@ -391,17 +373,4 @@ fn reason(problem: &Problem) -> &'static str {
         reason if certificate && reason.is_about_references() => "InvalidCertificateRef",
         reason => reason.as_str(),
     }
-}
-
-fn program(report: &ObjectReport, programmed: &Programmed) -> Condition {
-    const TYPE: &str = "Programmed";
-    let all = conditions(report, &[], programmed);
-    let found = all.into_iter().find(|c| c.type_ == TYPE);
-    found.unwrap_or(Condition {
-        type_: TYPE,
-        status: "Unknown",
-        reason: "Pending",
-        message: String::new(),
-        observed_generation: report.generation,
-    })
 }

@@ -7,6 +7,7 @@
 mod backends;
 mod gateway_api;
 mod ingress;
+mod listeners;
 mod reason;
 mod reference;
 
@@ -17,6 +18,7 @@ pub use reference::Reference;
 use crate::few::Few;
 use crate::translate::Resources;
 use crate::world::{ObjectId, ObjectKind};
+use model::Stage;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use snapshot::{ResourceId, Revision};
@@ -84,9 +86,11 @@ pub struct ObjectReport {
     pub quarantined: bool,
     /// Whether nothing of it serves at all.
     pub absent: bool,
+    /// Of a Route, the plugins that run for its requests, in the order in which they do.
+    pub effective: Vec<EffectivePlugin>,
     /// Where a Route attaches; of a policy, the Gateways and GatewayConfigs where it has an effect.
     pub parents: Vec<ParentReport>,
-    /// Of a Gateway or ListenerSet, all of them in its order.
+    /// Of a Gateway, ListenerSet or GatewayConfig, all of them in its order.
     pub listeners: Vec<ListenerReport>,
     /// ListenerSets that add to a Gateway.
     pub listener_sets: usize,
@@ -101,14 +105,27 @@ pub struct ObjectReport {
     pub lacks_addresses: Vec<String>,
 }
 
-/// A listener of a Gateway or ListenerSet.
+/// A plugin that runs for requests of a Route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EffectivePlugin {
+    pub stage: Stage,
+    /// Lower runs first in a stage.
+    pub priority: i32,
+    pub name: Box<str>,
+    /// Who asks for it, such as `route/shop`.
+    pub from: Box<str>,
+}
+
+/// A listener of a Gateway, ListenerSet or GatewayConfig.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerReport {
     pub name: String,
     /// Of its resource.
     pub key: String,
-    /// Kinds of Routes that it takes.
+    /// Kinds of Routes that it takes, where its status says it.
     pub kinds: Vec<ObjectKind>,
+    /// It ends its clients' TLS itself, and so needs certificates.
+    pub terminates: bool,
     /// Routes that are attached to it.
     pub attached: usize,
     /// What its Gateway asks of clients on its port.
@@ -155,6 +172,7 @@ impl ObjectReport {
             resources: Few::default(),
             quarantined: false,
             absent: false,
+            effective: Vec::new(),
             parents: Vec::new(),
             listeners: Vec::new(),
             listener_sets: 0,
@@ -313,6 +331,9 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
         if let Some(addresses) = &report.addresses {
             status["addresses"] = gateway_api::addresses_of(addresses);
         }
+        if !report.listeners.is_empty() {
+            status["listeners"] = listeners::statuses(report, programmed).into();
+        }
         return status;
     }
     let parents = report.parents.iter().map(|parent| {
@@ -339,11 +360,23 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
             *slot = ready;
         }
     }
-    json!({
+    let mut status = json!({
         "observedGeneration": report.generation,
         "conditions": summary,
         "parents": parents,
-    })
+    });
+    // What data planes accepted last in place of what they have refused is not known here.
+    if !report.effective.is_empty() && !matches!(programmed, Programmed::Rejected(_)) {
+        let plugins = report.effective.iter().map(|plugin| {
+            json!({
+                "stage": format!("{:?}", plugin.stage),
+                "name": plugin.name,
+                "from": plugin.from,
+            })
+        });
+        status["effective"] = json!({ "plugins": plugins.collect::<Vec<_>>() });
+    }
+    status
 }
 
 /// What stands on top of a status of ours, and not at a parent.

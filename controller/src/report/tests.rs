@@ -70,6 +70,29 @@ fn programmed_follows_the_data_planes() {
     }
 }
 
+/// What applies in place of what data planes have refused is not known.
+#[test]
+fn what_is_in_effect_is_not_said_of_what_was_refused() {
+    let plugin = EffectivePlugin {
+        stage: Stage::PreRequest,
+        priority: 1,
+        name: "p".into(),
+        from: "route/b".into(),
+    };
+    let id = ObjectId::new(ObjectKind::Route, "a", "b");
+    let report = ObjectReport {
+        effective: vec![plugin],
+        ..ObjectReport::new(id, 3, Vec::new())
+    };
+    let effective = |programmed: &Programmed| {
+        let mut status = report.status(programmed).unwrap();
+        status["effective"].take()
+    };
+    let plugins = json!({"plugins": [{"stage": "PreRequest", "name": "p", "from": "route/b"}]});
+    assert_eq!(effective(&Programmed::Yes), plugins);
+    assert_eq!(effective(&Programmed::Rejected("no".into())), Value::Null);
+}
+
 #[test]
 fn long_messages_are_cut_at_a_character() {
     let cut = limit("ä".repeat(5000));

@@ -268,7 +268,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::world::ObjectKind;
+    use crate::report::Programmed;
+    use crate::translate::translate;
+    use crate::world::{Object, ObjectKind, World};
 
     const THEN: &str = "2026-01-01T00:00:00Z";
     const NOW: &str = "2026-02-02T00:00:00Z";
@@ -330,6 +332,38 @@ mod tests {
         let second = written.stamp(&id, status("True", "True"), NOW).unwrap();
         assert_eq!(time(&second, "/conditions/0"), NOW);
         assert_eq!(time(&second, "/parents/0/conditions/0"), THEN);
+    }
+
+    /// Otherwise what is seen of an object would look like somebody else's, and be written again and again.
+    #[test]
+    fn what_the_schema_knows_of_a_status_is_all_of_it() {
+        let object = |value: Value| Object::from_json(&value).unwrap().unwrap();
+        let config = object(json!({
+            "apiVersion": "diolkos.io/v1alpha1", "kind": "GatewayConfig", "metadata": {"namespace": "a", "name": "g"},
+            "spec": {"default": true, "listeners": [
+                {"name": "http", "port": 8080, "protocol": "HTTP"},
+                {"name": "https", "port": 8443, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "s"}]}},
+            ]},
+        }));
+        let route = object(json!({
+            "apiVersion": "diolkos.io/v1alpha1", "kind": "Route", "metadata": {"namespace": "a", "name": "r"},
+            "spec": {"rules": [{"plugins": [{"name": "p", "type": "Mock", "mock": {"status": 200}}]}]},
+        }));
+        let ids = [config.id.clone(), route.id.clone()];
+        let mut world = World::default();
+        world.apply(config);
+        world.apply(route);
+        let report = translate(&world).report;
+        let [config, route] = ids.map(|id| {
+            let status = report.status(&id, &Programmed::Yes).unwrap();
+            Written::default().stamp(&id, status, NOW).unwrap()
+        });
+        assert_eq!(config["listeners"].as_array().unwrap().len(), 2);
+        assert_eq!(route["effective"]["plugins"][0]["from"], "rule/0");
+        let seen: crds::GatewayConfigStatus = serde_json::from_value(config.clone()).unwrap();
+        assert_eq!(serde_json::to_value(seen).unwrap(), config);
+        let seen: crds::RouteStatus = serde_json::from_value(route.clone()).unwrap();
+        assert_eq!(serde_json::to_value(seen).unwrap(), route);
     }
 
     #[test]

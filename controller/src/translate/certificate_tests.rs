@@ -1,6 +1,6 @@
 //! The life of a certificate: it expires, it goes, and nobody needs it any more.
 
-use crate::report::Reason;
+use crate::report::{Programmed, Reason};
 use crate::translate::Translator;
 use crate::world::{Object, ObjectId, ObjectKind, World};
 use serde_json::{Value, json};
@@ -34,6 +34,31 @@ impl Given {
     fn reasons(&self) -> Vec<Reason> {
         let problems = self.translator.report().problems();
         problems.map(|p| p.reason).collect()
+    }
+
+    fn status(&self) -> Value {
+        let id = ObjectId::new(ObjectKind::GatewayConfig, "a", "g");
+        let status = self.translator.report().status(&id, &Programmed::Yes);
+        status.unwrap()
+    }
+
+    /// Status and reason of the condition of the listener.
+    fn certificate_ready(&self) -> (&'static str, &'static str) {
+        let status = self.status();
+        let conditions = status["listeners"][0]["conditions"].as_array().unwrap();
+        let ready = conditions.iter().find(|c| c["type"] == "CertificateReady");
+        let ready = ready.unwrap();
+        let known = |field: &str| {
+            let all = [
+                "True",
+                "False",
+                "CertificateReady",
+                "CertificateExpired",
+                "RefNotFound",
+            ];
+            all.into_iter().find(|word| ready[field] == *word).unwrap()
+        };
+        (known("status"), known("reason"))
     }
 
     fn certificates(&self) -> Vec<String> {
@@ -72,8 +97,12 @@ fn an_expired_certificate_is_said_and_used() {
     given.apply(&secret());
     given.apply(&https());
     assert_eq!(given.reasons(), []);
+    assert_eq!(given.certificate_ready(), ("True", "CertificateReady"));
     given.world.set_now(NEW_YEAR_2030 + 1);
     given.update(&id());
+    assert_eq!(given.certificate_ready(), ("False", "CertificateExpired"));
+    assert_eq!(given.status()["conditions"][3]["type"], "Ready");
+    assert_eq!(given.status()["conditions"][3]["status"], "True");
     assert_eq!(given.reasons(), [Reason::CertificateExpired]);
     let problems: Vec<_> = given.translator.report().problems().collect();
     assert!(
@@ -89,6 +118,7 @@ fn the_last_good_one_outlives_its_secret_until_nothing_refers_to_it() {
     let mut given = Given::new();
     given.apply(&https());
     assert_eq!(given.reasons(), [Reason::RefNotFound]);
+    assert_eq!(given.certificate_ready(), ("False", "RefNotFound"));
     assert!(given.translator.resources().model().listeners.is_empty());
     given.apply(&secret());
     assert_eq!((given.reasons(), given.certificates().len()), (vec![], 1));
@@ -97,8 +127,12 @@ fn the_last_good_one_outlives_its_secret_until_nothing_refers_to_it() {
     assert_eq!(given.reasons(), [Reason::RefNotFound]);
     assert_eq!(given.certificates(), ["a/s"]);
     assert_eq!(given.translator.resources().model().listeners.len(), 1);
+    assert_eq!(given.certificate_ready(), ("False", "RefNotFound"));
     // It is forgotten with the last reference.
     given.apply(&gateway("HTTP", &Value::Null));
+    let plain = given.status();
+    let conditions = plain["listeners"][0]["conditions"].as_array().unwrap();
+    assert_eq!(conditions.len(), 3, "without TLS there is nothing to load");
     assert!(given.certificates().is_empty());
     given.apply(&https());
     assert!(given.certificates().is_empty());

@@ -15,6 +15,8 @@ pub struct Delta {
     pub reports: BTreeSet<ObjectId>,
     /// Secrets and ConfigMaps that something refers to from now on (`true`), there or not, or no longer.
     pub references: BTreeMap<ObjectId, bool>,
+    /// What has listeners was looked at again. That a Route is counted at one more is none of it.
+    pub gateways: bool,
 }
 
 impl Delta {
@@ -23,6 +25,7 @@ impl Delta {
         self.resources.extend(later.resources);
         self.reports.extend(later.reports);
         self.references.extend(later.references);
+        self.gateways |= later.gateways;
     }
 
     /// An object with values is referred to from now on, or no longer.

@@ -2,11 +2,12 @@
 
 use super::certificate::LastGood;
 use super::conflict::Claim;
+use super::effective::Slot;
 use super::gateway_config::Gateways;
 use super::ingress;
 use super::resources::Resources;
 use super::tenants::Tenants;
-use crate::report::{ParentReport, Problem, Reason, Severity};
+use crate::report::{EffectivePlugin, ParentReport, Problem, Reason, Severity};
 use crate::world::{Body, Meta, Object, ObjectId, Service, ServicePort, World};
 use bytes::Bytes;
 use snapshot::{ResourceId, Section};
@@ -129,6 +130,10 @@ pub(super) struct Lowered {
     pub claims: Vec<Claim>,
     /// Keys of the listeners to which a Route is attached, whether or not it can be served.
     pub attached: BTreeSet<String>,
+    /// Of a Plugin: where it runs.
+    pub slot: Option<Slot>,
+    /// Of a Route: the plugins that run for its requests.
+    pub effective: Vec<EffectivePlugin>,
     /// Of an Ingress: ports of Services that it speaks to in its own way; `None`: it cannot.
     pub own_upstreams: BTreeMap<(String, u16), Option<String>>,
 }
@@ -138,6 +143,17 @@ impl Lowered {
         self.problems
             .iter()
             .any(|p| p.reason.quarantines() && p.severity == Severity::Error)
+    }
+
+    /// Gives what an older version gives; what was looked at and found wrong remains.
+    pub(super) fn stand_in(&mut self, older: Self) {
+        let before = std::mem::replace(self, older);
+        self.problems = before.problems;
+        self.deps.extend(before.deps);
+        if !before.parents.is_empty() {
+            self.parents = before.parents;
+        }
+        self.own_upstreams = before.own_upstreams;
     }
 }
 
@@ -150,6 +166,8 @@ pub(super) struct Lowering<'a> {
     pub last_good: &'a LastGood,
     pub ingresses: &'a ingress::Index,
     pub tenants: &'a Tenants,
+    /// Where Plugins run that can be used.
+    pub slots: &'a BTreeMap<ObjectId, Slot>,
     pub id: &'a ObjectId,
     /// Of a ListenerSet, the Gateway that it adds to.
     pub gateway: Option<&'a ObjectId>,

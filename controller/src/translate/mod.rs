@@ -19,6 +19,7 @@ mod backend_tls;
 mod certificate;
 mod conflict;
 mod delta;
+mod effective;
 mod gateway_config;
 mod grants;
 mod ingress;

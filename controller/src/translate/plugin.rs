@@ -1,11 +1,13 @@
 //! Plugin objects, and plugins where they are used.
 
+use super::effective::{Slot, Used};
 use super::lowering::Lowering;
 use super::unbuilt;
 use crate::report::Reason;
 use crate::world::{Body, ObjectId, ObjectKind};
 use crds::{PluginSpec, PluginUse};
 use model::{FailurePolicy, Plugin, Stage};
+use plugins::Stages;
 use snapshot::Kind;
 
 /// `spec.priority` where none is given.
@@ -28,9 +30,10 @@ impl Lowering<'_> {
             self.not_built(found);
         }
         let id = self.id;
-        if let Some(plugin) = self.plugin("spec", &id.name, spec)
+        if let Some((plugin, slot)) = self.plugin("spec", &id.name, spec)
             && usable
         {
+            self.out.slot = Some(slot);
             self.put(self.id.path(), &plugin);
         }
     }
@@ -40,7 +43,7 @@ impl Lowering<'_> {
         &mut self,
         field: &str,
         uses: &[PluginUse],
-        out: &mut Vec<model::PluginUse>,
+        out: &mut Vec<Used>,
     ) -> bool {
         let mut usable = true;
         for (i, one) in uses.iter().enumerate() {
@@ -53,7 +56,13 @@ impl Lowering<'_> {
                 (None, Some(spec)) => {
                     let name = one.name.as_deref().unwrap_or_default();
                     let plugin = self.plugin(&at, name, &spec);
-                    plugin.map(|p| Some(model::PluginUse::Inline(Box::new(p))))
+                    plugin.map(|(plugin, slot)| {
+                        Some(Used {
+                            name: name.to_owned(),
+                            slot,
+                            plugin: model::PluginUse::Inline(Box::new(plugin)),
+                        })
+                    })
                 }
                 (None, None) => {
                     self.error(at, Reason::Invalid, "one of ref and type must be given");
@@ -73,7 +82,7 @@ impl Lowering<'_> {
         &mut self,
         field: &str,
         reference: &crds::refs::ObjectRef,
-    ) -> Option<Option<model::PluginUse>> {
+    ) -> Option<Option<Used>> {
         let kind = reference
             .kind
             .as_deref()
@@ -110,11 +119,15 @@ impl Lowering<'_> {
             self.error(field, Reason::PluginNotFound, message);
             return None;
         }
-        Some(Some(model::PluginUse::Ref(key)))
+        Some(Some(Used {
+            name: id.name.to_string(),
+            slot: self.slots.get(&id).copied().unwrap_or_default(),
+            plugin: model::PluginUse::Ref(key),
+        }))
     }
 
     /// Settings are compiled here by the very function that the data plane calls.
-    fn plugin(&mut self, field: &str, name: &str, spec: &PluginSpec) -> Option<Plugin> {
+    fn plugin(&mut self, field: &str, name: &str, spec: &PluginSpec) -> Option<(Plugin, Slot)> {
         let kind = spec.type_.name();
         let settings = self.valid(field, spec.settings())?;
         let compiled = match plugins::compile(kind, &settings) {
@@ -135,17 +148,22 @@ impl Lowering<'_> {
             crds::Stage::PreResponse => Stage::PreResponse,
             crds::Stage::PostResponse => Stage::PostResponse,
         });
-        if let Some(stage) = stage.filter(|stage| !compiled.needs().stages.has(*stage)) {
+        let stages = compiled.needs().stages;
+        if let Some(stage) = stage.filter(|stage| !stages.has(*stage)) {
             let message = format!("{kind} does not run in {stage:?}");
             self.error(format!("{field}.stage"), Reason::Invalid, message);
             return None;
         }
-        Some(Plugin {
+        let slot = Slot {
+            stages: stage.map_or(stages, |stage| Stages::of(&[stage])),
+            priority: spec.priority.unwrap_or(PRIORITY),
+        };
+        let plugin = Plugin {
             origin: self.id.origin(),
             name: name.to_owned(),
             kind: kind.to_owned(),
             stage,
-            priority: spec.priority.unwrap_or(PRIORITY),
+            priority: slot.priority,
             parallel: spec.parallel.unwrap_or(false),
             failure_policy: match spec.failure_policy {
                 Some(crds::FailurePolicy::Ignore) => FailurePolicy::Ignore,
@@ -153,6 +171,7 @@ impl Lowering<'_> {
             },
             run_on_local_reply: spec.run_on_local_reply.unwrap_or(false),
             settings,
-        })
+        };
+        Some((plugin, slot))
     }
 }

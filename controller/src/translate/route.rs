@@ -118,8 +118,10 @@ impl<'w> Lowering<'w> {
             self.not_built(found);
         }
         if listeners.is_empty() || hosts.is_empty() || rules.is_empty() {
+            self.out.effective.clear();
             return;
         }
+        self.order_effective();
         let route = Route {
             origin: self.id.origin(),
             created: self.meta.created,
@@ -149,6 +151,7 @@ impl<'w> Lowering<'w> {
                     || unbuilt.iter().any(|f| f.closes && f.rule == Some(i)),
                 hides_methods: extras.hides_methods,
                 mirrors: extras.mirrors.get(&i).cloned().unwrap_or_default(),
+                place: i,
             };
             let at = format!("spec.rules[{i}]");
             if let Some(mut lowered) = self.rule(&at, rule, of_route, &of_rule) {

@@ -1,11 +1,12 @@
 //! One rule of a Route.
 
+use super::effective::Used;
 use super::lowering::Lowering;
 use super::values::NEVER_MS;
 use crate::report::Reason;
 use crate::world::ObjectKind;
 use crds::RouteRule;
-use model::{Action, Match, PluginUse, Rule, Target, Timeouts, limits};
+use model::{Action, Match, Rule, Target, Timeouts, limits};
 use std::collections::BTreeMap;
 
 /// What a rule answers that asks for something about access or limits that cannot be honoured.
@@ -22,12 +23,14 @@ pub(super) struct Extras {
     pub hides_methods: bool,
     /// Shares of mirrors by position, in millionths.
     pub mirrors: BTreeMap<usize, u32>,
+    /// Its place in the list, by which it goes where it has no name.
+    pub place: usize,
 }
 
 /// What the rules of a Route have in common.
 pub(super) struct OfRoute {
     /// Plugins of the Route; they come before those of the rule.
-    pub plugins: Vec<PluginUse>,
+    pub plugins: Vec<Used>,
     /// Named groups of its hostnameRegex.
     pub groups: Vec<String>,
     /// Nothing of the Route may be served as it asks.
@@ -45,8 +48,8 @@ impl Lowering<'_> {
     ) -> Option<Rule> {
         let before = self.out.problems.len();
         let matches = self.rule_matches(field, rule);
-        let mut plugins = route.plugins.clone();
-        let usable = self.plugin_uses(&format!("{field}.plugins"), &rule.plugins, &mut plugins);
+        let mut own = Vec::new();
+        let usable = self.plugin_uses(&format!("{field}.plugins"), &rule.plugins, &mut own);
         let action = self.action(field, rule, &route.groups);
         let rewrite = self.rewrite(
             &format!("{field}.rewrite"),
@@ -89,11 +92,17 @@ impl Lowering<'_> {
             _ => closes(INVALID_BACKEND),
         };
         // A closed rule runs nothing: what it was to check cannot be checked.
-        if matches!(action, Action::Closed { .. }) {
-            plugins.clear();
+        let mut plugins = Vec::new();
+        if !matches!(action, Action::Closed { .. }) {
+            let uses = route.plugins.iter().chain(&own);
+            plugins.extend(uses.map(|used| used.plugin.clone()));
         }
         if matches.is_empty() {
             return None;
+        }
+        if !plugins.is_empty() {
+            let place = extras.place.to_string();
+            self.take_effect(&route.plugins, &own, rule.name.as_deref().unwrap_or(&place));
         }
         Some(Rule {
             name: rule.name.as_deref().unwrap_or_default().to_owned(),

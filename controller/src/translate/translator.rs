@@ -11,6 +11,7 @@ mod tenants;
 
 use super::certificate::LastGood;
 use super::conflict::{self, Claim};
+use super::effective::Slot;
 use super::gateway_config::Gateways;
 use super::ingress;
 use super::lowering::{Dep, Lowered, Lowering, PortKey, Speech, Transport, Unit};
@@ -48,6 +49,8 @@ pub struct Translator {
     policies: policies::Index,
     ingresses: ingress::Index,
     tenants: Tenants,
+    /// Where Plugins run.
+    slots: BTreeMap<ObjectId, Slot>,
     stand_ins_changed: u64,
     started: bool,
     /// See [`Self::for_groups`].
@@ -251,6 +254,7 @@ impl Translator {
     ) -> BTreeSet<ObjectId> {
         let Some(object) = world.get(id) else {
             self.accepted.forget(id);
+            self.slots.remove(id);
             self.policies.remove(id);
             self.report.objects.remove(id);
             delta.reports.insert(id.clone());
@@ -287,40 +291,33 @@ impl Translator {
             if older.has_panicked() {
                 lowered.problems.push(guard::fault(id));
             }
-            lowered.resources = older.resources;
-            lowered.demands = older.demands;
-            lowered.claims = older.claims;
-            lowered.attached = older.attached;
-            lowered.deps.extend(older.deps);
-            if lowered.parents.is_empty() {
-                lowered.parents = older.parents;
-            }
+            lowered.stand_in(older);
         }
         if lowered.has_panicked() {
             self.keep(unit, &mut lowered);
             quarantined = !lowered.resources.is_empty();
             if let Some(report) = self.report.get(id) {
                 lowered.parents = report.parents.clone();
+                lowered.effective = report.effective.clone();
             }
         }
+        if let Some(slot) = lowered.slot {
+            self.slots.insert(id.clone(), slot);
+        }
         lowered.problems.sort();
+        lowered.effective.shrink_to_fit();
         lowered.parents.shrink_to_fit();
         let addresses = self.published(world, id, &mut lowered);
+        let problems = lowered.problems.clone();
         let report = ObjectReport {
-            id: id.clone(),
             uid: Arc::clone(&object.meta.uid),
-            generation: object.meta.generation,
-            problems: lowered.problems.clone(),
             absent: lowered.resources.is_empty(),
             resources: arriving(&lowered),
             quarantined,
             parents: std::mem::take(&mut lowered.parents),
-            listeners: Vec::new(),
-            listener_sets: 0,
+            effective: std::mem::take(&mut lowered.effective),
             addresses,
-            lacks_addresses: Vec::new(),
-            shows_certificate: false,
-            knows_bundle: false,
+            ..ObjectReport::new(id.clone(), object.meta.generation, problems)
         };
         self.set_report(report, delta);
         let mut concerned = self.install(unit.clone(), lowered, todo, delta);
@@ -405,6 +402,7 @@ impl Translator {
             last_good: &self.last_good,
             ingresses: &self.ingresses,
             tenants: &self.tenants,
+            slots: &self.slots,
             id,
             gateway: None,
             meta,

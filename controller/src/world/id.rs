@@ -222,16 +222,16 @@ impl ObjectId {
         Some(Self::new(ObjectKind::Gateway, namespace, name))
     }
 
-    /// The object whose status speaks of the listener of a key: a ListenerSet or a Gateway.
+    /// The object whose status speaks of the listener of a key: a ListenerSet, a Gateway or a GatewayConfig.
     pub fn of_listener_status(key: &str) -> Option<Self> {
-        let gateway = Self::of_listener_key(key)?;
+        let owner = Self::of_listener_owner(key)?;
         let (_, name) = key.rsplit_once('/')?;
         let mut parts = name.splitn(3, ':');
         Some(match (parts.next(), parts.next(), parts.next()) {
             (Some(namespace), Some(name), Some(_)) => {
                 Self::new(ObjectKind::ListenerSet, namespace, name)
             }
-            _ => gateway,
+            _ => owner,
         })
     }
 
@@ -295,7 +295,7 @@ mod tests {
         let config = ObjectId::new(ObjectKind::GatewayConfig, "a", "b");
         let key = config.listener_key(None, "http");
         assert_eq!(key, "a/b/http");
-        assert_eq!(ObjectId::of_listener_owner(&key), Some(config));
-        assert_eq!(ObjectId::of_listener_status(&key), None);
+        assert_eq!(ObjectId::of_listener_owner(&key).as_ref(), Some(&config));
+        assert_eq!(ObjectId::of_listener_status(&key), Some(config));
     }
 }

@@ -151,7 +151,7 @@ impl Lowering<'_> {
 }
 
 /// Whether the data plane ends its clients' TLS itself. Without a block `tls`, TLS is passed on.
-fn terminates_tls(listener: &crds::Listener) -> bool {
+pub(in crate::translate) fn terminates_tls(listener: &crds::Listener) -> bool {
     match listener.protocol {
         ListenerProtocol::Https => true,
         ListenerProtocol::Tls => {

@@ -9,13 +9,14 @@ mod tls;
 mod tracing;
 mod version;
 
+pub(super) use listener::terminates_tls;
 pub(super) use version::{Version, base, is_our_class, is_ours, owners};
 
 use super::certificate::LastGood;
 use super::ingress;
 use super::lowering::{Lowered, Lowering};
 use super::resources::Resources;
-use super::{tenants, unbuilt};
+use super::{effective, tenants, unbuilt};
 use crate::adapt::gateway::{BACKEND_CERTIFICATE, Said, kinds_of, takes_sets_from};
 use crate::infrastructure::PodTemplate;
 use crate::report::{Problem, Reason};
@@ -263,6 +264,7 @@ fn lowering<'a>(
         last_good: around.last_good,
         ingresses: around.ingresses,
         tenants: &tenants::NOBODY,
+        slots: &effective::NOWHERE,
         id: candidate.id,
         gateway: candidate.gateway,
         meta: candidate.meta,

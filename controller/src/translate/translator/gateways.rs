@@ -32,6 +32,7 @@ impl Translator {
 
     /// All of them together: ports and the default are theirs in common.
     pub(super) fn gateways(&mut self, world: &World, todo: &mut BTreeSet<Unit>, delta: &mut Delta) {
+        delta.gateways = true;
         let around = gateway_config::Around {
             world,
             last_good: &self.last_good,
@@ -136,22 +137,28 @@ impl Translator {
             };
             let said = version.as_ref().and_then(|version| version.said.as_ref());
             let shows = said.and_then(|said| said.backend_certificate.as_ref());
-            let listeners = said.map(|said| self.listeners(&object.id, gateway, said));
+            let listeners = match (said, &version) {
+                (Some(said), _) => self.listeners(&object.id, gateway, said),
+                (None, Some(version)) => {
+                    let serving = gateways.configs.get(&object.id);
+                    self.listeners_of_config(&object.id, version, serving)
+                }
+                (None, None) => Vec::new(),
+            };
             let report = ObjectReport {
-                id: object.id.clone(),
                 uid: Arc::clone(&object.meta.uid),
                 addresses,
                 lacks_addresses,
                 shows_certificate: shows.is_some(),
-                knows_bundle: false,
-                generation: object.meta.generation,
                 quarantined: refused.is_some() && served,
                 absent,
-                problems: refused.unwrap_or(serving.problems),
                 resources: keys,
-                parents: Vec::new(),
-                listeners: listeners.unwrap_or_default(),
-                listener_sets: 0,
+                listeners,
+                ..ObjectReport::new(
+                    object.id.clone(),
+                    object.meta.generation,
+                    refused.unwrap_or(serving.problems),
+                )
             };
             if let Some(gateway) = gateway
                 && report.is_attached_set()
@@ -207,12 +214,52 @@ impl Translator {
             ListenerReport {
                 name: listener.name.clone(),
                 kinds: listener.kinds.clone(),
-                attached: self.attached.get(&key).map_or(0, BTreeSet::len),
+                terminates: said
+                    .spec
+                    .listeners
+                    .iter()
+                    .any(|one| *one.name == *listener.name && gateway_config::terminates_tls(one)),
+                attached: self.attached_to(&key),
                 frontend: listener.frontend.clone(),
                 key,
             }
         })
         .collect()
+    }
+
+    /// The same of a GatewayConfig. `serving`: what serves of it, which has the listeners where it names none.
+    fn listeners_of_config(
+        &self,
+        id: &ObjectId,
+        version: &Version,
+        serving: Option<&gateway_config::Gateway>,
+    ) -> Vec<ListenerReport> {
+        let report = |name: &str, terminates| {
+            let key = id.listener_key(None, name);
+            ListenerReport {
+                name: name.to_owned(),
+                kinds: Vec::new(),
+                terminates,
+                attached: self.attached_to(&key),
+                frontend: None,
+                key,
+            }
+        };
+        let named = version.config().map_or(&[][..], |spec| &spec.listeners);
+        if named.is_empty() {
+            let implied = serving.into_iter().flat_map(|gateway| &gateway.listeners);
+            return implied.map(|l| report(&l.name, l.https)).collect();
+        }
+        let terminates = gateway_config::terminates_tls;
+        named
+            .iter()
+            .map(|l| report(&l.name, terminates(l)))
+            .collect()
+    }
+
+    /// Number of Routes that are attached to a listener.
+    fn attached_to(&self, key: &str) -> usize {
+        self.attached.get(key).map_or(0, BTreeSet::len)
     }
 
     /// GatewayClasses that are ours: nothing but their status comes of them.
@@ -280,6 +327,38 @@ mod tests {
     use super::*;
     use crate::report::Programmed;
     use serde_json::json;
+
+    /// Its status changes, and nothing that data planes are made of.
+    #[test]
+    fn a_gateway_config_counts_its_routes_and_is_not_looked_at_again_for_it() {
+        let object = |value| Object::from_json(&value).unwrap().unwrap();
+        let config = object(json!({
+            "apiVersion": "diolkos.io/v1alpha1", "kind": "GatewayConfig", "metadata": {"namespace": "a", "name": "g"},
+            "spec": {"default": true, "listeners": [{"name": "http", "port": 8080, "protocol": "HTTP"}]},
+        }));
+        let route = object(json!({
+            "apiVersion": "diolkos.io/v1alpha1", "kind": "Route", "metadata": {"namespace": "a", "name": "r"},
+            "spec": {"rules": [{"directResponse": {"status": 200}}]},
+        }));
+        let (mut world, mut translator) = (World::default(), Translator::default());
+        world.apply(config.clone());
+        let delta = translator.update(&world, &BTreeSet::from([config.id.clone()]));
+        assert!(delta.gateways);
+        let counts = |translator: &Translator| {
+            let status = translator.report().status(&config.id, &Programmed::Yes);
+            status.unwrap()["listeners"][0]["attachedRoutes"].clone()
+        };
+        assert_eq!(counts(&translator), 0);
+        let dirty = BTreeSet::from([route.id.clone()]);
+        world.apply(route.clone());
+        let delta = translator.update(&world, &dirty);
+        assert_eq!(counts(&translator), 1);
+        assert!(delta.reports.contains(&config.id) && !delta.gateways);
+        world.remove(&route.id);
+        let delta = translator.update(&world, &dirty);
+        assert_eq!(counts(&translator), 0);
+        assert!(delta.reports.contains(&config.id) && !delta.gateways);
+    }
 
     #[test]
     fn a_class_says_whether_the_release_of_the_gateway_api_is_one_of_ours() {
