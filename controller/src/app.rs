@@ -179,10 +179,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         identity: config.identity.clone(),
         leadership: leadership.clone(),
         queue: objected,
+        progress: groups.progress(),
         dropped: metrics.events_dropped.clone(),
     };
     let objector = objector.run(end_of_writes.clone());
-    writers.push(("events of ingresses", tokio::spawn(objector)));
+    writers.push(("events of objects", tokio::spawn(objector)));
 
     // Every replica serves data planes.
     let meeting = Meeting::new(

@@ -16,8 +16,25 @@ Every object of ours has conditions with `observedGeneration`, in its status and
 | `Programmed` | every connected data plane has acknowledged it | Route, Upstream, GatewayConfig, Gateway, ListenerSet, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute |
 | `Quarantined` | an older version serves, because the present one cannot be used, or the configuration is rolled back | only while that is so |
 | `Conflicted` | another listener on the port cannot be told from it, or speaks another protocol | listeners of a Gateway or ListenerSet |
+| `CertificateReady` | every certificate that the listener names is loaded and has not expired; it does not enter `Ready`, and is Unknown where the listener does not serve for another reason | listeners of a GatewayConfig, Gateway or ListenerSet that terminate TLS |
 | `Ready` | the sum of the others, for `kubectl wait` and GitOps tools | all kinds |
 | `Stalled` | waiting does not help: only another version of the object does (kstatus says Failed, not InProgress) | all kinds, only while that is so |
+
+`status.listeners` of a GatewayConfig says of each listener how many Routes attach to it, and its `Accepted`, `ResolvedRefs`,
+`Programmed` and `CertificateReady`. `status.effective` of a Route names the plugins that run for its requests, in their order, with
+who asks for each: `route/NAME` for all rules, `rule/NAME` for one (its place in the list where it has no name). While an older
+version serves, they are those of that version.
+
+Kubernetes Events (`kubectl events --for route/shop`) tell when an older version begins to stand in for an object, and when it does no longer:
+
+| Reason | Type | When |
+|---|---|---|
+| `Quarantined` | Warning | the present version cannot be used, and the one before it serves on |
+| `RejectedByDataPlane` | Warning | a data plane refused a resource that the object needs, with its words; what was accepted last serves on |
+| `Restored` | Normal | neither is so any more |
+
+The leader alone writes them, once for each change and not again for the same version of the object; of what data planes refuse it
+tells of 256 objects at a time.
 
 The message of a condition names the field and what is allowed there. Reasons are fixed:
 

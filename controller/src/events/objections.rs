@@ -1,7 +1,10 @@
-//! Kubernetes Events about Ingresses that are not served as they ask: such an object has no conditions that could say it.
+//! Kubernetes Events about objects that are not served as they ask: an older version stands in for one that cannot be used
+//! or that a data plane refuses, and does so no longer; and all that is wrong with an Ingress, which has no conditions that
+//! could say it.
 //!
-//! The leader tells of each Ingress once for as long as the same is wrong with it. The name of an Event is made of what it
-//! says, so that another leader, or the same after a restart, does not tell it again while it is there.
+//! The leader tells of each object once for as long as the same is wrong with it. The name of an Event is made of what it
+//! says, so that another leader, or the same after a restart, does not tell it again while it is there, nor whoever comes
+//! and goes with the same version of the object.
 
 use crate::leader::Leadership;
 use crate::report::CONTROLLER_NAME;
@@ -15,9 +18,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use prometheus::IntCounter;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -28,15 +32,17 @@ const PACE: Duration = Duration::from_millis(100);
 const WRITE: Duration = Duration::from_secs(5);
 /// Pause before what could not be written is tried again: at first, and at most after it has doubled again and again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// Ingresses that are looked at together.
+/// Objects that are looked at together.
 const BATCH: usize = 64;
-/// Ingresses of which it is remembered what was told; then all is forgotten, and at worst told again.
+/// Objects of which it is remembered what was told; then all is forgotten, and at worst told again.
 const REMEMBERED: usize = 16_384;
 /// Bytes of a note; the API server takes 1024.
 const NOTE: usize = 1_000;
 const ACTION: &str = "Translate";
+/// The reason of the Event that ends what one before it told.
+const RESTORED: &str = "Restored";
 
-/// Names of Ingresses that there may be something to say of.
+/// Names of objects that there may be something to say of.
 pub fn queue() -> Arc<Queue> {
     Arc::new(Queue::uncounted())
 }
@@ -49,6 +55,8 @@ pub struct Objector {
     pub identity: String,
     pub leadership: Leadership,
     pub queue: Arc<Queue>,
+    /// Ticks when data planes have answered.
+    pub progress: watch::Receiver<u64>,
     /// Attempts to write an Event that failed.
     pub dropped: IntCounter,
 }
@@ -56,10 +64,12 @@ pub struct Objector {
 /// What a term of leading remembers.
 #[derive(Default)]
 struct Told {
-    /// What was told last of each Ingress, as a hash.
+    /// What was told last of each object, as a hash.
     notes: HashMap<ObjectId, u64>,
-    /// Ingresses whose Event could not be written; no more than there are.
+    /// Objects whose Event could not be written; no more than there are.
     failed: BTreeSet<ObjectId>,
+    /// What data planes refused at the last look.
+    refused: BTreeMap<ObjectId, String>,
 }
 
 /// How a write ended.
@@ -85,8 +95,7 @@ impl Objector {
                 told = Told::default();
                 pause = RETRY.0;
                 if term.is_some() {
-                    let ids = self.world.ids().await;
-                    self.queue.push(ids.into_iter().filter(is_ingress));
+                    self.queue.push(self.world.ids().await);
                 }
             }
             tokio::select! {
@@ -103,6 +112,12 @@ impl Objector {
                         pause = (pause * 2).min(RETRY.1);
                     }
                 }
+                Ok(()) = self.progress.changed(), if term.is_some() => {
+                    sleep(GATHER).await;
+                    let refused = self.world.refused().await;
+                    let before = std::mem::replace(&mut told.refused, refused);
+                    self.queue.push(changed(&before, &told.refused));
+                }
                 () = sleep_until(again), if !told.failed.is_empty() => {
                     self.queue.push(std::mem::take(&mut told.failed));
                 }
@@ -117,29 +132,33 @@ impl Objector {
                 None => return,
                 Some(Next::Some(ids)) => ids,
                 Some(Next::All) => {
-                    let ids = self.world.ids().await;
-                    self.queue.push(ids.into_iter().filter(is_ingress));
+                    self.queue.push(self.world.ids().await);
                     continue;
                 }
             };
             for objections in self.world.objections(ids).await {
                 let id = &objections.id;
                 told.failed.remove(id);
-                let Some(note) = note(&objections) else {
+                let before = told.notes.get(id).copied();
+                let note = note(&objections);
+                let now = note.as_deref().map(hash);
+                if now == before {
+                    continue;
+                }
+                let Some(note) = note.or_else(|| end(&objections)) else {
                     told.notes.remove(id);
                     continue;
                 };
-                let hash = hash(&note);
-                if told.notes.get(id) == Some(&hash) {
-                    continue;
-                }
-                let event = event(&objections, note, hash, &self.identity, Timestamp::now());
+                let event = event(&objections, note, &self.identity, Timestamp::now());
                 match self.write(id, &event).await {
                     Outcome::Told => {
                         if told.notes.len() >= REMEMBERED {
                             told.notes.clear();
                         }
-                        told.notes.insert(objections.id, hash);
+                        match now {
+                            Some(now) => drop(told.notes.insert(objections.id, now)),
+                            None => drop(told.notes.remove(id)),
+                        }
                     }
                     Outcome::Failed => {
                         told.failed.insert(objections.id);
@@ -153,7 +172,7 @@ impl Objector {
 
     /// An Event that cannot be written is in the log.
     async fn write(&self, id: &ObjectId, event: &Event) -> Outcome {
-        let events: Api<Event> = Api::namespaced(self.client.clone(), &id.namespace);
+        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace(id));
         let parameters = PostParams::default();
         let write = timeout(WRITE, events.create(&parameters, event));
         let error = match self.leadership.request(write).await {
@@ -171,8 +190,31 @@ impl Objector {
     }
 }
 
-fn is_ingress(id: &ObjectId) -> bool {
-    id.kind == ObjectKind::Ingress
+/// Objects of which data planes refuse something else than before, or nothing any more.
+fn changed(before: &BTreeMap<ObjectId, String>, now: &BTreeMap<ObjectId, String>) -> Vec<ObjectId> {
+    let others = |a: &BTreeMap<ObjectId, String>, b: &BTreeMap<ObjectId, String>| {
+        let others = a.iter().filter(|(id, words)| b.get(*id) != Some(words));
+        others.map(|(id, _)| id.clone()).collect::<Vec<_>>()
+    };
+    let mut ids = others(before, now);
+    ids.extend(others(now, before));
+    ids
+}
+
+/// Where Events about an object are: those about what stands outside namespaces have a place of their own.
+fn namespace(id: &ObjectId) -> &str {
+    match &*id.namespace {
+        "" => "default",
+        namespace => namespace,
+    }
+}
+
+/// What is said when that is over which was told. An Ingress is served with what is wrong with it, and of what is gone there
+/// is nothing to say.
+fn end(objections: &Objections) -> Option<String> {
+    let Objections { id, uid, .. } = objections;
+    let is_there = uid.is_some() && id.kind != ObjectKind::Ingress;
+    is_there.then(|| "no older version stands in for it any more".to_owned())
 }
 
 /// All that is wrong, as far as it fits; `None`: nothing.
@@ -207,157 +249,50 @@ fn hash(text: &str) -> u64 {
     first.fold(0, |n, byte| (n << 8) | u64::from(*byte))
 }
 
-fn event(
-    objections: &Objections,
-    note: String,
-    hash: u64,
-    identity: &str,
-    now: Timestamp,
-) -> Event {
-    let Objections { id, uid, all } = objections;
-    let reason = all.first().map(|(reason, _)| reason.as_str());
+fn event(objections: &Objections, note: String, identity: &str, now: Timestamp) -> Event {
+    let Objections {
+        id,
+        uid,
+        generation,
+        all,
+    } = objections;
+    let (reason, type_) = match all.first() {
+        Some((reason, _)) => (*reason, "Warning"),
+        None => (RESTORED, "Normal"),
+    };
+    // The same of a later version is news; an Ingress is told of for as long as it is the same.
+    let hash = match id.kind {
+        ObjectKind::Ingress => hash(&note),
+        _ => hash(&format!("{id} {uid:?} {generation} {note}")),
+    };
     Event {
         metadata: ObjectMeta {
             name: Some(format!(
                 "{}.{hash:016x}",
                 id.name.chars().take(200).collect::<String>()
             )),
-            namespace: Some(id.namespace.to_string()),
+            namespace: Some(namespace(id).to_owned()),
             ..ObjectMeta::default()
         },
         event_time: Some(MicroTime(now)),
         reporting_controller: Some(CONTROLLER_NAME.to_owned()),
         reporting_instance: Some(identity.chars().take(128).collect()),
         action: Some(ACTION.to_owned()),
-        reason: reason.map(str::to_owned),
+        reason: Some(reason.to_owned()),
         regarding: Some(ObjectReference {
-            api_version: Some("networking.k8s.io/v1".to_owned()),
+            api_version: Some(id.kind.api_version()),
             kind: Some(id.kind.name().to_owned()),
-            namespace: Some(id.namespace.to_string()),
+            namespace: Some(id.namespace.to_string()).filter(|n| !n.is_empty()),
             name: Some(id.name.to_string()),
             uid: uid.clone(),
             ..ObjectReference::default()
         }),
         note: Some(note),
-        type_: Some("Warning".to_owned()),
+        type_: Some(type_.to_owned()),
         ..Event::default()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fake_api::{self, FakeApi};
-    use crate::leader::fake::Crown;
-    use crate::report::Reason;
-    use crate::watch::handle::Ask;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn objections(texts: &[&str]) -> Objections {
-        Objections {
-            id: ObjectId::new(ObjectKind::Ingress, "shop", "web"),
-            uid: Some("u".to_owned()),
-            all: texts
-                .iter()
-                .map(|text| (Reason::AnnotationNotSupported, (*text).to_owned()))
-                .collect(),
-        }
-    }
-
-    #[test]
-    fn a_note_says_what_fits() {
-        assert_eq!(note(&objections(&[])), None);
-        assert_eq!(note(&objections(&["a", "b"])).as_deref(), Some("a; b"));
-        let long = "x".repeat(400);
-        let note_of_four = note(&objections(&[&long, &long, &long, &long])).unwrap();
-        assert!(note_of_four.ends_with("; and 2 more") && note_of_four.len() <= NOTE);
-        let longer = note(&objections(&[&"ä".repeat(2_000)])).unwrap();
-        assert!(longer.ends_with('…') && longer.len() <= NOTE);
-    }
-
-    #[test]
-    fn the_same_has_the_same_name() {
-        let now = |second| Timestamp::from_second(second).unwrap();
-        let of = |text: &str, second| {
-            let objections = objections(&[text]);
-            let note = note(&objections).unwrap();
-            let hash = hash(&note);
-            event(&objections, note, hash, "replica-0", now(second))
-        };
-        let (first, again, other) = (of("a", 1), of("a", 2), of("b", 3));
-        assert_eq!(first.metadata.name, again.metadata.name);
-        assert_ne!(first.metadata.name, other.metadata.name);
-        let json = serde_json::to_value(first).unwrap();
-        assert_eq!(json["regarding"]["kind"], "Ingress");
-        assert_eq!(json["reason"], "AnnotationNotSupported");
-        assert_eq!(json["type"], "Warning");
-        assert_eq!(json["note"], "a");
-    }
-
-    /// Tells of one Ingress, before an API server that takes no Event as long as there are refusals left.
-    fn start(refusals: usize, code: u16) -> (FakeApi, Crown, CancellationToken) {
-        let left = Arc::new(AtomicUsize::new(refusals));
-        let (client, api) = FakeApi::answering(move |asked| {
-            let refused =
-                left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-            async move {
-                match refused {
-                    Ok(_) => fake_api::refusal(code),
-                    Err(_) => fake_api::empty(asked),
-                }
-            }
-        });
-        let world = WorldHandle::answering(|ask| match ask {
-            Ask::Ids(reply) => drop(reply.send(vec![objections(&[]).id])),
-            Ask::Objections(ids, reply) => {
-                let all = ids.iter().map(|_| objections(&["a"])).collect();
-                drop(reply.send(all));
-            }
-            _ => {}
-        });
-        let (crown, leadership) = Crown::new();
-        let objector = Objector {
-            client,
-            world,
-            identity: "replica-0".to_owned(),
-            leadership,
-            queue: queue(),
-            dropped: IntCounter::new("dropped", "dropped").unwrap(),
-        };
-        let stop = CancellationToken::new();
-        tokio::spawn(objector.run(stop.clone()));
-        (api, crown, stop)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_could_not_be_told_is_told_later_and_once() {
-        let refusals = 5;
-        let (api, ..) = start(refusals, 500);
-        sleep(SECOND * 3600).await;
-        let asked = api.asked();
-        assert_eq!(asked.len(), refusals + 1);
-        let pauses: Vec<Duration> = asked.windows(2).map(|two| two[1].at - two[0].at).collect();
-        assert!(pauses[0] < SECOND * 3, "{pauses:?}");
-        assert!(pauses[4] > SECOND * 8, "{pauses:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_there_already_has_been_told() {
-        let (api, ..) = start(1, 409);
-        sleep(SECOND * 3600).await;
-        assert_eq!(api.asked().len(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nothing_is_tried_again_without_the_lease() {
-        let (api, crown, _) = start(usize::MAX, 500);
-        sleep(SECOND * 5).await;
-        crown.lose();
-        let tried = api.asked().len();
-        assert!(tried > 0);
-        sleep(SECOND * 3600).await;
-        assert_eq!(api.asked().len(), tried);
-    }
-}
+#[path = "objections_tests.rs"]
+mod tests;

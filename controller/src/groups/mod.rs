@@ -166,6 +166,12 @@ impl Groups {
         Findings::of(self.all().iter().map(|group| group.health.unhealthy()))
     }
 
+    /// Resources that data planes of any group have refused, with the words of one.
+    pub fn refused(&self) -> BTreeMap<ResourceId, String> {
+        let all = self.all().into_iter();
+        all.flat_map(|group| group.publisher.rejections()).collect()
+    }
+
     /// Counts what data planes of all groups did: connected, acknowledged, refused, drained, left.
     pub fn progress(&self) -> watch::Receiver<u64> {
         self.progress.subscribe()

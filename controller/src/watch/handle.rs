@@ -1,6 +1,6 @@
 //! How others ask the owner of the world.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::history::Rollback;
 use crate::infrastructure::Plan;
-use crate::report::{Problem, Reason};
+use crate::report::Problem;
 use crate::world::{Object, ObjectId, ObjectKind};
 
 /// A question to the owner of the world.
@@ -26,8 +26,10 @@ pub(crate) enum Ask {
     All(oneshot::Sender<Map<String, Value>>),
     /// What Gateways and GatewayConfigs ask of data planes of their own.
     DataPlanes(oneshot::Sender<Vec<Plan>>),
-    /// What is wrong with some Ingresses.
+    /// What there is to tell of some objects.
     Objections(Vec<ObjectId>, oneshot::Sender<Vec<Objections>>),
+    /// Objects that need something that a data plane refuses, as far as they are told of.
+    Refused(oneshot::Sender<BTreeMap<ObjectId, String>>),
     /// The versions that serve in place of others, unless they are as they were.
     StandIns(Option<u64>, oneshot::Sender<Option<StandIns>>),
     /// Take over the versions that serve in place of others.
@@ -63,13 +65,16 @@ pub struct Wanted {
     pub alone: bool,
 }
 
-/// What is wrong with an Ingress, which has no conditions to say it.
+/// What there is to tell of an object in Events: all that is wrong with an Ingress, which has no conditions to say it; of
+/// others, that an older version stands in.
 #[derive(Debug)]
 pub struct Objections {
     pub id: ObjectId,
+    /// `None`: there is no such object.
     pub uid: Option<String>,
-    /// Empty: nothing.
-    pub all: Vec<(Reason, String)>,
+    pub generation: i64,
+    /// With the reason of the Event. Empty: nothing.
+    pub all: Vec<(&'static str, String)>,
 }
 
 /// Asks the world task. Answers are empty after it has ended.
@@ -105,9 +110,14 @@ impl WorldHandle {
         self.ask(Ask::DataPlanes).await
     }
 
-    /// What is wrong with some Ingresses.
+    /// What there is to tell of some objects.
     pub async fn objections(&self, ids: Vec<ObjectId>) -> Vec<Objections> {
         self.ask(|reply| Ask::Objections(ids, reply)).await
+    }
+
+    /// Objects that need something that a data plane refuses, with its words; of many, the first.
+    pub async fn refused(&self) -> BTreeMap<ObjectId, String> {
+        self.ask(Ask::Refused).await
     }
 
     /// The revisions that are remembered, for the admin port.

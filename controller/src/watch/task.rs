@@ -1,6 +1,7 @@
 //! The one owner of world and translator, on a thread of its own: translating never delays a heartbeat or a renewal.
 
 mod rollback;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::brake::Brake;
 use super::expected::Expected;
 use super::gate::Gate;
-use super::handle::{Ask, Objections, StandIns, Wanted, WorldHandle};
+use super::handle::{Ask, StandIns, Wanted, WorldHandle};
 use super::held::Held;
 use super::pacer::{Batch, Pacer};
 use super::reader::{Version, Wishes};
@@ -25,7 +26,7 @@ use crate::groups::Groups;
 use crate::history::History;
 use crate::infrastructure::Plan;
 use crate::metrics::Metrics;
-use crate::report::{ObjectReport, Programmed, Reason, upstreams_of};
+use crate::report::{ObjectReport, Programmed, upstreams_of};
 use crate::status::{Queue, Written};
 use crate::translate::{Delta, Published, Translator, data_plane};
 use crate::world::{Body, Object, ObjectId, ObjectKind, Values, World};
@@ -34,7 +35,7 @@ use crate::world::{Body, Object, ObjectId, ObjectKind, Values, World};
 pub struct WorldTask {
     pub groups: Arc<Groups>,
     pub queue: Arc<Queue>,
-    /// Ingresses of which there may be something to tell.
+    /// Objects of which there may be something to tell.
     pub objected: Arc<Queue>,
     /// Where the data planes that GatewayConfigs share are reached.
     pub published: Published,
@@ -474,23 +475,17 @@ impl Owner {
 
     /// `even_empty`: also where there is nothing to publish.
     fn publish(&mut self, delta: Delta, at: u64, even_empty: bool) {
-        let gateways_changed = delta
-            .reports
-            .iter()
-            .any(|id| matches!(id.kind, ObjectKind::Gateway | ObjectKind::GatewayConfig));
-        if even_empty || gateways_changed || !delta.resources.is_empty() {
+        if even_empty || delta.gateways || !delta.resources.is_empty() {
             let kinds = delta.resources.keys().map(|(kind, _)| *kind).collect();
             let owners = self.translator.with_data_planes();
             let groups = &self.with.groups;
             let revisions = groups.publish(owners, delta.resources, at);
             self.record(&kinds, revisions);
         }
-        if even_empty || gateways_changed {
+        if even_empty || delta.gateways {
             self.with.gateways.send_modify(|n| *n = n.wrapping_add(1));
         }
-        let ingresses = delta.reports.iter();
-        let ingresses = ingresses.filter(|id| id.kind == ObjectKind::Ingress);
-        self.with.objected.push(ingresses.cloned());
+        self.with.objected.push(delta.reports.iter().cloned());
         self.with.queue.push(delta.reports);
     }
 
@@ -602,13 +597,10 @@ impl Owner {
                 let _ = reply.send(());
             }
             Ask::Objections(ids, reply) => {
-                let all = ids.into_iter().map(|id| Objections {
-                    uid: self.world.meta(&id).map(|meta| meta.uid.to_string()),
-                    all: report.get(&id).map(objections).unwrap_or_default(),
-                    id,
-                });
+                let all = ids.into_iter().map(|id| self.objections(id));
                 drop(reply.send(all.collect()));
             }
+            Ask::Refused(reply) => drop(reply.send(self.refused())),
             // It changes something, and is not answered here.
             Ask::Recall(..) => {}
             Ask::StandIns(seen, reply) => {
@@ -657,13 +649,6 @@ impl Owner {
             }
         }
     }
-}
-
-/// What has yet to be read is none.
-fn objections(report: &ObjectReport) -> Vec<(Reason, String)> {
-    let problems = report.all_problems();
-    let lasting = problems.filter(|problem| problem.reason != Reason::RefPending);
-    lasting.map(|p| (p.reason, p.text())).collect()
 }
 
 fn unix_seconds() -> i64 {

@@ -23,6 +23,8 @@ struct Running {
 
 #[path = "task/rollback_tests.rs"]
 mod rollback_tests;
+#[path = "task/standing_tests.rs"]
+mod standing_tests;
 
 /// Long enough to look at what is held, and short enough to wait for.
 const GRACE: Duration = Duration::from_millis(500);

@@ -15,6 +15,16 @@ impl ObjectKind {
                 Self::Ingress | Self::IngressClass | Self::ReferenceGrant
             )
     }
+
+    /// As `apiVersion` of a manifest of such a kind, in a version that every cluster with the kind serves.
+    pub fn api_version(self) -> String {
+        let version = match (self.is_ours(), self) {
+            (true, _) => "v1alpha1",
+            (_, Self::ReferenceGrant) => "v1beta1",
+            _ => "v1",
+        };
+        format!("{}/{version}", self.group())
+    }
 }
 
 impl Object {
@@ -56,13 +66,8 @@ impl Object {
             }
             _ => return None,
         };
-        let version = match (self.id.kind.is_ours(), self.id.kind) {
-            (true, _) => "v1alpha1",
-            (_, ObjectKind::ReferenceGrant) => "v1beta1",
-            _ => "v1",
-        };
         Some(json!({
-            "apiVersion": format!("{}/{version}", self.id.kind.group()),
+            "apiVersion": self.id.kind.api_version(),
             "kind": self.id.kind.name(),
             "metadata": metadata,
             "spec": spec.ok()?,
