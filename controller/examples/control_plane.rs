@@ -15,7 +15,7 @@ use diolkos_controller::watch::handle::WorldHandle;
 use diolkos_controller::watch::reader::Wishes;
 use diolkos_controller::watch::task::WorldTask;
 use diolkos_controller::watch::{EVENTS, Event};
-use diolkos_controller::world::{Object, ObjectId, ObjectKind};
+use diolkos_controller::world::{Object, ObjectId, ObjectKind, Scope};
 use serde_json::{Value, json};
 use snapshot::{SCHEMA, pb};
 use std::collections::BTreeSet;
@@ -140,6 +140,7 @@ impl Control {
             pods: watch::Sender::new(false),
             sync_timeout: Duration::from_secs(60),
             removal_grace: Duration::ZERO,
+            scope: Scope::default(),
             can_roll_back: false,
         };
         let (events, received) = mpsc::channel(EVENTS);
@@ -180,8 +181,8 @@ impl Control {
                 }
                 _ => {}
             }
-            let kind = *kind;
-            self.events.send(Event::Listed { kind, ids }).await?;
+            let of = (*kind).into();
+            self.events.send(Event::Listed { of, ids }).await?;
         }
         Ok(())
     }

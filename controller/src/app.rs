@@ -35,11 +35,14 @@ use crate::tokens::Tokens;
 use crate::watch::EVENTS;
 use crate::watch::kind::Watches;
 use crate::watch::reader::{Reader, Wishes};
+use crate::watch::standing::Standing;
 use crate::watch::task::WorldTask;
 use crate::webhook::{CertificateError, Webhook};
 
 /// Streams and requests under way have this long at the stop.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// A quiet watch says nothing until the API server ends it, after 290 s.
+const SILENCE: Duration = Duration::from_secs(300);
 
 /// Why the controller cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     let groups = groups(&config, &server_id, &metrics, told, &end);
 
     // What the cluster says becomes the world, and the world what is published.
+    let scope = config.scope();
     let (events, received) = mpsc::channel(EVENTS);
     let written = Arc::new(Written::default());
     let queue = Arc::new(Queue::new(metrics.status_queue.clone()));
@@ -108,6 +112,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         wishes: Arc::clone(&wishes),
         sync_timeout: config.sync_timeout,
         removal_grace: config.removal_grace,
+        scope: scope.clone(),
         can_roll_back: true,
     };
     let (world, world_end) = task.start(received).map_err(AppError::Thread)?;
@@ -127,6 +132,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         events,
         written: Arc::clone(&written),
         metrics: Arc::clone(&metrics),
+        scope: scope.clone(),
+        standing: Arc::new(Standing::new(Arc::clone(&metrics))),
         pods: asked,
     }
     .start();
@@ -215,6 +222,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
                 keeper: Arc::clone(&keeper),
                 leadership: leadership.clone(),
                 changed: gateways_changed,
+                scope,
                 settings: Settings {
                     namespace: config.namespace.clone(),
                     image: config.dataplane_image.clone(),
@@ -325,10 +333,18 @@ fn groups(
 }
 
 async fn client() -> Result<Client, AppError> {
-    let mut config = kube::Config::infer()
+    let config = kube::Config::infer()
         .await
         .map_err(|e| AppError::Cluster(e.to_string()))?;
+    client_of(config, SILENCE)
+}
+
+/// A client that gives up a connection on which nothing has come for so long.
+fn client_of(mut config: kube::Config, silence: Duration) -> Result<Client, AppError> {
     config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(silence);
+    // A connection of the pool that was idle meanwhile has its whole time for the next answer.
+    config.reset_reader_on_write = true;
     Client::try_from(config).map_err(|e| AppError::Cluster(e.to_string()))
 }
 
@@ -346,5 +362,33 @@ fn finish<T>(
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::error!(part, %error, "a part has failed"),
         Err(_) => tracing::warn!(part, "a part did not end in time"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::api::WatchParams;
+
+    /// Nothing else bounds a watch that does not even begin.
+    #[tokio::test]
+    async fn an_api_server_that_does_not_answer_is_not_waited_for_for_ever() {
+        tls::provider();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let silent = tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                open.push(stream);
+            }
+        });
+        let url = format!("http://{address}").parse().unwrap();
+        let client = client_of(kube::Config::new(url), Duration::from_millis(50)).unwrap();
+        let secrets: Api<Secret> = Api::namespaced(client, "a");
+        let parameters = WatchParams::default();
+        let watch = secrets.watch(&parameters, "1");
+        let watch = timeout(Duration::from_secs(30), watch).await;
+        assert!(watch.expect("it gives up").is_err());
+        silent.abort();
     }
 }

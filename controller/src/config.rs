@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::translate::Published;
 use crate::webhook::Files;
-use crate::world::{ObjectId, ObjectKind};
+use crate::world::{ObjectId, ObjectKind, Scope};
 
 /// The control plane of Diolkos: watches a cluster and pushes what it means to data planes.
 #[derive(Clone, Debug, Parser)]
@@ -23,6 +23,15 @@ pub struct Config {
     /// The controller's own namespace: its Lease and the push channel's Secrets are there.
     #[arg(long, env = "DIOLKOS_NAMESPACE", default_value = "diolkos-system")]
     pub namespace: String,
+    /// Namespaces to watch, at most 64, with commas between them; the controller's own is always one of them. Default: the whole
+    /// cluster.
+    #[arg(
+        long,
+        env = "DIOLKOS_WATCH_NAMESPACES",
+        default_value = "",
+        hide_default_value = true
+    )]
+    watch_namespaces: Scope,
     /// Name of this replica in the Lease, such as the Pod's.
     #[arg(long, env = "DIOLKOS_IDENTITY", default_value = "diolkos-controller")]
     pub identity: String,
@@ -98,6 +107,11 @@ impl Config {
         Some((self.webhook?, files))
     }
 
+    /// What of the cluster is watched.
+    pub fn scope(&self) -> Scope {
+        self.watch_namespaces.clone().with(&self.namespace)
+    }
+
     /// Where the data planes that GatewayConfigs share are reached.
     pub fn published(&self) -> Published {
         let of_release = || (self.namespace.clone(), "diolkos-dataplane".to_owned());
@@ -140,6 +154,20 @@ mod tests {
         let config = parse(&["--webhook-cert=/c", "--webhook-key=/k"]).unwrap();
         let (address, files) = config.webhook_files().unwrap();
         assert_eq!((address.port(), files.callers), (9443, None));
+    }
+
+    #[test]
+    fn chosen_namespaces_and_its_own_are_watched() {
+        let parse = |more: &[&str]| {
+            let all = ["diolkos-controller", "--namespace=own"];
+            Config::try_parse_from(all.iter().chain(more))
+        };
+        assert!(parse(&[]).unwrap().scope().is_cluster());
+        let scope = parse(&["--watch-namespaces=a,b"]).unwrap().scope();
+        let expected = ["a", "b", "own"].map(|name| Some(name.into()));
+        assert_eq!(scope.places(), expected);
+        let error = parse(&["--watch-namespaces=a,B"]).unwrap_err().to_string();
+        assert!(error.contains("\"B\" cannot be a namespace"), "{error}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use kube::Client;
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ pub(crate) struct Asked {
     pub(crate) at: Instant,
     pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) query: String,
     pub(crate) body: Value,
 }
 
@@ -35,6 +37,19 @@ impl FakeApi {
     where
         A: Future<Output = Answer> + Send + 'static,
     {
+        Self::serving(move |asked| {
+            let answer = answer(asked);
+            async move { response(answer.await) }
+        })
+    }
+
+    /// A client of one that says itself how its answers come.
+    pub(crate) fn serving<A>(
+        answer: impl Fn(Asked) -> A + Clone + Send + Sync + 'static,
+    ) -> (Client, Self)
+    where
+        A: Future<Output = Response> + Send + 'static,
+    {
         let api = Self::default();
         let asked = api.clone();
         let serve = move |request: Request| {
@@ -43,17 +58,18 @@ impl FakeApi {
                 let at = Instant::now();
                 let method = request.method().to_string();
                 let path = request.uri().path().to_owned();
+                let query = request.uri().query().unwrap_or_default().to_owned();
                 let body = to_bytes(request.into_body(), usize::MAX).await.unwrap();
                 let body = serde_json::from_slice(&body).unwrap_or_default();
                 let request = Asked {
                     at,
                     method,
                     path,
+                    query,
                     body,
                 };
                 asked.0.lock().push(request.clone());
-                let (status, body) = answer(request).await;
-                (StatusCode::from_u16(status).unwrap(), Json(body))
+                answer(request).await
             }
         };
         let client = Client::new(Router::new().fallback(serve), "default");
@@ -69,6 +85,11 @@ impl FakeApi {
     pub(crate) fn count(&self, method: &str) -> usize {
         self.0.lock().iter().filter(|a| a.method == method).count()
     }
+}
+
+/// An answer as a whole.
+pub(crate) fn response((status, body): Answer) -> Response {
+    (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
 }
 
 /// Nothing is there, and whatever is written is taken.
@@ -88,8 +109,10 @@ pub(crate) fn empty(asked: Asked) -> Answer {
 /// What the API server says when it refuses.
 pub(crate) fn refusal(code: u16) -> Answer {
     let reason = match code {
+        403 => "Forbidden",
         404 => "NotFound",
         409 => "AlreadyExists",
+        410 => "Expired",
         _ => "InternalError",
     };
     let status = json!({

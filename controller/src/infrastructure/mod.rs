@@ -17,7 +17,7 @@ use crate::groups::own_group;
 use crate::leader::Leadership;
 use crate::report::CONTROLLER_NAME;
 use crate::watch::handle::WorldHandle;
-use crate::world::ObjectKind;
+use crate::world::{ObjectKind, Scope};
 use crds::GatewayConfig;
 use gateway_api::gateway::Gateway;
 use gateway_api::gateway_class::GatewayClass;
@@ -70,6 +70,8 @@ pub struct Operator {
     pub leadership: Leadership,
     /// Ticks when Gateways or GatewayConfigs have changed.
     pub changed: watch::Receiver<u64>,
+    /// Where there are Gateways and GatewayConfigs.
+    pub scope: Scope,
     pub settings: Settings,
 }
 
@@ -132,7 +134,10 @@ impl Operator {
         if !self.leadership.holds() {
             return false;
         }
-        if let Err(error) = self.hold_classes(&plans).await {
+        // Who looks at some namespaces does not know who else uses a class.
+        if self.scope.is_cluster()
+            && let Err(error) = self.hold_classes(&plans).await
+        {
             tracing::warn!(%error, "GatewayClasses in use cannot be kept from going, or those out of use be let go");
             fine = false;
         }
@@ -224,10 +229,7 @@ impl Operator {
     /// Takes away what was made for a Gateway that is another's now, or for a GatewayConfig that asks for no data planes of
     /// its own any more.
     async fn remove_others(&self, groups: &BTreeSet<String>) -> Result<(), Failure> {
-        let (key, value) = MANAGED_BY;
-        let ours = ListParams::default().labels(&format!("{key}={value}"));
-        let all: Api<Deployment> = Api::all(self.client.clone());
-        for deployment in self.request(all.list(&ours)).await?.items {
+        for deployment in self.made().await? {
             let namespace = deployment.namespace().unwrap_or_default();
             let name = deployment.name_any();
             if groups.contains(&format!("{namespace}/{name}"))
@@ -248,6 +250,19 @@ impl Operator {
             }
         }
         Ok(())
+    }
+
+    /// The Deployments that were made.
+    async fn made(&self) -> Result<Vec<Deployment>, Failure> {
+        let (key, value) = MANAGED_BY;
+        let ours = ListParams::default().labels(&format!("{key}={value}"));
+        let mut made = Vec::new();
+        for namespace in self.scope.places() {
+            let all: Api<Deployment> = Api::all(self.client.clone());
+            let here = all.constrain(namespace.as_deref().unwrap_or_default());
+            made.extend(self.request(here.list(&ours)).await?.items);
+        }
+        Ok(made)
     }
 
     /// Whether what a Deployment was made for asks for it no more. The API server is asked itself: that an object is not known

@@ -16,6 +16,10 @@ struct Running {
 
 /// A leader with one Gateway, before an API server that takes a while for each answer.
 fn start(takes: Duration) -> Running {
+    start_in(Scope::default(), takes)
+}
+
+fn start_in(scope: Scope, takes: Duration) -> Running {
     let (client, api) = FakeApi::answering(move |asked: Asked| async move {
         sleep(takes).await;
         fake_api::empty(asked)
@@ -43,6 +47,7 @@ fn start(takes: Duration) -> Running {
         keeper: Keeper::new(secrets, "diolkos-system"),
         leadership,
         changed: watch::channel(0).1,
+        scope,
         settings: Settings {
             namespace: "diolkos-system".to_owned(),
             image: "registry.example/data-plane:1".to_owned(),
@@ -98,6 +103,22 @@ async fn what_another_leader_may_have_applied_is_applied_anew() {
     // Nobody was told in between.
     it.crown.win(2);
     it.writes(10).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_chosen_namespaces_nothing_else_is_asked_for() {
+    let scope: Scope = "shop,blog".parse().unwrap();
+    let it = start_in(scope, Duration::from_millis(1));
+    it.writes(5).await;
+    sleep(SECOND).await;
+    let asked = it.api.asked().into_iter().map(|asked| asked.path);
+    let paths: BTreeSet<String> = asked.collect();
+    for namespace in ["shop", "blog"] {
+        let list = format!("/apis/apps/v1/namespaces/{namespace}/deployments");
+        assert!(paths.contains(&list), "{paths:?}");
+    }
+    let outside = paths.iter().find(|p| !p.contains("/namespaces/"));
+    assert_eq!(outside, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -92,15 +92,15 @@ impl Lowering<'_> {
         }
         let id = ObjectId::new(kind, namespace, backend.name.as_str());
         if !self.may_refer(&id) {
-            let message =
-                format!("{id} is in another namespace and no ReferenceGrant there permits it");
+            let message = self.world.not_granted(&id);
             self.error(field, Reason::RefNotPermitted, message);
             return None;
         }
         if kind == ObjectKind::Upstream {
             let key = format!("Upstream/{}", id.path());
             if self.object(&id).is_none() {
-                self.error(field, Reason::BackendNotFound, format!("{id} is not found"));
+                let message = self.world.not_found(&id);
+                self.error(field, Reason::BackendNotFound, message);
                 return None;
             }
             let Some(upstream) = self.resources.get::<Upstream>(&key) else {
@@ -157,7 +157,8 @@ impl Lowering<'_> {
         port: u16,
     ) -> Option<PortKey> {
         let Some(service) = self.service(id) else {
-            self.error(field, Reason::BackendNotFound, format!("{id} is not found"));
+            let message = self.world.not_found(id);
+            self.error(field, Reason::BackendNotFound, message);
             return None;
         };
         if service.external_name.is_some() {

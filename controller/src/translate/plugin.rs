@@ -99,13 +99,13 @@ impl Lowering<'_> {
         let namespace = reference.namespace.as_deref().unwrap_or(&self.id.namespace);
         let id = ObjectId::new(ObjectKind::Plugin, namespace, reference.name.as_str());
         if !self.may_refer(&id) {
-            let message =
-                format!("{id} is in another namespace and no ReferenceGrant there permits it");
+            let message = self.world.not_granted(&id);
             self.error(field, Reason::RefNotPermitted, message);
             return None;
         }
         let Some(object) = self.object(&id) else {
-            self.error(field, Reason::PluginNotFound, format!("{id} is not found"));
+            let message = self.world.not_found(&id);
+            self.error(field, Reason::PluginNotFound, message);
             return None;
         };
         if let Body::Plugin(spec) = &object.body

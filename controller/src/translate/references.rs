@@ -38,8 +38,7 @@ impl<'a> Lowering<'a> {
 
     fn permitted(&mut self, field: &str, id: ObjectId) -> Option<ObjectId> {
         if !self.may_refer(&id) {
-            let message =
-                format!("{id} is in another namespace and no ReferenceGrant there permits it");
+            let message = self.world.not_granted(&id);
             self.error(field, Reason::RefNotPermitted, message);
             return None;
         }
@@ -66,7 +65,7 @@ impl<'a> Lowering<'a> {
                 None => unreadable("it has another form"),
             },
             Some(_) => unreadable("it is of another kind"),
-            None => (Reason::RefNotFound, format!("{id} is not found")),
+            None => (Reason::RefNotFound, self.world.not_found(id)),
         })
     }
 

@@ -279,7 +279,7 @@ impl<'w> Lowering<'w> {
         };
         let gateways = self.gateways;
         let Some(gateway) = gateways.configs.get(id) else {
-            let message = format!("{id} is not found");
+            let message = self.world.not_found(id);
             return problem(self, Reason::NoMatchingParent, message);
         };
         let named = |l: &&GatewayListener| {

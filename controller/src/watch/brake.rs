@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::world::{ObjectId, ObjectKind};
+use super::target::Target;
+use crate::world::ObjectId;
 
-/// Of fewer objects of a kind all may go at once: somebody may well have removed them meanwhile.
+/// Of fewer objects in a list all may go at once: somebody may well have removed them meanwhile.
 const FEW: usize = 10;
 
-/// Objects that are not in the last list of their kind, and serve on.
+/// Objects that are not in the last list that could hold them, and serve on.
 #[derive(Default)]
 pub(super) struct Brake {
     /// For how long; zero: nothing is held back.
@@ -29,11 +30,11 @@ impl Brake {
         }
     }
 
-    /// Some objects of a kind are not in its new list; so many were `known`. Gives those that go at once. What is held
-    /// already is not held for longer.
+    /// Some objects are not in a new list of what they belong to; so many of that were `known`. Gives those that go at once.
+    /// What is held already is not held for longer.
     pub(super) fn listed(
         &mut self,
-        kind: ObjectKind,
+        of: &Target,
         known: usize,
         gone: Vec<ObjectId>,
         now: Instant,
@@ -41,11 +42,11 @@ impl Brake {
         let until = now + self.grace;
         let mut held: BTreeMap<ObjectId, Instant> = BTreeMap::new();
         self.held.retain(|id, at| {
-            let is_of_kind = id.kind == kind;
-            if is_of_kind {
+            let may_be_in_it = of.holds(id);
+            if may_be_in_it {
                 held.insert(id.clone(), *at);
             }
-            !is_of_kind
+            !may_be_in_it
         });
         if self.grace.is_zero() || known < FEW || gone.len() * 2 <= known {
             return gone;
@@ -81,6 +82,7 @@ impl Brake {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::ObjectKind;
 
     const GRACE: Duration = Duration::from_secs(10);
 
@@ -95,12 +97,12 @@ mod tests {
     fn most_of_a_kind_is_held_for_a_while_and_half_of_it_is_not() {
         let now = Instant::now();
         let mut brake = Brake::new(GRACE);
-        let half = brake.listed(ObjectKind::Route, 20, routes(0..10), now);
+        let half = brake.listed(&ObjectKind::Route.into(), 20, routes(0..10), now);
         assert_eq!((half, brake.held.len()), (routes(0..10), 0));
-        let few = brake.listed(ObjectKind::Route, 9, routes(0..9), now);
+        let few = brake.listed(&ObjectKind::Route.into(), 9, routes(0..9), now);
         assert_eq!((few, brake.held.len()), (routes(0..9), 0));
 
-        let most = brake.listed(ObjectKind::Route, 20, routes(0..11), now);
+        let most = brake.listed(&ObjectKind::Route.into(), 20, routes(0..11), now);
         assert_eq!((most, brake.held.len()), (Vec::new(), 11));
         assert_eq!(brake.due(), Some(now + GRACE));
         assert!(brake.expired(now + GRACE / 2).is_empty());
@@ -112,24 +114,29 @@ mod tests {
     fn what_is_there_after_all_stays_and_lists_do_not_prolong_it() {
         let now = Instant::now();
         let mut brake = Brake::new(GRACE);
-        brake.listed(ObjectKind::Route, 20, routes(0..20), now);
-        // Of another kind it says nothing.
-        brake.listed(ObjectKind::Service, 5, Vec::new(), now);
+        brake.listed(&ObjectKind::Route.into(), 20, routes(0..20), now);
+        // Of another kind, or another namespace, it says nothing.
+        brake.listed(&ObjectKind::Service.into(), 5, Vec::new(), now);
+        let elsewhere = Target {
+            kind: ObjectKind::Route,
+            namespace: Some("b".into()),
+        };
+        brake.listed(&elsewhere, 5, Vec::new(), now);
         assert_eq!(brake.held.len(), 20);
         let later = now + GRACE / 2;
-        brake.listed(ObjectKind::Route, 20, routes(0..15), later);
+        brake.listed(&ObjectKind::Route.into(), 20, routes(0..15), later);
         brake.release(&routes(0..1)[0]);
         assert_eq!(brake.held.len(), 14);
         assert_eq!(brake.due(), Some(now + GRACE));
         // A list that lacks little is believed at once.
-        let gone = brake.listed(ObjectKind::Route, 20, routes(1..3), later);
+        let gone = brake.listed(&ObjectKind::Route.into(), 20, routes(1..3), later);
         assert_eq!((gone, brake.held.len()), (routes(1..3), 0));
     }
 
     #[test]
     fn it_can_be_switched_off() {
         let mut brake = Brake::new(Duration::ZERO);
-        let gone = brake.listed(ObjectKind::Route, 20, routes(0..20), Instant::now());
+        let gone = brake.listed(&ObjectKind::Route.into(), 20, routes(0..20), Instant::now());
         assert_eq!((gone, brake.due()), (routes(0..20), None));
     }
 }

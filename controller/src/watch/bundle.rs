@@ -7,12 +7,14 @@ use futures_util::StreamExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::watch_object;
+use kube::runtime::watcher::{self, watch_object};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use super::Event;
 use super::backoff::Pauses;
+use super::kind::ASK_AGAIN;
 
 const DEFINITION: &str = "gatewayclasses.gateway.networking.k8s.io";
 const ANNOTATION: &str = "gateway.networking.k8s.io/bundle-version";
@@ -31,6 +33,10 @@ pub(super) async fn follow(client: Client, events: mpsc::Sender<Event>) {
                 if !std::mem::replace(&mut said, true) {
                     tracing::info!(%error, "the release of the Gateway API cannot be read");
                 }
+                if matches!(&error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_forbidden())
+                {
+                    sleep(ASK_AGAIN).await;
+                }
                 continue;
             }
         };
@@ -44,5 +50,22 @@ pub(super) async fn follow(client: Client, events: mpsc::Sender<Event>) {
         {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_api::{FakeApi, refusal};
+    use tokio::time::timeout;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_permitted_is_asked_for_rarely() {
+        let (client, api) = FakeApi::answering(|_| async { refusal(403) });
+        let (sender, mut events) = mpsc::channel(1);
+        tokio::spawn(follow(client, sender));
+        assert!(timeout(ASK_AGAIN * 10, events.recv()).await.is_err());
+        let asked = api.asked().len();
+        assert!((9..=11).contains(&asked), "{asked}");
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::world::ObjectKind;
+use super::target::Target;
+use crate::world::{ObjectKind, Scope};
 
-/// How far the first list of a kind has come.
+/// How far a first list has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum First {
     Waiting,
@@ -18,9 +19,11 @@ enum First {
 /// Opens once, when every kind that is present and permitted has been listed.
 #[derive(Debug)]
 pub struct Gate {
-    kinds: BTreeMap<ObjectKind, First>,
+    lists: BTreeMap<Target, First>,
     /// From then on optional kinds that are forbidden count as empty.
     patience: Instant,
+    /// Whether namespaces were chosen: then nobody has promised what stands outside of all of them.
+    is_scoped: bool,
 }
 
 /// Kinds without which everything still fails closed: references that they would permit or resolve stay refused.
@@ -48,29 +51,43 @@ fn is_optional(kind: ObjectKind) -> bool {
 }
 
 impl Gate {
-    pub fn new(now: Instant, sync_timeout: Duration) -> Self {
-        let kinds = ObjectKind::ALL.iter().map(|kind| (*kind, First::Waiting));
+    pub fn new(scope: &Scope, now: Instant, sync_timeout: Duration) -> Self {
+        let kinds = ObjectKind::ALL.iter();
+        let lists = kinds.flat_map(|kind| Target::of(*kind, scope));
         Self {
-            kinds: kinds.collect(),
+            lists: lists.map(|target| (target, First::Waiting)).collect(),
             patience: now + sync_timeout,
+            is_scoped: !scope.is_cluster(),
         }
     }
 
-    pub fn listed(&mut self, kind: ObjectKind) {
-        self.kinds.insert(kind, First::Done);
+    pub fn listed(&mut self, target: &Target) {
+        if let Some(first) = self.lists.get_mut(target) {
+            *first = First::Done;
+        }
     }
 
     /// A kind that the cluster does not know is empty.
     pub fn absent(&mut self, kind: ObjectKind) {
-        self.kinds.insert(kind, First::Done);
+        let of_it = self.lists.iter_mut().filter(|(of, _)| of.kind == kind);
+        of_it.for_each(|(_, first)| *first = First::Done);
     }
 
-    pub fn forbidden(&mut self, kind: ObjectKind) {
-        if let Some(first) = self.kinds.get_mut(&kind)
+    pub fn forbidden(&mut self, target: &Target) {
+        if let Some(first) = self.lists.get_mut(target)
             && *first == First::Waiting
         {
-            *first = First::Forbidden;
+            *first = match self.is_scoped && target.kind.is_cluster_scoped() {
+                true => First::Done,
+                false => First::Forbidden,
+            };
         }
+    }
+
+    /// Whether all of a kind is listed.
+    pub fn knows(&self, kind: ObjectKind) -> bool {
+        let mut of_it = self.lists.iter().filter(|(of, _)| of.kind == kind);
+        of_it.all(|(_, first)| *first == First::Done)
     }
 
     /// When to ask again although nothing has happened.
@@ -83,16 +100,15 @@ impl Gate {
     }
 
     /// What the gate waits for.
-    pub fn missing(&self, now: Instant) -> impl Iterator<Item = ObjectKind> {
+    pub fn missing(&self, now: Instant) -> impl Iterator<Item = &Target> {
         let patient = now < self.patience;
-        self.kinds.iter().filter_map(move |(kind, first)| {
-            let waits = match first {
-                First::Done => false,
-                First::Waiting => true,
-                First::Forbidden => patient || !is_optional(*kind),
-            };
-            waits.then_some(*kind)
-        })
+        let waits = move |(target, first): &(&Target, &First)| match first {
+            First::Done => false,
+            First::Waiting => true,
+            First::Forbidden => patient || !is_optional(target.kind),
+        };
+        let missing = self.lists.iter().filter(waits);
+        missing.map(|(target, _)| target)
     }
 }
 
@@ -103,14 +119,43 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(60);
 
     fn gate(now: Instant, except: ObjectKind) -> Gate {
-        let mut gate = Gate::new(now, TIMEOUT);
+        let mut gate = Gate::new(&Scope::default(), now, TIMEOUT);
         for kind in ObjectKind::ALL {
             if *kind != except {
                 assert!(!gate.is_open(now));
-                gate.listed(*kind);
+                gate.listed(&(*kind).into());
             }
         }
         gate
+    }
+
+    /// One of two namespaces, in which everything is listed but what stands outside of them.
+    fn scoped(now: Instant) -> Gate {
+        let scope: Scope = "a,b".parse().unwrap();
+        let mut gate = Gate::new(&scope, now, TIMEOUT);
+        for kind in ObjectKind::ALL.iter().filter(|k| !k.is_cluster_scoped()) {
+            let targets = Target::of(*kind, &scope);
+            assert_eq!(targets.len(), 2);
+            for target in &targets {
+                assert!(!gate.knows(*kind) && !gate.is_open(now));
+                gate.listed(target);
+            }
+            assert!(gate.knows(*kind));
+        }
+        gate
+    }
+
+    #[test]
+    fn what_stands_outside_of_chosen_namespaces_may_be_forbidden() {
+        let now = Instant::now();
+        let mut gate = scoped(now);
+        let outside: Vec<Target> = gate.missing(now).cloned().collect();
+        assert_eq!(outside.len(), 4, "{outside:?}");
+        for target in outside {
+            assert!(target.kind.is_cluster_scoped() && !gate.is_open(now));
+            gate.forbidden(&target);
+        }
+        assert!(gate.is_open(now));
     }
 
     #[test]
@@ -120,7 +165,7 @@ mod tests {
         assert!(!waiting.is_open(now + TIMEOUT * 100));
         assert_eq!(
             waiting.missing(now).collect::<Vec<_>>(),
-            [ObjectKind::Plugin]
+            [&ObjectKind::Plugin.into()]
         );
         waiting.absent(ObjectKind::Plugin);
         assert!(waiting.is_open(now));
@@ -135,11 +180,12 @@ mod tests {
             (ObjectKind::Secret, true),
         ] {
             let mut gate = gate(now, kind);
-            gate.forbidden(kind);
+            let target = Target::from(kind);
+            gate.forbidden(&target);
             assert!(!gate.is_open(now));
             assert_eq!(gate.is_open(now + TIMEOUT), in_the_end, "{kind}");
-            gate.listed(kind);
-            gate.forbidden(kind);
+            gate.listed(&target);
+            gate.forbidden(&target);
             assert!(
                 gate.is_open(now),
                 "a right that is lost later does not close it"

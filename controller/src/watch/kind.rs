@@ -1,38 +1,51 @@
 //! One task follows one kind: list, watch, decode, pass on.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DynamicObject};
-use kube::core::object::HasStatus;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::{DeserializeGuard as Guarded, NamespaceScope, PartialObjectMeta};
 use kube::error::DiscoveryError;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, discovery};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
 
 use super::backoff::Pauses;
+use super::read::{Read, Watched};
+use super::standing::Standing;
+use super::target::Target;
 use super::{Event, bundle, unix_ns};
 use crate::metrics::Metrics;
-use crate::status::{self, Written};
-use crate::world::{Meta, Object, ObjectId, ObjectKind, Refusal};
+use crate::status::Written;
+use crate::world::{ObjectId, ObjectKind, Scope};
 
-/// How often a kind that the cluster does not know is asked for again.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// How often it is asked again for a kind that the cluster does not know, and for what nobody promised to permit.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+/// An API server that has just begun refuses what it has not read the roles for yet. For so long it is not believed, where
+/// things go on without what it refuses: without Tenants a host is anybody's.
+const BELIEVED: Duration = Duration::from_secs(5);
 
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// How long a page of a list may take. An API server gives up its own after a minute.
+const PAGE: Duration = Duration::from_secs(90);
+
+/// A watch that was interrupted works again when nothing has failed for so long: the pause before the next attempt and the
+/// time for a connection are less. Nothing else is heard of one that goes on where it was.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// What the tasks of all kinds share.
 #[derive(Clone)]
@@ -42,12 +55,23 @@ pub struct Watches {
     /// Learns the statuses that objects carry.
     pub written: Arc<Written>,
     pub metrics: Arc<Metrics>,
+    /// What is followed of kinds in namespaces.
+    pub scope: Scope,
+    pub standing: Arc<Standing>,
     /// Whether anything asks for Pods. They are many, so they are watched only then.
     pub pods: watch::Receiver<bool>,
 }
 
 /// The world has gone, and the watches with it.
 struct WorldGone;
+
+/// Why a watch is at its end.
+enum End {
+    /// The cluster knows the kind no more.
+    KindGone,
+    /// Only a new list helps.
+    Stale,
+}
 
 impl Watches {
     /// Starts one task for each kind. They end when nobody receives the events.
@@ -60,15 +84,16 @@ impl Watches {
 
     /// A panic costs a new list, whatever it came from: a watch must not end in silence.
     async fn keep_following(self, kind: ObjectKind) {
-        let label = [kind.name()];
         while let Err(error) = tokio::spawn(self.clone().follow(kind)).await {
             if !error.is_panic() {
                 return;
             }
-            self.metrics.watch_up.with_label_values(&label).set(0);
+            for target in Target::of(kind, &self.scope) {
+                self.standing.down(&target);
+            }
             self.metrics.panics.with_label_values(&["task"]).inc();
             tracing::error!(event = "watch_panic", %kind, "the watch fell; it begins anew");
-            tokio::time::sleep(RETRY).await;
+            sleep(RETRY).await;
         }
     }
 
@@ -79,10 +104,7 @@ impl Watches {
         };
     }
 
-    async fn follow_for_ever(
-        &self,
-        kind: ObjectKind,
-    ) -> Result<std::convert::Infallible, WorldGone> {
+    async fn follow_for_ever(&self, kind: ObjectKind) -> Result<Infallible, WorldGone> {
         let mut said = false;
         if kind == ObjectKind::Pod {
             let mut pods = self.pods.clone();
@@ -96,19 +118,24 @@ impl Watches {
                         tracing::info!(%kind, "the cluster does not know this kind");
                     }
                     self.send(Event::Absent(kind)).await?;
-                    tokio::time::sleep(ASK_AGAIN).await;
+                    sleep(ASK_AGAIN).await;
                     continue;
                 }
                 Err(error) => {
                     tracing::warn!(%kind, %error, "cannot ask which kinds there are");
-                    tokio::time::sleep(RETRY).await;
+                    sleep(RETRY).await;
                     continue;
                 }
             };
             said = false;
-            self.stream(kind, &resource).await?;
-            // It went, or it is not served yet.
-            tokio::time::sleep(RETRY).await;
+            let targets = Target::of(kind, &self.scope);
+            let watches = targets.iter().map(|target| self.stream(target, &resource));
+            let mut watches: FuturesUnordered<_> = watches.collect();
+            // It went, or it is not served yet: in all namespaces, if in one.
+            if let Some(Err(gone)) = watches.next().await {
+                return Err(gone);
+            }
+            sleep(RETRY).await;
         }
     }
 
@@ -148,68 +175,71 @@ impl Watches {
         }
     }
 
-    async fn stream(&self, kind: ObjectKind, resource: &ApiResource) -> Result<(), WorldGone> {
+    /// Follows a kind until the cluster knows it no more.
+    async fn stream(&self, target: &Target, resource: &ApiResource) -> Result<(), WorldGone> {
+        let of = target;
         let config = watcher::Config::default();
-        match kind {
-            ObjectKind::GatewayConfig => self.ours::<crds::GatewayConfig>(kind).await,
-            ObjectKind::Route => self.ours::<crds::Route>(kind).await,
-            ObjectKind::Upstream => self.ours::<crds::Upstream>(kind).await,
-            ObjectKind::Plugin => self.ours::<crds::Plugin>(kind).await,
-            ObjectKind::Tenant => self.ours::<crds::Tenant>(kind).await,
-            ObjectKind::Consumer => self.ours::<crds::Consumer>(kind).await,
-            ObjectKind::ModelCatalog => self.ours::<crds::ModelCatalog>(kind).await,
-            ObjectKind::Service => {
-                self.run(kind, Api::<Service>::all(self.client.clone()), config)
-                    .await
+        match target.kind {
+            ObjectKind::GatewayConfig => {
+                let api = self.api::<Guarded<crds::GatewayConfig>>(of);
+                self.run(of, api, config).await
             }
+            ObjectKind::Route => {
+                let api = self.api::<Guarded<crds::Route>>(of);
+                self.run(of, api, config).await
+            }
+            ObjectKind::Upstream => {
+                let api = self.api::<Guarded<crds::Upstream>>(of);
+                self.run(of, api, config).await
+            }
+            ObjectKind::Plugin => {
+                let api = self.api::<Guarded<crds::Plugin>>(of);
+                self.run(of, api, config).await
+            }
+            ObjectKind::Consumer => {
+                let api = self.api::<Guarded<crds::Consumer>>(of);
+                self.run(of, api, config).await
+            }
+            ObjectKind::ModelCatalog => {
+                let api = self.api::<Guarded<crds::ModelCatalog>>(of);
+                self.run(of, api, config).await
+            }
+            ObjectKind::Tenant => {
+                let api = Api::<Guarded<crds::Tenant>>::all(self.client.clone());
+                self.run(of, api, config).await
+            }
+            ObjectKind::Service => self.run(of, self.api::<Service>(of), config).await,
             ObjectKind::EndpointSlice => {
                 // From the server's cache, and only those of Services.
                 let config = config.any_semantic().labels("kubernetes.io/service-name");
-                self.run(kind, Api::<EndpointSlice>::all(self.client.clone()), config)
-                    .await
+                self.run(of, self.api::<EndpointSlice>(of), config).await
             }
             ObjectKind::Pod => {
                 let config = config
                     .any_semantic()
                     .fields("status.phase!=Succeeded,status.phase!=Failed");
-                self.run(kind, Api::<Pod>::all(self.client.clone()), config)
-                    .await
+                self.run(of, self.api::<Pod>(of), config).await
             }
-            ObjectKind::Ingress => {
-                self.run(kind, Api::<Ingress>::all(self.client.clone()), config)
-                    .await
-            }
+            ObjectKind::Ingress => self.run(of, self.api::<Ingress>(of), config).await,
             ObjectKind::IngressClass => {
-                self.run(kind, Api::<IngressClass>::all(self.client.clone()), config)
-                    .await
+                let api = Api::<IngressClass>::all(self.client.clone());
+                self.run(of, api, config).await
             }
             ObjectKind::Secret => {
                 // Names alone: values are read only of Secrets that something refers to. Those two types are large and
                 // many, and nothing ever refers to them.
                 let config = config
                     .fields("type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token");
-                self.run(
-                    kind,
-                    Api::<PartialObjectMeta<Secret>>::all(self.client.clone()),
-                    config,
-                )
-                .await
+                let api = self.api::<PartialObjectMeta<Secret>>(of);
+                self.run(of, api, config).await
             }
             ObjectKind::ConfigMap => {
-                self.run(
-                    kind,
-                    Api::<PartialObjectMeta<ConfigMap>>::all(self.client.clone()),
-                    config,
-                )
-                .await
+                let api = self.api::<PartialObjectMeta<ConfigMap>>(of);
+                self.run(of, api, config).await
             }
             ObjectKind::Namespace => {
-                self.run(
-                    kind,
-                    Api::<PartialObjectMeta<Namespace>>::all(self.client.clone()),
-                    config,
-                )
-                .await
+                let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
+                self.run(of, api, config).await
             }
             ObjectKind::ReferenceGrant
             | ObjectKind::GatewayClass
@@ -221,70 +251,95 @@ impl Watches {
             | ObjectKind::TCPRoute
             | ObjectKind::UDPRoute
             | ObjectKind::BackendTLSPolicy => {
-                self.run(
-                    kind,
-                    Api::<DynamicObject>::all_with(self.client.clone(), resource),
-                    config,
-                )
-                .await
+                let api = Api::<DynamicObject>::all_with(self.client.clone(), resource);
+                self.run(of, within(api, of), config).await
             }
         }
     }
 
-    /// A kind of ours. One object that this build cannot read does not hold up the others.
-    async fn ours<K>(&self, kind: ObjectKind) -> Result<(), WorldGone>
+    /// A kind in namespaces. One object of ours that this build cannot read does not hold up the others ([`Guarded`]).
+    fn api<K>(&self, target: &Target) -> Api<K>
     where
-        K: Resource<DynamicType = ()>
-            + HasStatus
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
-        K::Status: Serialize,
-        for<'a> Object: From<&'a K>,
+        K: Resource<DynamicType = ()>,
+        K::Scope: NamespaceScope,
     {
-        let api = Api::<DeserializeGuard<K>>::all(self.client.clone());
-        self.run(kind, api, watcher::Config::default()).await
+        within(Api::all(self.client.clone()), target)
     }
 
-    /// Passes on what the watch of a kind brings, until the kind is gone.
+    /// Passes on what the watch brings, until the kind is gone.
     async fn run<K>(
         &self,
-        kind: ObjectKind,
+        target: &Target,
         api: Api<K>,
         config: watcher::Config,
     ) -> Result<(), WorldGone>
     where
         K: Watched + Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let label = [kind.name()];
-        let up = self.metrics.watch_up.with_label_values(&label);
-        let missing = self.metrics.missing_permissions.with_label_values(&label);
-        let restarts = self.metrics.watch_restarts.with_label_values(&label);
+        let restarts = &self.metrics.watch_restarts;
+        loop {
+            match self.pass_on(target, api.clone(), config.clone()).await? {
+                End::KindGone => return Ok(()),
+                End::Stale => {
+                    restarts.with_label_values(&[target.kind.name()]).inc();
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn pass_on<K>(
+        &self,
+        target: &Target,
+        api: Api<K>,
+        config: watcher::Config,
+    ) -> Result<End, WorldGone>
+    where
+        K: Watched + Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let kind = target.kind;
+        let restarts = self
+            .metrics
+            .watch_restarts
+            .with_label_values(&[kind.name()]);
+        self.standing.down(target);
         let mut events = pin!(watcher(api, config).backoff(Pauses::new()));
         let mut listed = BTreeSet::new();
-        let mut first = true;
-        while let Some(event) = events.next().await {
+        let (mut first, mut lists, mut fails) = (true, true, false);
+        loop {
+            let event = match (lists, fails) {
+                (true, _) => timeout(PAGE, events.next()).await,
+                (false, true) => timeout(SETTLED, events.next()).await,
+                (false, false) => Ok(events.next().await),
+            };
             let event = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    up.set(0);
+                Ok(Some(Ok(event))) => event,
+                Ok(Some(Err(error))) => {
+                    fails = true;
+                    self.standing.down(target);
                     match refusal(&error) {
-                        Some(404) => return Ok(()),
-                        Some(403) => {
-                            missing.set(1);
-                            tracing::error!(
-                                %kind, group = kind.group(),
-                                "get, list and watch are not permitted: add them to the ClusterRole of diolkos-controller"
-                            );
-                            self.send(Event::Forbidden(kind)).await?;
+                        Some(404) => return Ok(End::KindGone),
+                        // It would ask for the same version for ever.
+                        Some(410) if matches!(error, watcher::Error::WatchStartFailed(_)) => {
+                            tracing::warn!(%target, "what came last is too old to go on from; a new list is made");
+                            return Ok(End::Stale);
                         }
+                        Some(403) => self.forbidden(target).await?,
                         _ => {
-                            tracing::warn!(%kind, %error, "the watch is interrupted; what is known stays in effect")
+                            tracing::warn!(%target, %error, "the watch is interrupted; what is known stays in effect")
                         }
                     }
+                    continue;
+                }
+                Ok(None) => return Ok(End::Stale),
+                Err(_) if lists => {
+                    self.standing.down(target);
+                    tracing::warn!(%target, "a list does not come; what is known stays in effect, and it is asked for again");
+                    return Ok(End::Stale);
+                }
+                Err(_) => {
+                    fails = false;
+                    self.standing.up(target);
                     continue;
                 }
             };
@@ -294,6 +349,7 @@ impl Watches {
                     if !std::mem::replace(&mut first, false) {
                         restarts.inc();
                     }
+                    lists = true;
                     listed.clear();
                 }
                 watcher::Event::InitApply(object) => {
@@ -302,22 +358,56 @@ impl Watches {
                     }
                 }
                 watcher::Event::InitDone => {
-                    up.set(1);
-                    missing.set(0);
+                    (lists, fails) = (false, false);
+                    self.standing.up(target);
                     let ids = std::mem::take(&mut listed);
-                    tracing::debug!(%kind, objects = ids.len(), "listed");
-                    self.send(Event::Listed { kind, ids }).await?;
+                    tracing::debug!(%target, objects = ids.len(), "listed");
+                    let of = target.clone();
+                    self.send(Event::Listed { of, ids }).await?;
                 }
                 watcher::Event::Apply(object) => {
-                    up.set(1);
+                    self.works(target, &mut fails);
                     self.apply(kind, object, at).await?;
                 }
                 watcher::Event::Delete(object) => {
+                    self.works(target, &mut fails);
                     if let Some(Read { object, .. }) = object.read(kind) {
                         self.send(Event::Delete { id: object.id, at }).await?;
                     }
                 }
             }
+        }
+    }
+
+    fn works(&self, target: &Target, fails: &mut bool) {
+        if std::mem::take(fails) {
+            self.standing.up(target);
+        }
+    }
+
+    /// Says what is not permitted, once, and asks again, rarely where nobody promised it.
+    async fn forbidden(&self, target: &Target) -> Result<(), WorldGone> {
+        let (kind, group) = (target.kind, target.kind.group());
+        let was_promised = self.scope.is_cluster() || !kind.is_cluster_scoped();
+        let Some(since) = self.standing.forbidden(target) else {
+            match &target.namespace {
+                Some(namespace) => tracing::error!(
+                    %kind, group, %namespace,
+                    "get, list and watch are not permitted: add them to the Role of diolkos-controller in the namespace"
+                ),
+                None => tracing::error!(
+                    %kind, group,
+                    "get, list and watch are not permitted: add them to the ClusterRole of diolkos-controller"
+                ),
+            }
+            return match was_promised {
+                true => self.send(Event::Forbidden(target.clone())).await,
+                false => Ok(()),
+            };
+        };
+        if !was_promised && since >= BELIEVED {
+            self.send(Event::Forbidden(target.clone())).await?;
+            sleep(ASK_AGAIN).await;
         }
         Ok(())
     }
@@ -350,6 +440,15 @@ impl Watches {
     }
 }
 
+/// What of a kind is followed.
+fn within<K>(api: Api<K>, target: &Target) -> Api<K>
+where
+    K: Resource,
+    K::Scope: NamespaceScope,
+{
+    api.constrain(target.namespace.as_deref().unwrap_or_default())
+}
+
 /// The HTTP status with which the API server refused a list or watch.
 fn refusal(error: &watcher::Error) -> Option<u16> {
     let (watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -362,188 +461,6 @@ fn refusal(error: &watcher::Error) -> Option<u16> {
     Some(status.code)
 }
 
-/// What an object is read into.
-struct Read {
-    object: Object,
-    /// As it stands in the cluster, of it what is ours; kinds without one of ours have none.
-    status: Option<Value>,
-}
-
-/// A type in which a watch brings objects.
-trait Watched {
-    /// `metadata.resourceVersion`.
-    fn version(&self) -> String;
-
-    /// `None`: it cannot even be named.
-    fn read(self, kind: ObjectKind) -> Option<Read>;
-}
-
-impl<K> Watched for DeserializeGuard<K>
-where
-    K: HasStatus + Resource,
-    K::Status: Serialize,
-    for<'a> Object: From<&'a K>,
-{
-    fn version(&self) -> String {
-        let metadata = match &self.0 {
-            Ok(object) => object.meta(),
-            Err(invalid) => &invalid.metadata,
-        };
-        metadata.resource_version.clone().unwrap_or_default()
-    }
-
-    fn read(self, kind: ObjectKind) -> Option<Read> {
-        Some(match self.0 {
-            Ok(object) => Read {
-                object: Object::from(&object),
-                status: object.status().and_then(|s| serde_json::to_value(s).ok()),
-            },
-            Err(invalid) => {
-                let metadata = &invalid.metadata;
-                let id = ObjectId::new(
-                    kind,
-                    metadata.namespace.clone().unwrap_or_default(),
-                    metadata.name.clone()?,
-                );
-                tracing::warn!(object = %id, error = invalid.error, "this build cannot read the object");
-                let refusal = Refusal {
-                    field: String::new(),
-                    message: invalid.error,
-                };
-                Read {
-                    object: Object::refused(id, Meta::from(metadata), vec![refusal]),
-                    status: None,
-                }
-            }
-        })
-    }
-}
-
-macro_rules! watched {
-    ($($type:ty),*) => {$(
-        impl Watched for $type {
-            fn version(&self) -> String {
-                self.metadata.resource_version.clone().unwrap_or_default()
-            }
-
-            fn read(self, _: ObjectKind) -> Option<Read> {
-                Some(Read { object: Object::from(&self), status: None })
-            }
-        }
-    )*};
-}
-
-watched!(Service, EndpointSlice, Pod, IngressClass);
-
-impl Watched for Ingress {
-    fn version(&self) -> String {
-        self.metadata.resource_version.clone().unwrap_or_default()
-    }
-
-    fn read(self, _: ObjectKind) -> Option<Read> {
-        let managed = self.metadata.managed_fields.as_deref().unwrap_or_default();
-        // Another controller's status looks no different; whose it is the server knows.
-        let is_ours = managed.iter().any(|entry| {
-            entry.manager.as_deref() == Some(status::FIELD_MANAGER)
-                && entry.subresource.as_deref() == Some("status")
-        });
-        let status = self.status.as_ref().filter(|_| is_ours);
-        Some(Read {
-            object: Object::from(&self),
-            status: status.and_then(|status| serde_json::to_value(status).ok()),
-        })
-    }
-}
-
-impl Watched for PartialObjectMeta<Namespace> {
-    fn version(&self) -> String {
-        self.metadata.resource_version.clone().unwrap_or_default()
-    }
-
-    fn read(self, _: ObjectKind) -> Option<Read> {
-        let namespace = Namespace {
-            metadata: self.metadata,
-            ..Namespace::default()
-        };
-        Some(Read {
-            object: Object::from(&namespace),
-            status: None,
-        })
-    }
-}
-
-macro_rules! watched_by_metadata {
-    ($($type:ident),*) => {$(
-        impl Watched for PartialObjectMeta<$type> {
-            fn version(&self) -> String {
-                self.metadata.resource_version.clone().unwrap_or_default()
-            }
-
-            fn read(self, kind: ObjectKind) -> Option<Read> {
-                Some(Read { object: Object::unread(kind, &self.metadata), status: None })
-            }
-        }
-    )*};
-}
-
-watched_by_metadata!(Secret, ConfigMap);
-
-impl Watched for DynamicObject {
-    fn version(&self) -> String {
-        self.metadata.resource_version.clone().unwrap_or_default()
-    }
-
-    fn read(self, kind: ObjectKind) -> Option<Read> {
-        let name = self.metadata.name.clone();
-        // Who has written which field is mostly longer than the object itself.
-        let metadata = ObjectMeta {
-            managed_fields: None,
-            ..self.metadata
-        };
-        let mut value = self.data;
-        if let (Some(types), Some(fields)) = (self.types, value.as_object_mut()) {
-            fields.insert("apiVersion".to_owned(), types.api_version.into());
-            fields.insert("kind".to_owned(), types.kind.into());
-            let metadata = serde_json::to_value(metadata).unwrap_or_default();
-            fields.insert("metadata".to_owned(), metadata);
-        }
-        let object = Object::from_json(&value).ok().flatten();
-        if object.is_none() {
-            tracing::warn!(%kind, name, "this build cannot read the object");
-        }
-        Some(Read {
-            object: object?,
-            status: status::ours(kind, value.get("status")),
-        })
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn an_object_of_the_gateway_api_is_read_as_it_stands() {
-        let manifest = json!({
-            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-            "metadata": {
-                "namespace": "a", "name": "one", "uid": "7", "generation": 3, "creationTimestamp": "2026-01-31T12:00:00Z",
-                "managedFields": [{"manager": "kubectl", "operation": "Apply", "fieldsV1": {"f:spec": {}}}],
-            },
-            "spec": {"hostnames": ["one.example"], "rules": [{"backendRefs": [{"name": "s", "port": 80}]}]},
-            "status": {"parents": []},
-        });
-        let object: DynamicObject = serde_json::from_value(manifest.clone()).unwrap();
-        let read = object.read(ObjectKind::HTTPRoute).unwrap();
-        assert_eq!(
-            Some(read.object),
-            Object::from_json(&manifest).unwrap(),
-            "nothing is lost"
-        );
-        assert_eq!(
-            read.status,
-            status::ours(ObjectKind::HTTPRoute, manifest.get("status"))
-        );
-    }
-}
+#[path = "kind_tests.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! From the API server to the world: one task a kind, one thread for everything else.
 //!
-//! A [`kind`] task follows one kind, turns each object into the world's compact record and drops the object. The
+//! A [`kind`] task follows one kind, everywhere or in the namespaces of its [`crate::world::Scope`], turns each object into
+//! the world's compact record ([`read`]) and drops the object. The
 //! [`task`] owns world and translator on a thread of its own: it waits until everything is listed ([`gate`]), collects
 //! what changes together ([`pacer`]), translates it and hands it to the publisher.
 //!
@@ -16,7 +17,10 @@ pub mod handle;
 pub mod held;
 pub mod kind;
 pub mod pacer;
+mod read;
 pub mod reader;
+pub mod standing;
+pub mod target;
 pub mod task;
 
 use std::collections::BTreeSet;
@@ -25,6 +29,7 @@ use std::time::SystemTime;
 use crate::history::Rollback;
 use crate::world::{Object, ObjectId, ObjectKind};
 use reader::Version;
+use target::Target;
 
 /// What a kind's task has seen.
 #[derive(Debug)]
@@ -38,9 +43,9 @@ pub enum Event {
         id: ObjectId,
         at: u64,
     },
-    /// A list is complete: these are all there are.
+    /// A list is complete: these are all there are of what it is of.
     Listed {
-        kind: ObjectKind,
+        of: Target,
         ids: BTreeSet<ObjectId>,
     },
     /// What came of reading the values of an object; `None`: there is no such object.
@@ -55,8 +60,8 @@ pub enum Event {
     RolledBack(Option<Box<Rollback>>),
     /// The cluster does not know the kind.
     Absent(ObjectKind),
-    /// The kind may not be listed or watched.
-    Forbidden(ObjectKind),
+    /// It may not be listed or watched.
+    Forbidden(Target),
 }
 
 /// How many events wait for the world at most; then the watches wait.

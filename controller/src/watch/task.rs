@@ -20,6 +20,7 @@ use super::handle::{Ask, StandIns, Wanted, WorldHandle};
 use super::held::Held;
 use super::pacer::{Batch, Pacer};
 use super::reader::{Version, Wishes};
+use super::target::Target;
 use super::{Event, unix_ns};
 use crate::adapt;
 use crate::groups::Groups;
@@ -29,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::report::{ObjectReport, Programmed, upstreams_of};
 use crate::status::{Queue, Written};
 use crate::translate::{Delta, Published, Translator, data_plane};
-use crate::world::{Body, Object, ObjectId, ObjectKind, Values, World};
+use crate::world::{Body, Object, ObjectId, ObjectKind, Scope, Values, World};
 
 /// What the world task works with.
 pub struct WorldTask {
@@ -50,6 +51,8 @@ pub struct WorldTask {
     pub sync_timeout: Duration,
     /// For how long most of a kind stays in effect that a new list lacks.
     pub removal_grace: Duration,
+    /// What the watches follow.
+    pub scope: Scope,
     /// Whether somebody says what is held back by a rollback; nothing is published before.
     pub can_roll_back: bool,
 }
@@ -73,9 +76,10 @@ impl WorldTask {
         thread::Builder::new().name("world".into()).spawn(move || {
             // Dropped at the end, however it comes.
             let _ended = ended;
-            let gate = runtime.block_on(async { Gate::new(Instant::now(), self.sync_timeout) });
+            let gate = runtime
+                .block_on(async { Gate::new(&self.scope, Instant::now(), self.sync_timeout) });
             let owner = Owner {
-                world: World::default(),
+                world: World::of(self.scope.clone()),
                 translator: Translator::for_groups().publishing(self.published.clone()),
                 gate,
                 pacer: Pacer::default(),
@@ -180,35 +184,36 @@ impl Owner {
             }
             Event::RolledBack(rollback) => self.roll_back(rollback.map(|r| *r)),
             Event::Delete { id, at } => self.remove(id, at),
-            Event::Listed { kind, ids } => {
-                self.reconcile(kind, &ids);
-                self.gate.listed(kind);
-                self.need_no_pods(kind);
+            Event::Listed { of, ids } => {
+                self.reconcile(&of, &ids);
+                self.gate.listed(&of);
+                self.need_no_pods();
                 self.look_at_gate();
             }
             Event::Absent(kind) => {
                 self.gate.absent(kind);
-                self.need_no_pods(kind);
+                self.need_no_pods();
                 self.look_at_gate();
             }
-            Event::Forbidden(kind) => {
-                self.gate.forbidden(kind);
+            Event::Forbidden(target) => {
+                self.gate.forbidden(&target);
                 self.look_at_gate();
             }
         }
     }
 
     /// Removes what a new list lacks, unless it lacks most of what is known.
-    fn reconcile(&mut self, kind: ObjectKind, ids: &BTreeSet<ObjectId>) {
-        let known = self.world.of_kind(kind);
-        let gone = known.filter(|o| !ids.contains(&o.id));
-        let gone: Vec<ObjectId> = gone.map(|o| o.id.clone()).collect();
-        let (known, lacking) = (self.world.of_kind(kind).count(), gone.len());
-        let gone = self.brake.listed(kind, known, gone, Instant::now());
+    fn reconcile(&mut self, of: &Target, ids: &BTreeSet<ObjectId>) {
+        let all = self.world.of_kind(of.kind).map(|object| &object.id);
+        let known: Vec<&ObjectId> = all.filter(|id| of.holds(id)).collect();
+        let gone = known.iter().filter(|id| !ids.contains(**id));
+        let gone: Vec<ObjectId> = gone.map(|id| (*id).clone()).collect();
+        let (known, lacking) = (known.len(), gone.len());
+        let gone = self.brake.listed(of, known, gone, Instant::now());
         let held = lacking - gone.len();
         if held > 0 {
             let grace = self.with.removal_grace;
-            tracing::warn!(event = "removals_held", %kind, known, held, ?grace, "a new list lacks most of what was known, which stays in effect for now");
+            tracing::warn!(event = "removals_held", list = %of, known, held, ?grace, "a new list lacks most of what was known, which stays in effect for now");
             self.with.metrics.removals_held.inc_by(held as u64);
         }
         for id in gone {
@@ -217,8 +222,8 @@ impl Owner {
     }
 
     /// Once all Upstreams are known and none selects Pods, these are not waited for.
-    fn need_no_pods(&mut self, known: ObjectKind) {
-        if known == ObjectKind::Upstream && !*self.with.pods.borrow() {
+    fn need_no_pods(&mut self) {
+        if !self.open && self.gate.knows(ObjectKind::Upstream) && !*self.with.pods.borrow() {
             self.gate.absent(ObjectKind::Pod);
         }
     }
@@ -388,15 +393,17 @@ impl Owner {
             return;
         }
         let now = Instant::now();
-        let missing: Vec<ObjectKind> = self.gate.missing(now).collect();
+        let missing: Vec<&Target> = self.gate.missing(now).collect();
         self.open = missing.is_empty();
         if !self.open && now >= self.gate.patience() {
-            let kinds: Vec<&str> = missing.iter().map(|k| k.name()).collect();
+            let kinds: Vec<String> = missing.iter().map(|of| of.to_string()).collect();
             tracing::error!(
                 ?kinds,
                 "nothing is published: these kinds could not be listed"
             );
         }
+        let mut missing: Vec<ObjectKind> = missing.iter().map(|of| of.kind).collect();
+        missing.dedup();
         if self.open {
             let ids: BTreeSet<ObjectId> = self.world.ids().cloned().collect();
             tracing::info!(objects = ids.len(), "everything is listed");

@@ -34,6 +34,10 @@ fn start(sync_timeout: Duration) -> Running {
 }
 
 fn start_with(sync_timeout: Duration, can_roll_back: bool) -> Running {
+    start_in(Scope::default(), sync_timeout, can_roll_back)
+}
+
+fn start_in(scope: Scope, sync_timeout: Duration, can_roll_back: bool) -> Running {
     let metrics = Arc::new(Metrics::new().unwrap());
     let publisher = Publisher::new("test");
     let groups = {
@@ -62,6 +66,7 @@ fn start_with(sync_timeout: Duration, can_roll_back: bool) -> Running {
         pods: watch::channel(false).0,
         sync_timeout,
         removal_grace: GRACE,
+        scope,
         can_roll_back,
     };
     let (events, received) = mpsc::channel(EVENTS);
@@ -102,7 +107,7 @@ impl Running {
     async fn list_all_but(&self, except: ObjectKind) {
         for kind in ObjectKind::ALL.iter().filter(|k| **k != except) {
             self.send(Event::Listed {
-                kind: *kind,
+                of: (*kind).into(),
                 ids: BTreeSet::new(),
             })
             .await;
@@ -137,7 +142,7 @@ async fn a_list_that_lacks_most_of_what_is_known_is_not_believed_at_once() {
         running.send(apply(route.clone())).await;
     }
     let list = |routes: &[Object]| Event::Listed {
-        kind: ObjectKind::Route,
+        of: ObjectKind::Route.into(),
         ids: routes.iter().map(|r| r.id.clone()).collect(),
     };
     running.send(list(&routes)).await;
@@ -181,7 +186,12 @@ async fn statuses_depend_on_upstreams() {
     }
     for kind in ObjectKind::ALL {
         let ids = listed.remove(kind).unwrap_or_default();
-        running.send(Event::Listed { kind: *kind, ids }).await;
+        running
+            .send(Event::Listed {
+                of: (*kind).into(),
+                ids,
+            })
+            .await;
     }
     running.published(2).await;
     let upstreams = BTreeSet::from(["Upstream/a/pool".into()]);
@@ -194,7 +204,12 @@ async fn a_route_waits_for_what_it_names_and_not_for_ever() {
     let running = start(FOREVER);
     for kind in ObjectKind::ALL {
         let ids = BTreeSet::new();
-        running.send(Event::Listed { kind: *kind, ids }).await;
+        running
+            .send(Event::Listed {
+                of: (*kind).into(),
+                ids,
+            })
+            .await;
     }
     running.published(0).await;
     let of = |kind: &str, name: &str, spec: Value| {
@@ -242,7 +257,7 @@ async fn nothing_is_published_before_everything_is_listed() {
     let ids = BTreeSet::from([route("one").id]);
     running
         .send(Event::Listed {
-            kind: ObjectKind::Route,
+            of: ObjectKind::Route.into(),
             ids,
         })
         .await;
@@ -263,7 +278,7 @@ async fn what_a_new_list_does_not_hold_is_gone_and_the_rest_stays() {
     let both = BTreeSet::from([route("one").id, route("two").id]);
     running
         .send(Event::Listed {
-            kind: ObjectKind::Route,
+            of: ObjectKind::Route.into(),
             ids: both,
         })
         .await;
@@ -273,7 +288,7 @@ async fn what_a_new_list_does_not_hold_is_gone_and_the_rest_stays() {
     running.published(3).await;
     running
         .send(Event::Listed {
-            kind: ObjectKind::Route,
+            of: ObjectKind::Route.into(),
             ids: BTreeSet::from([route("two").id]),
         })
         .await;
@@ -287,10 +302,87 @@ async fn what_a_new_list_does_not_hold_is_gone_and_the_rest_stays() {
     running.published(0).await;
 }
 
+/// Two of three namespaces are watched, without any right to what stands outside of them.
+#[tokio::test]
+async fn namespaces_are_listed_each_for_itself() {
+    let scope: Scope = "a,b".parse().unwrap();
+    let running = start_in(scope.clone(), FOREVER, false);
+    let route = |namespace: &str, to: &str| {
+        let value = json!({
+            "apiVersion": "diolkos.io/v1alpha1", "kind": "Route", "metadata": {"namespace": namespace, "name": "r"},
+            "spec": {"rules": [{"backends": [{"name": "web", "namespace": to, "port": 80}]}]},
+        });
+        Object::from_json(&value).unwrap().unwrap()
+    };
+    let list = |of: Target, ids: &[&ObjectId]| {
+        let ids = ids.iter().map(|id| (*id).clone()).collect();
+        running.send(Event::Listed { of, ids })
+    };
+    let of = Target::of(ObjectKind::Route, &scope);
+    let [in_a, in_b] = &of[..] else { panic!() };
+    let (a, b) = (route("a", "a"), route("b", "c"));
+    for kind in ObjectKind::ALL.iter().filter(|k| **k != ObjectKind::Route) {
+        for target in Target::of(*kind, &scope) {
+            match kind.is_cluster_scoped() {
+                true => running.send(Event::Forbidden(target)).await,
+                false => list(target, &[]).await,
+            }
+        }
+    }
+    running.send(apply(a.clone())).await;
+    running.send(apply(b.clone())).await;
+    list(in_a.clone(), &[&a.id]).await;
+    let mut missing = running.world.missing.clone();
+    let last = missing.wait_for(|kinds| *kinds == [ObjectKind::Route]);
+    timeout(FOREVER, last).await.unwrap().unwrap();
+    assert!(running.publisher.subscribe().borrow().is_none());
+    list(in_b.clone(), &[&b.id]).await;
+    running.published(2).await;
+
+    let statuses = running.world.all().await;
+    let said = statuses["Route/b/r"].to_string();
+    assert!(said.contains("namespace c is not watched"), "{said}");
+    let said = statuses["Route/a/r"].to_string();
+    assert!(
+        said.contains("Service a/web is not found") && !said.contains("watched"),
+        "{said}"
+    );
+
+    // What a list of one namespace does not hold may be in another.
+    list(in_a.clone(), &[]).await;
+    running.published(1).await;
+    assert!(running.world.all().await.contains_key("Route/b/r"));
+}
+
+/// Upstreams of another namespace may select Pods.
+#[tokio::test]
+async fn pods_are_needless_when_the_upstreams_of_all_namespaces_are_known() {
+    let scope: Scope = "a,b".parse().unwrap();
+    let running = start_in(scope.clone(), FOREVER, false);
+    let upstreams = Target::of(ObjectKind::Upstream, &scope);
+    let other = ObjectKind::ALL
+        .iter()
+        .filter(|k| !matches!(k, ObjectKind::Pod | ObjectKind::Upstream));
+    let other = other.flat_map(|kind| Target::of(*kind, &scope));
+    for of in other.chain(upstreams.first().cloned()) {
+        let ids = BTreeSet::new();
+        running.send(Event::Listed { of, ids }).await;
+    }
+    let mut missing = running.world.missing.clone();
+    let last = missing.wait_for(|kinds| *kinds == [ObjectKind::Upstream, ObjectKind::Pod]);
+    timeout(FOREVER, last).await.unwrap().unwrap();
+    let of = upstreams.last().cloned().unwrap();
+    let ids = BTreeSet::new();
+    running.send(Event::Listed { of, ids }).await;
+    running.published(0).await;
+}
+
 #[tokio::test]
 async fn optional_kinds_that_are_forbidden_are_waited_for_in_vain() {
     let running = start(Duration::from_millis(50));
-    running.send(Event::Forbidden(ObjectKind::Secret)).await;
+    running
+        .send(Event::Forbidden(ObjectKind::Secret.into()))
+        .await;
     running.list_all_but(ObjectKind::Secret).await;
     running.published(0).await;
 }
@@ -391,7 +483,12 @@ async fn values_that_something_refers_to_are_read_before_anything_is_published()
             ObjectKind::Secret => BTreeSet::from([secret("1", None).id]),
             _ => BTreeSet::new(),
         };
-        running.send(Event::Listed { kind: *kind, ids }).await;
+        running
+            .send(Event::Listed {
+                of: (*kind).into(),
+                ids,
+            })
+            .await;
     }
     assert_eq!(running.wished_for().await, secret("1", None).id);
     let mut missing = running.world.missing.clone();
@@ -448,7 +545,12 @@ async fn values_that_cannot_be_read_hold_nothing_up() {
             ObjectKind::Secret => BTreeSet::from([secret("1", None).id]),
             _ => BTreeSet::new(),
         };
-        running.send(Event::Listed { kind: *kind, ids }).await;
+        running
+            .send(Event::Listed {
+                of: (*kind).into(),
+                ids,
+            })
+            .await;
     }
     let id = running.wished_for().await;
     running
@@ -483,7 +585,12 @@ async fn certificates_in_use_are_counted_by_their_expiry() {
     for kind in ObjectKind::ALL {
         let ids = objects.iter().filter(|o| o.id.kind == *kind);
         let ids = ids.map(|o| o.id.clone()).collect();
-        running.send(Event::Listed { kind: *kind, ids }).await;
+        running
+            .send(Event::Listed {
+                of: (*kind).into(),
+                ids,
+            })
+            .await;
     }
     running.published(0).await;
     running.world.count().await;
@@ -510,7 +617,12 @@ async fn pods_are_waited_for_where_an_upstream_selects_them() {
             ObjectKind::Upstream => ids.clone(),
             _ => BTreeSet::new(),
         };
-        running.send(Event::Listed { kind: *kind, ids }).await;
+        running
+            .send(Event::Listed {
+                of: (*kind).into(),
+                ids,
+            })
+            .await;
     }
     let mut missing = running.world.missing.clone();
     let last = missing.wait_for(|kinds| *kinds == [ObjectKind::Pod]);
@@ -518,7 +630,7 @@ async fn pods_are_waited_for_where_an_upstream_selects_them() {
     assert!(running.publisher.subscribe().borrow().is_none());
     running
         .send(Event::Listed {
-            kind: ObjectKind::Pod,
+            of: ObjectKind::Pod.into(),
             ids: BTreeSet::new(),
         })
         .await;
@@ -549,7 +661,12 @@ async fn a_replica_that_starts_serves_what_stands_in_elsewhere() {
         running.list_all_but(ObjectKind::Route).await;
         let ids = BTreeSet::from([good.id.clone()]);
         let kind = ObjectKind::Route;
-        running.send(Event::Listed { kind, ids }).await;
+        running
+            .send(Event::Listed {
+                of: kind.into(),
+                ids,
+            })
+            .await;
         running.published(1).await;
     };
     let digest = |running: &Running| running.publisher.cursor().digest;

@@ -69,6 +69,7 @@ async fn start(callers: bool) -> Running {
         pods: watch::channel(false).0,
         sync_timeout: Duration::from_secs(60),
         removal_grace: Duration::ZERO,
+        scope: crate::world::Scope::default(),
         can_roll_back: false,
     };
     let (events, received) = mpsc::channel(EVENTS);
@@ -138,7 +139,13 @@ impl Running {
     async fn list(&self) {
         for kind in ObjectKind::ALL {
             let (kind, ids) = (*kind, BTreeSet::new());
-            self.events.send(Event::Listed { kind, ids }).await.unwrap();
+            self.events
+                .send(Event::Listed {
+                    of: kind.into(),
+                    ids,
+                })
+                .await
+                .unwrap();
         }
     }
 }

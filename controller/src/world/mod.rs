@@ -10,6 +10,7 @@ mod manifest;
 mod object;
 pub(crate) mod pem;
 mod reference_grant;
+mod scope;
 mod values;
 
 pub use id::{ObjectId, ObjectKind};
@@ -18,6 +19,7 @@ pub use kubernetes::{EndpointSlice, Namespace, Pod, Service, ServicePort, SliceE
 pub use object::{Body, Meta, Object, Refusal, Unreadable};
 pub use pem::Pair;
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
+pub use scope::{MOST_NAMESPACES, Scope};
 pub use values::{Data, Values};
 
 use crate::fill::fill;
@@ -33,9 +35,36 @@ pub struct World {
     slices: BTreeSet<(ObjectId, ObjectId)>,
     now: i64,
     bundle: Option<Box<str>>,
+    scope: Scope,
 }
 
 impl World {
+    /// One of which only this part is known.
+    pub fn of(scope: Scope) -> Self {
+        Self {
+            scope,
+            ..Self::default()
+        }
+    }
+
+    /// Says of an object that it is not here.
+    pub fn not_found(&self, id: &ObjectId) -> String {
+        format!("{id} is not found{}", self.because_unwatched(id))
+    }
+
+    /// Says of an object that no ReferenceGrant allows to refer to it.
+    pub fn not_granted(&self, id: &ObjectId) -> String {
+        let why = self.because_unwatched(id);
+        format!("{id} is in another namespace and no ReferenceGrant there permits it{why}")
+    }
+
+    fn because_unwatched(&self, id: &ObjectId) -> String {
+        match self.scope.includes(&id.namespace) {
+            true => String::new(),
+            false => format!(": namespace {} is not watched", id.namespace),
+        }
+    }
+
     /// Takes an object as it is now. Returns whether anything that matters is different.
     ///
     /// A refused version ([`Object::refused`]) of a kind without quarantine of its own (Service, EndpointSlice,

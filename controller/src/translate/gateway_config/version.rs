@@ -124,7 +124,7 @@ pub(in crate::translate) fn base<'a>(
     match world.get(&id).map(|object| &object.body) {
         Some(Body::GatewayConfig(config)) => Ok(Some(config)),
         Some(_) => Err(format!("{id} cannot be read")),
-        None => Err(format!("{id} is not found")),
+        None => Err(world.not_found(&id)),
     }
 }
 

@@ -113,7 +113,7 @@ impl<'w> Lowering<'w> {
             None => "no GatewayConfig is marked default: true, and its class names none".to_owned(),
             Some(id) => match gateways.configs.get_key_value(id) {
                 Some((id, gateway)) => return Some((gateway, id)),
-                None => format!("{id} is not found"),
+                None => self.world.not_found(id),
             },
         };
         self.error("spec.ingressClassName", Reason::NoMatchingParent, message);

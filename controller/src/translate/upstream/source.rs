@@ -70,8 +70,7 @@ impl Lowering<'_> {
         let namespace = service.namespace.as_deref().unwrap_or(&self.id.namespace);
         let id = ObjectId::new(ObjectKind::Service, namespace, service.name.as_str());
         if !self.may_refer(&id) {
-            let message =
-                format!("{id} is in another namespace and no ReferenceGrant there permits it");
+            let message = self.world.not_granted(&id);
             self.error(FIELD, Reason::RefNotPermitted, message);
             return None;
         }

@@ -21,7 +21,11 @@ impl Running {
         }
         let ids = routes.iter().map(|o| o.id.clone()).collect();
         let kind = ObjectKind::Route;
-        self.send(Event::Listed { kind, ids }).await;
+        self.send(Event::Listed {
+            of: kind.into(),
+            ids,
+        })
+        .await;
         self.list_all_but(kind).await;
     }
 
@@ -170,7 +174,12 @@ async fn the_status_of_a_gateway_config_says_the_revision() {
     running.send(apply(config.clone())).await;
     let ids = BTreeSet::from([config.id.clone()]);
     let kind = ObjectKind::GatewayConfig;
-    running.send(Event::Listed { kind, ids }).await;
+    running
+        .send(Event::Listed {
+            of: kind.into(),
+            ids,
+        })
+        .await;
     running.list_all_but(kind).await;
     running.serves(Revision::default(), false).await;
     let first = running.revision();

@@ -20,7 +20,11 @@ impl Running {
         let ids = BTreeSet::from([object.id.clone()]);
         let kind = object.id.kind;
         self.send(apply(object)).await;
-        self.send(Event::Listed { kind, ids }).await;
+        self.send(Event::Listed {
+            of: kind.into(),
+            ids,
+        })
+        .await;
         self.list_all_but(kind).await;
         self.published(1).await;
     }

@@ -1,0 +1,386 @@
+//! Watches before an API server that a test plays.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::pending;
+use std::io;
+
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use futures_util::stream;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::*;
+use crate::fake_api::{FakeApi, refusal, response};
+
+const FOREVER: Duration = Duration::from_secs(3600);
+const MAPS: &str = "/api/v1/configmaps";
+const ROUTES: &str = "/apis/diolkos.io/v1alpha1/routes";
+
+/// What the API server answers to a request.
+enum Reply {
+    Json(u16, Value),
+    /// Events of a watch, which stays open, and quiet.
+    Events(Vec<Value>),
+    /// Events of a watch that ends with them.
+    Ended(Vec<Value>),
+    /// The beginning of an answer, whose connection breaks.
+    Cut(&'static str),
+    Never,
+}
+
+impl Reply {
+    async fn send(self) -> Response {
+        let line = |event: Value| Ok::<_, io::Error>(Bytes::from(format!("{event}\n")));
+        let body = match self {
+            Self::Json(status, body) => return response((status, body)),
+            Self::Never => return pending().await,
+            Self::Ended(events) => Body::from_stream(stream::iter(events).map(line)),
+            Self::Events(events) => {
+                let events = stream::iter(events).map(line);
+                Body::from_stream(events.chain(stream::pending()))
+            }
+            Self::Cut(text) => {
+                let broken = Err(io::Error::from(io::ErrorKind::ConnectionReset));
+                Body::from_stream(stream::iter([Ok(Bytes::from(text)), broken]))
+            }
+        };
+        Response::new(body)
+    }
+}
+
+/// What it answers to requests for a path, in turn, and to watches of it. After the last it says nothing more.
+#[derive(Default)]
+struct Script {
+    answers: VecDeque<Reply>,
+    watches: VecDeque<Reply>,
+}
+
+fn script(
+    answers: impl IntoIterator<Item = Reply>,
+    watches: impl IntoIterator<Item = Reply>,
+) -> Script {
+    Script {
+        answers: answers.into_iter().collect(),
+        watches: watches.into_iter().collect(),
+    }
+}
+
+struct Following {
+    api: FakeApi,
+    events: mpsc::Receiver<Event>,
+    metrics: Arc<Metrics>,
+}
+
+/// Follows a kind.
+fn follow<const N: usize>(
+    kind: ObjectKind,
+    scope: &str,
+    scripts: [(&'static str, Script); N],
+) -> Following {
+    let scripts = BTreeMap::from(scripts);
+    let scripts = Arc::new(Mutex::new(scripts));
+    let (client, api) = FakeApi::serving(move |asked| {
+        let reply = scripts.lock().get_mut(&*asked.path).and_then(|script| {
+            let is_watch = asked.query.contains("watch=true");
+            match is_watch {
+                true => script.watches.pop_front(),
+                false => script.answers.pop_front(),
+            }
+        });
+        reply.unwrap_or(Reply::Never).send()
+    });
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let (sender, events) = mpsc::channel(64);
+    let watches = Watches {
+        client,
+        events: sender,
+        written: Arc::default(),
+        metrics: Arc::clone(&metrics),
+        scope: scope.parse().unwrap(),
+        standing: Arc::new(Standing::new(Arc::clone(&metrics))),
+        pods: watch::channel(false).1,
+    };
+    tokio::spawn(watches.keep_following(kind));
+    Following {
+        api,
+        events,
+        metrics,
+    }
+}
+
+impl Following {
+    /// The next event: an object as `+name`, or `-name` where it is gone; a list as its names.
+    async fn next(&mut self) -> String {
+        match timeout(FOREVER, self.events.recv()).await {
+            Ok(Some(Event::Apply { object, .. })) => format!("+{}", object.id.name),
+            Ok(Some(Event::Delete { id, .. })) => format!("-{}", id.name),
+            Ok(Some(Event::Listed { of, ids })) => {
+                let names: Vec<&str> = ids.iter().map(|id| &*id.name).collect();
+                format!("{of}: {}", names.join(" "))
+            }
+            Ok(Some(Event::Absent(kind))) => format!("no {kind}"),
+            Ok(Some(Event::Forbidden(target))) => format!("not {target}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn expect(&mut self, events: &[&str]) {
+        for event in events {
+            assert_eq!(self.next().await, *event);
+        }
+    }
+
+    async fn expect_nothing(&mut self, time: Duration) {
+        let event = timeout(time, self.events.recv()).await;
+        assert!(event.is_err(), "{event:?}");
+    }
+
+    /// Queries of the lists or watches so far.
+    fn queries(&self, of_watches: bool) -> Vec<String> {
+        let asked = self.api.asked().into_iter().map(|asked| asked.query);
+        let queries = asked.filter(|query| query.contains("watch=true") == of_watches);
+        queries.collect()
+    }
+
+    /// Whether the kind is up, and whether it is forbidden.
+    fn gauges(&self, kind: ObjectKind) -> (i64, i64) {
+        let (up, missing) = (&self.metrics.watch_up, &self.metrics.missing_permissions);
+        let [up, missing] = [up, missing].map(|g| g.with_label_values(&[kind.name()]).get());
+        (up, missing)
+    }
+}
+
+fn object(namespace: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"namespace": namespace, "name": name, "resourceVersion": "7"},
+    })
+}
+
+/// A page of objects in a namespace; `next`: the token for the one after it.
+fn page(namespace: &str, names: &[&str], next: &str) -> Reply {
+    let items: Vec<Value> = names.iter().map(|name| object(namespace, name)).collect();
+    let list = json!({
+        "kind": "List", "apiVersion": "v1",
+        "metadata": {"resourceVersion": "5", "continue": next}, "items": items,
+    });
+    Reply::Json(200, list)
+}
+
+fn list(names: &[&str]) -> Reply {
+    page("a", names, "")
+}
+
+fn event(type_: &str, name: &str) -> Value {
+    json!({"type": type_, "object": object("a", name)})
+}
+
+fn refuse(code: u16) -> Reply {
+    let (code, status) = refusal(code);
+    Reply::Json(code, status)
+}
+
+fn error_event(code: u16) -> Value {
+    json!({"type": "ERROR", "object": refusal(code).1})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_appears_later_is_watched_and_again_when_it_was_gone() {
+    const GROUP: &str = "/apis/diolkos.io/v1alpha1";
+    let routes = || {
+        let resource = json!({
+            "name": "routes", "singularName": "route", "namespaced": true, "kind": "Route", "verbs": ["list", "watch"],
+        });
+        let of_group = json!({"kind": "APIResourceList", "groupVersion": "diolkos.io/v1alpha1", "resources": [resource]});
+        Reply::Json(200, of_group)
+    };
+    let one = || {
+        let spec = json!({"rules": [{"directResponse": {"status": 200}}]});
+        let route = json!({
+            "apiVersion": "diolkos.io/v1alpha1", "kind": "Route",
+            "metadata": {"namespace": "a", "name": "one", "resourceVersion": "5"}, "spec": spec,
+        });
+        let list = json!({
+            "kind": "RouteList", "apiVersion": "diolkos.io/v1alpha1",
+            "metadata": {"resourceVersion": "5"}, "items": [route],
+        });
+        Reply::Json(200, list)
+    };
+    let groups = [refuse(404), refuse(404), routes(), refuse(404), routes()];
+    let mut it = follow(
+        ObjectKind::Route,
+        "",
+        [
+            (GROUP, script(groups, [])),
+            (
+                ROUTES,
+                script([one(), one()], [Reply::Ended(vec![]), refuse(404)]),
+            ),
+        ],
+    );
+    let begun = Instant::now();
+    it.expect(&["no Route", "no Route", "+one", "Route: one"])
+        .await;
+    assert_eq!(begun.elapsed().as_secs(), 2 * ASK_AGAIN.as_secs());
+    it.expect(&["no Route", "+one", "Route: one"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_old_to_go_on_from_is_listed_anew() {
+    let event = Reply::Events(vec![event("ADDED", "three"), error_event(410)]);
+    for (too_old, before) in [(event, &["+three"][..]), (refuse(410), &[][..])] {
+        let lists = script(
+            [list(&["one", "two"]), list(&["two"])],
+            [too_old, Reply::Events(vec![])],
+        );
+        let mut it = follow(ObjectKind::ConfigMap, "", [(MAPS, lists)]);
+        it.expect(&["+one", "+two", "ConfigMap: one two"]).await;
+        // Only the list says what is gone.
+        it.expect(before).await;
+        it.expect(&["+two", "ConfigMap: two"]).await;
+        it.expect_nothing(FOREVER).await;
+        assert_eq!(it.queries(false).len(), 2);
+        let restarts = &it.metrics.watch_restarts;
+        assert_eq!(restarts.with_label_values(&["ConfigMap"]).get(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_breaks_takes_nothing_away() {
+    let half =
+        r#"{"kind": "List", "metadata": {"resourceVersion": "5"}, "items": [{"metadata": {"na"#;
+    for broken in [Reply::Cut(half), refuse(500), refuse(410), Reply::Never] {
+        let lists = [
+            list(&["one", "two", "three"]),
+            page("a", &["one"], "more"),
+            broken,
+            page("a", &["one"], "more"),
+            list(&["two", "three"]),
+        ];
+        let watches = [Reply::Events(vec![error_event(410)])];
+        let mut it = follow(ObjectKind::ConfigMap, "", [(MAPS, script(lists, watches))]);
+        it.expect(&["+one", "+two", "+three", "ConfigMap: one three two"])
+            .await;
+        it.expect(&["+one"]).await;
+        it.expect(&["+one", "+two", "+three", "ConfigMap: one three two"])
+            .await;
+        let goes_on = it
+            .queries(false)
+            .into_iter()
+            .map(|q| q.contains("continue=more"));
+        assert_eq!(
+            goes_on.collect::<Vec<_>>(),
+            [false, false, true, false, true]
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_does_not_come_is_asked_for_again() {
+    let lists = script([Reply::Never, list(&["one"])], []);
+    let mut it = follow(ObjectKind::ConfigMap, "", [(MAPS, lists)]);
+    let begun = Instant::now();
+    it.expect(&["+one", "ConfigMap: one"]).await;
+    assert_eq!(begun.elapsed().as_secs(), (PAGE + RETRY).as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_says_nothing_is_begun_anew_where_it_was() {
+    let watches = [
+        Reply::Events(vec![]),
+        Reply::Events(vec![event("DELETED", "one")]),
+    ];
+    let lists = script([list(&["one"])], watches);
+    let mut it = follow(ObjectKind::ConfigMap, "", [(MAPS, lists)]);
+    it.expect(&["+one", "ConfigMap: one"]).await;
+    let silent = Instant::now();
+    it.expect(&["-one"]).await;
+    assert!(
+        silent.elapsed() <= Duration::from_secs(300),
+        "{:?}",
+        silent.elapsed()
+    );
+    assert_eq!(it.queries(false).len(), 1);
+    let from = it
+        .queries(true)
+        .into_iter()
+        .filter(|q| q.contains("resourceVersion=5"));
+    assert_eq!(from.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_goes_on_is_up_again_though_nothing_happens() {
+    let watches = [refuse(500), refuse(500), Reply::Events(vec![])];
+    let lists = script([list(&["one"])], watches);
+    let mut it = follow(ObjectKind::ConfigMap, "", [(MAPS, lists)]);
+    it.expect(&["+one", "ConfigMap: one"]).await;
+    sleep(SETTLED).await;
+    assert_eq!(it.queries(true).len(), 3);
+    assert_eq!(it.gauges(ObjectKind::ConfigMap), (0, 0));
+    sleep(SETTLED).await;
+    assert_eq!(it.gauges(ObjectKind::ConfigMap), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn chosen_namespaces_are_followed_each_for_itself() {
+    const IN_A: &str = "/api/v1/namespaces/a/configmaps";
+    const IN_B: &str = "/api/v1/namespaces/b/configmaps";
+    let a = script(
+        [list(&["one"]), list(&[])],
+        [Reply::Events(vec![error_event(410)])],
+    );
+    let later = Reply::Events(vec![
+        json!({"type": "ADDED", "object": object("b", "three")}),
+    ]);
+    let b = script([refuse(403), refuse(403), page("b", &["two"], "")], [later]);
+    let mut it = follow(ObjectKind::ConfigMap, "a,b", [(IN_A, a), (IN_B, b)]);
+    let mut seen = Vec::new();
+    for _ in 0..7 {
+        seen.push(it.next().await);
+        if seen.len() == 3 {
+            assert_eq!(it.gauges(ObjectKind::ConfigMap), (0, 1), "{seen:?}");
+        }
+    }
+    let of = |namespace: &str, names: &[&str]| {
+        let mine = |event: &&String| event.contains(namespace) || names.contains(&&***event);
+        seen.iter().filter(mine).cloned().collect::<Vec<String>>()
+    };
+    let a = ["+one", "ConfigMap in a: one", "ConfigMap in a: "];
+    assert_eq!(of(" in a", &["+one"]), a);
+    let b = [
+        "not ConfigMap in b",
+        "+two",
+        "ConfigMap in b: two",
+        "+three",
+    ];
+    assert_eq!(of(" in b", &["+two", "+three"]), b);
+    assert_eq!(it.gauges(ObjectKind::ConfigMap), (1, 0));
+    assert!(it.api.asked().iter().all(|asked| asked.path != MAPS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_promised_is_asked_for_rarely() {
+    const CLASSES: &str = "/apis/networking.k8s.io/v1/ingressclasses";
+    let refused = (0..30).map(|_| refuse(403));
+    let answers = refused.chain([list(&[])]);
+    let mut it = follow(
+        ObjectKind::IngressClass,
+        "a",
+        [(CLASSES, script(answers, []))],
+    );
+    let begun = Instant::now();
+    it.expect(&["not IngressClass"]).await;
+    assert!(begun.elapsed() >= BELIEVED, "{:?}", begun.elapsed());
+    assert_eq!(it.gauges(ObjectKind::IngressClass), (0, 1));
+    let left = 30 - it.queries(false).len();
+    let begun = Instant::now();
+    for _ in 0..left {
+        it.expect(&["not IngressClass"]).await;
+    }
+    it.expect(&["IngressClass: "]).await;
+    let rarely = ASK_AGAIN * u32::try_from(left).unwrap();
+    assert!(begun.elapsed() > rarely && left > 10, "{left}");
+    assert_eq!(it.gauges(ObjectKind::IngressClass), (1, 0));
+}

@@ -1,0 +1,201 @@
+//! What a watch brings, read into the world's compact records.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::api::DynamicObject;
+use kube::core::object::HasStatus;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::status;
+use crate::world::{Meta, Object, ObjectId, ObjectKind, Refusal};
+
+/// What an object is read into.
+pub(super) struct Read {
+    pub object: Object,
+    /// As it stands in the cluster, of it what is ours; kinds without one of ours have none.
+    pub status: Option<Value>,
+}
+
+/// A type in which a watch brings objects.
+pub(super) trait Watched {
+    /// `metadata.resourceVersion`.
+    fn version(&self) -> String;
+
+    /// `None`: it cannot even be named.
+    fn read(self, kind: ObjectKind) -> Option<Read>;
+}
+
+impl<K> Watched for DeserializeGuard<K>
+where
+    K: HasStatus + Resource,
+    K::Status: Serialize,
+    for<'a> Object: From<&'a K>,
+{
+    fn version(&self) -> String {
+        let metadata = match &self.0 {
+            Ok(object) => object.meta(),
+            Err(invalid) => &invalid.metadata,
+        };
+        metadata.resource_version.clone().unwrap_or_default()
+    }
+
+    fn read(self, kind: ObjectKind) -> Option<Read> {
+        Some(match self.0 {
+            Ok(object) => Read {
+                object: Object::from(&object),
+                status: object.status().and_then(|s| serde_json::to_value(s).ok()),
+            },
+            Err(invalid) => {
+                let metadata = &invalid.metadata;
+                let id = ObjectId::new(
+                    kind,
+                    metadata.namespace.clone().unwrap_or_default(),
+                    metadata.name.clone()?,
+                );
+                tracing::warn!(object = %id, error = invalid.error, "this build cannot read the object");
+                let refusal = Refusal {
+                    field: String::new(),
+                    message: invalid.error,
+                };
+                Read {
+                    object: Object::refused(id, Meta::from(metadata), vec![refusal]),
+                    status: None,
+                }
+            }
+        })
+    }
+}
+
+macro_rules! watched {
+    ($($type:ty),*) => {$(
+        impl Watched for $type {
+            fn version(&self) -> String {
+                self.metadata.resource_version.clone().unwrap_or_default()
+            }
+
+            fn read(self, _: ObjectKind) -> Option<Read> {
+                Some(Read { object: Object::from(&self), status: None })
+            }
+        }
+    )*};
+}
+
+watched!(Service, EndpointSlice, Pod, IngressClass);
+
+impl Watched for Ingress {
+    fn version(&self) -> String {
+        self.metadata.resource_version.clone().unwrap_or_default()
+    }
+
+    fn read(self, _: ObjectKind) -> Option<Read> {
+        let managed = self.metadata.managed_fields.as_deref().unwrap_or_default();
+        // Another controller's status looks no different; whose it is the server knows.
+        let is_ours = managed.iter().any(|entry| {
+            entry.manager.as_deref() == Some(status::FIELD_MANAGER)
+                && entry.subresource.as_deref() == Some("status")
+        });
+        let status = self.status.as_ref().filter(|_| is_ours);
+        Some(Read {
+            object: Object::from(&self),
+            status: status.and_then(|status| serde_json::to_value(status).ok()),
+        })
+    }
+}
+
+impl Watched for PartialObjectMeta<Namespace> {
+    fn version(&self) -> String {
+        self.metadata.resource_version.clone().unwrap_or_default()
+    }
+
+    fn read(self, _: ObjectKind) -> Option<Read> {
+        let namespace = Namespace {
+            metadata: self.metadata,
+            ..Namespace::default()
+        };
+        Some(Read {
+            object: Object::from(&namespace),
+            status: None,
+        })
+    }
+}
+
+macro_rules! watched_by_metadata {
+    ($($type:ident),*) => {$(
+        impl Watched for PartialObjectMeta<$type> {
+            fn version(&self) -> String {
+                self.metadata.resource_version.clone().unwrap_or_default()
+            }
+
+            fn read(self, kind: ObjectKind) -> Option<Read> {
+                Some(Read { object: Object::unread(kind, &self.metadata), status: None })
+            }
+        }
+    )*};
+}
+
+watched_by_metadata!(Secret, ConfigMap);
+
+impl Watched for DynamicObject {
+    fn version(&self) -> String {
+        self.metadata.resource_version.clone().unwrap_or_default()
+    }
+
+    fn read(self, kind: ObjectKind) -> Option<Read> {
+        let name = self.metadata.name.clone();
+        // Who has written which field is mostly longer than the object itself.
+        let metadata = ObjectMeta {
+            managed_fields: None,
+            ..self.metadata
+        };
+        let mut value = self.data;
+        if let (Some(types), Some(fields)) = (self.types, value.as_object_mut()) {
+            fields.insert("apiVersion".to_owned(), types.api_version.into());
+            fields.insert("kind".to_owned(), types.kind.into());
+            let metadata = serde_json::to_value(metadata).unwrap_or_default();
+            fields.insert("metadata".to_owned(), metadata);
+        }
+        let object = Object::from_json(&value).ok().flatten();
+        if object.is_none() {
+            tracing::warn!(%kind, name, "this build cannot read the object");
+        }
+        Some(Read {
+            object: object?,
+            status: status::ours(kind, value.get("status")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_object_of_the_gateway_api_is_read_as_it_stands() {
+        let manifest = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {
+                "namespace": "a", "name": "one", "uid": "7", "generation": 3, "creationTimestamp": "2026-01-31T12:00:00Z",
+                "managedFields": [{"manager": "kubectl", "operation": "Apply", "fieldsV1": {"f:spec": {}}}],
+            },
+            "spec": {"hostnames": ["one.example"], "rules": [{"backendRefs": [{"name": "s", "port": 80}]}]},
+            "status": {"parents": []},
+        });
+        let object: DynamicObject = serde_json::from_value(manifest.clone()).unwrap();
+        let read = object.read(ObjectKind::HTTPRoute).unwrap();
+        assert_eq!(
+            Some(read.object),
+            Object::from_json(&manifest).unwrap(),
+            "nothing is lost"
+        );
+        assert_eq!(
+            read.status,
+            status::ours(ObjectKind::HTTPRoute, manifest.get("status"))
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! How the watches of each kind stand. Gauges speak of kinds: one of many namespaces that is amiss is enough.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::IntGaugeVec;
+use tokio::time::Instant;
+
+use super::target::Target;
+use crate::metrics::Metrics;
+use crate::world::ObjectKind;
+
+/// See the module. Bounded by what is followed.
+pub struct Standing {
+    metrics: Arc<Metrics>,
+    amiss: Mutex<Amiss>,
+}
+
+#[derive(Default)]
+struct Amiss {
+    down: BTreeSet<Target>,
+    /// Since when.
+    forbidden: BTreeMap<Target, Instant>,
+}
+
+impl Standing {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            amiss: Mutex::default(),
+        }
+    }
+
+    /// A watch works.
+    pub(super) fn up(&self, target: &Target) {
+        let mut amiss = self.amiss.lock();
+        amiss.down.remove(target);
+        amiss.forbidden.remove(target);
+        self.tell(target.kind, &amiss);
+    }
+
+    /// A watch is interrupted, or not begun.
+    pub(super) fn down(&self, target: &Target) {
+        let mut amiss = self.amiss.lock();
+        amiss.down.insert(target.clone());
+        self.tell(target.kind, &amiss);
+    }
+
+    /// It may not be listed or watched. For how long that has been so; `None`: it is new.
+    pub(super) fn forbidden(&self, target: &Target) -> Option<Duration> {
+        let mut amiss = self.amiss.lock();
+        let since = amiss.forbidden.get(target).map(Instant::elapsed);
+        if since.is_none() {
+            amiss.forbidden.insert(target.clone(), Instant::now());
+        }
+        self.tell(target.kind, &amiss);
+        since
+    }
+
+    fn tell(&self, kind: ObjectKind, amiss: &Amiss) {
+        let is_down = amiss.down.iter().any(|target| target.kind == kind);
+        let is_forbidden = amiss.forbidden.keys().any(|target| target.kind == kind);
+        let set = |gauge: &IntGaugeVec, is: bool| {
+            gauge.with_label_values(&[kind.name()]).set(i64::from(is));
+        };
+        set(&self.metrics.watch_up, !is_down);
+        set(&self.metrics.missing_permissions, is_forbidden);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Scope;
+
+    #[test]
+    fn a_kind_stands_as_its_worst_namespace() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let standing = Standing::new(Arc::clone(&metrics));
+        let scope: Scope = "a,b".parse().unwrap();
+        let routes = Target::of(ObjectKind::Route, &scope);
+        let [a, b] = &routes[..] else { panic!() };
+        let seen = || {
+            let of = |gauge: &IntGaugeVec| gauge.with_label_values(&["Route"]).get();
+            (of(&metrics.watch_up), of(&metrics.missing_permissions))
+        };
+        standing.down(a);
+        standing.down(b);
+        standing.up(a);
+        assert_eq!(seen(), (0, 0));
+        standing.up(b);
+        assert_eq!(seen(), (1, 0));
+        standing.down(b);
+        assert_eq!(standing.forbidden(b), None);
+        assert!(standing.forbidden(b).is_some());
+        standing.up(a);
+        assert_eq!(seen(), (0, 1));
+        standing.up(b);
+        assert_eq!(seen(), (1, 0));
+    }
+}
