@@ -17,6 +17,8 @@ pub mod handle;
 pub mod held;
 pub mod kind;
 pub mod pacer;
+#[cfg(test)]
+mod permissions;
 mod read;
 pub mod reader;
 pub mod standing;

@@ -1,0 +1,91 @@
+//! The manifests permit what the watches need, and the same for some namespaces as for all.
+
+use std::collections::BTreeSet;
+
+use kube::api::{ApiResource, GroupVersionKind};
+use serde_json::Value;
+
+use crate::world::ObjectKind;
+
+const CLUSTER: &str = include_str!("../../../deploy/manifests/11-cluster-role.yaml");
+const NAMESPACED: &str = include_str!("../../../deploy/namespaced/cluster-roles.yaml");
+
+/// A group, a resource, the name of the one that is meant, and a verb.
+type Permission = (String, String, String, String);
+
+/// What a ClusterRole of a file permits.
+fn permitted(file: &str, role: &str) -> BTreeSet<Permission> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(file).unwrap();
+    let mut roles = documents.iter().filter(|d| d["kind"] == "ClusterRole");
+    let role = roles.find(|d| d["metadata"]["name"] == role).unwrap();
+    let strings = |rule: &Value, field: &str| -> Vec<String> {
+        let all = rule[field].as_array().into_iter().flatten();
+        all.map(|s| s.as_str().unwrap().to_owned()).collect()
+    };
+    let mut permitted = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        let mut names = strings(rule, "resourceNames");
+        if names.is_empty() {
+            names.push(String::new());
+        }
+        for group in strings(rule, "apiGroups") {
+            for resource in strings(rule, "resources") {
+                for name in &names {
+                    for verb in strings(rule, "verbs") {
+                        permitted.insert((group.clone(), resource.clone(), name.clone(), verb));
+                    }
+                }
+            }
+        }
+    }
+    permitted
+}
+
+/// What following a kind, and telling its status, needs.
+fn needed(kind: ObjectKind) -> impl Iterator<Item = Permission> {
+    let kind_of = GroupVersionKind::gvk(kind.group(), "v1", kind.name());
+    let resource = ApiResource::from_gvk(&kind_of).plural;
+    let status = kind
+        .has_status()
+        .then(|| (format!("{resource}/status"), "patch"));
+    let watch = ["get", "list", "watch"].map(|verb| (resource.clone(), verb));
+    let all = watch.into_iter().chain(status);
+    all.map(move |(resource, verb)| {
+        (
+            kind.group().to_owned(),
+            resource,
+            String::new(),
+            verb.to_owned(),
+        )
+    })
+}
+
+#[test]
+fn what_is_followed_is_permitted() {
+    let cluster = permitted(CLUSTER, "diolkos-controller");
+    let inside = permitted(NAMESPACED, "diolkos-controller-namespace");
+    let outside = permitted(NAMESPACED, "diolkos-controller-outside");
+    for kind in ObjectKind::ALL {
+        let (here, other) = match kind.is_cluster_scoped() {
+            true => (&outside, &inside),
+            false => (&inside, &outside),
+        };
+        for permission in needed(*kind) {
+            assert!(cluster.contains(&permission), "{permission:?}");
+            assert!(here.contains(&permission), "{permission:?}");
+            assert!(!other.contains(&permission), "{permission:?}");
+        }
+    }
+}
+
+#[test]
+fn namespaces_are_given_the_same_as_the_cluster() {
+    let mut cluster = permitted(CLUSTER, "diolkos-controller");
+    // The finalizers of classes: who sees some namespaces leaves them alone.
+    let classes = ["gateway.networking.k8s.io", "gatewayclasses", "", "patch"];
+    let [group, resource, name, verb] = classes.map(str::to_owned);
+    assert!(cluster.remove(&(group, resource, name, verb)));
+    let mut namespaced = permitted(NAMESPACED, "diolkos-controller-namespace");
+    namespaced.extend(permitted(NAMESPACED, "diolkos-controller-outside"));
+    assert_eq!(namespaced, cluster);
+}
