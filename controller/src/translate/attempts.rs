@@ -138,7 +138,7 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn rule_concurrency(
+    pub(super) fn request_concurrency(
         &mut self,
         field: &str,
         spec: Option<&crds::limits::Concurrency>,

@@ -71,7 +71,7 @@ impl Lowering<'_> {
             rule.session_affinity.as_ref(),
         );
         let concurrency =
-            self.rule_concurrency(&format!("{field}.concurrency"), rule.concurrency.as_ref());
+            self.request_concurrency(&format!("{field}.concurrency"), rule.concurrency.as_ref());
         let max_request_body = match &rule.max_request_body {
             None => Some(limits::REQUEST_BODY),
             Some(size) => self.valid(format!("{field}.maxRequestBody"), size.bytes()),

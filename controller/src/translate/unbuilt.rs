@@ -16,7 +16,6 @@ const TABLE: &[(ObjectKind, &str, bool)] = &[
     (ObjectKind::GatewayConfig, "auth", true),
     (ObjectKind::GatewayConfig, "plugins", true),
     (ObjectKind::GatewayConfig, "limits", true),
-    (ObjectKind::GatewayConfig, "concurrency", true),
     (ObjectKind::GatewayConfig, "acme", false),
     (ObjectKind::GatewayConfig, "listeners[].http3", false),
     (ObjectKind::GatewayConfig, "listeners[].tls.acme", false),

@@ -1,6 +1,6 @@
 //! Where the gateway listens.
 
-use crate::{CredentialHeader, HostPattern, ListenerTls, ObjectRef};
+use crate::{Concurrency, CredentialHeader, HostPattern, ListenerTls, ObjectRef};
 use ipnet::IpNet;
 
 /// One listener of a GatewayConfig, with the settings of its connections.
@@ -41,6 +41,9 @@ pub struct Listener {
     /// Answers carry `x-diolkos-revision` (features.md D7).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shows_revision: bool,
+    /// Requests at once, of all listeners with the same owner together; `None`: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
     pub caps: Caps,
     pub request_header_ms: u32,
     pub keep_alive_ms: u32,
@@ -69,6 +72,7 @@ impl Listener {
             forwarded: Forwarded::default(),
             errors: Vec::new(),
             shows_revision: false,
+            concurrency: None,
             caps: Caps::default(),
             request_header_ms: ms(l::REQUEST_HEADER_TIMEOUT),
             keep_alive_ms: ms(l::KEEP_ALIVE),

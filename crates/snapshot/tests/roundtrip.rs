@@ -437,7 +437,7 @@ fn listener() -> impl Strategy<Value = Listener> {
             option::of(listener_tls()),
             (option::of(text()), option::of(1..=u16::MAX)),
             forwarded(),
-            vec(template(), 0..2),
+            (vec(template(), 0..2), option::of(concurrency())),
         ),
     )
         .prop_map(
@@ -449,7 +449,14 @@ fn listener() -> impl Strategy<Value = Listener> {
                 hostname,
                 [health, proxy_protocol, shows_revision],
                 n,
-                (access_log, tracing, tls, (backend_certificate, redirect_port), forwarded, errors),
+                (
+                    access_log,
+                    tracing,
+                    tls,
+                    (backend_certificate, redirect_port),
+                    forwarded,
+                    (errors, concurrency),
+                ),
             )| Listener {
                 origin,
                 name,
@@ -473,6 +480,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                 forwarded,
                 errors,
                 shows_revision,
+                concurrency,
                 caps: Caps {
                     header_bytes: n[0],
                     header_count: n[1],

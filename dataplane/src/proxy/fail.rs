@@ -42,6 +42,7 @@ catalogue! {
     UPSTREAM_TLS_ERROR = 502 "upstream_tls_error";
     UPSTREAM_PROTOCOL_ERROR = 502 "upstream_protocol_error";
     NO_HEALTHY_UPSTREAM = 503 "no_healthy_upstream";
+    DOWNSTREAM_CONCURRENCY_EXCEEDED = 503 "downstream_concurrency_exceeded";
     UPSTREAM_CONCURRENCY_EXCEEDED = 503 "upstream_concurrency_exceeded";
     QUEUE_TIMEOUT = 503 "queue_timeout";
     OVERLOADED = 503 "overloaded";

@@ -51,6 +51,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
+use wait::Refused;
 
 /// What all worker threads share.
 pub struct Shared {
@@ -249,6 +250,14 @@ impl Proxy {
         if listener.listener.health && x.request.path() == "/healthz" {
             return local::health(x, summary).await;
         }
+        let _permit = match &listener.gate {
+            None => None,
+            Some((gate, limit)) => match self.enter(x, gate, *limit).await {
+                Ok(permit) => Some(permit),
+                Err(Refused::Gone) => return Outcome::Close,
+                Err(Refused::Answer(failure)) => return self.fail(x, None, failure, summary).await,
+            },
+        };
         let query = Query {
             method: x.request.method.as_str(),
             host: x.request.host.name(),

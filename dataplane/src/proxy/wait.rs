@@ -2,7 +2,8 @@
 
 use super::Proxy;
 use super::fail::{self, Failure};
-use crate::engine::Down;
+use super::grpc;
+use crate::engine::{Down, Exchange, Framing};
 use crate::table::{Entry, Gate, Gates, Permit};
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
@@ -118,6 +119,25 @@ impl Proxy {
             })?);
         }
         Ok(permits)
+    }
+
+    /// The permit of a listener that has a gate, for all that follows.
+    pub(super) async fn enter<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        gate: &Arc<Gate>,
+        limit: Duration,
+    ) -> Result<Permit, Refused> {
+        let watch = matches!(x.request.framing, Framing::Empty | Framing::Length(0));
+        // Which rule says how much time there is in all is not known yet.
+        let patience = Patience::new(limit, grpc::timeout(x.request).map(|t| Instant::now() + t));
+        let permit = self.permit(&mut *x.down, watch, gate, patience).await;
+        permit.map_err(|refused| match refused {
+            Refused::Answer(fail::UPSTREAM_CONCURRENCY_EXCEEDED) => {
+                Refused::Answer(fail::DOWNSTREAM_CONCURRENCY_EXCEEDED)
+            }
+            other => other,
+        })
     }
 
     /// A permit, now or when it is this request's turn.

@@ -2,6 +2,7 @@
 
 use super::gate::Gate;
 use super::shares::Shares;
+use model::Concurrency;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,15 +15,16 @@ pub struct Common {
     pub own_zone: Option<Arc<str>>,
     ejections: [AtomicU64; Reason::ALL.len()],
     gates: Mutex<Vec<(Scope, Weak<Gate>)>>,
-    /// Gates of rules, by Route and rule, so that they survive a change of either.
-    rule_gates: Mutex<RuleGates>,
+    /// Those of rules and listeners, so that they survive a change of either.
+    kept_gates: Mutex<KeptGates>,
     /// Told when endpoints or settings have changed in a way that something has to be done about later.
     pub(crate) changed: Notify,
     /// How this data plane shares what it finds out about endpoints.
     pub(crate) health: Shares,
 }
 
-type RuleGates = BTreeMap<(Arc<str>, u32), Weak<Gate>>;
+/// By Route and number of the rule, or by owner of the listeners.
+type KeptGates = BTreeMap<(Scope, Arc<str>, u32), Weak<Gate>>;
 
 /// Why an endpoint was set aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,18 +48,21 @@ impl Reason {
 }
 
 /// What a gate stands before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
+    /// All listeners of one owner.
+    Gateway,
     Route,
     Upstream,
 }
 
 impl Scope {
-    pub const ALL: [Self; 2] = [Self::Route, Self::Upstream];
+    pub const ALL: [Self; 3] = [Self::Gateway, Self::Route, Self::Upstream];
 
     /// As the label `scope` has it.
     pub const fn label(self) -> &'static str {
         match self {
+            Self::Gateway => "gateway",
             Self::Route => "route",
             Self::Upstream => "upstream",
         }
@@ -103,22 +108,24 @@ impl Common {
         gate
     }
 
-    /// The gate of a rule. Who is under way or waits before it stays so when the bounds change.
-    pub(super) fn rule_gate(
+    /// The gate of a rule, or of all listeners of an owner (`index` 0). Who is under way or waits before it stays so when
+    /// the bounds change.
+    pub(super) fn kept_gate(
         &self,
-        route: &Arc<str>,
-        rule: u32,
-        limit: u32,
-        depth: u32,
+        scope: Scope,
+        owner: &Arc<str>,
+        index: u32,
+        bounds: &Concurrency,
     ) -> Arc<Gate> {
-        let mut gates = self.rule_gates.lock();
-        let key = (Arc::clone(route), rule);
+        let (limit, depth) = (bounds.max, bounds.queue_depth);
+        let mut gates = self.kept_gates.lock();
+        let key = (scope, Arc::clone(owner), index);
         if let Some(gate) = gates.get(&key).and_then(Weak::upgrade) {
             gate.set(limit, depth);
             return gate;
         }
         gates.retain(|_, gate| gate.strong_count() > 0);
-        let gate = self.gate(Scope::Route, limit, depth);
+        let gate = self.gate(scope, limit, depth);
         gates.insert(key, Arc::downgrade(&gate));
         gate
     }

@@ -60,6 +60,7 @@ use snapshot::Revision;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Everything that is served, at one moment. One request sees one table from beginning to end.
 #[derive(Debug, Default)]
@@ -100,6 +101,8 @@ pub struct ListenerTable {
     pub access_log: Option<Arc<Plan>>,
     /// `None`: nothing is traced.
     pub tracing: Option<Tracing>,
+    /// What every request passes first, and how long it may wait there.
+    pub gate: Option<(Arc<Gate>, Duration)>,
     exact: Sharded,
     /// By suffix, as in [`HostPattern::Wildcard`].
     wildcard: Sharded,
@@ -122,6 +125,7 @@ impl ListenerTable {
             stats: Arc::default(),
             access_log: None,
             tracing: None,
+            gate: None,
             listener,
             tls: None,
             exact: Sharded::default(),

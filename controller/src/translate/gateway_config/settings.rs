@@ -90,6 +90,7 @@ impl Lowering<'_> {
             forwarded: self.forwarded(spec.forwarded.as_ref()),
             errors: self.error_templates(spec.errors.as_ref()),
             shows_revision: spec.revision_header == Some(true),
+            concurrency: self.request_concurrency("spec.concurrency", spec.concurrency.as_ref()),
             caps,
             request_header_ms,
             keep_alive_ms,

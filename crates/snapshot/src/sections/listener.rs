@@ -1,3 +1,4 @@
+use super::health::{concurrency_from_wire, concurrency_to_wire};
 use super::upstream::{credential_from_wire, credential_to_wire};
 use super::{
     InvalidResource, Kind, Section, hostname_from_wire, networks_from_wire, networks_to_wire,
@@ -32,6 +33,7 @@ impl Section for Listener {
             forwarded,
             errors,
             shows_revision,
+            concurrency,
             caps,
             request_header_ms,
             keep_alive_ms,
@@ -68,6 +70,7 @@ impl Section for Listener {
             forwarded: Some(forwarded_to_wire(forwarded)),
             errors: errors.iter().map(template_to_wire).collect(),
             shows_revision: *shows_revision,
+            concurrency: concurrency.map(concurrency_to_wire),
             header_bytes,
             header_count,
             url_bytes,
@@ -117,6 +120,7 @@ impl Section for Listener {
                 .map(template_from_wire)
                 .collect::<Result<_, _>>()?,
             shows_revision: w.shows_revision,
+            concurrency: w.concurrency.map(concurrency_from_wire),
             caps: Caps {
                 header_bytes: w.header_bytes,
                 header_count: w.header_count,

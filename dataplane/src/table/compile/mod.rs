@@ -10,7 +10,7 @@ mod listener;
 mod put;
 mod wires;
 
-use super::common::Common;
+use super::common::{Common, Scope};
 use super::gate::Gate;
 use super::hosts::{Entry, HostRules};
 use super::rule::{Links, ReadyPlugin, Rule};
@@ -22,11 +22,14 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 use index::Index;
 use listener::ListenerState;
-use model::{Concurrency, EndpointShard, EndpointSource, HostPattern, ListenerProtocol, Tenant};
+use model::{
+    Concurrency, EndpointShard, EndpointSource, HostPattern, Listener, ListenerProtocol, Tenant,
+};
 use snapshot::Changes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 type Map<K, V> = hashbrown::HashMap<K, V, FixedState>;
 type Keys = HashSet<Key, FixedState>;
@@ -253,6 +256,7 @@ impl Compiler {
                 table.tls = self.front(state);
                 table.access_log.clone_from(&state.access_log);
                 table.tracing.clone_from(&state.tracing);
+                table.gate = self.gate_of(key, &state.listener);
             }
             for (host, come) in dirty.hosts.get(key).into_iter().flat_map(|hosts| &hosts.0) {
                 let rules = self.list(key, state, host, table.rules(host), come);
@@ -320,6 +324,15 @@ impl Compiler {
         Some(TlsFront::new(policy, certificates, default))
     }
 
+    /// Before the requests of a listener and of all others of its owner, which is what its key says before the last slash.
+    fn gate_of(&self, key: &Key, listener: &Listener) -> Option<(Arc<Gate>, Duration)> {
+        let bounds = listener.concurrency.as_ref()?;
+        let owner = key.rsplit_once('/').map_or(&**key, |(owner, _)| owner);
+        let common = &self.registry.common;
+        let gate = common.kept_gate(Scope::Gateway, &owner.into(), 0, bounds);
+        Some((gate, Duration::from_millis(bounds.queue_timeout_ms.into())))
+    }
+
     /// What Routes serve at a host: those that did before, and those that have come.
     fn list(
         &self,
@@ -358,6 +371,6 @@ impl Links for Compiler {
 
     fn gate(&self, route: &Arc<str>, rule: u32, bounds: &Concurrency) -> Arc<Gate> {
         let common = &self.registry.common;
-        common.rule_gate(route, rule, bounds.max, bounds.queue_depth)
+        common.kept_gate(Scope::Route, route, rule, bounds)
     }
 }

@@ -31,6 +31,60 @@ fn started() -> (Compiler, Arc<Table>) {
 }
 
 #[test]
+fn the_listeners_of_an_owner_have_one_gate_which_outlives_changes() {
+    let listener = |max| Listener {
+        concurrency: Some(model::Concurrency {
+            max,
+            queue_depth: 0,
+            queue_timeout_ms: 0,
+        }),
+        ..listener("*")
+    };
+    let all = |max| {
+        // The last one is that of a ListenerSet.
+        let keys = [
+            "d/a/x",
+            "d/a/y",
+            "d/b/x",
+            "Gateway/d/g/x",
+            "Gateway/d/g/t:s:x",
+        ];
+        let listeners = keys.map(|key| put(key, listener(max)));
+        Changes {
+            listeners: listeners.into_iter().flatten().collect(),
+            ..Changes::default()
+        }
+    };
+    let gate = |table: &Table, key: &str| {
+        let (gate, _) = table.listeners[key].gate.as_ref().unwrap();
+        Arc::clone(gate)
+    };
+    let mut compiler = Compiler::new();
+    let before = compiler.apply(all(1)).unwrap();
+    let of_a = gate(&before, "d/a/x");
+    assert!(Arc::ptr_eq(&of_a, &gate(&before, "d/a/y")));
+    assert!(!Arc::ptr_eq(&of_a, &gate(&before, "d/b/x")));
+    let of_g = gate(&before, "Gateway/d/g/x");
+    assert!(Arc::ptr_eq(&of_g, &gate(&before, "Gateway/d/g/t:s:x")));
+
+    let Entry::Permitted(permit) = of_a.enter() else {
+        panic!("the first one is let in");
+    };
+    let after = compiler.apply(all(2)).unwrap();
+    let same = gate(&after, "d/a/y");
+    assert!(Arc::ptr_eq(&of_a, &same));
+    assert_eq!((same.used(), same.limit()), (1, 2));
+    drop(permit);
+    assert_eq!(same.used(), 0);
+    let gone = Changes {
+        listeners: put("d/a/x", super::listener("*")),
+        ..Changes::default()
+    };
+    let table = compiler.apply(gone).unwrap();
+    assert!(table.listeners["d/a/x"].gate.is_none());
+}
+
+#[test]
 fn endpoints_build_no_table() {
     let (mut compiler, before) = started();
     let upstream = compiler.registry().get(SERVICE).unwrap();
