@@ -68,6 +68,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = WorkersConfig {
         threads: 1,
         connections: 10_000,
+        descriptors: i32::MAX,
         per_source: 0,
     };
     let workers = Workers::start(config, move |_| Bare {

@@ -5,6 +5,7 @@ use crate::engine::{Connections, PoolConfig, PoolCounters};
 use crate::handover::{BECOME_READY, Offer, Taken};
 use crate::listen::{Inherited, Workers, WorkersConfig};
 use crate::listeners::{Binds, Listeners};
+use crate::pressure::{Meter, Pressure};
 use crate::proxy::{Proxy, Shared};
 use crate::sync::{Applier, Current};
 use crate::table::Registry;
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -35,12 +37,21 @@ pub struct Config {
     pub per_source: u32,
     /// Clients whose datagrams are passed on at a time; 0: as many as the product allows.
     pub sessions: usize,
+    /// Bytes of memory that the process may have; 0: any number. `None`: as its cgroup says.
+    pub memory_limit: Option<u64>,
     /// Who is asked for names; nobody: those of the system's configuration.
     pub name_servers: Vec<SocketAddr>,
 }
 
 /// For the collector to take what is left when the process ends.
 const LAST_SPANS: Duration = Duration::from_secs(2);
+
+/// Of so many descriptors one is never a client's connection.
+const RESERVE: u64 = 16;
+/// And so many at least.
+const LEAST_RESERVE: u64 = 16;
+/// Descriptors are no longer short when nobody was refused for so many seconds.
+const CALM: u32 = 10;
 
 /// Upstreams bound their own part of it.
 const POOL: PoolConfig = PoolConfig {
@@ -58,6 +69,7 @@ pub struct DataPlane {
     access_log: AccessLog,
     exporter: Exporter,
     pub metrics: Arc<Metrics>,
+    pub pressure: Pressure,
     admin: Arc<AdminSocket>,
     threads: usize,
 }
@@ -90,6 +102,10 @@ impl DataPlane {
             0 => limits::SESSIONS.min(settings.connections / 4),
             n => n,
         };
+        let pressure = shared.pressure.clone();
+        if let Some(meter) = Meter::new(config.memory_limit) {
+            runtime.spawn(pressure.clone().follow(meter));
+        }
         let shared = Arc::new(shared);
         let pools = Arc::new(PoolCounters::default());
         let of_pools = Arc::clone(&pools);
@@ -117,6 +133,7 @@ impl DataPlane {
             access_log,
             exporter,
             metrics,
+            pressure,
             admin: Arc::default(),
             threads,
         };
@@ -289,10 +306,12 @@ fn workers_config(config: &Config) -> WorkersConfig {
         tracing::warn!(event = "nofile", %error, "the limit of open files could not be raised");
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let reserve = (files / RESERVE).max(LEAST_RESERVE);
     let half_of_four_fifths = usize::try_from(files / 5 * 2).unwrap_or(usize::MAX);
     WorkersConfig {
         threads,
         connections: half_of_four_fifths.min(limits::CONNECTIONS as usize),
+        descriptors: RawFd::try_from(files.saturating_sub(reserve)).unwrap_or(RawFd::MAX),
         per_source: config.per_source,
     }
 }
@@ -301,6 +320,7 @@ fn workers_config(config: &Config) -> WorkersConfig {
 async fn gauge(metrics: Arc<Metrics>, workers: Weak<Workers>, pools: Arc<PoolCounters>) {
     use std::sync::atomic::Ordering::Relaxed;
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let mut descriptors = Descriptors::default();
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     while let Some(workers) = workers.upgrade() {
         let (open, idle) = (pools.open.load(Relaxed), pools.idle.load(Relaxed));
@@ -320,7 +340,59 @@ async fn gauge(metrics: Arc<Metrics>, workers: Weak<Workers>, pools: Arc<PoolCou
         );
         catch_up(&metrics.panics_task, listen.panics.load(Relaxed));
         metrics.sources.set(signed(workers.sources() as u64));
+        descriptors.note(metrics.refused_fds.get());
         drop(workers);
         ticks.tick().await;
+    }
+}
+
+/// Whether clients were refused of late for want of descriptors: that is said when it begins, and when it is over.
+#[derive(Default)]
+struct Descriptors {
+    refused: u64,
+    /// Seconds since the last one; `None`: they are not short.
+    quiet: Option<u32>,
+}
+
+impl Descriptors {
+    /// Once a second: how many were refused so far.
+    fn note(&mut self, refused: u64) {
+        let more = refused > std::mem::replace(&mut self.refused, refused);
+        self.quiet = match (self.quiet, more) {
+            (None, false) => None,
+            (None, true) => {
+                tracing::warn!(
+                    event = "descriptors",
+                    "descriptors are short: connections are refused"
+                );
+                Some(0)
+            }
+            (Some(_), true) => Some(0),
+            (Some(seconds), false) if seconds < CALM => Some(seconds + 1),
+            (Some(_), false) => {
+                tracing::info!(event = "descriptors", "there are descriptors again");
+                None
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_short_until_nobody_was_refused_for_a_while() {
+        let mut descriptors = Descriptors::default();
+        descriptors.note(0);
+        assert_eq!(descriptors.quiet, None);
+        for refused in [1, 1, 2] {
+            descriptors.note(refused);
+        }
+        for second in 0..=CALM {
+            assert_eq!(descriptors.quiet, Some(second));
+            descriptors.note(2);
+        }
+        assert_eq!(descriptors.quiet, None);
     }
 }

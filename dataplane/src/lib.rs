@@ -2,7 +2,8 @@
 //!
 //! A request's journey is [`proxy`]; below it stands the [`engine`] with the [`h1`] codec, on worker threads of
 //! [`listen`]. A configuration's journey is [`push`] (the stream from a controller) into [`sync`] (stage, compile to a
-//! [`table`], swap, open [`listeners`], [`keep`] a copy). [`app`] puts them together.
+//! [`table`], swap, open [`listeners`], [`keep`] a copy). [`app`] puts them together; [`pressure`] is what is given up where
+//! memory is short.
 
 pub mod activation;
 pub mod admin;
@@ -17,6 +18,7 @@ pub mod keep;
 pub mod listen;
 pub mod listeners;
 mod outside;
+pub mod pressure;
 pub mod proxy;
 pub mod push;
 mod resolve;

@@ -64,6 +64,10 @@ struct Args {
     /// `forwarded.trustedCIDRs` apart; 0: any number
     #[arg(long, value_name = "N", default_value_t = model::limits::CONNECTIONS_PER_SOURCE)]
     connections_per_source: u32,
+    /// Memory that this process may use, in bytes: where it comes near to it, it refuses requests and connections rather
+    /// than to be killed. 0: any amount [default: the limit of its cgroup]
+    #[arg(long, value_name = "BYTES", env = "DIOLKOS_MEMORY_LIMIT")]
+    memory_limit: Option<u64>,
     /// Unix socket by which a later process takes over the listening sockets. Where one waits there already, this
     /// process takes over from it
     #[arg(long, value_name = "PATH")]
@@ -108,6 +112,7 @@ fn main() -> Result<()> {
         zone: args.zone,
         per_source: args.connections_per_source,
         sessions: 0,
+        memory_limit: args.memory_limit,
         name_servers: Vec::new(),
     };
     let (plane, mut applier) =

@@ -4,6 +4,7 @@
 
 mod support;
 
+use diolkos_dataplane::pressure::Use;
 use model::Concurrency;
 use support::PATIENCE;
 use support::config::{forward, routes};
@@ -72,4 +73,109 @@ fn a_request_waits_for_its_turn_at_the_gateway() {
     assert_eq!(first.answer("GET").unwrap().status, 200);
     assert_eq!(second.answer("GET").unwrap().status, 200);
     gateway.metric_becomes(USED, 0.0);
+}
+
+const OVERLOADED: (u16, &str) = (503, r#"{"error":"overloaded"}"#);
+const STATE: &str = "diolkos_memory_state";
+
+/// A gateway whose use of memory the test says, in hundredths of what there is.
+struct Short(Gateway);
+
+impl Short {
+    fn start() -> Self {
+        Self(Gateway::start(|model, _| routes(model, vec![forward()])))
+    }
+
+    fn uses(&self, used: u64) {
+        self.0.data.pressure.note(Use { used, limit: 100 });
+    }
+
+    /// Whether its answer leaves the connection open, where there is an answer of the origin's.
+    fn keeps(&self, client: &mut support::Client) -> bool {
+        let answer = client.get("/");
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"hello"[..]));
+        answer.header("connection") != Some("close")
+    }
+}
+
+#[test]
+fn connections_are_not_kept_when_memory_is_short() {
+    let gateway = Short::start();
+    let mut client = gateway.0.client();
+    assert!(gateway.keeps(&mut client));
+    gateway.uses(80);
+    assert!(gateway.keeps(&mut client), "it is only said");
+    assert_eq!(gateway.0.metric(STATE), 1.0);
+    gateway.uses(88);
+    assert!(!gateway.keeps(&mut client));
+    assert!(client.answer("GET").is_none(), "it is closed");
+    assert!(!gateway.keeps(&mut gateway.0.client()));
+    assert_eq!(gateway.0.metric(STATE), 2.0);
+    gateway.uses(84);
+    assert!(gateway.keeps(&mut gateway.0.client()));
+}
+
+/// The head of `GET /` to host `t`, over HTTP/2.
+const REQUEST: &[u8] = &[0x82, 0x86, 0x84, 0x41, 1, b't'];
+
+#[test]
+fn over_http2_the_connection_is_told_to_end() {
+    let gateway = Short::start();
+    gateway.uses(90);
+    let mut client = gateway.0.client();
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    client.send([0, 0, REQUEST.len() as u8, 1, 5, 0, 0, 0, 1]);
+    client.send(REQUEST);
+    let (mut is_answered, mut goes_away) = (false, false);
+    while !(is_answered && goes_away) {
+        let head = client.take(9);
+        client.take(usize::from(head[1]) << 8 | usize::from(head[2]));
+        // HEADERS of its stream, GOAWAY.
+        is_answered |= head[3] == 1 && head[8] == 1;
+        goes_away |= head[3] == 7;
+    }
+}
+
+#[test]
+fn requests_are_refused_when_memory_is_shorter() {
+    let gateway = Short::start();
+    let mut waiting = gateway.0.client();
+    waiting.send("GET /gated HTTP/1.1\r\nHost: t\r\n\r\n");
+    gateway.0.origin.arrived.recv_timeout(PATIENCE).unwrap();
+    gateway.uses(92);
+    let refused = gateway.0.get("/");
+    assert_eq!(error(&refused), OVERLOADED);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(refused.header("connection"), Some("close"));
+    assert_eq!(gateway.0.get("/healthz").status, 200);
+    gateway
+        .0
+        .metric_becomes(r#"diolkos_errors_total{code="overloaded"}"#, 1.0);
+    gateway.0.origin.gate.send(()).unwrap();
+    let begun = waiting.answer("GET").unwrap();
+    assert_eq!(begun.status, 200, "what had begun is not refused");
+    gateway.uses(89);
+    assert_eq!(error(&gateway.0.get("/")), OVERLOADED, "not yet");
+    gateway.uses(88);
+    assert!(!gateway.keeps(&mut gateway.0.client()));
+}
+
+#[test]
+fn connections_are_refused_when_memory_is_shortest() {
+    let gateway = Short::start();
+    let mut before = gateway.0.client();
+    assert!(gateway.keeps(&mut before));
+    gateway.uses(95);
+    let mut refused = gateway.0.client();
+    // Before it has sent anything.
+    assert_eq!(error(&refused.answer("GET").unwrap()), OVERLOADED);
+    let reason = r#"diolkos_connections_refused_total{reason="memory"}"#;
+    assert_eq!(gateway.0.metric(reason), 1.0);
+    assert_eq!(gateway.0.metric(STATE), 4.0);
+    assert_eq!(error(&before.get("/")), OVERLOADED);
+    gateway.uses(10);
+    assert!(gateway.keeps(&mut gateway.0.client()));
+    assert_eq!(gateway.0.metric(STATE), 0.0);
+    assert_eq!(gateway.0.metric(reason), 1.0);
 }

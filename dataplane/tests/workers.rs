@@ -69,6 +69,7 @@ impl Fixture {
         let config = WorkersConfig {
             threads,
             connections: 1000,
+            descriptors: i32::MAX,
             per_source: 0,
         };
         let of_workers = Arc::clone(&traps);

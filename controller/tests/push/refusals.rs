@@ -52,6 +52,7 @@ fn thousands_of_refusals_come_in_answers_that_are_read_and_the_rest_goes_on() {
         zone: None,
         per_source: 0,
         sessions: 0,
+        memory_limit: Some(0),
         name_servers: Vec::new(),
     };
     let (plane, mut applier) = DataPlane::start(&config, runtime.handle()).unwrap();

@@ -40,6 +40,7 @@ impl Plane {
             zone: None,
             per_source: 0,
             sessions: 0,
+            memory_limit: Some(0),
             name_servers: Vec::new(),
         };
         let (plane, applier) = DataPlane::start(&config, &Handle::current()).unwrap();

@@ -363,3 +363,74 @@ fn a_signal_lets_exchanges_finish_and_a_second_one_does_not_wait() {
     assert!(slow.join().unwrap().is_err(), "its exchange was cut");
     drop(go);
 }
+
+/// Every request takes two descriptors, of the client and of the upstream; the last sixteen are no client's.
+#[test]
+fn clients_leave_descriptors_for_the_admin_port() {
+    const START: &str = r#"ulimit -n 96; exec "$0" "$@""#;
+    let directory = tempfile::tempdir().unwrap();
+    let up = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = up.local_addr().unwrap().port().to_string();
+    fs::create_dir(directory.path().join("manifests")).unwrap();
+    let manifests = MANIFESTS.replace("PORT", &port);
+    fs::write(directory.path().join("manifests/all.yaml"), manifests).unwrap();
+    let (http, admin) = (free(), free());
+    let child = Command::new("sh")
+        .args(["-c", START, env!("CARGO_BIN_EXE_diolkos"), "run"])
+        .arg(directory.path().join("manifests"))
+        .args(["--http", &http.to_string()])
+        .args(["--admin", &admin.to_string()])
+        .args(["--threads", "1"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let _gateway = Gateway { child };
+    let get = |address, path| Client::connect(address).ok()?.get(path).ok();
+    until("it serves", || get(http, "/"));
+
+    let mut held = Vec::new();
+    let refused = loop {
+        let mut client = Client::connect(http).unwrap();
+        client
+            .input
+            .get_mut()
+            .write_all(b"GET /slow HTTP/1.1\r\nHost: t\r\n\r\n")
+            .unwrap();
+        // It is either refused at once, or forwarded.
+        up.set_nonblocking(true).unwrap();
+        client
+            .input
+            .get_mut()
+            .set_read_timeout(Some(Duration::from_millis(5)))
+            .unwrap();
+        let end = until("an end of it", || {
+            if let Ok((upstream, _)) = up.accept() {
+                return Some(Ok(upstream));
+            }
+            let mut line = String::new();
+            let read = client.input.read_line(&mut line);
+            read.is_ok().then_some(Err(line))
+        });
+        match end {
+            Ok(upstream) => held.push((client, upstream)),
+            Err(line) => break line,
+        }
+    };
+    assert_eq!(refused, "HTTP/1.1 503 Service Unavailable\r\n");
+    let refusals = |reason: &str| {
+        let (_, page, _) = get(admin, "/metrics").unwrap();
+        let page = String::from_utf8(page).unwrap();
+        let name = format!("diolkos_connections_refused_total{{reason=\"{reason}\"}} ");
+        let value = page.lines().find_map(|line| line.strip_prefix(&*name));
+        value.unwrap().to_owned()
+    };
+    assert_eq!(
+        (refusals("fds").as_str(), refusals("global_cap").as_str()),
+        ("1", "0")
+    );
+    drop(held);
+    until("it serves again", || {
+        get(http, "/").filter(|(status, ..)| status.contains(" 200 "))
+    });
+}

@@ -12,6 +12,7 @@ use super::sanitize;
 use super::tls::{TlsFailure, TlsInfo};
 use super::traits::{Down, DownExt};
 use crate::h1::{HeadLimits, Reject};
+use crate::pressure::MemoryState;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use model::limits;
@@ -77,9 +78,11 @@ pub(crate) struct Allowance {
 
 impl Allowance {
     /// Takes a request of it; whether that is the last one.
-    pub(crate) fn take(&mut self) -> bool {
+    pub(crate) fn take(&mut self, service: &impl Service) -> bool {
         self.requests = self.requests.saturating_sub(1);
-        self.requests == 0 || Instant::now() >= self.until
+        self.requests == 0
+            || Instant::now() >= self.until
+            || service.memory() >= MemoryState::NoKeepAlive
     }
 }
 
@@ -119,6 +122,15 @@ pub enum Event {
     NoProxyHeader,
     /// A connection was closed before its handshake was done, because too many others had begun.
     OpeningCut,
+    /// One was closed when it came, for want of this.
+    Refused(Shortage),
+}
+
+/// What there is too little of for another connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    Memory,
+    Descriptors,
 }
 
 /// One request and what is needed to answer it.
@@ -183,6 +195,11 @@ pub trait Service: 'static {
     fn trusts_forwarded(&self, conn: &ConnInfo) -> bool {
         let _ = conn;
         false
+    }
+
+    /// How short memory is.
+    fn memory(&self) -> MemoryState {
+        MemoryState::Normal
     }
 
     /// Something happened to a connection.
@@ -297,7 +314,7 @@ async fn exchanges<S: Socket, V: Service>(
 ) -> bool {
     loop {
         let mut scratch = buffers::take_scratch();
-        if allowance.take() {
+        if allowance.take(service) {
             down.close_after_answer();
         }
         let go_on = exchange(down, info, service, trust, &mut scratch).await;

@@ -40,7 +40,7 @@ mod websocket;
 pub use crate::h1::HeadLimits;
 pub use client::ClientSocket;
 pub use conn::{
-    ConnConfig, ConnInfo, Event, Exchange, Outcome, Protocol, Service, serve_connection,
+    ConnConfig, ConnInfo, Event, Exchange, Outcome, Protocol, Service, Shortage, serve_connection,
 };
 pub use connections::{AnyUp, Connected, Connections, Want};
 pub use deadline::{ClientTimeouts, Elapsed, Timeouts, Timer};

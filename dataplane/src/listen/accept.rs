@@ -5,10 +5,12 @@ use super::worker::{Listening, Open, OpenGuard};
 use super::{Settings, SharedByWorkers};
 use crate::engine::drain::{Drain, Ticket};
 use crate::engine::open::{Opened, Openings, Sourced};
-use crate::engine::{ClientSocket, ConnInfo, Service, serve_connection};
+use crate::engine::{ClientSocket, ConnInfo, Event, Service, Shortage, serve_connection};
+use crate::pressure::MemoryState;
 use ipnet::IpNet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -82,11 +84,25 @@ impl<S: Service> Acceptor<S> {
         }
     }
 
+    /// What there is too little of for another connection. A new descriptor is the lowest that is free, so its number
+    /// tells how many there are at least.
+    fn shortage(&self, stream: &TcpStream) -> Option<Shortage> {
+        if stream.as_raw_fd() >= self.shared.config.descriptors {
+            return Some(Shortage::Descriptors);
+        }
+        let is_closed = self.service.memory() >= MemoryState::Closed;
+        is_closed.then_some(Shortage::Memory)
+    }
+
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         self.shared.counters.accepted.fetch_add(1, Relaxed);
         let config = self.settings.config.load_full();
         let opening = &config.opening;
+        if let Some(shortage) = self.shortage(&stream) {
+            self.service.note(Event::Refused(shortage));
+            return refuse(&stream, opening.speaks_http_in_clear());
+        }
         let Some(mut admission) = Admission::new(&self.shared, &self.settings, config.connections)
         else {
             self.shared.counters.refused.fetch_add(1, Relaxed);

@@ -22,6 +22,7 @@ use sources::Sources;
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -39,6 +40,8 @@ pub struct WorkersConfig {
     pub threads: usize,
     /// Client connections of all threads together; further ones are refused.
     pub connections: usize,
+    /// Client connections have descriptors below this one: from there on they are for upstreams, files and the admin port.
+    pub descriptors: RawFd,
     /// Client connections of one address, or one /64 of IPv6, in the public Internet; 0: any number.
     pub per_source: u32,
 }

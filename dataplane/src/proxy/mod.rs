@@ -28,8 +28,10 @@ mod wait;
 use crate::engine::drain::Ticket;
 use crate::engine::{
     ClientSocket, ConnInfo, Connections, Down, Event, Exchange, Outcome, ResponseHead, Service,
+    Shortage,
 };
 use crate::h1::Reject;
+use crate::pressure::{MemoryState, Pressure};
 use crate::sync::Current;
 use crate::table::{Action, Found, ListenerTable, PortTable, Query, Rule, Table};
 use crate::telemetry::otlp::Exporter;
@@ -57,6 +59,7 @@ use wait::Refused;
 pub struct Shared {
     pub current: Arc<Current>,
     pub metrics: Arc<Metrics>,
+    pub pressure: Pressure,
     /// `None`: no access log.
     pub access_log: Option<AccessLog>,
     /// `None`: spans go nowhere.
@@ -75,6 +78,7 @@ impl Shared {
     ) -> Self {
         Self {
             current,
+            pressure: Pressure::new(metrics.memory_state.clone()),
             metrics,
             access_log,
             exporter: None,
@@ -160,6 +164,10 @@ impl Service for Proxy {
         }
     }
 
+    fn memory(&self) -> MemoryState {
+        self.shared.pressure.memory()
+    }
+
     fn note(&self, event: Event) {
         let metrics = &self.shared.metrics;
         metrics.connections.note(event);
@@ -167,6 +175,8 @@ impl Service for Proxy {
             Event::H2Budget => metrics.edge_rejected("h2_budget"),
             Event::NoProxyHeader => metrics.refused_proxy_protocol.inc(),
             Event::OpeningCut => metrics.refused_tls.inc(),
+            Event::Refused(Shortage::Memory) => metrics.refused_memory.inc(),
+            Event::Refused(Shortage::Descriptors) => metrics.refused_fds.inc(),
             _ => {}
         }
     }
@@ -230,6 +240,11 @@ impl Service for Proxy {
 }
 
 impl Proxy {
+    /// Whether memory is so short that nothing new is begun.
+    fn sheds(&self) -> bool {
+        self.shared.pressure.memory() >= MemoryState::Shedding
+    }
+
     /// Everything between the request's head and the end of its answer.
     async fn answer<D: Down>(
         &self,
@@ -249,6 +264,9 @@ impl Proxy {
         }
         if listener.listener.health && x.request.path() == "/healthz" {
             return local::health(x, summary).await;
+        }
+        if self.sheds() {
+            return self.fail(x, None, fail::OVERLOADED, summary).await;
         }
         let _permit = match &listener.gate {
             None => None,

@@ -70,7 +70,7 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// `None`: all are taken.
+    /// `None`: all are taken, or memory is too short for one.
     fn take(proxy: &'a Proxy, of_port: &Arc<AtomicUsize>, limit: u32) -> Option<Self> {
         let all = &proxy.shared.metrics.sessions;
         all.inc();
@@ -82,7 +82,8 @@ impl<'a> Place<'a> {
         };
         let of_all = usize::try_from(all.get()).unwrap_or(0);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        (of_all <= proxy.shared.max_sessions && others < limit).then_some(place)
+        let is_free = of_all <= proxy.shared.max_sessions && others < limit;
+        (is_free && !proxy.sheds()).then_some(place)
     }
 }
 

@@ -100,6 +100,9 @@ impl Proxy {
                 listener.and_then(|l| rule_of(l, host, client.ip())),
             )
         };
+        if self.sheds() {
+            return passage.fail(fail::OVERLOADED);
+        }
         let Some(rule) = rule else {
             return passage.fail(fail::ROUTE_NOT_FOUND);
         };

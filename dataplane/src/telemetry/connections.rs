@@ -91,7 +91,7 @@ impl Connections {
                     counter.inc();
                 }
             }
-            Event::H2Budget | Event::NoProxyHeader | Event::OpeningCut => {}
+            Event::H2Budget | Event::NoProxyHeader | Event::OpeningCut | Event::Refused(_) => {}
         }
     }
 }

@@ -40,6 +40,10 @@ pub struct Metrics {
     pub refused_source_cap: Counter,
     pub refused_proxy_protocol: Counter,
     pub refused_tls: Counter,
+    pub refused_memory: Counter,
+    pub refused_fds: Counter,
+    /// Of [`Pressure`](crate::pressure::Pressure).
+    pub memory_state: IntGauge,
     edge_rejected: IntCounterVec,
     attempts: [Counter; Attempt::ALL.len()],
     pub routes: Routes,
@@ -368,6 +372,13 @@ impl Metrics {
             refused_source_cap: refused.with_label_values(&["source_cap"]),
             refused_proxy_protocol: refused.with_label_values(&["proxy_protocol"]),
             refused_tls: refused.with_label_values(&["tls"]),
+            refused_memory: refused.with_label_values(&["memory"]),
+            refused_fds: refused.with_label_values(&["fds"]),
+            memory_state: declare!(
+                IntGauge,
+                "diolkos_memory_state",
+                "How short memory is: 0 normal, 1 warn, 2 no keep-alive, 3 requests are refused, 4 connections are."
+            ),
             edge_rejected: declare!(
                 IntCounterVec,
                 "diolkos_edge_rejected_total",

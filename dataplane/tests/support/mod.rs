@@ -511,6 +511,7 @@ impl Rig {
         let config = WorkersConfig {
             threads: 1,
             connections: setup.connections,
+            descriptors: i32::MAX,
             per_source: 1,
         };
         let listener = ListenerConfig {

@@ -57,6 +57,8 @@ impl Plane {
             zone: Some("here".into()),
             per_source: 3,
             sessions: 2,
+            // Tests say themselves how short it is.
+            memory_limit: Some(0),
             name_servers: servers.to_vec(),
         };
         let (data, applier) = DataPlane::start(&config, runtime.handle()).unwrap();

@@ -80,7 +80,7 @@ pub(in crate::engine) async fn serve<S: Socket + Send + Sync, V: Service>(
         server.watch.gather();
         loop {
             let mut moved = false;
-            match server.poll_stream(cx) {
+            match server.poll_stream(cx, service) {
                 Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Ready(Some((request, mut respond))) => {
                     moved = true;
@@ -215,9 +215,10 @@ struct Server<'a> {
 impl Server<'_> {
     /// Drives the connection; the next stream, or `None` at its end.
     #[allow(clippy::type_complexity, reason = "what the crate gives")]
-    fn poll_stream(
+    fn poll_stream<V: Service>(
         &mut self,
         cx: &mut Context<'_>,
+        service: &V,
     ) -> Poll<Option<(Request<RecvStream>, SendResponse<Bytes>)>> {
         if !self.ending && self.ticket.poll(cx) {
             self.end();
@@ -227,7 +228,7 @@ impl Server<'_> {
         };
         connection.poll_accept(cx).map(|next| {
             let stream = next?.ok()?;
-            if self.allowance.take() && !self.ending {
+            if self.allowance.take(service) && !self.ending {
                 self.end();
             }
             Some(stream)
