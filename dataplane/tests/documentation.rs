@@ -43,7 +43,6 @@ fn every_metric_is_documented_with_its_labels_and_help() {
     // A family shows only once it has a series.
     metrics.listeners.of(Some("d/gw/http")).count(200);
     metrics.error("bad_request");
-    metrics.edge_rejected("bad_request");
     metrics.attempt(Attempt::Ok);
     metrics
         .routes

@@ -153,13 +153,53 @@ fn a_redirect_leads_to_the_port_of_a_listener_that_is_its_public_one() {
 #[test]
 fn a_refusal_of_the_edge_gate_is_counted_and_has_the_same_body_form() {
     let gateway = gateway(vec![forward()]);
-    let answer = gateway
-        .client()
-        .send("GET / HTTP/1.1\r\n\r\n")
-        .answer("GET")
-        .unwrap();
-    assert_eq!(error(&answer), (400, r#"{"error":"bad_request"}"#));
-    gateway.metric_becomes(r#"diolkos_edge_rejected_total{reason="bad_request"}"#, 1.0);
+    let long = "x".repeat(9000);
+    let many = "a: b\r\n".repeat(101);
+    for (text, status, code, rule) in [
+        ("GET / HTTP/1.1\r\n\r\n", 400, "bad_request", "host"),
+        (
+            "GET / HTTP/1.1\nHost: t\r\n\r\n",
+            400,
+            "bad_request",
+            "framing",
+        ),
+        (
+            "GET /%00 HTTP/1.1\r\nHost: t\r\n\r\n",
+            400,
+            "bad_request",
+            "path",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: t\r\na_b: c\r\n\r\n",
+            400,
+            "bad_request",
+            "header",
+        ),
+        (
+            &format!("GET /{long} HTTP/1.1\r\nHost: t\r\n\r\n"),
+            414,
+            "uri_too_long",
+            "target_size",
+        ),
+        (
+            &format!("GET / HTTP/1.1\r\nHost: t\r\n{many}\r\n"),
+            431,
+            "header_too_large",
+            "header_count",
+        ),
+        (
+            &format!("GET / HTTP/1.1\r\nHost: t\r\na: {}\r\n\r\n", long.repeat(8)),
+            431,
+            "header_too_large",
+            "header_size",
+        ),
+    ] {
+        let answer = gateway.client().send(text).answer("GET").unwrap();
+        let body = format!("{{\"error\":\"{code}\"}}");
+        assert_eq!(error(&answer), (status, &*body), "{rule}");
+        let line = format!("diolkos_edge_rejected_total{{reason=\"{rule}\"}}");
+        gateway.metric_becomes(&line, 1.0);
+    }
 }
 
 #[test]

@@ -6,15 +6,15 @@
 //! UTF-8, `..;`) is refused. A path that is normal already is copied as it stands, without allocation.
 
 use super::head::Target;
-use crate::h1::Reject;
+use crate::h1::{EdgeRule, Reject};
 use model::Headers;
 use model::headers::Known;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-const BAD_PATH: Reject = Reject::bad_request("path has no safe normal form");
-const BAD_QUERY: Reject = Reject::bad_request("query holds a forbidden byte");
-const BAD_HOST: Reject = Reject::bad_request("host is not valid");
+const BAD_PATH: Reject = Reject::bad_request("path has no safe normal form").of(EdgeRule::Path);
+const BAD_QUERY: Reject = Reject::bad_request("query holds a forbidden byte").of(EdgeRule::Path);
+const BAD_HOST: Reject = Reject::bad_request("host is not valid").of(EdgeRule::Host);
 
 /// Longest host name (RFC 1035 section 2.3.4).
 const MAX_HOST: usize = 253;

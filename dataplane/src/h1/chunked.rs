@@ -3,7 +3,7 @@
 //! Size lines are judged as soon as their bytes are there, not only when they are complete, so that a wrong byte is
 //! refused at once. Extensions must be well-formed, are at most [`MAX_EXTENSION`] bytes a chunk, and are dropped.
 
-use super::{MAX_TRAILER_FIELDS, MAX_TRAILERS, Reject};
+use super::{EdgeRule, MAX_TRAILER_FIELDS, MAX_TRAILERS, Reject};
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
 use model::Headers;
@@ -206,7 +206,9 @@ fn trailer_section(b: &[u8], out: &mut Option<Box<Headers>>) -> Result<Option<us
     let mut slots = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
     let fields = match httparse::parse_headers(section, &mut slots) {
         Ok(httparse::Status::Complete((n, fields))) if n == len => fields,
-        Err(httparse::Error::TooManyHeaders) => return Err(Reject::header_too_large()),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Reject::header_too_large().of(EdgeRule::HeaderCount));
+        }
         _ => return Err(Reject::bad_request("trailer section is not valid")),
     };
     let list = out.get_or_insert_default();

@@ -1,6 +1,6 @@
 //! What requests and answers share: where a head ends, which fields belong to the connection, and framing.
 
-use super::{MAX_FIELDS, MAX_HEAD, Reject};
+use super::{EdgeRule, MAX_FIELDS, MAX_HEAD, Reject};
 use memchr::{memchr, memchr_iter};
 use model::Headers;
 
@@ -156,7 +156,8 @@ pub fn control<'a>(fields: &[httparse::Header<'a>]) -> Result<Control<'a>, Rejec
                     } else if option.is_empty() {
                         // Empty list elements are allowed (RFC 9110 section 5.6.1.2).
                     } else if !model::headers::is_token(option) || is_framing(option) {
-                        return Err(Reject::bad_request("connection option is not allowed"));
+                        return Err(Reject::bad_request("connection option is not allowed")
+                            .of(EdgeRule::Header));
                     } else {
                         nominated += 1;
                     }
@@ -184,18 +185,18 @@ pub fn control<'a>(fields: &[httparse::Header<'a>]) -> Result<Control<'a>, Rejec
             }
             Class::Host => {
                 if c.host.replace(f.value).is_some() {
-                    return Err(Reject::bad_request("host is repeated"));
+                    return Err(Reject::bad_request("host is repeated").of(EdgeRule::Host));
                 }
             }
             Class::Expect => {
                 if c.expect.replace(f.value).is_some() {
-                    return Err(Reject::bad_request("expect is repeated"));
+                    return Err(Reject::bad_request("expect is repeated").of(EdgeRule::Header));
                 }
             }
         }
     }
     if nominated > MAX_NOMINATED {
-        return Err(Reject::bad_request("too many connection options"));
+        return Err(Reject::bad_request("too many connection options").of(EdgeRule::Header));
     }
     c.nominated = nominated > 0;
     if c.chunked && c.length.is_some() {

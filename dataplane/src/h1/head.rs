@@ -1,7 +1,7 @@
 //! Request heads: from bytes to a sanitised [`RequestHead`], or a refusal.
 
 use super::fields::{self, HeadEnd};
-use super::{HeadLimits, MAX_FIELDS, Reject, upgrade};
+use super::{EdgeRule, HeadLimits, MAX_FIELDS, Reject, upgrade};
 use crate::engine::head::{Framing, Method, RequestHead, Version};
 use crate::engine::sanitize::{self, Host};
 use std::mem::MaybeUninit;
@@ -78,7 +78,9 @@ fn split<'s, 't>(
     match request.parse_with_uninit_headers(text, slots) {
         Ok(httparse::Status::Complete(len)) => Ok((len, request)),
         Ok(_) => Err(Reject::bad_request("head is not complete")),
-        Err(httparse::Error::TooManyHeaders) => Err(Reject::header_too_large()),
+        Err(httparse::Error::TooManyHeaders) => {
+            Err(Reject::header_too_large().of(EdgeRule::HeaderCount))
+        }
         Err(_) => Err(Reject::bad_request("head is not valid")),
     }
 }
@@ -97,13 +99,14 @@ fn read(
     };
     let fields: &[httparse::Header<'_>] = request.headers;
     if fields.len() > limits.fields {
-        return Err(Reject::header_too_large());
+        return Err(Reject::header_too_large().of(EdgeRule::HeaderCount));
     }
     if target.len() > limits.target {
         return Err(Reject::uri_too_long());
     }
     head.clear();
-    head.method = Method::parse(method).ok_or(Reject::bad_request("method is not valid"))?;
+    head.method = Method::parse(method)
+        .ok_or(Reject::bad_request("method is not valid").of(EdgeRule::Method))?;
     head.version = if version == 0 {
         Version::Http10
     } else {
@@ -111,7 +114,7 @@ fn read(
     };
     // Some servers read `_` as `-`, some config languages read `.` as a path: both make alias names.
     if fields.iter().any(|f| fields::has_alias_bytes(f.name)) {
-        return Err(Reject::bad_request("header name holds _ or ."));
+        return Err(Reject::bad_request("header name holds _ or .").of(EdgeRule::Header));
     }
     let control = fields::control(fields)?;
     let is_http10 = head.version == Version::Http10;
@@ -124,7 +127,7 @@ fn read(
     read_target(target.as_bytes(), control.host, head)?;
     // Also where the target names a host (RFC 9112 section 3.2).
     if control.host.is_none() && !is_http10 {
-        return Err(Reject::bad_request("host is missing"));
+        return Err(Reject::bad_request("host is missing").of(EdgeRule::Host));
     }
     push_host(head)?;
     fields::copy_end_to_end(text, fields, &control, &mut head.headers)?;
@@ -157,7 +160,7 @@ fn read_target(raw: &[u8], host: Option<&[u8]>, head: &mut RequestHead) -> Resul
         head.target.path_done();
         return Ok(());
     }
-    const BAD: Reject = Reject::bad_request("request target is not valid");
+    const BAD: Reject = Reject::bad_request("request target is not valid").of(EdgeRule::Path);
     let (rest, default_port) = if let Some(rest) = strip_scheme(raw, b"http://") {
         (rest, 80)
     } else if let Some(rest) = strip_scheme(raw, b"https://") {
@@ -176,7 +179,7 @@ fn read_target(raw: &[u8], host: Option<&[u8]>, head: &mut RequestHead) -> Resul
     if host.is_some() {
         let port = |h: &Host| h.port().unwrap_or(default_port);
         if named.name() != head.host.name() || port(&named) != port(&head.host) {
-            return Err(Reject::bad_request("request target and host disagree"));
+            return Err(Reject::bad_request("request target and host disagree").of(EdgeRule::Host));
         }
     }
     head.host = named;
@@ -219,7 +222,7 @@ pub(crate) fn push_host(head: &mut RequestHead) -> Result<(), Reject> {
 /// unknown to HTTP/1.0.
 pub(crate) fn read_expect(value: &[u8], head: &mut RequestHead) -> Result<(), Reject> {
     if !value.eq_ignore_ascii_case(b"100-continue") {
-        return Err(Reject::bad_request("expectation is not known"));
+        return Err(Reject::bad_request("expectation is not known").of(EdgeRule::Header));
     }
     head.expects_continue = head.version != Version::Http10
         && !matches!(head.framing, Framing::Empty | Framing::Length(0));

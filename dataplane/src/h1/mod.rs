@@ -18,7 +18,7 @@ mod reject;
 pub mod response;
 pub mod upgrade;
 
-pub use reject::Reject;
+pub use reject::{EdgeRule, Reject};
 
 /// Bytes of one head, from the first byte of its first line to the empty line.
 pub const MAX_HEAD: usize = 64 << 10;

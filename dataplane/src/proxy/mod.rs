@@ -30,7 +30,7 @@ use crate::engine::{
     ClientSocket, ConnInfo, Connections, Down, Event, Exchange, Outcome, ResponseHead, Service,
     Shortage,
 };
-use crate::h1::Reject;
+use crate::h1::{EdgeRule, Reject};
 use crate::pressure::{MemoryState, Pressure};
 use crate::sync::Current;
 use crate::table::{Action, Found, ListenerTable, PortTable, Query, Rule, Table};
@@ -172,7 +172,7 @@ impl Service for Proxy {
         let metrics = &self.shared.metrics;
         metrics.connections.note(event);
         match event {
-            Event::H2Budget => metrics.edge_rejected("h2_budget"),
+            Event::H2Budget => metrics.edge_rejected(EdgeRule::H2Budget),
             Event::NoProxyHeader => metrics.refused_proxy_protocol.inc(),
             Event::OpeningCut => metrics.refused_tls.inc(),
             Event::Refused(Shortage::Memory) => metrics.refused_memory.inc(),
@@ -206,10 +206,9 @@ impl Service for Proxy {
 
     fn refuse(&self, conn: &ConnInfo, reject: &Reject, head: &mut ResponseHead) -> Bytes {
         let metrics = &self.shared.metrics;
-        if reject.status == 500 {
-            metrics.panics_request.inc();
-        } else {
-            metrics.edge_rejected(reject.code);
+        match reject.rule {
+            Some(rule) => metrics.edge_rejected(rule),
+            None => metrics.panics_request.inc(),
         }
         metrics.error(reject.code);
         let table = self.shared.current.table.load();

@@ -6,6 +6,7 @@ use super::connections::Connections;
 use super::listeners::Listeners;
 use super::routes::Routes;
 use super::upstreams::UpstreamMetrics;
+use crate::h1::EdgeRule;
 use crate::proxy::fail::CATALOGUE;
 use prometheus::core::{AtomicU64, GenericCounter};
 use prometheus::{
@@ -44,7 +45,7 @@ pub struct Metrics {
     pub refused_fds: Counter,
     /// Of [`Pressure`](crate::pressure::Pressure).
     pub memory_state: IntGauge,
-    edge_rejected: IntCounterVec,
+    edge_rejected: [Counter; EdgeRule::ALL.len()],
     attempts: [Counter; Attempt::ALL.len()],
     pub routes: Routes,
     pub upstreams: UpstreamMetrics,
@@ -278,6 +279,12 @@ impl Metrics {
             "Client connections closed before they could be used.",
             &["reason"]
         );
+        let edge_rejected = declare!(
+            IntCounterVec,
+            "diolkos_edge_rejected_total",
+            "Messages that the edge gate refused.",
+            &["reason"]
+        );
         let attempts = declare!(
             IntCounterVec,
             "diolkos_upstream_attempts_total",
@@ -379,12 +386,7 @@ impl Metrics {
                 "diolkos_memory_state",
                 "How short memory is: 0 normal, 1 warn, 2 no keep-alive, 3 requests are refused, 4 connections are."
             ),
-            edge_rejected: declare!(
-                IntCounterVec,
-                "diolkos_edge_rejected_total",
-                "Messages that the edge gate refused.",
-                &["reason"]
-            ),
+            edge_rejected: EdgeRule::ALL.map(|r| edge_rejected.with_label_values(&[r.name()])),
             attempts: Attempt::ALL.map(|a| attempts.with_label_values(&[a.label()])),
             routes: Routes::register(&registry),
             upstreams: UpstreamMetrics::register(&registry),
@@ -464,9 +466,11 @@ impl Metrics {
         }
     }
 
-    /// Counts a refusal of the edge gate, by its code.
-    pub fn edge_rejected(&self, code: &'static str) {
-        self.edge_rejected.with_label_values(&[code]).inc();
+    /// Counts a refusal of the edge gate.
+    pub fn edge_rejected(&self, rule: EdgeRule) {
+        if let Some(counter) = self.edge_rejected.get(rule as usize) {
+            counter.inc();
+        }
     }
 
     pub fn attempt(&self, outcome: Attempt) {

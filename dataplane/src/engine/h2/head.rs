@@ -11,7 +11,7 @@ use crate::engine::websocket;
 use crate::h1::chunked::{TrailerKind, trailer_kind};
 use crate::h1::fields::{self, Class};
 use crate::h1::head::{push_host, read_expect};
-use crate::h1::{HeadLimits, MAX_TRAILER_FIELDS, MAX_TRAILERS, Reject};
+use crate::h1::{EdgeRule, HeadLimits, MAX_TRAILER_FIELDS, MAX_TRAILERS, Reject};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, request};
@@ -34,21 +34,21 @@ pub(super) fn read(
     head.version = Version::Http2;
     let map = &parts.headers;
     if map.len() > limits.fields {
-        return Err(TOO_LARGE);
+        return Err(TOO_LARGE.of(EdgeRule::HeaderCount));
     }
     let websocket = parts.method == http::Method::CONNECT;
     if websocket && !asks_for_websocket(parts) {
-        return Err(Reject::bad_request("CONNECT is not served"));
+        return Err(Reject::bad_request("CONNECT is not served").of(EdgeRule::Method));
     }
     head.method = match websocket {
         // As which it is routed and forwarded (RFC 6455 section 4.1).
         true => Method::Get,
         false => Method::parse(parts.method.as_str())
-            .ok_or(Reject::bad_request("method is not valid"))?,
+            .ok_or(Reject::bad_request("method is not valid").of(EdgeRule::Method))?,
     };
     for name in map.keys() {
         if name.as_str().bytes().any(|b| matches!(b, b'_' | b'.')) {
-            return Err(Reject::bad_request("header name holds _ or ."));
+            return Err(Reject::bad_request("header name holds _ or .").of(EdgeRule::Header));
         }
     }
     read_target(parts, limits, head)?;
@@ -75,7 +75,7 @@ pub(super) fn read(
     let mut expectations = map.get_all(EXPECT).iter();
     if let Some(expect) = expectations.next() {
         if expectations.next().is_some() {
-            return Err(Reject::bad_request("expect is repeated"));
+            return Err(Reject::bad_request("expect is repeated").of(EdgeRule::Header));
         }
         read_expect(expect.as_bytes(), head)?;
     }
@@ -132,11 +132,11 @@ fn read_host(parts: &request::Parts, head: &mut RequestHead) -> Result<(), Rejec
     let Some(host) = hosts.next() else {
         return match authority {
             Some(_) => Ok(()),
-            None => Err(Reject::bad_request("host is missing")),
+            None => Err(Reject::bad_request("host is missing").of(EdgeRule::Host)),
         };
     };
     if hosts.next().is_some() {
-        return Err(Reject::bad_request("host is repeated"));
+        return Err(Reject::bad_request("host is repeated").of(EdgeRule::Host));
     }
     let mut named = Host::default();
     sanitize::host(host.as_bytes(), &mut named)?;
@@ -147,7 +147,7 @@ fn read_host(parts: &request::Parts, head: &mut RequestHead) -> Result<(), Rejec
         };
         let port = |h: &Host| h.port().unwrap_or(default_port);
         if named.name() != head.host.name() || port(&named) != port(&head.host) {
-            return Err(Reject::bad_request("authority and host disagree"));
+            return Err(Reject::bad_request("authority and host disagree").of(EdgeRule::Host));
         }
         return Ok(());
     }
@@ -196,7 +196,7 @@ fn read_cookies(map: &HeaderMap, head: &mut RequestHead) -> Result<(), Reject> {
 fn push(headers: &mut Headers, name: &HeaderName, value: &[u8]) -> Result<(), Reject> {
     headers.push(name.as_str(), value).map_err(|e| match e {
         InvalidHeader::TooLarge => TOO_LARGE,
-        _ => Reject::bad_request("header field is not valid"),
+        _ => Reject::bad_request("header field is not valid").of(EdgeRule::Header),
     })
 }
 
@@ -206,7 +206,7 @@ fn push(headers: &mut Headers, name: &HeaderName, value: &[u8]) -> Result<(), Re
 /// Too many, too large, or fields that would change the framing.
 pub(in crate::engine) fn read_trailers(map: &HeaderMap) -> Result<Option<Box<Headers>>, Reject> {
     if map.len() > MAX_TRAILER_FIELDS {
-        return Err(TOO_LARGE);
+        return Err(TOO_LARGE.of(EdgeRule::HeaderCount));
     }
     let mut list = Box::<Headers>::default();
     for (name, value) in map {
