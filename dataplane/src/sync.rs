@@ -11,6 +11,7 @@ use crate::resolve::Resolver;
 use crate::table::{self, Common, Compiler, Registry, Table};
 use crate::telemetry::Metrics;
 use arc_swap::ArcSwap;
+use model::limits;
 use prost::Message as _;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
 use snapshot::{ApplyError, Inventory, Replica, Revision};
@@ -184,6 +185,8 @@ impl Applier {
         if !Arc::ptr_eq(&table, &self.current.table.load()) {
             self.current.table.store(Arc::clone(&table));
         }
+        let series = table.metrics().map(|metrics| metrics.max_series).min();
+        self.metrics.routes.allow(series.unwrap_or(limits::SERIES));
         self.follow(&table);
         if let Some(keep) = &mut self.keep
             && let Err(error) = keep.append(&staged.chunks)

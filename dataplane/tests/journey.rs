@@ -203,6 +203,43 @@ fn a_refusal_of_the_edge_gate_is_counted_and_has_the_same_body_form() {
 }
 
 #[test]
+fn requests_are_counted_by_route_as_far_as_the_configuration_wants() {
+    let mut gateway = Gateway::start(|_, _| {});
+    let mut with = |metrics| {
+        gateway.put(|model, _| {
+            let listener = model.listeners.get_mut("d/gw/http").unwrap();
+            listener.metrics = Some(metrics);
+            routes(model, vec![forward()]);
+        });
+        assert_eq!(gateway.get("/").status, 200);
+        let all = r#"diolkos_requests_total{code_class="2xx",listener="d/gw/http"}"#;
+        let by_route =
+            |route| format!(r#"diolkos_route_requests_total{{code_class="2xx",route="{route}"}}"#);
+        let lines = [
+            all,
+            &by_route("d/r"),
+            &by_route("__other__"),
+            "diolkos_series_overflow_total",
+        ];
+        gateway.metric_becomes(r#"diolkos_requests_in_flight{kind="plain"}"#, 0.0);
+        lines.map(|line| gateway.metric(line))
+    };
+    let metrics = Metrics::default();
+    let by_none = Metrics {
+        by_route: false,
+        ..metrics.clone()
+    };
+    assert_eq!(with(by_none), [1.0, 0.0, 0.0, 0.0]);
+    let none_more = Metrics {
+        max_series: 6,
+        ..metrics.clone()
+    };
+    assert_eq!(with(none_more), [2.0, 0.0, 1.0, 1.0]);
+    // It stays where it is counted as long as it stays as it is.
+    assert_eq!(with(metrics), [3.0, 0.0, 2.0, 2.0]);
+}
+
+#[test]
 fn no_endpoint_and_a_dead_endpoint() {
     let dead = || {
         std::net::TcpListener::bind("127.0.0.1:0")

@@ -48,7 +48,7 @@ pub use headers::Headers;
 pub use hostname::HostPattern;
 pub use listener::{
     AccessLog, ErrorTemplate, Forwarded, ForwardedFor, Listener, ListenerProtocol, LogFormat,
-    Tracing,
+    Metrics, Tracing,
 };
 pub use location::{Elsewhere, Place};
 pub use matching::{CookieMatch, HeaderMatch, Match, Method, QueryMatch, ValueMatch};

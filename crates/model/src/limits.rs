@@ -14,6 +14,8 @@ pub const CONNECTIONS: u32 = 100_000;
 pub const REQUESTS_PER_CONNECTION: u32 = 10_000;
 /// Bytes of a request body (`rules[].maxRequestBody`).
 pub const REQUEST_BODY: u64 = 10 * 1024 * 1024;
+/// Series of metrics for labels with values from the configuration (`metrics.maxSeries`).
+pub const SERIES: u32 = 2_000;
 /// Bytes that a body may have where a plugin needs it whole.
 pub const BUFFERED_BODY: u64 = 32 * 1024 * 1024;
 /// Bodies that one process compresses at the same time; one more goes out as it is. Each takes up to about 2 MiB.

@@ -44,6 +44,9 @@ pub struct Listener {
     /// Requests at once, of all listeners with the same owner together; `None`: any number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Concurrency>,
+    /// `None`: as [`Metrics::default`] has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
     pub caps: Caps,
     pub request_header_ms: u32,
     pub keep_alive_ms: u32,
@@ -73,6 +76,7 @@ impl Listener {
             errors: Vec::new(),
             shows_revision: false,
             concurrency: None,
+            metrics: None,
             caps: Caps::default(),
             request_header_ms: ms(l::REQUEST_HEADER_TIMEOUT),
             keep_alive_ms: ms(l::KEEP_ALIVE),
@@ -184,6 +188,29 @@ pub struct ErrorTemplate {
     pub content_type: String,
     /// With the placeholders `{status}`, `{code}`, `{message}` and `{request_id}`.
     pub body: String,
+}
+
+/// What metrics tell, and to whom. Where listeners of one process disagree, the strictest counts.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metrics {
+    /// Requests are counted by Route as well.
+    pub by_route: bool,
+    /// Series for labels with values from the configuration.
+    pub max_series: u32,
+    /// Fields of which a scraper must show one; `None`: none is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Vec<CredentialHeader>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            by_route: true,
+            max_series: crate::limits::SERIES,
+            tokens: None,
+        }
+    }
 }
 
 /// Spans for a collector (features.md F157).

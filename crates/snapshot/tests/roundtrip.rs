@@ -347,6 +347,20 @@ fn access_log() -> impl Strategy<Value = AccessLog> {
     )
 }
 
+fn metrics() -> impl Strategy<Value = Metrics> {
+    let token = text().prop_map(|value| CredentialHeader {
+        name: "authorization".to_owned(),
+        value: Secret::new(value),
+    });
+    (any::<bool>(), any::<u32>(), option::of(vec(token, 0..3))).prop_map(
+        |(by_route, max_series, tokens)| Metrics {
+            by_route,
+            max_series,
+            tokens,
+        },
+    )
+}
+
 fn tracing() -> impl Strategy<Value = Tracing> {
     let header = (text(), text()).prop_map(|(name, value)| CredentialHeader {
         name,
@@ -437,7 +451,11 @@ fn listener() -> impl Strategy<Value = Listener> {
             option::of(listener_tls()),
             (option::of(text()), option::of(1..=u16::MAX)),
             forwarded(),
-            (vec(template(), 0..2), option::of(concurrency())),
+            (
+                vec(template(), 0..2),
+                option::of(concurrency()),
+                option::of(metrics()),
+            ),
         ),
     )
         .prop_map(
@@ -455,7 +473,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                     tls,
                     (backend_certificate, redirect_port),
                     forwarded,
-                    (errors, concurrency),
+                    (errors, concurrency, metrics),
                 ),
             )| Listener {
                 origin,
@@ -481,6 +499,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                 errors,
                 shows_revision,
                 concurrency,
+                metrics,
                 caps: Caps {
                     header_bytes: n[0],
                     header_count: n[1],

@@ -5,10 +5,11 @@ mod inspect;
 mod page;
 
 use crate::sync::Current;
-use crate::table::Registry;
+use crate::table::{Registry, Table};
 use crate::telemetry::{Metrics, logs};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::{ConnectInfo, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing::get};
 use page::Page;
@@ -67,7 +68,12 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
+async fn metrics(State(admin): State<Admin>, fields: HeaderMap) -> Response {
+    if !may_scrape(&admin.current.table.load(), &fields) {
+        let asks = [(header::WWW_AUTHENTICATE, "Bearer")];
+        let why = Json(json!({"error": "unauthorized"}));
+        return (StatusCode::UNAUTHORIZED, asks, why).into_response();
+    }
     if let Some(age) = admin.current.age_seconds() {
         admin.metrics.config_age.set(age as f64);
     }
@@ -76,6 +82,20 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         "text/plain; version=0.0.4; charset=utf-8",
     )];
     (kind, admin.metrics.text()).into_response()
+}
+
+/// Whether a scraper shows one of the tokens that listeners ask for, if any does.
+fn may_scrape(table: &Table, fields: &HeaderMap) -> bool {
+    let mut asked = table.metrics().filter_map(|m| m.tokens.as_ref()).peekable();
+    if asked.peek().is_none() {
+        return true;
+    }
+    let shown = fields.get(header::AUTHORIZATION);
+    let shown = shown.map_or(&b""[..], |value| value.as_bytes());
+    // All of them, so that the time does not tell which.
+    asked.flatten().fold(false, |known, token| {
+        known | verify_slices_are_equal(shown, token.value.reveal()).is_ok()
+    })
 }
 
 async fn status(State(admin): State<Admin>) -> Response {
@@ -157,6 +177,42 @@ mod tests {
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    #[test]
+    fn a_scraper_shows_one_of_the_tokens_that_are_asked_for() {
+        let token = |text: &str| model::CredentialHeader {
+            name: "authorization".into(),
+            value: model::Secret::new(text),
+        };
+        let may = |tokens: Option<Vec<_>>, shown: Option<&'static str>| {
+            let origin = model::ObjectRef::new("GatewayConfig", "d", "gw");
+            let mut listener = model::Listener::new(origin, "http", 8080);
+            listener.metrics = Some(model::Metrics {
+                tokens,
+                ..model::Metrics::default()
+            });
+            let mut model = model::Model::default();
+            model.listeners.insert("d/gw/http".into(), listener);
+            let mut compiler = crate::table::Compiler::new();
+            let table = compiler.apply(snapshot::Changes::of(&model)).unwrap();
+            let shown = shown.map(|text| (header::AUTHORIZATION, text.parse().unwrap()));
+            may_scrape(&table, &shown.into_iter().collect())
+        };
+        let two = || Some(vec![token("Bearer a"), token("Bearer b")]);
+        assert!(may(None, None) && may(None, Some("Bearer x")));
+        assert!(may(two(), Some("Bearer a")) && may(two(), Some("Bearer b")));
+        for wrong in [
+            None,
+            Some("Bearer c"),
+            Some("a"),
+            Some("Bearer ab"),
+            Some(""),
+        ] {
+            assert!(!may(two(), wrong), "{wrong:?}");
+        }
+        assert!(!may(Some(Vec::new()), Some("")), "none can be had");
+        assert!(!may(Some(Vec::new()), None));
     }
 
     #[test]

@@ -112,11 +112,13 @@ impl Proxy {
             metrics.error(failure.code);
         }
         if let Some(rule) = rule {
-            let route = &rule.spec.route;
-            route
-                .stats
-                .get_or_init(|| metrics.routes.of(&route.key))
-                .count(counted, duration);
+            if listener.is_none_or(ListenerTable::counts_by_route) {
+                let route = &rule.spec.route;
+                route
+                    .stats
+                    .get_or_init(|| metrics.routes.of(&route.key))
+                    .count(counted, duration);
+            }
             let chain = rule.chain();
             if !chain.is_empty(Stage::PostResponse) {
                 let request = request_view(x.request, summary.client, None);

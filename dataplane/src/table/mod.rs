@@ -55,7 +55,7 @@ use crate::telemetry::access_log::Plan;
 use crate::telemetry::listeners::ListenerCounters;
 use crate::telemetry::otlp::Tracing;
 use hosts::{HostRules, Lengths, Sharded};
-use model::{HostPattern, HostRank, Listener};
+use model::{HostPattern, HostRank, Listener, Metrics};
 use snapshot::Revision;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -79,6 +79,12 @@ impl Table {
     /// Of the configuration that this is of.
     pub fn revision(&self) -> Revision {
         Revision(self.revision.load(Ordering::Relaxed))
+    }
+
+    /// What its listeners say of metrics, where they say something.
+    pub fn metrics(&self) -> impl Iterator<Item = &Metrics> {
+        let all = self.listeners.values();
+        all.filter_map(|table| table.listener.metrics.as_ref())
     }
 
     pub(crate) fn set_revision(&self, revision: Revision) {
@@ -141,6 +147,12 @@ impl ListenerTable {
     /// Whether some rule has a precedence, so that the walk cannot end at the first match.
     pub fn has_precedence(&self) -> bool {
         self.precedence_hosts > 0
+    }
+
+    /// Whether requests are counted by Route as well.
+    pub fn counts_by_route(&self) -> bool {
+        let metrics = self.listener.metrics.as_ref();
+        metrics.is_none_or(|metrics| metrics.by_route)
     }
 
     /// The listener, where it has bodies of its own for failures.

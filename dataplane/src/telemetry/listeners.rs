@@ -46,6 +46,13 @@ impl Listeners {
         }
     }
 
+    /// Requests of listeners that have no series of their own.
+    pub(super) fn others(&self) -> u64 {
+        let known = self.known.lock();
+        let others = known.get(OTHER).map(|other| &other.0);
+        others.into_iter().flatten().map(GenericCounter::get).sum()
+    }
+
     /// The counters of a listener by its key, or of those that are no more.
     pub fn of(&self, listener: Option<&str>) -> Arc<ListenerCounters> {
         let mut known = self.known.lock();
@@ -75,6 +82,7 @@ mod tests {
         assert_eq!(listeners.known.lock().len(), MAX_LISTENERS + 1);
         let [_, good, _, bad, _] = &listeners.of(Some("ns/gw/more")).0;
         assert_eq!((good.get(), bad.get()), (MAX_LISTENERS as u64, 1));
+        assert_eq!(listeners.others(), MAX_LISTENERS as u64 + 1);
         assert_eq!(listeners.of(Some("ns/gw/0")).0[1].get(), 1);
     }
 }

@@ -9,6 +9,7 @@ use super::upstreams::UpstreamMetrics;
 use crate::h1::EdgeRule;
 use crate::proxy::fail::CATALOGUE;
 use prometheus::core::{AtomicU64, GenericCounter};
+use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -79,6 +80,8 @@ pub struct Metrics {
     /// Clients whose datagrams are passed on, and datagrams of others that were dropped because there were too many.
     pub sessions: IntGauge,
     pub sessions_refused: Counter,
+    series: IntGauge,
+    series_overflow: IntCounter,
 }
 
 /// What sort of request it is.
@@ -432,6 +435,12 @@ impl Metrics {
             mirrors_dropped: evictions.with_label_values(&["mirrors"]),
             sessions: tables.with_label_values(&["udp_sessions"]),
             sessions_refused: evictions.with_label_values(&["udp_sessions"]),
+            series: declare!(IntGauge, "diolkos_series", "Series that are exported."),
+            series_overflow: declare!(
+                IntCounter,
+                "diolkos_series_overflow_total",
+                "Requests counted as those of __other__, because there may be no more series."
+            ),
             registry,
         }
     }
@@ -489,8 +498,51 @@ impl Metrics {
     pub fn text(&self) -> String {
         self.encoders
             .set(i64::try_from(plugins::open_encoders()).unwrap_or(i64::MAX));
+        let others = self.routes.others() + self.listeners.others();
+        let more = others.saturating_sub(self.series_overflow.get());
+        self.series_overflow.inc_by(more);
+        // How many there are is one of them.
+        let series = self.registry.gather().iter().map(series_of).sum();
+        self.series.set(series);
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .unwrap_or_default()
+    }
+}
+
+/// Lines of a family, as a histogram has them by its buckets, the last of which has no bound.
+fn series_of(family: &MetricFamily) -> i64 {
+    let lines = family
+        .get_metric()
+        .iter()
+        .map(|metric| match family.get_field_type() {
+            MetricType::HISTOGRAM => metric.get_histogram().get_bucket().len() + 3,
+            _ => 1,
+        });
+    i64::try_from(lines.sum::<usize>()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn series_are_the_lines_of_the_page() {
+        let metrics = Metrics::new();
+        metrics.routes.allow(0);
+        metrics.routes.of("d/r").count(200, Duration::ZERO);
+        let page = metrics.text();
+        let lines = page.lines().filter(|line| !line.starts_with('#')).count();
+        assert!(
+            page.contains(&format!("\ndiolkos_series {lines}\n")),
+            "{lines}"
+        );
+        assert!(page.contains("\ndiolkos_series_overflow_total 1\n"));
+        assert!(
+            metrics
+                .text()
+                .contains("\ndiolkos_series_overflow_total 1\n")
+        );
     }
 }

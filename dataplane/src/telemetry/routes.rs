@@ -1,16 +1,17 @@
 //! Requests by route: the one label of the default metrics whose values come from configuration, so it has a cap.
 
 use super::metrics::CLASSES;
+use model::limits;
 use parking_lot::Mutex;
 use prometheus::core::{AtomicF64, AtomicU64, GenericCounter};
 use prometheus::{CounterVec, IntCounterVec, Opts, Registry};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Routes with series of their own (`metrics.maxSeries` divided by the series that one route takes); the others
-/// share [`OTHER`].
-pub const MAX_ROUTES: usize = 285;
+/// Series that one Route takes.
+const SERIES: usize = CLASSES.len() + 2;
 /// Label of everything beyond the cap.
 pub const OTHER: &str = "__other__";
 
@@ -39,6 +40,8 @@ pub struct Routes {
     seconds: CounterVec,
     count: IntCounterVec,
     known: Mutex<HashMap<String, Arc<RouteStats>>>,
+    /// Routes with series of their own; the others share [`OTHER`].
+    most: AtomicUsize,
 }
 
 impl Routes {
@@ -64,7 +67,9 @@ impl Routes {
             seconds: CounterVec::new(seconds, &["route"]).unwrap(),
             count: IntCounterVec::new(count, &["route"]).unwrap(),
             known: Mutex::default(),
+            most: AtomicUsize::new(0),
         };
+        routes.allow(limits::SERIES);
         registry
             .register(Box::new(routes.requests.clone()))
             .unwrap();
@@ -73,13 +78,26 @@ impl Routes {
         routes
     }
 
+    /// From now on there may be so many series (`metrics.maxSeries`). Those that there are stay.
+    pub fn allow(&self, series: u32) {
+        let series = usize::try_from(series).unwrap_or(usize::MAX);
+        self.most.store(series / SERIES, Relaxed);
+    }
+
+    /// Requests of Routes that have no series of their own.
+    pub(super) fn others(&self) -> u64 {
+        let known = self.known.lock();
+        known.get(OTHER).map_or(0, |other| other.count.get())
+    }
+
     /// The counters of a route, by `NAMESPACE/NAME`.
     pub fn of(&self, route: &str) -> Arc<RouteStats> {
         let mut known = self.known.lock();
         if let Some(stats) = known.get(route) {
             return Arc::clone(stats);
         }
-        let label = if known.len() < MAX_ROUTES {
+        let own = known.len() - usize::from(known.contains_key(OTHER));
+        let label = if own < self.most.load(Relaxed) {
             route
         } else {
             OTHER
@@ -104,12 +122,19 @@ mod tests {
     #[test]
     fn routes_beyond_the_cap_share_one_label() {
         let routes = Routes::register(&Registry::new());
-        for i in 0..MAX_ROUTES * 2 {
+        let most = limits::SERIES as usize / SERIES;
+        for i in 0..most * 2 {
             routes.of(&format!("ns/{i}")).count(200, Duration::ZERO);
         }
-        assert!(routes.known.lock().len() <= MAX_ROUTES + 1);
-        let other = routes.of("ns/another");
-        assert_eq!(other.count.get(), MAX_ROUTES as u64);
+        assert_eq!(routes.known.lock().len(), most + 1);
+        assert_eq!(routes.others(), most as u64);
         assert!(Arc::ptr_eq(&routes.of("ns/1"), &routes.of("ns/1")));
+        assert!(Arc::ptr_eq(&routes.of("ns/x"), &routes.of("ns/y")));
+        // With room for one more.
+        routes.allow(limits::SERIES + 7);
+        assert!(!Arc::ptr_eq(&routes.of("ns/x"), &routes.of("ns/y")));
+        assert_eq!(routes.known.lock().len(), most + 2);
+        routes.allow(0);
+        assert!(Arc::ptr_eq(&routes.of("ns/z"), &routes.of("ns/y")));
     }
 }

@@ -3,6 +3,7 @@
 mod access_log;
 mod certificates;
 mod listener;
+mod metrics;
 mod ports;
 mod settings;
 mod tls;

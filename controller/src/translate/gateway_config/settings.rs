@@ -91,6 +91,7 @@ impl Lowering<'_> {
             errors: self.error_templates(spec.errors.as_ref()),
             shows_revision: spec.revision_header == Some(true),
             concurrency: self.request_concurrency("spec.concurrency", spec.concurrency.as_ref()),
+            metrics: spec.metrics.as_ref().map(|metrics| self.metrics(metrics)),
             caps,
             request_header_ms,
             keep_alive_ms,

@@ -49,7 +49,7 @@ impl Lowering<'_> {
 }
 
 /// A file that became a Secret ends with a line break, which belongs to the file and not to the value.
-fn field_value(prefix: &str, value: &Secret) -> Option<Secret> {
+pub(in crate::translate) fn field_value(prefix: &str, value: &Secret) -> Option<Secret> {
     let value = value.reveal();
     let end = value.iter().rposition(|b| !matches!(b, b'\r' | b'\n'))?;
     let value = value.get(..=end)?;

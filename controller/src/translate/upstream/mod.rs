@@ -2,7 +2,7 @@
 
 mod balance;
 mod connection;
-mod credentials;
+pub(super) mod credentials;
 mod discovery;
 mod health;
 mod pods;

@@ -8,7 +8,7 @@ use crate::pb;
 use model::listener::Caps;
 use model::{
     AccessLog, ClientValidation, ErrorTemplate, Forwarded, ForwardedFor, Listener,
-    ListenerProtocol, ListenerTls, LogFormat, Tracing,
+    ListenerProtocol, ListenerTls, LogFormat, Metrics, Tracing,
 };
 
 impl Section for Listener {
@@ -34,6 +34,7 @@ impl Section for Listener {
             errors,
             shows_revision,
             concurrency,
+            metrics,
             caps,
             request_header_ms,
             keep_alive_ms,
@@ -71,6 +72,7 @@ impl Section for Listener {
             errors: errors.iter().map(template_to_wire).collect(),
             shows_revision: *shows_revision,
             concurrency: concurrency.map(concurrency_to_wire),
+            metrics: metrics.as_ref().map(metrics_to_wire),
             header_bytes,
             header_count,
             url_bytes,
@@ -121,6 +123,7 @@ impl Section for Listener {
                 .collect::<Result<_, _>>()?,
             shows_revision: w.shows_revision,
             concurrency: w.concurrency.map(concurrency_from_wire),
+            metrics: w.metrics.map(metrics_from_wire),
             caps: Caps {
                 header_bytes: w.header_bytes,
                 header_count: w.header_count,
@@ -132,6 +135,29 @@ impl Section for Listener {
             keep_alive_ms: w.keep_alive_ms,
             drain_ms: w.drain_ms,
         })
+    }
+}
+
+fn metrics_to_wire(metrics: &Metrics) -> pb::Metrics {
+    let Metrics {
+        by_route,
+        max_series,
+        tokens,
+    } = metrics;
+    pb::Metrics {
+        by_route: *by_route,
+        max_series: *max_series,
+        asks_token: tokens.is_some(),
+        tokens: tokens.iter().flatten().map(credential_to_wire).collect(),
+    }
+}
+
+fn metrics_from_wire(w: pb::Metrics) -> Metrics {
+    let tokens = w.tokens.into_iter().map(credential_from_wire);
+    Metrics {
+        by_route: w.by_route,
+        max_series: w.max_series,
+        tokens: w.asks_token.then(|| tokens.collect()),
     }
 }
 
