@@ -45,6 +45,10 @@ TRUTH = 5.0
 HEALED = 15.0
 UNTOUCHED = 20
 PORT = 8080
+NOT_FOUND = (404, '{"error":"route_not_found"}')
+INVALID_BACKEND = '{"error":"invalid_backend"}'
+# Kinds of versions that a controller takes.
+ACCEPTABLE = ("good", "unknown")
 
 
 class Kube:
@@ -383,8 +387,9 @@ class Route:
         self.kind = "gone"
         self.generation = 0
         self.version = 0
-        # Bodies of versions that may be the last acceptable one: a controller may not have seen all of them, and none of
-        # them unless it is certain, which it is when one was in effect or had its time.
+        # Answers of versions that may be the last acceptable one: a controller may not have seen all of them, because some
+        # followed each other while it could not hear of them, and none of them unless it is certain, which it is when one
+        # was in effect or had its time. A version whose backend does not exist is acceptable, too.
         self.acceptable = set()
         self.certain = False
         self.changed = 0.0
@@ -399,17 +404,19 @@ class Route:
             rule["directResponse"]["status"] = 99999
         return {"hostnames": [f"{self.name}.chaos"], "rules": [rule]}
 
+    def answer(self):
+        """Of the present version, which is acceptable: status code and body."""
+        return (200, str(self.version)) if self.kind == "good" else (500, INVALID_BACKEND)
+
     def expected(self, quarantined):
-        """Status code, bodies, and whether `Ready` and `Quarantined`, of which the present status says the latter."""
-        if self.kind == "good":
-            return 200, {str(self.version)}, True, False
-        if self.kind == "unknown":
-            return 500, None, False, False
+        """Answers, any of which will do, and whether `Ready` and `Quarantined`, of which the present status says the latter."""
+        if self.kind in ACCEPTABLE:
+            return {self.answer()}, self.kind == "good", False
         if self.kind == "invalid" and (self.certain or quarantined):
-            return 200, self.acceptable, False, True
+            return self.acceptable, False, True
         if self.kind == "invalid":
-            return 404, None, False, False
-        return 404, None, None, None
+            return {NOT_FOUND}, False, False
+        return {NOT_FOUND}, None, None
 
 
 class Chaos:
@@ -483,8 +490,8 @@ class Chaos:
         if kind == "invalid" and not (route.acceptable and route.kind in ("good", "invalid")):
             kind = "good"
         version = route.version + 1
-        if route.kind == "good" and time.monotonic() - max(route.changed, self.faults.excused_until) > TRUTH:
-            route.acceptable, route.certain = {str(route.version)}, True
+        if route.kind in ACCEPTABLE and time.monotonic() - max(route.changed, self.faults.excused_until) > TRUTH:
+            route.acceptable, route.certain = {route.answer()}, True
         if kind == "gone":
             self.kube.call("DELETE", f"{ROUTES}/{route.name}")
             route.acceptable, route.certain = set(), False
@@ -499,9 +506,9 @@ class Chaos:
             if status >= 300:
                 sys.exit(f"{route.name}: {status} {answer}")
             route.generation = answer["metadata"]["generation"]
-            if kind == "good":
-                route.acceptable.add(str(version))
         route.kind, route.version, route.changed = kind, version, time.monotonic()
+        if kind in ACCEPTABLE:
+            route.acceptable.add(route.answer())
         self.edits += 1
 
     def check(self, everything=False):
@@ -518,7 +525,7 @@ class Chaos:
         for route in sample:
             said = objects.get(route.name, {}).get("status", {})
             conditions = {c["type"]: c["status"] == "True" for c in said.get("conditions", [])}
-            code, bodies, ready, quarantined = route.expected(conditions.get("Quarantined", False))
+            expected, ready, quarantined = route.expected(conditions.get("Quarantined", False))
             current = said.get("observedGeneration") == route.generation
             is_ready_now = current and conditions.get("Ready", False)
             told_truth = route.kind == "gone" or (
@@ -532,13 +539,11 @@ class Chaos:
             answers = [self.ask(plane, route.name) for plane in planes]
             if self.faults.plane_killed_since(listed - 8):
                 answers = [a for a in answers if a[0] is not None]
-            served = all(a[0] == code and (bodies is None or a[1] in bodies) for a in answers)
+            served = all(a in expected for a in answers)
             served = served and len(set(answers)) <= 1 if route.kind == "invalid" else served
-            if route.kind == "good" and served:
+            if route.kind in ACCEPTABLE and served and told_truth:
                 # Nothing older is ever served again.
-                if told_truth:
-                    route.acceptable = {str(route.version)}
-                    route.certain = True
+                route.acceptable, route.certain = {route.answer()}, True
             if is_ready_now and not served and not recently_killed:
                 self.report.violation(f"{route.name} says that version {route.version} is in effect, and data planes answer {answers}")
             elif not (told_truth and served):
