@@ -139,7 +139,7 @@ pub enum OtlpProtocol {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Metrics {
-    /// Whether metrics are served. Default: true.
+    /// Whether metrics are served; everybody gets 401 otherwise. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// Path on the admin port. Default: /metrics.

@@ -16,7 +16,11 @@ impl Lowering<'_> {
         Metrics {
             by_route: labels.and_then(|labels| labels.route) != Some(false),
             max_series: series.unwrap_or(limits::SERIES),
-            tokens: spec.auth_ref.as_ref().map(|auth| self.tokens(auth)),
+            tokens: match (spec.enabled, &spec.auth_ref) {
+                // Nobody has what would open the page.
+                (Some(false), _) => Some(Vec::new()),
+                (_, auth) => auth.as_ref().map(|auth| self.tokens(auth)),
+            },
         }
     }
 
