@@ -87,7 +87,8 @@ impl Session {
         let mut inner = self.publisher.inner.lock();
         let digest = Digest::from_slice(&hello.have_digest);
         self.held = digest.and_then(|d| inner.store.resume(d));
-        if self.held.is_none() {
+        let holds_any = digest.is_some_and(|d| d != Digest::default());
+        if self.held.is_none() && holds_any {
             let buckets = Buckets::from_wire(hello.have_buckets.clone());
             self.said = digest
                 .zip(buckets)

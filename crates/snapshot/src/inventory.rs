@@ -60,7 +60,7 @@ impl Buckets {
     }
 
     fn place(&self, name: Hash) -> usize {
-        // A power of two: the first bits say which.
+        // There is a power of two of them: the last bits say which.
         (number(name.0, 0) as usize) & self.0.len().saturating_sub(1)
     }
 }
