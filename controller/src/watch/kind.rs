@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use kube::api::{ApiResource, DynamicObject};
+use kube::api::ApiResource;
 use kube::core::{DeserializeGuard as Guarded, NamespaceScope, PartialObjectMeta};
 use kube::error::DiscoveryError;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::backoff::Pauses;
+use super::lean::{LeanEndpointSlice, LeanObject, LeanService};
 use super::read::{Read, Watched};
 use super::standing::Standing;
 use super::target::Target;
@@ -208,11 +209,11 @@ impl Watches {
                 let api = Api::<Guarded<crds::Tenant>>::all(self.client.clone());
                 self.run(of, api, config).await
             }
-            ObjectKind::Service => self.run(of, self.api::<Service>(of), config).await,
+            ObjectKind::Service => self.run(of, self.api::<LeanService>(of), config).await,
             ObjectKind::EndpointSlice => {
                 // From the server's cache, and only those of Services.
                 let config = config.any_semantic().labels("kubernetes.io/service-name");
-                self.run(of, self.api::<EndpointSlice>(of), config).await
+                self.run(of, self.api::<LeanEndpointSlice>(of), config).await
             }
             ObjectKind::Pod => {
                 let config = config
@@ -251,7 +252,7 @@ impl Watches {
             | ObjectKind::TCPRoute
             | ObjectKind::UDPRoute
             | ObjectKind::BackendTLSPolicy => {
-                let api = Api::<DynamicObject>::all_with(self.client.clone(), resource);
+                let api = Api::<LeanObject>::all_with(self.client.clone(), resource);
                 self.run(of, within(api, of), config).await
             }
         }

@@ -1,7 +1,7 @@
 //! From the API server to the world: one task a kind, one thread for everything else.
 //!
 //! A [`kind`] task follows one kind, everywhere or in the namespaces of its [`crate::world::Scope`], turns each object into
-//! the world's compact record ([`read`]) and drops the object. The
+//! the world's compact record ([`read`], [`lean`]) and drops the object. The
 //! [`task`] owns world and translator on a thread of its own: it waits until everything is listed ([`gate`]), collects
 //! what changes together ([`pacer`]), translates it and hands it to the publisher.
 //!
@@ -16,6 +16,7 @@ pub mod gate;
 pub mod handle;
 pub mod held;
 pub mod kind;
+mod lean;
 pub mod pacer;
 #[cfg(test)]
 mod permissions;

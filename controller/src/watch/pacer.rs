@@ -1,8 +1,8 @@
 //! Which changes travel together.
 //!
-//! A change after a quiet moment goes at once. In a storm changes are collected until it is quiet for a moment, with a
-//! bound. EndpointSlices have a lane of their own with a shorter wait, so that a Pod that went is never held up by
-//! objects that somebody applies.
+//! A change after a quiet moment goes at once; those that come soon after it wait for each other, and no longer than the
+//! shortest time between two batches. EndpointSlices have a lane of their own with a shorter one, so that a Pod that went
+//! is never held up by objects that somebody applies.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,13 +11,11 @@ use tokio::time::Instant;
 
 use crate::world::{ObjectId, ObjectKind};
 
-/// Quiet for so long, or idle before for so long: a batch is complete.
-const QUIET: Duration = Duration::from_millis(10);
-/// No change of an object waits longer. What is translated is what has changed, so that smaller batches cost little; a
-/// data plane that is slower than they come gets several as one transaction.
-const LONGEST: Duration = Duration::from_millis(50);
-/// No change of an EndpointSlice waits longer.
-const LONGEST_ENDPOINTS: Duration = Duration::from_millis(5);
+/// Between two batches of objects, and the longest that a change of one waits. What is translated is what has changed, so
+/// that small batches cost little; a data plane that is slower than they come gets several as one transaction.
+const APART: Duration = Duration::from_millis(10);
+/// The same of EndpointSlices.
+const APART_ENDPOINTS: Duration = Duration::from_millis(5);
 
 /// Changes that will be translated together.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -29,77 +27,87 @@ pub struct Batch {
 
 #[derive(Debug)]
 struct Lane {
-    ids: BTreeSet<ObjectId>,
-    at: u64,
+    apart: Duration,
+    /// When the last batch was taken.
+    last: Option<Instant>,
+    waiting: Option<Batch>,
     due: Instant,
-    latest: Instant,
+}
+
+impl Lane {
+    fn new(apart: Duration) -> Self {
+        Self {
+            apart,
+            last: None,
+            waiting: None,
+            due: Instant::now(),
+        }
+    }
+
+    fn note(&mut self, id: ObjectId, at: u64, now: Instant) {
+        let Some(batch) = &mut self.waiting else {
+            self.due = self.last.map_or(now, |last| now.max(last + self.apart));
+            let ids = BTreeSet::from([id]);
+            self.waiting = Some(Batch { ids, at });
+            return;
+        };
+        batch.at = batch.at.min(at);
+        batch.ids.insert(id);
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.waiting.is_some().then_some(self.due)
+    }
+
+    fn take(&mut self, now: Instant) -> Option<Batch> {
+        let batch = self.waiting.take_if(|_| self.due <= now)?;
+        self.last = Some(now);
+        Some(batch)
+    }
 }
 
 /// Collects changes and says when a batch of them is due.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pacer {
-    objects: Option<Lane>,
-    endpoints: Option<Lane>,
-    last: Option<Instant>,
+    objects: Lane,
+    endpoints: Lane,
+}
+
+impl Default for Pacer {
+    fn default() -> Self {
+        Self {
+            objects: Lane::new(APART),
+            endpoints: Lane::new(APART_ENDPOINTS),
+        }
+    }
 }
 
 impl Pacer {
     pub fn note(&mut self, id: ObjectId, at: u64, now: Instant) {
-        // A change that comes soon after a batch waits for what is left of the quiet moment, not for another one.
-        let first = self.last.map_or(now, |last| now.max(last + QUIET));
-        let is_endpoints = matches!(id.kind, ObjectKind::EndpointSlice | ObjectKind::Pod);
-        let (lane, quiet, longest) = match is_endpoints {
-            true => (&mut self.endpoints, LONGEST_ENDPOINTS, LONGEST_ENDPOINTS),
-            false => (&mut self.objects, QUIET, LONGEST),
+        let lane = match id.kind {
+            ObjectKind::EndpointSlice | ObjectKind::Pod => &mut self.endpoints,
+            _ => &mut self.objects,
         };
-        match lane {
-            Some(lane) => {
-                lane.due = lane.latest.min(now + quiet);
-                lane.at = lane.at.min(at);
-                lane.ids.insert(id);
-            }
-            None => {
-                let latest = now + longest;
-                let due = first.min(now + quiet);
-                *lane = Some(Lane {
-                    ids: BTreeSet::from([id]),
-                    at,
-                    due,
-                    latest,
-                });
-            }
-        }
+        lane.note(id, at, now);
     }
 
     /// When the next batch is due.
     pub fn due(&self) -> Option<Instant> {
-        self.endpoints
-            .iter()
-            .chain(&self.objects)
-            .map(|lane| lane.due)
+        [self.endpoints.due(), self.objects.due()]
+            .into_iter()
+            .flatten()
             .min()
     }
 
-    /// When the next batch can wait no longer, even for changes that are there already.
+    /// When the next batch can wait no longer, not even for changes that are there already.
     pub fn latest(&self) -> Option<Instant> {
-        self.endpoints
-            .iter()
-            .chain(&self.objects)
-            .map(|lane| lane.latest)
-            .min()
+        self.due().map(|due| due + APART)
     }
 
     /// A batch that is due, EndpointSlices first.
     pub fn take(&mut self, now: Instant) -> Option<Batch> {
-        let lanes = [&mut self.endpoints, &mut self.objects];
-        let lane = lanes
-            .into_iter()
-            .find(|lane| lane.as_ref().is_some_and(|l| l.due <= now))?;
-        self.last = Some(now);
-        lane.take().map(|lane| Batch {
-            ids: lane.ids,
-            at: lane.at,
-        })
+        let endpoints = self.endpoints.take(now);
+        endpoints.or_else(|| self.objects.take(now))
     }
 }
 
@@ -128,53 +136,48 @@ mod tests {
     }
 
     #[test]
-    fn a_change_soon_after_a_batch_waits_for_the_rest_of_the_quiet_moment() {
+    fn a_change_soon_after_a_batch_waits_for_what_is_left_of_the_time_between_two() {
         let now = Instant::now();
         let mut pacer = Pacer::default();
         pacer.note(id(ObjectKind::Route, "a"), 1, now);
         pacer.take(now).unwrap();
         pacer.note(id(ObjectKind::Route, "b"), 2, now + 8 * MS);
         assert_eq!(pacer.due(), Some(now + 10 * MS));
+        pacer.note(id(ObjectKind::Route, "c"), 3, now + 9 * MS);
+        assert_eq!(pacer.due(), Some(now + 10 * MS), "and no longer");
+        assert!(pacer.take(now + 9 * MS).is_none());
+        let batch = pacer.take(now + 10 * MS).unwrap();
+        assert_eq!((batch.ids.len(), batch.at), (2, 2));
     }
 
     #[test]
-    fn a_storm_is_collected_until_it_is_quiet_or_the_first_has_waited_long_enough() {
+    fn in_a_storm_batches_are_apart() {
         let start = Instant::now();
         let mut pacer = Pacer::default();
-        pacer.note(id(ObjectKind::Route, "first"), 1, start);
-        pacer.take(start).unwrap();
-        let mut now = start;
-        let mut batches = Vec::new();
-        for n in 0..500 {
-            now += 5 * MS;
-            pacer.note(id(ObjectKind::Route, &n.to_string()), n, now);
-            batches.extend(pacer.take(now));
+        let mut sizes = Vec::new();
+        for n in 0..1000_u32 {
+            let now = start + n * MS;
+            pacer.note(id(ObjectKind::Route, &n.to_string()), n.into(), now);
+            sizes.extend(pacer.take(now).map(|batch| batch.ids.len()));
         }
-        // The last change of a batch is the one that finds the first 50 ms old; the next one begins another.
-        assert_eq!(batches.len(), 45, "2.5 s of storm");
-        assert!(batches.iter().all(|b| b.ids.len() == 11));
-        assert!(pacer.take(now + 9 * MS).is_none());
-        assert!(pacer.take(now + 10 * MS).is_some());
+        assert_eq!(sizes.len(), 100, "a second of storm");
+        assert_eq!(sizes[0], 1, "the first goes at once");
+        assert!(sizes[1..].iter().all(|size| *size == 10));
     }
 
     #[test]
-    fn endpoints_do_not_wait_for_objects() {
+    fn endpoints_and_objects_do_not_wait_for_each_other() {
         let now = Instant::now();
         let mut pacer = Pacer::default();
         pacer.note(id(ObjectKind::Route, "a"), 1, now);
         pacer.take(now).unwrap();
         pacer.note(id(ObjectKind::Route, "b"), 2, now + MS);
         pacer.note(id(ObjectKind::EndpointSlice, "s"), 3, now + MS);
-        pacer.note(id(ObjectKind::EndpointSlice, "t"), 4, now + 4 * MS);
-        let batch = pacer.take(now + 6 * MS).unwrap();
-        assert_eq!(
-            batch.ids,
-            BTreeSet::from([
-                id(ObjectKind::EndpointSlice, "s"),
-                id(ObjectKind::EndpointSlice, "t")
-            ])
-        );
-        assert_eq!(pacer.take(now + 6 * MS), None);
-        assert_eq!(pacer.take(now + 11 * MS).unwrap().at, 2);
+        let first = pacer.take(now + MS).unwrap();
+        assert_eq!(first.ids, BTreeSet::from([id(ObjectKind::EndpointSlice, "s")]));
+        pacer.note(id(ObjectKind::EndpointSlice, "t"), 4, now + 2 * MS);
+        assert_eq!(pacer.take(now + 5 * MS), None);
+        assert_eq!(pacer.take(now + 6 * MS).unwrap().at, 4);
+        assert_eq!(pacer.take(now + 10 * MS).unwrap().at, 2);
     }
 }

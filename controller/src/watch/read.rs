@@ -1,11 +1,8 @@
 //! What a watch brings, read into the world's compact records.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use kube::api::DynamicObject;
 use kube::core::object::HasStatus;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use serde::Serialize;
@@ -85,7 +82,7 @@ macro_rules! watched {
     )*};
 }
 
-watched!(Service, EndpointSlice, Pod, IngressClass);
+watched!(Pod, IngressClass);
 
 impl Watched for Ingress {
     fn version(&self) -> String {
@@ -139,63 +136,3 @@ macro_rules! watched_by_metadata {
 }
 
 watched_by_metadata!(Secret, ConfigMap);
-
-impl Watched for DynamicObject {
-    fn version(&self) -> String {
-        self.metadata.resource_version.clone().unwrap_or_default()
-    }
-
-    fn read(self, kind: ObjectKind) -> Option<Read> {
-        let name = self.metadata.name.clone();
-        // Who has written which field is mostly longer than the object itself.
-        let metadata = ObjectMeta {
-            managed_fields: None,
-            ..self.metadata
-        };
-        let mut value = self.data;
-        if let (Some(types), Some(fields)) = (self.types, value.as_object_mut()) {
-            fields.insert("apiVersion".to_owned(), types.api_version.into());
-            fields.insert("kind".to_owned(), types.kind.into());
-            let metadata = serde_json::to_value(metadata).unwrap_or_default();
-            fields.insert("metadata".to_owned(), metadata);
-        }
-        let object = Object::from_json(&value).ok().flatten();
-        if object.is_none() {
-            tracing::warn!(%kind, name, "this build cannot read the object");
-        }
-        Some(Read {
-            object: object?,
-            status: status::ours(kind, value.get("status")),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn an_object_of_the_gateway_api_is_read_as_it_stands() {
-        let manifest = json!({
-            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-            "metadata": {
-                "namespace": "a", "name": "one", "uid": "7", "generation": 3, "creationTimestamp": "2026-01-31T12:00:00Z",
-                "managedFields": [{"manager": "kubectl", "operation": "Apply", "fieldsV1": {"f:spec": {}}}],
-            },
-            "spec": {"hostnames": ["one.example"], "rules": [{"backendRefs": [{"name": "s", "port": 80}]}]},
-            "status": {"parents": []},
-        });
-        let object: DynamicObject = serde_json::from_value(manifest.clone()).unwrap();
-        let read = object.read(ObjectKind::HTTPRoute).unwrap();
-        assert_eq!(
-            Some(read.object),
-            Object::from_json(&manifest).unwrap(),
-            "nothing is lost"
-        );
-        assert_eq!(
-            read.status,
-            status::ours(ObjectKind::HTTPRoute, manifest.get("status"))
-        );
-    }
-}

@@ -119,6 +119,13 @@ impl Object {
         }))
     }
 
+    /// An object of which the metadata has been read already; `fields` are the others. A spec of another shape gives a
+    /// refused object.
+    pub fn of_fields(kind: ObjectKind, metadata: &ObjectMeta, fields: &Value) -> Self {
+        let body = body(kind, fields).unwrap_or_else(|refusal| Body::Refused(vec![refusal]));
+        Self::with(kind, metadata, body)
+    }
+
     /// A Secret or ConfigMap of which the metadata alone is known.
     pub fn unread(kind: ObjectKind, metadata: &ObjectMeta) -> Self {
         let version = metadata.resource_version.clone().unwrap_or_default();
@@ -267,7 +274,7 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
         ObjectKind::Secret => Body::Secret(values::<core::Secret>(value)?),
         ObjectKind::ConfigMap => Body::ConfigMap(values::<core::ConfigMap>(value)?),
         ObjectKind::Namespace => Body::Namespace((&read::<core::Namespace>(value, "")?).into()),
-        ObjectKind::ReferenceGrant => Body::ReferenceGrant(read::<ReferenceGrant>(value, "")?.spec),
+        ObjectKind::ReferenceGrant => Body::ReferenceGrant(Arc::unwrap_or_clone(spec(value)?)),
         ObjectKind::GatewayClass => Body::GatewayClass(spec(value)?),
         ObjectKind::Gateway => Body::Gateway(spec(value)?),
         ObjectKind::ListenerSet => Body::ListenerSet(spec(value)?),
