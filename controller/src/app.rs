@@ -114,6 +114,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         removal_grace: config.removal_grace,
         scope: scope.clone(),
         can_roll_back: true,
+        recheck: config.recheck,
     };
     let (world, world_end) = task.start(received).map_err(AppError::Thread)?;
     let reader = Reader {

@@ -34,6 +34,7 @@ pub struct Metrics {
     pub certs_expiring: IntGaugeVec,
     /// Modes incremental, full.
     pub translate: HistogramVec,
+    pub incremental_mismatches: IntCounter,
     /// Where translate, task.
     pub panics: IntCounterVec,
     pub watch_up: IntGaugeVec,
@@ -135,6 +136,10 @@ impl Metrics {
                 "diolkos_translate_seconds",
                 "Time of one translation",
                 &["mode"],
+            )?,
+            incremental_mismatches: made.counter(
+                "diolkos_incremental_mismatch_total",
+                "Objects of which something else was held than translating them anew gave; it must be 0",
             )?,
             panics: made.counters(
                 "diolkos_panics_total",

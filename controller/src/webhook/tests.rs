@@ -71,6 +71,7 @@ async fn start(callers: bool) -> Running {
         removal_grace: Duration::ZERO,
         scope: crate::world::Scope::default(),
         can_roll_back: false,
+        recheck: Duration::ZERO,
     };
     let (events, received) = mpsc::channel(EVENTS);
     let (world, _) = task.start(received).unwrap();
