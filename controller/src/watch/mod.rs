@@ -12,10 +12,12 @@ mod backoff;
 mod brake;
 mod bundle;
 pub mod expected;
+mod following;
 pub mod gate;
 pub mod handle;
 pub mod held;
 pub mod kind;
+pub(crate) mod one;
 pub mod pacer;
 #[cfg(test)]
 mod permissions;
