@@ -143,7 +143,7 @@ impl Metrics {
             )?,
             panics: made.counters(
                 "diolkos_panics_total",
-                "Panics that cost the object, or the watch for a moment, in which they came, and nothing else",
+                "Panics, by where they came; what is not as it was before ends the process, or begins anew",
                 &["where"],
             )?,
             watch_up: made.gauges(

@@ -28,7 +28,6 @@ use accepted::{Accepted, LastAccepted};
 use crds::DataPlane;
 pub use recheck::{Mismatch, Recheck};
 use snapshot::{Kind, ResourceId};
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -60,8 +59,6 @@ pub struct Translator {
     /// What GatewayConfigs with data planes of their own ask of these.
     data_planes: BTreeMap<ObjectId, DataPlane>,
     published: Option<Published>,
-    /// Of units that panicked, since somebody asked.
-    panics: Cell<u64>,
 }
 
 /// Where the data planes that GatewayConfigs share are reached, for the statuses of Ingresses.

@@ -26,6 +26,7 @@ use super::standing::Standing;
 use super::target::Target;
 use super::{Event, bundle, unix_ns};
 use crate::metrics::Metrics;
+use crate::panics::Parts;
 use crate::status::Written;
 use crate::world::{ObjectId, ObjectKind, Scope};
 
@@ -56,11 +57,12 @@ struct WorldGone;
 
 impl Watches {
     /// Starts one task for each kind. They end when nobody receives the events.
-    pub fn start(&self) {
+    pub fn start(&self, parts: &Parts) {
         for kind in ObjectKind::ALL {
             tokio::spawn(self.clone().keep_following(*kind));
         }
-        tokio::spawn(bundle::follow(self.client.clone(), self.events.clone()));
+        let bundle = bundle::follow(self.client.clone(), self.events.clone());
+        tokio::spawn(parts.part("release of the Gateway API", bundle));
     }
 
     /// A panic costs a new list, whatever it came from: a watch must not end in silence.
@@ -72,7 +74,6 @@ impl Watches {
             for target in Target::of(kind, &self.scope) {
                 self.standing.down(&target);
             }
-            self.metrics.panics.with_label_values(&["task"]).inc();
             tracing::error!(event = "watch_panic", %kind, "the watch fell; it begins anew");
             sleep(RETRY).await;
         }

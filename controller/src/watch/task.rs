@@ -26,6 +26,7 @@ use super::{Event, unix_ns};
 use crate::groups::Groups;
 use crate::history::History;
 use crate::metrics::Metrics;
+use crate::panics::TRANSLATING;
 use crate::status::{Queue, Written};
 use crate::translate::{Delta, Published, Translator};
 use crate::world::{Body, Object, ObjectId, ObjectKind, Scope, Values, World};
@@ -73,14 +74,16 @@ impl WorldTask {
         let (asks, questions) = mpsc::channel(64);
         let (missing_now, missing) = watch::channel(ObjectKind::ALL.to_vec());
         let (ended, end) = oneshot::channel();
-        thread::Builder::new().name("world".into()).spawn(move || {
-            // Dropped at the end, however it comes.
-            let _ended = ended;
-            runtime.block_on(async {
-                let owner = Owner::new(self, missing_now, Instant::now());
-                owner.run(events, questions).await;
-            });
-        })?;
+        thread::Builder::new()
+            .name(TRANSLATING.into())
+            .spawn(move || {
+                // Dropped at the end, however it comes.
+                let _ended = ended;
+                runtime.block_on(async {
+                    let owner = Owner::new(self, missing_now, Instant::now());
+                    owner.run(events, questions).await;
+                });
+            })?;
         Ok((WorldHandle { asks, missing }, end))
     }
 }
@@ -464,8 +467,6 @@ impl Owner {
             .translate
             .with_label_values(&[mode])
             .observe(translated);
-        let panics = metrics.panics.with_label_values(&["translate"]);
-        panics.inc_by(self.translator.take_panics());
         let resources = delta.resources.len();
         match &mut self.withheld {
             Some(first) => first.merge(delta),

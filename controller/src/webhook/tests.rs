@@ -87,7 +87,7 @@ async fn start(callers: bool) -> Running {
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     Webhook::new(world, files)
-        .start(listener, stop.clone())
+        .start(listener, &Parts::new().0, stop.clone())
         .unwrap();
     Running {
         events,

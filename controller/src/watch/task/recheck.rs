@@ -85,12 +85,10 @@ impl Owner {
     }
 
     fn mend(&mut self, mut found: Mismatch) {
-        let metrics = &self.with.metrics;
-        let panics = metrics.panics.with_label_values(&["translate"]);
-        panics.inc_by(self.translator.take_panics());
         if found.of.is_empty() {
             return;
         }
+        let metrics = &self.with.metrics;
         metrics.incremental_mismatches.inc_by(found.of.len() as u64);
         for object in &found.of {
             if self.rechecks.found < NAMED {
