@@ -142,6 +142,7 @@ impl Control {
             removal_grace: Duration::ZERO,
             scope: Scope::default(),
             can_roll_back: false,
+            recheck: Duration::ZERO,
         };
         let (events, received) = mpsc::channel(EVENTS);
         let (world, _) = task.start(received)?;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
@@ -26,6 +28,7 @@ use crate::history::store::Store;
 use crate::infrastructure::{Operator, Settings};
 use crate::leader::Elector;
 use crate::metrics::Metrics;
+use crate::panics::{self, Parts};
 use crate::publish::Publisher;
 use crate::replicas::{Follower, Meeting};
 use crate::serve::{Security, serve};
@@ -66,6 +69,8 @@ pub enum AppError {
     World,
     #[error("a task has ended: {0}")]
     Task(String),
+    #[error("part {0} has panicked")]
+    Panic(&'static str),
 }
 
 /// Runs until `stop`, then ends in good order: readiness goes first, then what the leader has to write, then the Lease,
@@ -77,6 +82,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     tls::provider();
     let client = client().await?;
     let metrics = Arc::new(Metrics::new()?);
+    panics::tell(Arc::clone(&metrics));
+    let (parts, mut fallen) = Parts::new();
     let grpc = listen(config.grpc).await?;
     let admin = listen(config.admin).await?;
     let server_id = format!("{}_{:08x}", config.identity, rand::random::<u32>());
@@ -89,7 +96,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     let (changed, changes) = events::queue();
     let news = Arc::new(HealthNews::default());
     let told = (changed, Arc::clone(&news));
-    let groups = groups(&config, &server_id, &metrics, told, &end);
+    let groups = groups(&config, &server_id, &metrics, told, &parts, &end);
 
     // What the cluster says becomes the world, and the world what is published.
     let scope = config.scope();
@@ -114,6 +121,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         removal_grace: config.removal_grace,
         scope: scope.clone(),
         can_roll_back: true,
+        recheck: config.recheck,
     };
     let (world, world_end) = task.start(received).map_err(AppError::Thread)?;
     let reader = Reader {
@@ -121,12 +129,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         wishes,
         events: events.clone(),
     };
-    tokio::spawn(reader.run());
+    tokio::spawn(parts.part("values", reader.run()));
     let rollbacks = Store::new(client.clone(), &config.namespace);
     let follow = rollbacks
         .clone()
         .follow(events.clone(), config.sync_timeout);
-    tokio::spawn(follow);
+    tokio::spawn(parts.part("rollback", follow));
     Watches {
         client: client.clone(),
         events,
@@ -136,11 +144,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         standing: Arc::new(Standing::new(Arc::clone(&metrics))),
         pods: asked,
     }
-    .start();
+    .start(&parts);
 
     if let Some((address, files)) = config.webhook_files() {
         let listener = listen(address).await?;
-        Webhook::new(world.clone(), files).start(listener, end.clone())?;
+        Webhook::new(world.clone(), files).start(listener, &parts, end.clone())?;
     }
 
     // One replica leads: it writes statuses and certificates.
@@ -154,9 +162,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         .replica_ip
         .map(|ip| SocketAddr::new(ip, config.grpc.port()));
     let elector = elector.at(address.map(|a| a.to_string()));
-    let elector = tokio::spawn(elector.run(end_of_lease.clone()));
+    let elector = elector.run(end_of_lease.clone());
+    let elector = tokio::spawn(parts.part("lease", elector));
     let news = news.run(world.clone(), Arc::clone(&queue), end_of_writes.clone());
-    tokio::spawn(news);
+    tokio::spawn(parts.part("news of endpoints", news));
     let writer = StatusWriter {
         client: client.clone(),
         world: world.clone(),
@@ -167,7 +176,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         progress: groups.progress(),
     };
     // They end before the Lease is released.
-    let mut writers = vec![("status", tokio::spawn(writer.run(end_of_writes.clone())))];
+    let mut writers = Vec::new();
+    let mut write = |name: &'static str, work: BoxFuture<'static, ()>| {
+        writers.push((name, tokio::spawn(parts.part(name, work))));
+    };
+    write("status", writer.run(end_of_writes.clone()).boxed());
 
     // So that no Event is written twice, it tells of endpoints, too.
     let announcer = Announcer {
@@ -178,8 +191,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         changes,
         dropped: metrics.events_dropped.clone(),
     };
-    let announcer = announcer.run(end_of_writes.clone());
-    writers.push(("events", tokio::spawn(announcer)));
+    write("events", announcer.run(end_of_writes.clone()).boxed());
     let objector = Objector {
         client: client.clone(),
         world: world.clone(),
@@ -189,8 +201,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         progress: groups.progress(),
         dropped: metrics.events_dropped.clone(),
     };
-    let objector = objector.run(end_of_writes.clone());
-    writers.push(("events of objects", tokio::spawn(objector)));
+    let name = "events of objects";
+    write(name, objector.run(end_of_writes.clone()).boxed());
 
     // Every replica serves data planes.
     let meeting = Meeting::new(
@@ -231,10 +243,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
                 },
             };
             let operator = operator.run(end_of_writes.clone());
-            writers.push(("infrastructure", tokio::spawn(operator)));
+            write("infrastructure", operator.boxed());
         }
         let keeping = Arc::clone(&keeper).run(leadership, end_of_writes.clone());
-        writers.push(("certificates", tokio::spawn(keeping)));
+        write("certificates", keeping.boxed());
         let calling = Arc::clone(&keeper);
         follower.certificates = Some(Box::new(move || calling.replica_data()));
         follower.server_name = keeper.server_name();
@@ -251,7 +263,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     // One that cannot be found does not look for others either.
     if address.is_some() {
         groups.withhold(true);
-        tokio::spawn(follower.run(end.clone()));
+        tokio::spawn(parts.part("following the leader", follower.run(end.clone())));
     }
     let mut push = tokio::spawn(serve(
         grpc,
@@ -268,17 +280,27 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         rollbacks,
         stopping: Arc::clone(&stopping),
     };
-    let admin = tokio::spawn(admin_port.serve(admin, end.clone()));
+    let admin = admin_port.serve(admin, end.clone());
+    let admin = tokio::spawn(parts.part("admin", async {
+        if let Err(error) = admin.await {
+            tracing::error!(%error, "the admin port has failed");
+        }
+    }));
 
     let failed = tokio::select! {
         () = stop.cancelled() => None,
         _ = world_end => Some(AppError::World),
+        Some(part) = fallen.recv() => Some(AppError::Panic(part)),
         ended = &mut push => Some(match ended {
             Ok(Err(error)) => AppError::Push(error),
             other => AppError::Task(format!("{other:?}")),
         }),
     };
 
+    if matches!(failed, Some(AppError::World)) {
+        // It may have ended in the middle of something, which is for nobody. Other replicas have it whole.
+        end.cancel();
+    }
     // Statuses are flushed while the Lease is held, and nothing is written after it is released.
     tracing::info!("stopping");
     stopping.store(true, Ordering::Release);
@@ -304,9 +326,10 @@ fn groups(
     server_id: &str,
     metrics: &Arc<Metrics>,
     (changed, news): (mpsc::Sender<Change>, Arc<HealthNews>),
+    parts: &Parts,
     end: &CancellationToken,
 ) -> Arc<Groups> {
-    let (metrics, end) = (Arc::clone(metrics), end.clone());
+    let (metrics, parts, end) = (Arc::clone(metrics), parts.clone(), end.clone());
     let server_id = server_id.to_owned();
     // Groups are made on the thread that translates, and must not run there.
     let runtime = Handle::current();
@@ -326,7 +349,8 @@ fn groups(
             },
         );
         let end = end.child_token();
-        runtime.spawn(Arc::clone(&health).run(end.clone()));
+        let judging = Arc::clone(&health).run(end.clone());
+        runtime.spawn(parts.part("health", judging));
         let publisher = Publisher::counting(server_id.clone(), progress);
         Group::new(publisher, health, end)
     })

@@ -51,6 +51,11 @@ pub struct Config {
     /// once. 0s: nothing is held back.
     #[arg(long, env = "DIOLKOS_REMOVAL_GRACE", default_value = "10s", value_parser = model::duration::parse)]
     pub removal_grace: Duration,
+    /// How often everything that has been translated is looked at again, a little at a time: what is held otherwise than a
+    /// translation from nothing gives is logged as an error, counted (`diolkos_incremental_mismatch_total`) and replaced.
+    /// 0s: never.
+    #[arg(long, env = "DIOLKOS_RECHECK", default_value = "10m", value_parser = model::duration::parse)]
+    pub recheck: Duration,
     /// Image of the data planes that Gateways, and GatewayConfigs with `dataPlane`, get. Empty: none are made, somebody else
     /// runs them.
     #[arg(

@@ -27,6 +27,7 @@ pub mod infrastructure;
 pub mod leader;
 pub mod metrics;
 pub mod objects;
+pub mod panics;
 pub mod replicas;
 pub mod serve;
 pub mod status;

@@ -34,6 +34,7 @@ pub struct Metrics {
     pub certs_expiring: IntGaugeVec,
     /// Modes incremental, full.
     pub translate: HistogramVec,
+    pub incremental_mismatches: IntCounter,
     /// Where translate, task.
     pub panics: IntCounterVec,
     pub watch_up: IntGaugeVec,
@@ -136,9 +137,13 @@ impl Metrics {
                 "Time of one translation",
                 &["mode"],
             )?,
+            incremental_mismatches: made.counter(
+                "diolkos_incremental_mismatch_total",
+                "Objects of which something else was held than translating them anew gave; it must be 0",
+            )?,
             panics: made.counters(
                 "diolkos_panics_total",
-                "Panics that cost the object, or the watch for a moment, in which they came, and nothing else",
+                "Panics, by where they came; what is not as it was before ends the process, or begins anew",
                 &["where"],
             )?,
             watch_up: made.gauges(

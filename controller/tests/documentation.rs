@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use diolkos_controller::report::Reason;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 const HEAD: &str = "# Conditions and their reasons
@@ -14,9 +15,12 @@ Every object of ours has conditions with `observedGeneration`, in its status and
 | `Accepted` | the object is valid and in effect | all kinds; for a Route in `status.parents[]` |
 | `ResolvedRefs` | everything that it refers to exists and may be used | kinds that refer; for a Route in `status.parents[]` |
 | `Programmed` | every connected data plane has acknowledged it | Route, Upstream, GatewayConfig, Gateway, ListenerSet, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute |
+| `BackendsHealthy` | every upstream that it leads to has an endpoint that is ready, and none is set aside because of checks or failed requests; it does not enter `Ready` | Upstream, and Route that sends requests somewhere, while data planes serve them |
 | `Quarantined` | an older version serves, because the present one cannot be used, or the configuration is rolled back | only while that is so |
 | `Conflicted` | another listener on the port cannot be told from it, or speaks another protocol | listeners of a Gateway or ListenerSet |
 | `CertificateReady` | every certificate that the listener names is loaded and has not expired; it does not enter `Ready`, and is Unknown where the listener does not serve for another reason | listeners of a GatewayConfig, Gateway or ListenerSet that terminate TLS |
+| `InsecureFrontendValidationMode` | any client is let in, whatever certificate it shows, as the Gateway asks for | Gateway, only while that is so |
+| `SupportedVersion` | the CustomResourceDefinitions of the Gateway API are of a release that this one was made for; it is served also where they are not | GatewayClass, where their release is known |
 | `Ready` | the sum of the others, for `kubectl wait` and GitOps tools | all kinds |
 | `Stalled` | waiting does not help: only another version of the object does (kstatus says Failed, not InProgress) | all kinds, only while that is so |
 
@@ -54,6 +58,26 @@ fn every_reason_is_documented() {
     }
     let documented = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(documented, text, "BLESS=1 writes docs/conditions.md anew");
+}
+
+/// Whoever makes a condition says its type in one of a few ways.
+#[test]
+fn every_condition_is_documented() {
+    let type_ = r#"(?:judge(?:_by)?\((?:report, )?|condition\(|type_: |const TYPE: &str = )\s*"([A-Z]\w+)""#;
+    let type_ = regex::Regex::new(type_).unwrap();
+    let mut made = BTreeSet::new();
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/report")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let types = type_.captures_iter(text).map(|found| found[1].to_owned());
+        made.extend(types);
+    }
+    let (_, table) = HEAD.split_once("| Condition | True | Where |").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let rows = table.lines().filter_map(|row| row.split('`').nth(1));
+    let documented: BTreeSet<String> = rows.map(str::to_owned).collect();
+    assert!(documented.contains("BackendsHealthy"));
+    assert_eq!(made, documented);
 }
 
 #[test]

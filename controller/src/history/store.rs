@@ -3,13 +3,11 @@
 use super::Rollback;
 use crate::status::FIELD_MANAGER;
 use crate::watch::Event;
-use futures_util::StreamExt;
+use crate::watch::one::One;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use serde_json::json;
-use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -82,13 +80,12 @@ impl Store {
 
     /// Tells what is held until nobody listens. At the latest after `patience` it is said once, even if nobody knows.
     pub async fn follow(self, events: mpsc::Sender<Event>, patience: Duration) {
-        let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
-        let mut changes = pin!(watcher(self.maps, config).default_backoff());
+        let mut map = One::new(self.maps, NAME);
         let late = Instant::now() + patience;
-        let (mut said, mut listed) = (false, None);
+        let mut said = false;
         loop {
-            let change = tokio::select! {
-                change = changes.next() => change,
+            let now = tokio::select! {
+                now = map.next() => now,
                 () = sleep_until(late), if !said => {
                     said = true;
                     tracing::error!(map = NAME, "whether something is rolled back cannot be read: nothing is held");
@@ -98,23 +95,12 @@ impl Store {
                     continue;
                 }
             };
-            let now = match change {
-                None => return,
-                Some(Err(error)) => {
+            let now = match now {
+                Ok(now) => now,
+                Err(error) => {
                     tracing::warn!(map = NAME, %error, "the watch is interrupted; what is held stays held");
                     continue;
                 }
-                Some(Ok(watcher::Event::Init)) => {
-                    listed = None;
-                    continue;
-                }
-                Some(Ok(watcher::Event::InitApply(map))) => {
-                    listed = Some(map);
-                    continue;
-                }
-                Some(Ok(watcher::Event::InitDone)) => listed.take(),
-                Some(Ok(watcher::Event::Apply(map))) => Some(map),
-                Some(Ok(watcher::Event::Delete(_))) => None,
             };
             let rollback = match now.map(|map| read(&map)) {
                 Some(Err(error)) => {
@@ -151,5 +137,67 @@ async fn within<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(StoreError::Api(error.to_string())),
         Err(_) => Err(StoreError::Api(format!("no answer within {WRITE:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_api::{FakeApi, refusal, response};
+    use serde_json::Value;
+    use std::collections::BTreeMap;
+    use std::future::pending;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn list(items: &[Value]) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMapList",
+            "metadata": {"resourceVersion": "5"}, "items": items,
+        })
+    }
+
+    /// Nothing else would ever tell that the rollback has ended meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_old_to_go_on_from_is_listed_anew() {
+        let rollback = Rollback {
+            revision: "000000000001".parse().unwrap(),
+            since: "2026-01-31T12:00:00Z".to_owned(),
+            objects: BTreeMap::new(),
+        };
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"namespace": "own", "name": NAME, "resourceVersion": "4"},
+            "data": {KEY: rollback.to_json().to_string()},
+        });
+        let lists = [list(&[map]), list(&[])];
+        let asked_for = Arc::new(AtomicUsize::new(0));
+        let (client, _) = FakeApi::serving(move |asked| {
+            let is_list = !asked.query.contains("watch=true");
+            let number = match is_list {
+                true => asked_for.fetch_add(1, Ordering::Relaxed),
+                false => asked_for.load(Ordering::Relaxed) - 1,
+            };
+            let answer = match is_list {
+                true => lists.get(number).cloned().map(|list| (200, list)),
+                false => (number == 0).then(|| refusal(410)),
+            };
+            async move {
+                match answer {
+                    Some(answer) => response(answer),
+                    None => pending().await,
+                }
+            }
+        });
+        let (sender, mut events) = mpsc::channel(1);
+        let store = Store::new(client, "own");
+        tokio::spawn(store.follow(sender, Duration::from_secs(60)));
+        for expected in [Some(rollback), None] {
+            let next = timeout(Duration::from_secs(600), events.recv()).await;
+            let Ok(Some(Event::RolledBack(held))) = next else {
+                panic!("{next:?}");
+            };
+            assert_eq!(held.map(|held| *held), expected);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The server's side of one data plane's stream, without any socket.
 
 use super::{DataPlane, HEARTBEAT, Publisher};
+use parking_lot::MutexGuard;
 use snapshot::pb::client_message::Message;
 use snapshot::{Buckets, Cursor, Digest, Generation, Inventory, SCHEMA, pb};
 use std::sync::Arc;
@@ -123,8 +124,7 @@ impl Session {
             return None;
         }
         let mut inner = self.publisher.inner.lock();
-        let current = inner.store.cursor();
-        if !inner.ready || self.refused == Some(current.generation) {
+        if !inner.ready || self.refused == Some(inner.store.cursor().generation) {
             return None;
         }
         let said = self.said.take().filter(|_| self.held.is_none());
@@ -137,11 +137,16 @@ impl Session {
                 self.publisher.advanced();
                 None
             }
-            (None, Some(said)) => inner.store.since_inventory(&said),
+            (None, Some(said)) => {
+                let listing = inner.store.listing();
+                let different = MutexGuard::unlocked(&mut inner, || listing.different(&said));
+                inner.store.since_listing(said.digest, different)
+            }
             (None, None) => None,
         };
         let Some(transaction) = part.or_else(|| inner.store.since(self.held)) else {
             // It holds all of this already, perhaps as another generation.
+            let current = inner.store.cursor();
             if self
                 .held
                 .is_some_and(|c| c.generation != current.generation)

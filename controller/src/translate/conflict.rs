@@ -91,6 +91,12 @@ fn set(list: &[impl std::fmt::Debug]) -> BTreeSet<String> {
     list.iter().map(|one| format!("{one:?}")).collect()
 }
 
+/// How many of a Route's claims the index has: of equal ones, one.
+pub(super) fn distinct(claims: &[Claim]) -> usize {
+    let all = claims.iter().map(|claim| (claim.key, &claim.claimant));
+    all.collect::<BTreeSet<_>>().len()
+}
+
 /// Who claims what.
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -113,6 +119,11 @@ impl Index {
             concerned.extend(self.of(*key).map(|c| Arc::clone(&c.route)));
         }
         concerned
+    }
+
+    /// Number of claims.
+    pub(super) fn len(&self) -> usize {
+        self.claimants.len()
     }
 
     /// Who claims the same, the oldest first.

@@ -8,7 +8,7 @@ use super::ingress;
 use super::resources::Resources;
 use super::tenants::Tenants;
 use crate::report::{EffectivePlugin, ParentReport, Problem, Reason, Severity};
-use crate::world::{Body, Meta, Object, ObjectId, Service, ServicePort, World};
+use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, Service, ServicePort, World};
 use bytes::Bytes;
 use snapshot::{ResourceId, Section};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,23 @@ pub(super) enum Unit {
     Certificate(ObjectId),
     /// The authorities in a Secret or ConfigMap; they travel in what refers to them.
     Authorities(ObjectId),
+}
+
+impl Unit {
+    /// The one that an object is a part of, or the whole of; `None`: it is only looked at.
+    pub(super) fn of(id: &ObjectId) -> Option<Self> {
+        match id.kind {
+            kind if kind.has_listeners() || kind == ObjectKind::GatewayClass => {
+                Some(Self::Gateways)
+            }
+            ObjectKind::Tenant => Some(Self::Tenants),
+            kind if kind.is_route() => Some(Self::Route(id.clone())),
+            kind if kind.is_ours() || kind == ObjectKind::BackendTLSPolicy => {
+                Some(Self::Object(id.clone()))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A port of a Service.

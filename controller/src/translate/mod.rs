@@ -46,7 +46,7 @@ mod property_tests;
 
 pub use delta::Delta;
 pub use resources::Resources;
-pub use translator::{Published, Translator};
+pub use translator::{Mismatch, Published, Recheck, Translator};
 
 use crate::report::Report;
 use crate::world::{Object, World};

@@ -6,6 +6,7 @@ mod guard;
 mod ingresses;
 mod policies;
 mod recall;
+mod recheck;
 mod review;
 mod tenants;
 
@@ -25,8 +26,8 @@ use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
 use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
 use accepted::{Accepted, LastAccepted};
 use crds::DataPlane;
+pub use recheck::{Mismatch, Recheck};
 use snapshot::{Kind, ResourceId};
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -58,8 +59,6 @@ pub struct Translator {
     /// What GatewayConfigs with data planes of their own ask of these.
     data_planes: BTreeMap<ObjectId, DataPlane>,
     published: Option<Published>,
-    /// Of units that panicked, since somebody asked.
-    panics: Cell<u64>,
 }
 
 /// Where the data planes that GatewayConfigs share are reached, for the statuses of Ingresses.
@@ -72,7 +71,7 @@ pub struct Published {
 }
 
 /// What is remembered of a unit.
-#[derive(Default)]
+#[derive(Clone, Default, PartialEq)]
 struct State {
     resources: Few<ResourceId>,
     deps: Few<Dep>,
@@ -157,7 +156,6 @@ impl Translator {
     /// Translates anew what the objects of `dirty` concern. They may have appeared, changed or gone; an object that
     /// is not among them must be as it was at the last update.
     pub fn update(&mut self, world: &World, dirty: &BTreeSet<ObjectId>) -> Delta {
-        let mut delta = Delta::default();
         let mut todo = BTreeSet::new();
         if !std::mem::replace(&mut self.started, true) {
             todo.insert(Unit::Gateways);
@@ -168,6 +166,12 @@ impl Translator {
             }
             self.mark(world, id, &mut todo);
         }
+        self.lower_all(world, todo)
+    }
+
+    /// Lowers these units, and those that their results concern.
+    fn lower_all(&mut self, world: &World, mut todo: BTreeSet<Unit>) -> Delta {
+        let mut delta = Delta::default();
         let mut routes = BTreeSet::new();
         while let Some(unit) = todo.pop_first() {
             match &unit {
@@ -192,17 +196,10 @@ impl Translator {
 
     /// Units that an object concerns: its own, and those that looked at it.
     fn mark(&mut self, world: &World, id: &ObjectId, todo: &mut BTreeSet<Unit>) {
+        todo.extend(Unit::of(id));
         match id.kind {
-            ObjectKind::Ingress => {
-                self.mark_ingress(world, id, todo);
-                todo.insert(Unit::Route(id.clone()));
-            }
+            ObjectKind::Ingress => self.mark_ingress(world, id, todo),
             ObjectKind::IngressClass => self.mark_classes(world, todo),
-            kind if kind.has_listeners() || kind == ObjectKind::GatewayClass => {
-                todo.insert(Unit::Gateways);
-            }
-            kind if kind.is_route() => drop(todo.insert(Unit::Route(id.clone()))),
-            ObjectKind::Tenant => drop(todo.insert(Unit::Tenants)),
             ObjectKind::Namespace if self.tenants.concerns(world, id) => {
                 todo.insert(Unit::Tenants);
             }
@@ -210,7 +207,6 @@ impl Translator {
                 self.mark_dependents(&Dep::Grants(id.namespace.clone()), todo);
             }
             ObjectKind::BackendTLSPolicy => {
-                todo.insert(Unit::Object(id.clone()));
                 self.mark_dependents(&Dep::Policies(id.namespace.clone()), todo);
             }
             ObjectKind::Pod => self.mark_dependents(&Dep::Pods(id.namespace.clone()), todo),
@@ -223,7 +219,6 @@ impl Translator {
                     self.mark_dependents(&Dep::Slices(service), todo);
                 }
             }
-            kind if kind.is_ours() => drop(todo.insert(Unit::Object(id.clone()))),
             _ => {}
         }
         self.mark_dependents(&Dep::Object(id.clone()), todo);

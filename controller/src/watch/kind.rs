@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt::Debug;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,19 +14,20 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::api::ApiResource;
 use kube::core::{DeserializeGuard as Guarded, NamespaceScope, PartialObjectMeta};
 use kube::error::DiscoveryError;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource, discovery};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::backoff::Pauses;
+use super::following::{Following, RETRY, Seen};
 use super::lean::{LeanEndpointSlice, LeanObject, LeanService};
 use super::read::{Read, Watched};
 use super::standing::Standing;
 use super::target::Target;
 use super::{Event, bundle, unix_ns};
 use crate::metrics::Metrics;
+use crate::panics::Parts;
 use crate::status::Written;
 use crate::world::{ObjectId, ObjectKind, Scope};
 
@@ -37,16 +37,6 @@ pub(super) const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// An API server that has just begun refuses what it has not read the roles for yet. For so long it is not believed, where
 /// things go on without what it refuses: without Tenants a host is anybody's.
 const BELIEVED: Duration = Duration::from_secs(5);
-
-/// Pause after a failure.
-const RETRY: Duration = Duration::from_secs(2);
-
-/// How long a page of a list may take. An API server gives up its own after a minute.
-const PAGE: Duration = Duration::from_secs(90);
-
-/// A watch that was interrupted works again when nothing has failed for so long: the pause before the next attempt and the
-/// time for a connection are less. Nothing else is heard of one that goes on where it was.
-const SETTLED: Duration = Duration::from_secs(10);
 
 /// What the tasks of all kinds share.
 #[derive(Clone)]
@@ -66,21 +56,14 @@ pub struct Watches {
 /// The world has gone, and the watches with it.
 struct WorldGone;
 
-/// Why a watch is at its end.
-enum End {
-    /// The cluster knows the kind no more.
-    KindGone,
-    /// Only a new list helps.
-    Stale,
-}
-
 impl Watches {
     /// Starts one task for each kind. They end when nobody receives the events.
-    pub fn start(&self) {
+    pub fn start(&self, parts: &Parts) {
         for kind in ObjectKind::ALL {
             tokio::spawn(self.clone().keep_following(*kind));
         }
-        tokio::spawn(bundle::follow(self.client.clone(), self.events.clone()));
+        let bundle = bundle::follow(self.client.clone(), self.events.clone());
+        tokio::spawn(parts.part("release of the Gateway API", bundle));
     }
 
     /// A panic costs a new list, whatever it came from: a watch must not end in silence.
@@ -92,7 +75,6 @@ impl Watches {
             for target in Target::of(kind, &self.scope) {
                 self.standing.down(&target);
             }
-            self.metrics.panics.with_label_values(&["task"]).inc();
             tracing::error!(event = "watch_panic", %kind, "the watch fell; it begins anew");
             sleep(RETRY).await;
         }
@@ -277,54 +259,23 @@ impl Watches {
     where
         K: Watched + Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let restarts = &self.metrics.watch_restarts;
-        loop {
-            match self.pass_on(target, api.clone(), config.clone()).await? {
-                End::KindGone => return Ok(()),
-                End::Stale => {
-                    restarts.with_label_values(&[target.kind.name()]).inc();
-                    sleep(RETRY).await;
-                }
-            }
-        }
-    }
-
-    async fn pass_on<K>(
-        &self,
-        target: &Target,
-        api: Api<K>,
-        config: watcher::Config,
-    ) -> Result<End, WorldGone>
-    where
-        K: Watched + Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-    {
         let kind = target.kind;
-        let restarts = self
-            .metrics
-            .watch_restarts
-            .with_label_values(&[kind.name()]);
+        let restarts = &self.metrics.watch_restarts;
         self.standing.down(target);
-        let mut events = pin!(watcher(api, config).backoff(Pauses::new()));
+        let mut following = Following::new(api, config);
         let mut listed = BTreeSet::new();
-        let (mut first, mut lists, mut fails) = (true, true, false);
+        let mut first = true;
         loop {
-            let event = match (lists, fails) {
-                (true, _) => timeout(PAGE, events.next()).await,
-                (false, true) => timeout(SETTLED, events.next()).await,
-                (false, false) => Ok(events.next().await),
-            };
-            let event = match event {
-                Ok(Some(Ok(event))) => event,
-                Ok(Some(Err(error))) => {
-                    fails = true;
+            let event = match following.next().await {
+                Ok(Seen::Event(event)) => event,
+                Ok(Seen::Works) => {
+                    self.standing.up(target);
+                    continue;
+                }
+                Err(error) => {
                     self.standing.down(target);
-                    match refusal(&error) {
-                        Some(404) => return Ok(End::KindGone),
-                        // It would ask for the same version for ever.
-                        Some(410) if matches!(error, watcher::Error::WatchStartFailed(_)) => {
-                            tracing::warn!(%target, "what came last is too old to go on from; a new list is made");
-                            return Ok(End::Stale);
-                        }
+                    match error.refusal() {
+                        Some(404) => return Ok(()),
                         Some(403) => self.forbidden(target).await?,
                         _ => {
                             tracing::warn!(%target, %error, "the watch is interrupted; what is known stays in effect")
@@ -332,25 +283,13 @@ impl Watches {
                     }
                     continue;
                 }
-                Ok(None) => return Ok(End::Stale),
-                Err(_) if lists => {
-                    self.standing.down(target);
-                    tracing::warn!(%target, "a list does not come; what is known stays in effect, and it is asked for again");
-                    return Ok(End::Stale);
-                }
-                Err(_) => {
-                    fails = false;
-                    self.standing.up(target);
-                    continue;
-                }
             };
             let at = unix_ns();
             match event {
                 watcher::Event::Init => {
                     if !std::mem::replace(&mut first, false) {
-                        restarts.inc();
+                        restarts.with_label_values(&[kind.name()]).inc();
                     }
-                    lists = true;
                     listed.clear();
                 }
                 watcher::Event::InitApply(object) => {
@@ -359,7 +298,6 @@ impl Watches {
                     }
                 }
                 watcher::Event::InitDone => {
-                    (lists, fails) = (false, false);
                     self.standing.up(target);
                     let ids = std::mem::take(&mut listed);
                     tracing::debug!(%target, objects = ids.len(), "listed");
@@ -367,22 +305,14 @@ impl Watches {
                     self.send(Event::Listed { of, ids }).await?;
                 }
                 watcher::Event::Apply(object) => {
-                    self.works(target, &mut fails);
                     self.apply(kind, object, at).await?;
                 }
                 watcher::Event::Delete(object) => {
-                    self.works(target, &mut fails);
                     if let Some(Read { object, .. }) = object.read(kind) {
                         self.send(Event::Delete { id: object.id, at }).await?;
                     }
                 }
             }
-        }
-    }
-
-    fn works(&self, target: &Target, fails: &mut bool) {
-        if std::mem::take(fails) {
-            self.standing.up(target);
         }
     }
 
@@ -448,18 +378,6 @@ where
     K::Scope: NamespaceScope,
 {
     api.constrain(target.namespace.as_deref().unwrap_or_default())
-}
-
-/// The HTTP status with which the API server refused a list or watch.
-fn refusal(error: &watcher::Error) -> Option<u16> {
-    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
-    | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-    | watcher::Error::WatchFailed(kube::Error::Api(status))
-    | watcher::Error::WatchError(status)) = error
-    else {
-        return None;
-    };
-    Some(status.code)
 }
 
 #[cfg(test)]

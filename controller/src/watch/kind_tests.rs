@@ -9,10 +9,11 @@ use axum::response::Response;
 use futures_util::stream;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::fake_api::{FakeApi, refusal, response};
+use crate::watch::following::{PAGE, SETTLED};
 
 const FOREVER: Duration = Duration::from_secs(3600);
 const MAPS: &str = "/api/v1/configmaps";

@@ -12,11 +12,13 @@ mod backoff;
 mod brake;
 mod bundle;
 pub mod expected;
+mod following;
 pub mod gate;
 pub mod handle;
 pub mod held;
 pub mod kind;
 mod lean;
+pub(crate) mod one;
 pub mod pacer;
 #[cfg(test)]
 mod permissions;

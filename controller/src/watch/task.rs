@@ -1,5 +1,7 @@
 //! The one owner of world and translator, on a thread of its own: translating never delays a heartbeat or a renewal.
 
+mod answers;
+mod recheck;
 mod rollback;
 mod standing;
 
@@ -9,27 +11,24 @@ use std::thread;
 use std::time::{Duration, Instant as Clock};
 use std::{future, io};
 
-use model::{Listener, ListenerProtocol};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::brake::Brake;
 use super::expected::Expected;
 use super::gate::Gate;
-use super::handle::{Ask, StandIns, Wanted, WorldHandle};
+use super::handle::{Ask, WorldHandle};
 use super::held::Held;
 use super::pacer::{Batch, Pacer};
 use super::reader::{Version, Wishes};
 use super::target::Target;
 use super::{Event, unix_ns};
-use crate::adapt;
 use crate::groups::Groups;
 use crate::history::History;
-use crate::infrastructure::Plan;
 use crate::metrics::Metrics;
-use crate::report::{ObjectReport, Programmed, upstreams_of};
+use crate::panics::TRANSLATING;
 use crate::status::{Queue, Written};
-use crate::translate::{Delta, Published, Translator, data_plane};
+use crate::translate::{Delta, Published, Translator};
 use crate::world::{Body, Object, ObjectId, ObjectKind, Scope, Values, World};
 
 /// What the world task works with.
@@ -55,6 +54,8 @@ pub struct WorldTask {
     pub scope: Scope,
     /// Whether somebody says what is held back by a rollback; nothing is published before.
     pub can_roll_back: bool,
+    /// How often everything that has been translated is looked at again; zero: never.
+    pub recheck: Duration,
 }
 
 impl WorldTask {
@@ -73,33 +74,16 @@ impl WorldTask {
         let (asks, questions) = mpsc::channel(64);
         let (missing_now, missing) = watch::channel(ObjectKind::ALL.to_vec());
         let (ended, end) = oneshot::channel();
-        thread::Builder::new().name("world".into()).spawn(move || {
-            // Dropped at the end, however it comes.
-            let _ended = ended;
-            let gate = runtime
-                .block_on(async { Gate::new(&self.scope, Instant::now(), self.sync_timeout) });
-            let owner = Owner {
-                world: World::of(self.scope.clone()),
-                translator: Translator::for_groups().publishing(self.published.clone()),
-                gate,
-                pacer: Pacer::default(),
-                expected: Expected::default(),
-                brake: Brake::new(self.removal_grace),
-                counts: BTreeMap::new(),
-                missing: missing_now,
-                open: false,
-                held: Held::new(Arc::clone(&self.wishes)),
-                withheld: Some(Delta::default()),
-                judged: Instant::now(),
-                history: History::new(
-                    self.metrics.revisions.clone(),
-                    self.metrics.revisions_dropped.clone(),
-                ),
-                rolled_back: rollback::Held::new(!self.can_roll_back),
-                with: self,
-            };
-            runtime.block_on(owner.run(events, questions));
-        })?;
+        thread::Builder::new()
+            .name(TRANSLATING.into())
+            .spawn(move || {
+                // Dropped at the end, however it comes.
+                let _ended = ended;
+                runtime.block_on(async {
+                    let owner = Owner::new(self, missing_now, Instant::now());
+                    owner.run(events, questions).await;
+                });
+            })?;
         Ok((WorldHandle { asks, missing }, end))
     }
 }
@@ -124,6 +108,7 @@ struct Owner {
     judged: Instant,
     history: History,
     rolled_back: rollback::Held,
+    rechecks: recheck::Rechecks,
     with: WorldTask,
 }
 
@@ -131,6 +116,28 @@ struct Owner {
 const JUDGE: Duration = Duration::from_secs(3600);
 
 impl Owner {
+    fn new(with: WorldTask, missing: watch::Sender<Vec<ObjectKind>>, now: Instant) -> Self {
+        let metrics = &with.metrics;
+        Self {
+            world: World::of(with.scope.clone()),
+            translator: Translator::for_groups().publishing(with.published.clone()),
+            gate: Gate::new(&with.scope, now, with.sync_timeout),
+            pacer: Pacer::default(),
+            expected: Expected::default(),
+            brake: Brake::new(with.removal_grace),
+            counts: BTreeMap::new(),
+            missing,
+            open: false,
+            held: Held::new(Arc::clone(&with.wishes)),
+            withheld: Some(Delta::default()),
+            judged: now,
+            history: History::new(metrics.revisions.clone(), metrics.revisions_dropped.clone()),
+            rolled_back: rollback::Held::new(!with.can_roll_back),
+            rechecks: recheck::Rechecks::new(with.recheck, now),
+            with,
+        }
+    }
+
     async fn run(mut self, mut events: mpsc::Receiver<Event>, mut asks: mpsc::Receiver<Ask>) {
         loop {
             tokio::select! {
@@ -165,6 +172,7 @@ impl Owner {
                 () = sleep_until(self.gate.patience()), if !self.open && Instant::now() < self.gate.patience() => {
                     self.look_at_gate();
                 }
+                () = until(self.rechecks.due()), if self.is_settled() => self.recheck(),
             }
         }
     }
@@ -459,8 +467,6 @@ impl Owner {
             .translate
             .with_label_values(&[mode])
             .observe(translated);
-        let panics = metrics.panics.with_label_values(&["translate"]);
-        panics.inc_by(self.translator.take_panics());
         let resources = delta.resources.len();
         match &mut self.withheld {
             Some(first) => first.merge(delta),
@@ -480,6 +486,12 @@ impl Owner {
         self.publish_first();
     }
 
+    /// Whether everything that is known has been translated and published.
+    fn is_settled(&self) -> bool {
+        let waits = self.pacer.due().is_some() || self.expected.due().is_some();
+        self.open && self.withheld.is_none() && !waits
+    }
+
     /// `even_empty`: also where there is nothing to publish.
     fn publish(&mut self, delta: Delta, at: u64, even_empty: bool) {
         if even_empty || delta.gateways || !delta.resources.is_empty() {
@@ -494,167 +506,6 @@ impl Owner {
         }
         self.with.objected.push(delta.reports.iter().cloned());
         self.with.queue.push(delta.reports);
-    }
-
-    fn count_quarantined(&self) {
-        let mut counts = BTreeMap::<ObjectKind, i64>::new();
-        for (id, report) in self.translator.report().objects() {
-            if id.kind.has_status() {
-                *counts.entry(id.kind).or_default() += i64::from(report.quarantined);
-            }
-        }
-        for (kind, count) in counts {
-            self.with
-                .metrics
-                .objects_quarantined
-                .with_label_values(&[kind.name()])
-                .set(count);
-        }
-    }
-
-    fn count_certificates(&self) {
-        const DAY: i64 = 86_400;
-        let metrics = &self.with.metrics;
-        let first = self.translator.expiries().min();
-        metrics.cert_not_after.set(first.unwrap_or(0));
-        let now = unix_seconds();
-        for (within, days) in [("30d", 30), ("14d", 14), ("7d", 7), ("3d", 3), ("1d", 1)] {
-            let soon = |at: &i64| *at < now.saturating_add(days * DAY);
-            let count = self.translator.expiries().filter(soon).count();
-            metrics
-                .certs_expiring
-                .with_label_values(&[within])
-                .set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
-    }
-
-    /// What a Gateway or GatewayConfig asks of its data planes.
-    fn plan(&self, owner: ObjectId) -> Option<Plan> {
-        let object = self.world.get(&owner)?;
-        let listeners = self.translator.resources().all::<Listener>();
-        let own =
-            listeners.filter(|(key, _)| ObjectId::of_listener_owner(key).as_ref() == Some(&owner));
-        let ports = own.map(|(_, listener)| {
-            let is_of_datagrams = listener.protocol == ListenerProtocol::Udp;
-            (listener.port, is_of_datagrams)
-        });
-        let mut plan = Plan {
-            uid: object.meta.uid.to_string(),
-            class: None,
-            ports: ports.collect(),
-            address: None,
-            asked: self.translator.data_planes_of(&owner).cloned(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            owner,
-        };
-        if let Body::Gateway(spec) = &object.body {
-            let asked = spec.infrastructure.as_ref();
-            plan.class = Some(spec.gateway_class_name.clone());
-            plan.address = adapt::addresses::first(spec);
-            plan.asked = data_plane(&self.world, object, spec);
-            plan.labels = asked.and_then(|i| i.labels.clone()).unwrap_or_default();
-            plan.annotations = asked
-                .and_then(|i| i.annotations.clone())
-                .unwrap_or_default();
-        }
-        Some(plan)
-    }
-
-    /// Whoever asked may have gone meanwhile.
-    fn answer(&self, ask: Ask) {
-        let report = self.translator.report();
-        let programmed = |report: &_| self.programmed(report);
-        match ask {
-            Ask::Ids(reply) => {
-                let absent = self.absent_reports().map(|report| report.id);
-                let ids = report.objects().map(|(id, _)| id.clone()).chain(absent);
-                drop(reply.send(ids.filter(|id| id.kind.has_status()).collect()));
-            }
-            Ask::Statuses(ids, reply) => {
-                let findings = self.with.groups.findings();
-                let resources = self.translator.resources();
-                let absent: BTreeMap<ObjectId, ObjectReport> = self
-                    .absent_reports()
-                    .map(|report| (report.id.clone(), report))
-                    .collect();
-                let wanted = ids.into_iter().map(|id| {
-                    let of_it = report.get(&id).or_else(|| absent.get(&id));
-                    let programmed = of_it.map(programmed).unwrap_or(Programmed::Unknown);
-                    let mut status = of_it.and_then(|r| r.status(&programmed));
-                    if let (Some(status), Some(report)) = (&mut status, of_it) {
-                        findings.add_to(status, report, &programmed, resources);
-                        self.add_revision(&id, status);
-                    }
-                    let waits = status.is_some() && programmed.waits();
-                    let uid = of_it.map(|report| Arc::clone(&report.uid));
-                    Wanted {
-                        id,
-                        uid: uid.unwrap_or_default(),
-                        status,
-                        waits,
-                        alone: programmed == Programmed::NoDataPlane,
-                    }
-                });
-                drop(reply.send(wanted.collect()));
-            }
-            Ask::Count(reply) => {
-                self.count_quarantined();
-                self.count_certificates();
-                let _ = reply.send(());
-            }
-            Ask::Objections(ids, reply) => {
-                let all = ids.into_iter().map(|id| self.objections(id));
-                drop(reply.send(all.collect()));
-            }
-            Ask::Refused(reply) => drop(reply.send(self.refused())),
-            // It changes something, and is not answered here.
-            Ask::Recall(..) => {}
-            Ask::StandIns(seen, reply) => {
-                let version = self.translator.stand_ins_changed();
-                let news = seen != Some(version);
-                let stand_ins = news.then(|| StandIns {
-                    version,
-                    manifests: self.translator.stand_ins().collect(),
-                });
-                drop(reply.send(stand_ins));
-            }
-            Ask::Revisions(reply) => drop(reply.send(self.revisions())),
-            Ask::BackTo(revision, reply) => drop(reply.send(self.back_to(revision))),
-            Ask::Review(object, reply) => {
-                let review = || self.translator.review(&self.world, &object);
-                drop(reply.send(self.open.then(review)));
-            }
-            Ask::Uid(id, reply) => {
-                let uid = self.world.meta(&id).map(|meta| meta.uid.to_string());
-                drop(reply.send(uid.filter(|uid| !uid.is_empty())));
-            }
-            Ask::DataPlanes(reply) => {
-                let plans = self.translator.with_data_planes();
-                let plans = plans.filter_map(|id| self.plan(id));
-                drop(reply.send(plans.collect()));
-            }
-            Ask::DependOn(upstreams, reply) => {
-                let resources = self.translator.resources();
-                let concerned = report
-                    .objects()
-                    .map(|(id, _)| id)
-                    .filter(|id| match id.kind {
-                        ObjectKind::Upstream => upstreams.contains(id.key().as_str()),
-                        ObjectKind::Route => {
-                            let mut to = upstreams_of(&id.path(), resources).into_iter();
-                            to.any(|key| upstreams.contains(&*key))
-                        }
-                        _ => false,
-                    });
-                drop(reply.send(concerned.cloned().collect()));
-            }
-            Ask::All(reply) => {
-                let findings = self.with.groups.findings();
-                let resources = self.translator.resources();
-                drop(reply.send(report.statuses(programmed, &findings, resources)));
-            }
-        }
     }
 }
 

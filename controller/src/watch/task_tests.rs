@@ -23,6 +23,8 @@ struct Running {
 
 #[path = "task/list_tests.rs"]
 mod list_tests;
+#[path = "task/recheck_tests.rs"]
+mod recheck_tests;
 #[path = "task/rollback_tests.rs"]
 mod rollback_tests;
 #[path = "task/standing_tests.rs"]
@@ -40,6 +42,28 @@ fn start_with(sync_timeout: Duration, can_roll_back: bool) -> Running {
 }
 
 fn start_in(scope: Scope, sync_timeout: Duration, can_roll_back: bool) -> Running {
+    let (task, publisher) = prepared(scope, sync_timeout, can_roll_back);
+    let (queue, metrics) = (Arc::clone(&task.queue), Arc::clone(&task.metrics));
+    let wishes = Arc::clone(&task.wishes);
+    let (events, received) = mpsc::channel(EVENTS);
+    let (world, end) = task.start(received).unwrap();
+    Running {
+        events,
+        world,
+        publisher,
+        queue,
+        metrics,
+        wishes,
+        end,
+    }
+}
+
+/// One that does not look again at what it has translated.
+fn prepared(
+    scope: Scope,
+    sync_timeout: Duration,
+    can_roll_back: bool,
+) -> (WorldTask, Arc<Publisher>) {
     let metrics = Arc::new(Metrics::new().unwrap());
     let publisher = Publisher::new("test");
     let groups = {
@@ -54,34 +78,23 @@ fn start_in(scope: Scope, sync_timeout: Duration, can_roll_back: bool) -> Runnin
             Group::new(Arc::clone(&publisher), health, CancellationToken::new())
         })
     };
-    let queue = Arc::new(Queue::new(metrics.status_queue.clone()));
-    let wishes = Arc::new(Wishes::default());
     let task = WorldTask {
         groups,
         gateways: watch::Sender::default(),
-        queue: Arc::clone(&queue),
+        queue: Arc::new(Queue::new(metrics.status_queue.clone())),
         objected: crate::events::objections::queue(),
         published: crate::translate::Published::default(),
         written: Arc::default(),
-        metrics: Arc::clone(&metrics),
-        wishes: Arc::clone(&wishes),
+        metrics,
+        wishes: Arc::new(Wishes::default()),
         pods: watch::channel(false).0,
         sync_timeout,
         removal_grace: GRACE,
         scope,
         can_roll_back,
+        recheck: Duration::ZERO,
     };
-    let (events, received) = mpsc::channel(EVENTS);
-    let (world, end) = task.start(received).unwrap();
-    Running {
-        events,
-        world,
-        publisher,
-        queue,
-        metrics,
-        wishes,
-        end,
-    }
+    (task, publisher)
 }
 
 fn route(name: &str) -> Object {

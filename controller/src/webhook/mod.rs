@@ -8,6 +8,7 @@ mod certificate;
 mod connection;
 mod review;
 
+use crate::panics::Parts;
 use crate::watch::handle::WorldHandle;
 use axum::Router;
 use axum::body::Bytes;
@@ -66,12 +67,14 @@ impl Webhook {
     pub fn start(
         self,
         listener: TcpListener,
+        parts: &Parts,
         stop: CancellationToken,
     ) -> Result<(), CertificateError> {
         let certificates = Reloading::load(self.files)?;
         let (connections, incoming) = mpsc::channel(8);
         let address = listener.local_addr();
-        tokio::spawn(accept(listener, certificates, connections, stop.clone()));
+        let accept = accept(listener, certificates, connections, stop.clone());
+        tokio::spawn(parts.part("connections of the webhook", accept));
         let reviewer = Reviewer {
             world: self.world,
             turns: Arc::new(Semaphore::new(REVIEWS)),
@@ -81,13 +84,13 @@ impl Webhook {
             .layer(DefaultBodyLimit::max(BODY_BYTES))
             .with_state(reviewer);
         let incoming = Incoming { incoming, address };
-        tokio::spawn(async move {
+        tokio::spawn(parts.part("webhook", async move {
             let served =
                 axum::serve(incoming, routes).with_graceful_shutdown(stop.cancelled_owned());
             if let Err(error) = served.await {
                 tracing::error!(%error, "the webhook has failed");
             }
-        });
+        }));
         Ok(())
     }
 }

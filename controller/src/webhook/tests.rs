@@ -71,6 +71,7 @@ async fn start(callers: bool) -> Running {
         removal_grace: Duration::ZERO,
         scope: crate::world::Scope::default(),
         can_roll_back: false,
+        recheck: Duration::ZERO,
     };
     let (events, received) = mpsc::channel(EVENTS);
     let (world, _) = task.start(received).unwrap();
@@ -86,7 +87,7 @@ async fn start(callers: bool) -> Running {
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     Webhook::new(world, files)
-        .start(listener, stop.clone())
+        .start(listener, &Parts::new().0, stop.clone())
         .unwrap();
     Running {
         events,

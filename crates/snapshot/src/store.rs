@@ -57,6 +57,39 @@ pub struct Transaction {
     pub remove: Vec<pb::Name>,
 }
 
+/// What a store held at one time. Names are hashed to compare it, which takes longer than the store may be locked for.
+pub struct Listing {
+    at: Cursor,
+    resources: Vec<(ResourceId, Hash)>,
+}
+
+/// What of a [`Listing`] is in buckets that are different with somebody else.
+pub struct Different {
+    at: Cursor,
+    of: usize,
+    ids: Vec<ResourceId>,
+}
+
+impl Listing {
+    pub fn different(self, held: &Inventory) -> Different {
+        let resources = self.resources.iter();
+        let names = resources.map(|((kind, key), _)| Hash::of_name(*kind as u32, key));
+        let names: Vec<Hash> = names.collect();
+        let mut here = held.buckets.emptied();
+        for (name, (_, body)) in names.iter().zip(&self.resources) {
+            here.add(*name, *body);
+        }
+        let of = self.resources.len();
+        let all = self.resources.into_iter().zip(names);
+        let different = all.filter(|(_, name)| here.differs(&held.buckets, *name));
+        Different {
+            at: self.at,
+            of,
+            ids: different.map(|((id, _), _)| id).collect(),
+        }
+    }
+}
+
 impl Store {
     /// Current generation and digest.
     pub fn cursor(&self) -> Cursor {
@@ -236,25 +269,41 @@ impl Store {
         Some(transaction)
     }
 
-    /// What a stream lacks that says it holds all this, of which nothing is known here: the buckets that are different.
-    /// Where something of them is gone, which nobody here can name, the result is not what it says, and the stream needs
-    /// everything after all. `None`: that is hardly less than everything.
-    pub fn since_inventory(&self, held: &Inventory) -> Option<Transaction> {
-        let name = |id: &ResourceId| Hash::of_name(id.0 as u32, &id.1);
-        let mut here = held.buckets.emptied();
-        for (id, entry) in &self.live {
-            here.add(name(id), entry.hash);
+    /// What is live, to be compared with what somebody holds.
+    pub fn listing(&self) -> Listing {
+        let live = self.live.iter();
+        Listing {
+            at: self.cursor(),
+            resources: live.map(|(id, e)| (id.clone(), e.hash)).collect(),
         }
-        let different = self.live.iter();
-        let different = different.filter(|(id, _)| here.differs(&held.buckets, name(id)));
-        let upsert: Vec<pb::Resource> = different.map(|(id, e)| resource(id, e)).collect();
-        (upsert.len() < self.live.len() / 2).then(|| Transaction {
+    }
+
+    /// What a stream lacks that says it holds what has this digest, of which nothing is known here: what differs, and what
+    /// has changed since that was found out. Where something of what it holds is gone, which nobody here can name, the
+    /// result is not what it says, and the stream needs everything after all. `None`: that is hardly less than everything.
+    pub fn since_listing(&self, held: Digest, different: Different) -> Option<Transaction> {
+        if different.ids.len() >= different.of / 2 {
+            return None;
+        }
+        let later = self.since(Some(different.at));
+        let mut transaction = later.unwrap_or_else(|| Transaction {
             full: false,
-            base: held.digest,
+            base: held,
             result: self.cursor(),
-            upsert,
+            upsert: Vec::new(),
             remove: Vec::new(),
-        })
+        });
+        if transaction.full {
+            return None;
+        }
+        transaction.base = held;
+        let ids = different.ids.iter();
+        let as_listed = ids.filter_map(|id| {
+            let entry = self.live.get(id)?;
+            (entry.generation <= different.at.generation).then(|| resource(id, entry))
+        });
+        transaction.upsert.extend(as_listed);
+        Some(transaction)
     }
 
     /// Every stream has passed `generation`: tombstones up to it go.

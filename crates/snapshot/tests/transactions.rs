@@ -175,3 +175,42 @@ fn an_unknown_kind_is_named_and_refuses_the_whole() {
     assert_eq!(rejected[0].key, "new");
     assert!(replica.is_empty());
 }
+
+/// The names are hashed while the store may change.
+#[test]
+fn what_changes_while_it_is_found_out_what_differs_is_sent_with_it() {
+    let mut replica = Replica::default();
+    for chunk in store(1000, 500).since(None).unwrap().into_chunks(1, 0) {
+        if let Some(staged) = replica.receive(chunk).unwrap() {
+            replica.commit(staged);
+        }
+    }
+    // Another process, of which the replica knows nothing.
+    let mut store = store(1000, 500);
+    store.update([(Kind::Plugin, "p0500", Some(plugin_body(501)))]);
+    for changed in [
+        vec![],
+        vec![
+            (Kind::Plugin, "p0500", Some(plugin_body(502))),
+            (Kind::Plugin, "p0501", None),
+            (Kind::Plugin, "new", Some(plugin_body(1))),
+        ],
+    ] {
+        let held = replica.inventory();
+        let different = store.listing().different(&held);
+        store.update(changed);
+        let transaction = store.since_listing(held.digest, different).unwrap();
+        assert!(!transaction.full && transaction.upsert.len() < 200);
+        let mut chunks = transaction.into_chunks(2, 0);
+        let staged = replica.receive(chunks.remove(0)).unwrap().unwrap();
+        replica.commit(staged);
+        assert_eq!(replica.digest(), store.cursor().digest);
+    }
+    // What is listed is too old by now.
+    let mut other = Replica::default().inventory();
+    other.buckets = replica.inventory().buckets;
+    let different = store.listing().different(&other);
+    store.update([(Kind::Plugin, "p0000", None::<Vec<u8>>)]);
+    store.forget(store.cursor().generation);
+    assert!(store.since_listing(other.digest, different).is_none());
+}

@@ -6,7 +6,7 @@ use crate::world::{Body, ObjectId, ObjectKind, World};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Kept for all Ingresses of ours.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::translate) struct Index {
     secured: BTreeMap<ObjectId, Secured>,
     canaries: BTreeSet<ObjectId>,

@@ -53,7 +53,7 @@ impl Translator {
             let problems = match Version::of(world, object) {
                 Some(version) => {
                     let candidate = version.candidate(id, meta);
-                    let judged = self.guarded(id, || gateway_config::judge(around, &candidate));
+                    let judged = guard::guarded(id, || gateway_config::judge(around, &candidate));
                     let Some(judged) = judged else {
                         // The version before it, or nothing.
                         if let Some(Accepted::Listening(version)) = self.accepted.get(id) {
@@ -97,7 +97,7 @@ impl Translator {
                 .iter()
                 .any(|object| object.id == gateway_config::implied());
         let all = gateway_config::implied();
-        let done = self.guarded(&all, || match implied {
+        let done = guard::guarded(&all, || match implied {
             true => gateway_config::lower_implied(around),
             false => gateway_config::lower(around, &candidates),
         });

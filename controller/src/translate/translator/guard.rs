@@ -7,23 +7,22 @@ use crate::translate::lowering::{Lowered, Lowering, Unit};
 use crate::world::ObjectId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-impl Translator {
-    /// What `work` gives; `None`: it panicked. It may leave nothing half done but what it gives.
-    pub(super) fn guarded<T>(&self, of: &ObjectId, work: impl FnOnce() -> T) -> Option<T> {
-        let work = || {
-            #[cfg(test)]
-            tests::panic_if_asked(of);
-            work()
-        };
-        let done = catch_unwind(AssertUnwindSafe(work)).ok();
-        if done.is_none() {
-            // The hook has logged the place.
-            tracing::error!(event = "translate_panic", object = %of, "an object cannot be translated");
-            self.panics.set(self.panics.get() + 1);
-        }
-        done
+/// What `work` gives; `None`: it panicked. It may leave nothing half done but what it gives.
+pub(super) fn guarded<T>(of: &ObjectId, work: impl FnOnce() -> T) -> Option<T> {
+    let work = || {
+        #[cfg(test)]
+        tests::panic_if_asked(of);
+        work()
+    };
+    let done = catch_unwind(AssertUnwindSafe(work)).ok();
+    if done.is_none() {
+        // The hook has counted it, and logged the place.
+        tracing::error!(event = "translate_panic", object = %of, "an object cannot be translated");
     }
+    done
+}
 
+impl Translator {
     /// Has a unit lowered. After a panic there is a problem of the object, and what had been looked at until then.
     pub(super) fn run(
         &self,
@@ -31,7 +30,7 @@ impl Translator {
         work: impl FnOnce(&mut Lowering<'_>),
     ) -> Lowered {
         let of = lowering.id;
-        if self.guarded(of, || work(&mut lowering)).is_some() {
+        if guarded(of, || work(&mut lowering)).is_some() {
             return lowering.out;
         }
         Lowered {
@@ -53,11 +52,6 @@ impl Translator {
         lowered.demands = before.demands.iter().cloned().collect();
         lowered.claims = before.claims.to_vec();
         lowered.attached = before.attached.iter().cloned().collect();
-    }
-
-    /// Panics since the last call.
-    pub fn take_panics(&self) -> u64 {
-        self.panics.take()
     }
 }
 

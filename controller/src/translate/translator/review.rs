@@ -51,7 +51,7 @@ impl Translator {
         };
         let candidate = version.candidate(&object.id, &object.meta);
         let id = &object.id;
-        let judged = self.guarded(id, || gateway_config::judge(around, &candidate));
+        let judged = guard::guarded(id, || gateway_config::judge(around, &candidate));
         judged.map_or_else(|| vec![guard::fault(id)], |judged| judged.problems)
     }
 }

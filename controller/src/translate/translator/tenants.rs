@@ -1,6 +1,6 @@
 //! The unit of all Tenants, and the Routes that a change of them concerns.
 
-use super::{Accepted, Delta, Translator, arriving, refusals};
+use super::{Accepted, Delta, Translator, arriving, guard, refusals};
 use crate::report::{ObjectReport, Problem};
 use crate::translate::lowering::{Lowered, Unit};
 use crate::translate::tenants::{self, Candidate};
@@ -44,7 +44,7 @@ impl Translator {
             .collect();
         let (nobody, meta) = (ObjectId::new(ObjectKind::Tenant, "", ""), Meta::default());
         let around = self.lowering(world, &nobody, &meta);
-        let done = self.guarded(&nobody, || {
+        let done = guard::guarded(&nobody, || {
             tenants::lower(&around, &self.gateways, &mut candidates)
         });
         let Some((tenants, mut lowered)) = done else {
