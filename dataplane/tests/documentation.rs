@@ -122,6 +122,7 @@ fn every_behaviour_has_its_test() {
             let folders = [
                 "tests",
                 "tests/front",
+                "tests/upstream_h2",
                 "src",
                 "../crates/cli/tests",
                 "../controller/src",

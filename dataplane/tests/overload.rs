@@ -6,6 +6,7 @@ mod support;
 
 use diolkos_dataplane::pressure::Use;
 use model::Concurrency;
+use std::time::Duration;
 use support::PATIENCE;
 use support::config::{forward, routes};
 use support::gateway::{Gateway, error};
@@ -107,12 +108,59 @@ fn connections_are_not_kept_when_memory_is_short() {
     assert!(gateway.keeps(&mut client), "it is only said");
     assert_eq!(gateway.0.metric(STATE), 1.0);
     gateway.uses(88);
+    let mut client = gateway.0.client();
     assert!(!gateway.keeps(&mut client));
     assert!(client.answer("GET").is_none(), "it is closed");
-    assert!(!gateway.keeps(&mut gateway.0.client()));
     assert_eq!(gateway.0.metric(STATE), 2.0);
     gateway.uses(84);
     assert!(gateway.keeps(&mut gateway.0.client()));
+}
+
+#[test]
+fn idle_connections_are_closed_when_memory_is_short() {
+    let gateway = Short::start();
+    let (mut idle, mut busy, mut new) =
+        (gateway.0.client(), gateway.0.client(), gateway.0.client());
+    assert!(gateway.keeps(&mut idle));
+    busy.send("GET /gated HTTP/1.1\r\nHost: t\r\n\r\n");
+    gateway.0.origin.arrived.recv_timeout(PATIENCE).unwrap();
+    gateway.uses(80);
+    // More than what is left to a request that is on its way.
+    let long = Duration::from_millis(1500);
+    assert!(!idle.has_input(long), "it is only said");
+    gateway.uses(88);
+    assert_eq!(
+        idle.rest(),
+        b"",
+        "closed, although it has asked for nothing"
+    );
+    assert_eq!(new.rest(), b"");
+    gateway.0.origin.gate.send(()).unwrap();
+    assert_eq!(busy.answer("GET").unwrap().body, b"ok");
+    // It holds for as long as memory is short.
+    let mut late = gateway.0.client();
+    assert_eq!(late.rest(), b"");
+    gateway.uses(84);
+    let mut kept = gateway.0.client();
+    assert!(gateway.keeps(&mut kept));
+    assert!(!kept.has_input(long));
+    assert!(gateway.keeps(&mut kept));
+}
+
+#[test]
+fn idle_connections_over_http2_are_told_to_end_when_memory_is_short() {
+    let gateway = Short::start();
+    let mut client = gateway.0.client();
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    gateway.uses(88);
+    loop {
+        let head = client.take(9);
+        client.take(usize::from(head[1]) << 8 | usize::from(head[2]));
+        if head[3] == 7 {
+            return;
+        }
+    }
 }
 
 /// The head of `GET /` to host `t`, over HTTP/2.
@@ -166,6 +214,8 @@ fn connections_are_refused_when_memory_is_shortest() {
     let gateway = Short::start();
     let mut before = gateway.0.client();
     assert!(gateway.keeps(&mut before));
+    // Of which something has come is not idle.
+    before.send("GET / HTTP/1.1\r\n");
     gateway.uses(95);
     let mut refused = gateway.0.client();
     // Before it has sent anything.
@@ -173,7 +223,8 @@ fn connections_are_refused_when_memory_is_shortest() {
     let reason = r#"diolkos_connections_refused_total{reason="memory"}"#;
     assert_eq!(gateway.0.metric(reason), 1.0);
     assert_eq!(gateway.0.metric(STATE), 4.0);
-    assert_eq!(error(&before.get("/")), OVERLOADED);
+    let answer = before.send("Host: t\r\n\r\n").answer("GET").unwrap();
+    assert_eq!(error(&answer), OVERLOADED);
     gateway.uses(10);
     assert!(gateway.keeps(&mut gateway.0.client()));
     assert_eq!(gateway.0.metric(STATE), 0.0);

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
+#[path = "upstream_h2/tunnels.rs"]
+mod tunnels;
 
 use bytes::Bytes;
 use h2::server::SendResponse;

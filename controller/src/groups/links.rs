@@ -1,9 +1,7 @@
 //! What a resource has to do with others.
 
 use crate::publish::ResourceId;
-use model::{
-    Action, EndpointShard, EndpointSource, Listener, PluginUse, Route, Rule, Target, Upstream,
-};
+use model::{Action, EndpointShard, Listener, PluginUse, Route, Rule, Target, Upstream};
 use snapshot::{InvalidResource, Kind, decode};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,9 +38,7 @@ impl Links {
             Kind::Route => links.add_route(&decode(body)?),
             Kind::Upstream => {
                 let upstream: Upstream = decode(body)?;
-                if let EndpointSource::Service(service) = &upstream.source {
-                    links.to.insert(shards_of(service));
-                }
+                links.to.extend(upstream.source.services().map(shards_of));
                 let tls = upstream.tls.iter();
                 let keys = tls.flat_map(|tls| &tls.client_certificate);
                 links.refer(Kind::Certificate, keys);
@@ -97,4 +93,25 @@ fn shards_of(service: &str) -> ResourceId {
 /// What stands for all Tenants: whose a host is, every listener has to know.
 fn all_tenants() -> ResourceId {
     (Kind::Tenant, Arc::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Discovery, DiscoverySource, EndpointSource, ObjectRef};
+
+    #[test]
+    fn an_upstream_needs_the_shards_of_all_its_services() {
+        let service = |name: &str| DiscoverySource::Service(name.into());
+        let discovery = Discovery {
+            sources: vec![service("a/web:80"), service("b/web:81")],
+            ..Discovery::default()
+        };
+        let origin = ObjectRef::new("Upstream", "a", "u");
+        let upstream = Upstream::new(origin, EndpointSource::Discovery(discovery));
+        let id = (Kind::Upstream, "Upstream/a/u".into());
+        let links = Links::of(&id, &snapshot::encode(&upstream).unwrap()).unwrap();
+        let shards = ["a/web:80", "b/web:81"].map(shards_of);
+        assert_eq!(links.to, shards.into());
+    }
 }

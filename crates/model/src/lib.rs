@@ -12,6 +12,7 @@ pub mod captures;
 pub mod coding;
 pub mod duration;
 pub mod endpoint;
+pub mod endpoint_filter;
 pub mod expression;
 pub mod header_edits;
 pub mod headers;

@@ -122,13 +122,32 @@ pub enum EndpointSource {
     Discovery(Discovery),
 }
 
+impl EndpointSource {
+    /// The service ports whose shards it has.
+    pub fn services(&self) -> impl Iterator<Item = &str> {
+        let (one, several) = match self {
+            Self::Service(service) => (Some(service), &[][..]),
+            Self::Discovery(discovery) => (None, &*discovery.sources),
+            Self::Static(_) | Self::Dns(_) => (None, &[][..]),
+        };
+        let among = several.iter().filter_map(|source| match source {
+            DiscoverySource::Service(service) => Some(service),
+            _ => None,
+        });
+        one.into_iter().chain(among).map(String::as_str)
+    }
+}
+
 /// Sources that are asked, and how their answers go together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Discovery {
-    /// The first source that has any endpoint counts alone; otherwise all count together.
+    /// Sources after the first that has a ready endpoint do not count; otherwise all count together.
     pub first_available: bool,
     pub sources: Vec<DiscoverySource>,
+    /// See [`endpoint_filter`](crate::endpoint_filter): what it does not hold for is not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -136,6 +155,8 @@ pub struct Discovery {
 pub enum DiscoverySource {
     Http(HttpSource),
     Dns(DnsSource),
+    /// As [`EndpointSource::Service`].
+    Service(String),
     Static(Vec<StaticEndpoint>),
 }
 

@@ -651,14 +651,19 @@ fn source() -> impl Strategy<Value = EndpointSource> {
     let source = prop_oneof![
         http,
         dns.clone().prop_map(DiscoverySource::Dns),
+        text().prop_map(DiscoverySource::Service),
         vec(endpoint.clone(), 0..3).prop_map(DiscoverySource::Static),
     ];
-    let discovery = (any::<bool>(), vec(source, 0..4)).prop_map(|(first_available, sources)| {
-        EndpointSource::Discovery(Discovery {
-            first_available,
-            sources,
-        })
-    });
+    let filter = option::of(text());
+    let discovery = (any::<bool>(), vec(source, 0..4), filter).prop_map(
+        |(first_available, sources, filter)| {
+            EndpointSource::Discovery(Discovery {
+                first_available,
+                sources,
+                filter,
+            })
+        },
+    );
     prop_oneof![
         discovery,
         vec(endpoint, 0..3).prop_map(EndpointSource::Static),

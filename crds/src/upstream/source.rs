@@ -114,7 +114,8 @@ pub struct Discovery {
     /// The sources, in order. 1 to 16.
     #[schemars(length(min = 1, max = 16))]
     pub sources: Vec<DiscoverySource>,
-    /// CEL on endpoint: only those for which it is true are used. Default: all.
+    /// CEL on endpoint.address (an IP address), endpoint.port, endpoint.weight, endpoint.zone and endpoint.labels (of what
+    /// HTTP sources list): only those for which it is true are used. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<Cel>,
 }
@@ -184,7 +185,7 @@ pub enum DiscoverySourceType {
 #[serde(rename_all = "camelCase")]
 pub struct HttpSource {
     /// URL that answers a GET with 200 and at most 1 MiB of JSON, in which is a list of {"address", "port", "weight",
-    /// "zone"}, of which the last two may be missing, or of "ADDRESS:PORT". At most 1024 of them are used.
+    /// "zone", "labels"}, of which the last three may be missing, or of "ADDRESS:PORT". At most 1024 of them are used.
     pub url: Url,
     /// Names that lead to the list of endpoints in the answer, such as $.data.items. Default: $, the answer is the list.
     #[serde(skip_serializing_if = "Option::is_none")]

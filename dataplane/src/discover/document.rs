@@ -1,18 +1,24 @@
 //! What a registry says: a JSON document with a list of endpoints somewhere in it.
 
+use crate::table::{Labels, Registered};
 use model::{HostPattern, StaticEndpoint};
 use serde_json::Value;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Endpoints that are taken of one registry.
 pub(super) const ENDPOINTS: usize = 1024;
 /// As in `Upstream.spec.endpoints`.
 const HEAVIEST: u64 = 1_000_000;
+/// Labels of one endpoint.
+const LABELS: usize = 64;
+/// Bytes of a label's name, and of its value.
+const LABEL: usize = 253;
 
 /// The endpoints of a document.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Listed {
-    pub endpoints: Vec<StaticEndpoint>,
+    pub endpoints: Vec<Registered>,
     /// Elements that are no endpoints, or too many: how many, and what is wrong with the first.
     pub dropped: Option<(usize, String)>,
 }
@@ -47,8 +53,34 @@ pub(super) fn read(text: &[u8], path: &[String]) -> Result<Listed, String> {
     }
 }
 
-/// `{"address": …, "port": …}`, perhaps with `weight` and `zone`, or `"ADDRESS:PORT"`.
-fn endpoint(element: &Value) -> Result<StaticEndpoint, &'static str> {
+/// `{"address": …, "port": …}`, perhaps with `weight`, `zone` and `labels`, or `"ADDRESS:PORT"`.
+fn endpoint(element: &Value) -> Result<Registered, &'static str> {
+    Ok(Registered {
+        endpoint: place(element)?,
+        labels: labels(element.get("labels"))?,
+    })
+}
+
+fn labels(labels: Option<&Value>) -> Result<Labels, &'static str> {
+    let labels = match labels {
+        None | Some(Value::Null) => return Ok(None),
+        Some(labels) => labels.as_object().ok_or("labels must be an object")?,
+    };
+    if labels.len() > LABELS {
+        return Err("labels must be at most 64");
+    }
+    let label = |(name, value): (&String, &Value)| {
+        let short = |text: &&str| text.len() <= LABEL;
+        let value = value.as_str().filter(short);
+        let name = Some(&**name).filter(short);
+        Some((name?.to_owned(), value?.to_owned()))
+    };
+    let labels: Option<Arc<[_]>> = labels.iter().map(label).collect();
+    let labels = labels.ok_or("labels must be texts of at most 253 bytes")?;
+    Ok(Some(labels).filter(|labels| !labels.is_empty()))
+}
+
+fn place(element: &Value) -> Result<StaticEndpoint, &'static str> {
     if let Some(text) = element.as_str() {
         let (address, number) = text.rsplit_once(':').ok_or("must be ADDRESS:PORT")?;
         let port = number.parse().ok().filter(|port| *port > 0);
@@ -105,7 +137,8 @@ mod tests {
         let path: Vec<String> = path.iter().map(|name| (*name).to_owned()).collect();
         let listed = read(text.as_bytes(), &path)?;
         let shown = |e: &StaticEndpoint| format!("{}:{} {}", e.host, e.port, e.weight);
-        Ok(listed.endpoints.iter().map(shown).collect())
+        let endpoints = listed.endpoints.iter().map(|r| &r.endpoint);
+        Ok(endpoints.map(shown).collect())
     }
 
     #[test]
@@ -125,11 +158,33 @@ mod tests {
     #[test]
     fn what_is_no_endpoint_costs_only_itself() {
         let text = r#"["10.0.0.1:80", "10.0.0.2", "10.0.0.3:0", {"address": "a b", "port": 1}, {"address": "0.0.0.0", "port": 1},
-            {"address": "c", "port": 65616}, {"address": "c", "port": 1, "weight": -1}, {"address": "c", "port": 1, "zone": 1}, 5, null]"#;
+            {"address": "c", "port": 65616}, {"address": "c", "port": 1, "weight": -1}, {"address": "c", "port": 1, "zone": 1}, 5, null,
+            {"address": "c", "port": 1, "labels": []}, {"address": "c", "port": 1, "labels": {"a": 1}}]"#;
         let listed = read(text.as_bytes(), &[]).unwrap();
         assert_eq!(listed.endpoints.len(), 1);
         let first = "element 1: must be ADDRESS:PORT".to_owned();
-        assert_eq!(listed.dropped, Some((9, first)));
+        assert_eq!(listed.dropped, Some((11, first)));
+    }
+
+    #[test]
+    fn labels_are_few_short_texts() {
+        let of = |labels: Value| {
+            let list = serde_json::json!([{"address": "c", "port": 1, "labels": labels}]);
+            let listed = read(list.to_string().as_bytes(), &[])?;
+            Ok::<_, String>(listed.endpoints[0].labels.clone())
+        };
+        let many = |n: usize| (0..n).map(|i| (i.to_string(), Value::from("x"))).collect();
+        let all = of(serde_json::json!({"tier": "gold", "empty": ""}))
+            .unwrap()
+            .unwrap();
+        let mut all: Vec<_> = all.iter().map(|(n, v)| (&**n, &**v)).collect();
+        all.sort_unstable();
+        assert_eq!(all, [("empty", ""), ("tier", "gold")]);
+        assert_eq!(of(serde_json::json!({})), Ok(None));
+        assert!(of(Value::Object(many(64))).is_ok());
+        assert!(of(Value::Object(many(65))).is_err());
+        assert!(of(serde_json::json!({"a": "x".repeat(254)})).is_err());
+        assert!(of(serde_json::json!({"x".repeat(254): "a"})).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod document;
 
 use crate::outside::{chain, dial};
 use crate::resolve::Resolver;
-use crate::table::{Registry, Upstream};
+use crate::table::{Registered, Registry, Upstream};
 use document::Listed;
 use http::{Request, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -186,7 +186,7 @@ struct Memory {
 }
 
 /// What an answer comes to: a list that takes effect, or why there is none.
-type Take = Result<Vec<model::StaticEndpoint>, String>;
+type Take = Result<Vec<Registered>, String>;
 
 impl Memory {
     /// Judges an answer, and says how long to wait until the next.

@@ -90,7 +90,7 @@ impl Rig {
         let settings = model::Upstream::new(origin, source);
         let wire = Wire::compile(&settings, |_| None).unwrap();
         let upstream = Upstream::new("Upstream/n/u", &settings, wire, None, &Arc::default());
-        upstream.set_discovery(discovery);
+        upstream.set_discovery(discovery, |_| std::iter::empty());
         let rig = Self {
             registry,
             poller,
@@ -105,6 +105,7 @@ impl Rig {
         Self::start(&Discovery {
             first_available,
             sources,
+            filter: None,
         })
     }
 
@@ -252,6 +253,43 @@ fn sources_count_together_or_the_first_that_has_any() {
 }
 
 #[test]
+fn only_what_passes_the_filter_is_used() {
+    let server = Server::start(
+        r#"{"items": [{"address": "10.0.0.1", "port": 80, "labels": {"tier": "gold"}},
+            {"address": "10.0.0.2", "port": 80, "labels": {"tier": "iron"}}, "10.0.0.3:80"]}"#,
+    );
+    let fixed = StaticEndpoint {
+        host: "10.0.0.7".into(),
+        port: 81,
+        weight: 1,
+        zone: None,
+    };
+    let discovery = |filter: Option<&str>| Discovery {
+        first_available: true,
+        sources: vec![
+            DiscoverySource::Http(server.source()),
+            DiscoverySource::Static(vec![fixed.clone()]),
+        ],
+        filter: filter.map(str::to_owned),
+    };
+    let rig = Rig::start(&discovery(Some("endpoint.labels.tier == 'gold'")));
+    rig.become_(&["10.0.0.1:80"]);
+    // What was listed before is known, also where it cannot be asked for again.
+    let shows = |filter: Option<&str>| {
+        let none = |_: &str| std::iter::empty();
+        rig.upstream.set_discovery(&discovery(filter), none);
+        let set = rig.upstream.endpoints();
+        let all = set.endpoints().iter();
+        all.map(|e| e.addr.to_string()).collect::<Vec<_>>()
+    };
+    let iron = "endpoint.labels.tier == 'iron'";
+    assert_eq!(shows(Some(iron)), ["10.0.0.2:80"]);
+    assert_eq!(shows(Some("endpoint.port == 81")), ["10.0.0.7:81"]);
+    assert!(shows(Some("endpoint.port == 82")).is_empty());
+    assert_eq!(shows(None).len(), 3);
+}
+
+#[test]
 fn names_in_a_list_are_resolved() {
     let server = Server::start(&listed(&["localhost:80"]));
     let rig = Rig::of(vec![DiscoverySource::Http(server.source())], false);
@@ -270,10 +308,13 @@ fn a_registry_is_asked_for_as_long_as_its_upstream_is_there() {
     let count = &rig.poller.shared.count;
     assert_eq!(count.get(), 1);
     // The same source in other settings: what it has said goes on.
-    rig.upstream.set_discovery(&Discovery {
+    let discovery = Discovery {
         first_available: true,
         sources: vec![DiscoverySource::Http(server.source())],
-    });
+        filter: None,
+    };
+    rig.upstream
+        .set_discovery(&discovery, |_| std::iter::empty());
     rig.become_(&["10.0.0.1:80"]);
     rig.registry.remove(&rig.upstream.key);
     rig.poller.follow(&rig.upstream);

@@ -202,6 +202,12 @@ pub trait Service: 'static {
         MemoryState::Normal
     }
 
+    /// Waits until it is no longer `before` that memory is too short for idle connections; how it is then.
+    fn hurries(&self, before: bool) -> impl Future<Output = bool> {
+        let _ = before;
+        std::future::pending()
+    }
+
     /// Something happened to a connection.
     fn note(&self, event: Event) {
         let _ = event;

@@ -4,7 +4,7 @@ use super::deadline::Timer;
 use super::dial::{Dial, UpSocket};
 use super::fault::UpFault;
 use super::h2up::{Claim, H2Pool, H2Up, Lead, Limits, handshake};
-use super::head::{RequestHead, ResponseHead};
+use super::head::{Method, RequestHead, ResponseHead};
 use super::pool::{Keep, Pool, PoolConfig, PoolCounters, PoolKey};
 use super::tls_client::{Alpn, TlsClient};
 use super::traits::Up;
@@ -18,6 +18,27 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+/// Whether an exchange may become a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tunnel {
+    None,
+    /// Over HTTP/1 by `Upgrade`, over HTTP/2 by an extended CONNECT.
+    Any,
+    /// Its method would be lost over HTTP/2.
+    Http1,
+}
+
+impl Tunnel {
+    /// What the request asks for.
+    pub fn of(head: &RequestHead) -> Self {
+        match head.upgrade {
+            None => Self::None,
+            Some(_) if head.method == Method::Get => Self::Any,
+            Some(_) => Self::Http1,
+        }
+    }
+}
+
 /// What an exchange asks of its connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Want<'a> {
@@ -25,6 +46,10 @@ pub struct Want<'a> {
     pub tls: Option<&'a TlsClient>,
     /// HTTP/2 without TLS. With TLS its ALPN decides.
     pub h2c: bool,
+    /// The exchange may become a tunnel, which over HTTP/2 its peer must allow.
+    pub tunnel: bool,
+    /// How else to connect where HTTP/2 was chosen and allows none.
+    pub http1: Option<&'a TlsClient>,
     /// Exchanges at a time on one HTTP/2 connection.
     pub max_streams: usize,
     /// See [`Dial::keepalive`].
@@ -43,6 +68,8 @@ impl Want<'_> {
             address,
             tls: None,
             h2c: false,
+            tunnel: false,
+            http1: None,
             max_streams: 1,
             keepalive: None,
             preface: &[],
@@ -139,7 +166,8 @@ impl Connections {
         if h1 { self.take_h1(want) } else { None }
     }
 
-    /// An exchange on a shared connection, or on a new one; [`Self::idle_h1`] has found none.
+    /// An exchange on a shared connection, or on a new one; [`Self::idle_h1`] has found none. One that wants a tunnel gets
+    /// a connection that can become one where the upstream has such.
     ///
     /// # Errors
     /// Nothing was sent: a fault of connecting, or an upstream that does not speak what it should.
@@ -150,10 +178,21 @@ impl Connections {
         timer: &mut Timer,
     ) -> Result<Connected, UpFault> {
         let opened = async {
-            if want.alpn() == Alpn::H1 || !want.preface.is_empty() {
-                self.open(want, None).await
+            let connected = if want.alpn() == Alpn::H1 || !want.preface.is_empty() {
+                self.open(want, None).await?
             } else {
-                self.share(want).await
+                self.share(want).await?
+            };
+            match &connected.up {
+                AnyUp::H2(up) if want.tunnel => up.settle().await,
+                _ => return Ok(connected),
+            }
+            match want.http1 {
+                tls @ Some(_) if !connected.up.takes_tunnel() => {
+                    drop(connected);
+                    self.http1(&Want { tls, ..*want }).await
+                }
+                _ => Ok(connected),
             }
         };
         timer
@@ -179,13 +218,16 @@ impl Connections {
                 }
                 Claim::Wait(gate) => gate.wait().await?,
                 Claim::Lead(lead) => return self.open(want, Some(lead)).await,
-                Claim::Http1 => {
-                    return match self.take_h1(want) {
-                        Some(up) => Ok(Connected { up, opened: false }),
-                        None => self.open(want, None).await,
-                    };
-                }
+                Claim::Http1 => return self.http1(want).await,
             }
+        }
+    }
+
+    /// For an upstream that is known to speak HTTP/1.
+    async fn http1(&self, want: &Want<'_>) -> Result<Connected, UpFault> {
+        match self.take_h1(want) {
+            Some(up) => Ok(Connected { up, opened: false }),
+            None => self.open(want, None).await,
         }
     }
 
@@ -263,6 +305,14 @@ impl AnyUp {
         match self {
             Self::H1(up) => up.is_reused(),
             Self::H2(up) => up.is_reused(),
+        }
+    }
+
+    /// Whether it can become a tunnel, if the upstream agrees.
+    pub fn takes_tunnel(&self) -> bool {
+        match self {
+            Self::H1(_) => true,
+            Self::H2(up) => up.takes_tunnel(),
         }
     }
 

@@ -18,8 +18,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a connection must have been idle to be closed by the end of its listener.
-const QUIET: Duration = Duration::from_secs(1);
+/// How long a connection must have been idle to be closed by the end of its listener, or because memory is short.
+pub(super) const QUIET: Duration = Duration::from_secs(1);
 /// How long the next request is awaited with the state of the last one kept.
 const MOMENT: Duration = Duration::from_secs(1);
 /// Bytes of the next requests that are read while an answer is under way.
@@ -142,7 +142,7 @@ async fn wait<S: Socket>(
             timer.arm(since + limit);
             since
         });
-        if ticket.poll(cx) && !ends {
+        if (ticket.poll(cx) || ticket.is_hurried()) && !ends {
             ends = true;
             timer.arm(since + limit.min(QUIET));
         }

@@ -1,4 +1,5 @@
-//! Telling the connections of a listener that they shall end: a flag, and the wakers of those that wait.
+//! Telling the connections of a listener that they shall end, or those that are idle: flags, and the wakers of those that
+//! wait.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -8,6 +9,7 @@ use std::task::{Context, Waker};
 #[derive(Debug, Default)]
 pub struct Drain {
     begun: Cell<bool>,
+    hurried: Cell<bool>,
     inner: RefCell<Inner>,
 }
 
@@ -21,6 +23,17 @@ impl Drain {
     /// From now on answers say `Connection: close`, and idle connections close.
     pub fn begin(&self) {
         self.begun.set(true);
+        self.wake();
+    }
+
+    /// For as long as this holds, idle connections close, and nothing else.
+    pub fn hurry(&self, on: bool) {
+        if self.hurried.replace(on) != on && on {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
         let wakers: Vec<Waker> = self
             .inner
             .borrow_mut()
@@ -55,7 +68,12 @@ impl Ticket {
         self.drain.has_begun()
     }
 
-    /// The same; if not, the task is woken when it begins.
+    /// Whether idle connections shall end.
+    pub fn is_hurried(&self) -> bool {
+        self.drain.hurried.get()
+    }
+
+    /// As [`Self::has_begun`]; if not, the task is woken when it begins, or idle connections shall end.
     pub fn poll(&mut self, cx: &Context<'_>) -> bool {
         if self.drain.has_begun() {
             return true;

@@ -18,6 +18,9 @@ pub enum Fault {
     /// A body did not have the length that its head announced: a fault of a hook that changed one and not the other.
     #[error("body does not have the announced length")]
     Length,
+    /// The client wants a tunnel, and the upstream's connection cannot become one.
+    #[error("upstream offers no tunnel")]
+    NoTunnel,
     /// A tunnel in which neither side sent anything for too long.
     #[error("tunnel was idle")]
     Idle,

@@ -35,14 +35,14 @@ pub mod tls_client;
 pub mod traits;
 mod tunnel;
 mod up;
-mod websocket;
+pub(crate) mod websocket;
 
 pub use crate::h1::HeadLimits;
 pub use client::ClientSocket;
 pub use conn::{
     ConnConfig, ConnInfo, Event, Exchange, Outcome, Protocol, Service, Shortage, serve_connection,
 };
-pub use connections::{AnyUp, Connected, Connections, Want};
+pub use connections::{AnyUp, Connected, Connections, Tunnel, Want};
 pub use deadline::{ClientTimeouts, Elapsed, Timeouts, Timer};
 pub use dial::{Dial, UpSocket};
 pub use down::H1Down;

@@ -73,7 +73,8 @@ pub trait Down {
 
 /// One exchange with an upstream, on a connection chosen and opened (or taken from the pool) before.
 pub trait Up {
-    /// Queues the request's head. A side that cannot switch protocols leaves out what `upgrade` asks for.
+    /// Queues the request's head. A side that cannot switch protocols leaves out what `upgrade` asks for; one over HTTP/2
+    /// asks for the first of the protocols alone.
     fn send_head(&mut self, head: &RequestHead);
 
     /// Queues a piece of the request's body.

@@ -1,6 +1,6 @@
 //! One active check of one endpoint, on a connection of its own.
 
-use crate::engine::{Dial, ResponseHead, UpSocket, proxy_header};
+use crate::engine::{Dial, ResponseHead, Tunnel, UpSocket, proxy_header};
 use crate::h1::response::ResponseParser;
 use crate::table::Upstream;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -59,7 +59,7 @@ async fn open(upstream: &Upstream, addr: SocketAddr) -> io::Result<UpSocket> {
         None => Vec::new(),
         Some(version) => proxy_header::write(version, addr, addr),
     };
-    let want = wire.want(addr, &preface, false, true, wire.some_shown());
+    let want = wire.want(addr, &preface, Tunnel::None, true, wire.some_shown());
     let want = want.map_err(io::Error::other)?;
     let dial = Dial {
         address: addr,

@@ -81,6 +81,8 @@ pub(super) struct Worker<S> {
     datagrams: HashMap<u16, Rc<Listening>>,
     /// Nothing is accepted before.
     begins: Instant,
+    /// Memory is too short for idle connections.
+    hurried: bool,
     /// An acceptor has panicked.
     fell: Rc<Notify>,
 }
@@ -126,6 +128,7 @@ impl<S: Service> Worker<S> {
             listeners: HashMap::new(),
             datagrams: HashMap::new(),
             begins,
+            hurried: false,
             fell: Rc::default(),
         }
     }
@@ -159,6 +162,10 @@ impl<S: Service> Worker<S> {
                     return Ok(());
                 }
                 () = &mut house => return Err(Fallen),
+                hurried = self.service.hurries(self.hurried) => {
+                    self.hurry(hurried);
+                    continue;
+                }
                 () = fell.notified() => return Err(Fallen),
                 () = sleep_until(begins), if !begun => {
                     begun = true;
@@ -201,6 +208,14 @@ impl<S: Service> Worker<S> {
                 }
                 Some(Command::Kill) | None => return Ok(()),
             }
+        }
+    }
+
+    /// Closes idle connections for as long as memory is too short for them.
+    fn hurry(&mut self, on: bool) {
+        self.hurried = on;
+        for listening in self.listeners.values().flatten() {
+            listening.drain.hurry(on);
         }
     }
 
@@ -248,6 +263,7 @@ impl<S: Service> Worker<S> {
         let openings = Rc::new(Openings::new(kept.settings.config.load().openings));
         for socket in &kept.sockets {
             let listening = Rc::new(Listening::default());
+            listening.drain.hurry(self.hurried);
             self.listeners
                 .entry(port)
                 .or_default()

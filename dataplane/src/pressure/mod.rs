@@ -7,7 +7,9 @@ mod meter;
 pub use meter::Meter;
 
 use prometheus::IntGauge;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How often the use of memory is looked at. What jemalloc frees is back with the system a second later.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -28,7 +30,7 @@ pub enum MemoryState {
     Normal,
     /// It is only said.
     Warn,
-    /// The next request of each connection is its last.
+    /// The next request of each connection is its last, and those without one are closed.
     NoKeepAlive,
     /// Requests are refused.
     Shedding,
@@ -83,16 +85,28 @@ impl MemoryState {
 #[derive(Clone, Debug)]
 pub struct Pressure {
     memory: IntGauge,
+    /// The same for those who wait for another one.
+    changes: Arc<watch::Sender<MemoryState>>,
 }
 
 impl Pressure {
     pub(crate) fn new(memory: IntGauge) -> Self {
-        Self { memory }
+        Self {
+            memory,
+            changes: Arc::default(),
+        }
     }
 
     pub fn memory(&self) -> MemoryState {
         let number = usize::try_from(self.memory.get()).unwrap_or(0);
         MemoryState::ALL.get(number).copied().unwrap_or_default()
+    }
+
+    /// Waits until the state is one of these.
+    pub async fn becomes(&self, wanted: impl Fn(MemoryState) -> bool) {
+        let mut changes = self.changes.subscribe();
+        // The sender is here: it does not go.
+        let _ = changes.wait_for(|memory| wanted(*memory)).await;
     }
 
     /// Takes what is in use now.
@@ -103,6 +117,7 @@ impl Pressure {
             return;
         }
         self.memory.set(after as i64);
+        self.changes.send_replace(after);
         let (state, Use { used, limit }) = (after.name(), now);
         if after > before {
             tracing::warn!(event = "memory", state, used, limit, "memory is short");

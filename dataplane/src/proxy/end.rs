@@ -62,7 +62,7 @@ fn cut(fault: &Fault) -> Option<Cut> {
         Fault::Up(UpFault::Timeout) | Fault::Idle => Cut::Idle,
         Fault::Up(_) => Cut::Upstream,
         Fault::Total => Cut::Deadline,
-        Fault::Aborted | Fault::Length => return None,
+        Fault::Aborted | Fault::Length | Fault::NoTunnel => return None,
     })
 }
 

@@ -66,7 +66,7 @@ impl Failure {
             Fault::Up(UpFault::Connect(_)) => UPSTREAM_CONNECT_ERROR,
             Fault::Up(UpFault::Tls) => UPSTREAM_TLS_ERROR,
             Fault::Up(UpFault::Reset { .. } | UpFault::Unprocessed) => UPSTREAM_RESET,
-            Fault::Up(UpFault::Protocol(_)) => UPSTREAM_PROTOCOL_ERROR,
+            Fault::Up(UpFault::Protocol(_)) | Fault::NoTunnel => UPSTREAM_PROTOCOL_ERROR,
             Fault::Up(UpFault::ConnectTimeout | UpFault::Timeout) | Fault::Total | Fault::Idle => {
                 UPSTREAM_TIMEOUT
             }

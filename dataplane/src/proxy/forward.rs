@@ -195,7 +195,7 @@ impl Proxy {
         let begun = Instant::now();
         let up = self.connect(down, upstream, picked, request, fresh, timeouts.connect);
         let fault = match up.await {
-            Err(fault) => Fault::Up(fault),
+            Err(fault) => fault,
             Ok(up) => {
                 timeouts.spend_since(begun);
                 let mut tap = Tap::new(

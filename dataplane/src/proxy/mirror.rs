@@ -4,7 +4,7 @@
 use super::Proxy;
 use crate::engine::{
     Connections, Down, DownFault, Exchange, Framing, Progress, RequestHead, ResponseHead, Timeouts,
-    Timer, UpFault, proxy_header, relay,
+    Timer, Tunnel, UpFault, proxy_header, relay,
 };
 use crate::h1::encode::LengthMismatch;
 use crate::table::{ListenerTable, Mirror, Rule, Upstream};
@@ -216,7 +216,7 @@ impl Copy {
         let shows = self.listener.as_ref();
         let shows = shows.and_then(|listener| listener.backend_certificate.as_deref());
         let want = wire
-            .want(picked.addr, &preface, false, false, shows)
+            .want(picked.addr, &preface, Tunnel::None, false, shows)
             .map_err(failed)?;
         let up = match connections.idle_h1(&want) {
             Some(up) => up,

@@ -168,6 +168,14 @@ impl Service for Proxy {
         self.shared.pressure.memory()
     }
 
+    async fn hurries(&self, before: bool) -> bool {
+        let pressure = &self.shared.pressure;
+        pressure
+            .becomes(|memory| (memory >= MemoryState::NoKeepAlive) != before)
+            .await;
+        !before
+    }
+
     fn note(&self, event: Event) {
         let metrics = &self.shared.metrics;
         metrics.connections.note(event);

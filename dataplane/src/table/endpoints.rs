@@ -2,8 +2,9 @@
 //! the set of the moment.
 
 use super::common::{Common, Reason};
+use super::filter::Filter;
 use super::pick::{Ask, Checks, Endpoint, EndpointSet, EndpointState, Moment, Terms, WARM, hash};
-use super::upstream::{DnsName, Poll, Refresh};
+use super::upstream::{DnsName, Labels, Poll, Refresh, Registered};
 use arc_swap::ArcSwap;
 use model::{DnsSource, PassiveHealth, StaticEndpoint};
 use parking_lot::Mutex;
@@ -29,8 +30,10 @@ pub(super) const NEVER: Moment = u64::MAX;
 #[derive(Default)]
 pub(super) struct Sources {
     pub(super) terms: Terms,
-    /// Of groups that each say where endpoints are, the first that has any counts alone.
+    /// Of groups that each say where endpoints are, those after the first that has a ready one do not count.
     pub(super) first_available: bool,
+    /// What does not pass is as if no group had named it.
+    filter: Option<Filter>,
     pub(super) groups: Vec<Group>,
     pub(super) resolved: BTreeMap<Box<str>, Box<[IpAddr]>>,
 }
@@ -48,29 +51,59 @@ impl Group {
     /// Endpoints that are written down: addresses, and names that have to be resolved.
     pub(super) fn listed(list: &[StaticEndpoint]) -> Self {
         let mut group = Self::default();
-        for StaticEndpoint {
+        for endpoint in list {
+            group.add(endpoint, None);
+        }
+        group
+    }
+
+    /// The same as a registry has written it down.
+    pub(super) fn registered(list: &[Registered]) -> Self {
+        let mut group = Self::default();
+        for Registered { endpoint, labels } in list {
+            group.add(endpoint, labels.clone());
+        }
+        group
+    }
+
+    fn add(&mut self, endpoint: &StaticEndpoint, labels: Labels) {
+        let StaticEndpoint {
             host,
             port,
             weight,
             zone,
-        } in list
-        {
-            let zone: Option<Arc<str>> = zone.as_deref().map(Into::into);
-            match literal(host) {
-                Some(ip) => {
-                    let member = Member::fixed(SocketAddr::new(ip, *port), *weight, zone);
-                    group.members.push(member);
-                }
-                None => group.names.push(DnsName {
-                    host: host.as_str().into(),
-                    port: *port,
-                    weight: *weight,
-                    zone,
-                    refresh: Refresh::default(),
-                }),
-            }
+        } = endpoint;
+        let zone: Option<Arc<str>> = zone.as_deref().map(Into::into);
+        match literal(host) {
+            Some(ip) => self.members.push(Member {
+                labels,
+                ..Member::fixed(SocketAddr::new(ip, *port), *weight, zone)
+            }),
+            None => self.names.push(DnsName {
+                host: host.as_str().into(),
+                port: *port,
+                weight: *weight,
+                zone,
+                labels,
+                refresh: Refresh::default(),
+            }),
         }
-        group
+    }
+
+    /// The endpoints of a Service.
+    pub(super) fn service<'a>(list: impl Iterator<Item = &'a model::Endpoint>) -> Self {
+        let member = |e: &model::Endpoint| Member {
+            addr: SocketAddr::new(e.address, e.port),
+            weight: 1,
+            ready: e.ready,
+            serving: e.serving,
+            zone: e.zone.clone(),
+            labels: None,
+        };
+        Self {
+            members: list.map(member).collect(),
+            ..Self::default()
+        }
     }
 
     /// The addresses of one name.
@@ -80,6 +113,7 @@ impl Group {
             port: source.port,
             weight: 1,
             zone: None,
+            labels: None,
             refresh: Refresh {
                 interval: Duration::from_millis(source.refresh_ms.into()),
                 respect_ttl: source.respect_ttl,
@@ -99,7 +133,10 @@ impl Group {
             let addresses = resolved.get(&name.host).map_or(&[][..], |a| a);
             addresses.iter().map(|ip| {
                 let addr = SocketAddr::new(*ip, name.port);
-                Member::fixed(addr, name.weight, name.zone.clone())
+                Member {
+                    labels: name.labels.clone(),
+                    ..Member::fixed(addr, name.weight, name.zone.clone())
+                }
             })
         });
         self.members.iter().cloned().chain(named)
@@ -118,6 +155,7 @@ pub(super) struct Member {
     pub(super) ready: bool,
     pub(super) serving: bool,
     pub(super) zone: Option<Arc<str>>,
+    pub(super) labels: Labels,
 }
 
 impl Member {
@@ -128,6 +166,7 @@ impl Member {
             ready: true,
             serving: true,
             zone,
+            labels: None,
         }
     }
 }
@@ -324,6 +363,13 @@ fn find(sorted: &[Endpoint], addr: SocketAddr) -> Option<&Endpoint> {
 }
 
 impl Sources {
+    /// Lets only those endpoints pass for which this condition holds; `None`: all.
+    pub(super) fn filter_by(&mut self, text: Option<&str>) {
+        if self.filter.as_ref().map(|filter| &*filter.text) != text {
+            self.filter = text.map(Filter::new);
+        }
+    }
+
     /// Other groups take the place of those that are there. What is known of names and registries that stay, stays.
     pub(super) fn replace(&mut self, first_available: bool, mut groups: Vec<Group>) {
         for group in &mut groups {
@@ -355,8 +401,9 @@ impl Sources {
     fn merge(&self, before: &[Endpoint], slow_start_ms: u32, now: Moment) -> Vec<Endpoint> {
         let mut members = Vec::new();
         for group in &self.groups {
-            members.extend(group.members(&self.resolved));
-            if self.first_available && !members.is_empty() {
+            let passes = |m: &Member| self.filter.as_ref().is_none_or(|f| f.passes(m));
+            members.extend(group.members(&self.resolved).filter(passes));
+            if self.first_available && members.iter().any(|m: &Member| m.ready) {
                 break;
             }
         }

@@ -16,6 +16,7 @@ mod common;
 pub mod compile;
 mod endpoints;
 pub mod explain;
+mod filter;
 pub mod find;
 pub mod gate;
 pub mod hosts;
@@ -46,7 +47,9 @@ pub use port::PortTable;
 pub use redirect::Redirect;
 pub use rule::{Action, Mirror, Rule};
 pub use stage::{Rejected, Staged};
-pub use upstream::{DnsName, EndpointCounts, Gates, Picked, Poll, Refresh, Registry, Upstream};
+pub use upstream::{
+    DnsName, EndpointCounts, Gates, Labels, Picked, Poll, Refresh, Registered, Registry, Upstream,
+};
 pub use wire::Wire;
 
 use crate::by_host::ByHost;

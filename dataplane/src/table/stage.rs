@@ -7,7 +7,10 @@ use crate::telemetry::access_log::Plan;
 use crate::telemetry::otlp::Tracing;
 use crate::tls;
 use model::pattern::whole;
-use model::{Certificate, EndpointShard, HostPattern, Listener, ListenerProtocol, TlsVersion};
+use model::{
+    Certificate, EndpointShard, EndpointSource, HostPattern, Listener, ListenerProtocol,
+    TlsVersion, endpoint_filter,
+};
 use rustls::crypto::CryptoProvider;
 use snapshot::{Change, Changes, Kind};
 use std::collections::BTreeMap;
@@ -99,18 +102,16 @@ impl Staged {
             rejected,
             |_, c| ReadyCertificate::compile(c, &provider),
         );
-        let (upstreams, shards) = (changes.upstreams, changes.shards);
-        let as_it_is = |_: &Key, upstream| Ok(upstream);
         stage(
-            upstreams,
+            changes.upstreams,
             Kind::Upstream,
             &mut self.upstreams,
             rejected,
-            as_it_is,
+            |_, upstream| check_filter(&upstream).map(|()| upstream),
         );
         let as_it_is = |_: &Key, shard| Ok(shard);
         stage(
-            shards,
+            changes.shards,
             Kind::EndpointShard,
             &mut self.shards,
             rejected,
@@ -200,6 +201,16 @@ fn compile_listener(
         access_log: log.map(Arc::new),
         tracing,
     })
+}
+
+/// Where its endpoints change in place it is too late to refuse anything.
+fn check_filter(upstream: &model::Upstream) -> Result<(), String> {
+    if let EndpointSource::Discovery(discovery) = &upstream.source
+        && let Some(filter) = &discovery.filter
+    {
+        endpoint_filter::compile(filter).map_err(|e| format!("discovery.filter: {e}"))?;
+    }
+    Ok(())
 }
 
 fn compile_route(

@@ -5,7 +5,7 @@
 
 use super::budget::RetryBudget;
 use super::common::{Common, Permits, Reason, Scope};
-use super::endpoints::{self, Endpoints, Group, Member, NEVER};
+use super::endpoints::{self, Endpoints, Group, NEVER};
 use super::gate::Gate;
 use super::pick::{self, Checks, Endpoint, EndpointSet, EndpointState, Moment, Terms};
 use super::wire::Wire;
@@ -131,7 +131,18 @@ pub struct DnsName {
     pub weight: u32,
     /// And is in this zone.
     pub zone: Option<Arc<str>>,
+    pub labels: Labels,
     pub refresh: Refresh,
+}
+
+/// What a registry says about an endpoint beside where it is.
+pub type Labels = Option<Arc<[(String, String)]>>;
+
+/// An endpoint as a registry lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    pub endpoint: StaticEndpoint,
+    pub labels: Labels,
 }
 
 /// A registry among the sources of endpoints.
@@ -305,7 +316,7 @@ impl Upstream {
 
     /// What a registry says: its list, or why there is none, in which case the list before it goes on serving. Of a
     /// registry that is not (or no longer) a source nothing is taken.
-    pub fn set_polled(&self, source: &HttpSource, said: Result<&[StaticEndpoint], String>) {
+    pub fn set_polled(&self, source: &HttpSource, said: Result<&[Registered], String>) {
         self.change(|sources| {
             for group in &mut sources.groups {
                 let Some(poll) = &mut group.registry else {
@@ -320,7 +331,7 @@ impl Upstream {
                         let registry = group.registry.take();
                         *group = Group {
                             registry,
-                            ..Group::listed(list)
+                            ..Group::registered(list)
                         };
                     }
                     Err(trouble) => poll.trouble = Some(trouble.as_str().into()),
@@ -332,19 +343,24 @@ impl Upstream {
 
     /// Endpoints that the object lists.
     pub(crate) fn set_static(&self, list: &[StaticEndpoint]) {
-        self.set_groups(false, vec![Group::listed(list)]);
+        self.set_groups(false, None, vec![Group::listed(list)]);
     }
 
     /// The addresses of one host name.
     pub(crate) fn set_dns(&self, source: &DnsSource) {
-        self.set_groups(false, vec![Group::name(source)]);
+        self.set_groups(false, None, vec![Group::name(source)]);
     }
 
-    /// What several sources say.
-    pub(crate) fn set_discovery(&self, discovery: &Discovery) {
+    /// What several sources say. `endpoints_of`: those of a Service.
+    pub(crate) fn set_discovery<'a, E: Iterator<Item = &'a model::Endpoint>>(
+        &self,
+        discovery: &Discovery,
+        endpoints_of: impl Fn(&str) -> E,
+    ) {
         let groups = discovery.sources.iter().map(|source| match source {
             DiscoverySource::Static(list) => Group::listed(list),
             DiscoverySource::Dns(dns) => Group::name(dns),
+            DiscoverySource::Service(service) => Group::service(endpoints_of(service)),
             DiscoverySource::Http(source) => Group {
                 registry: Some(Poll {
                     source: source.clone(),
@@ -353,33 +369,21 @@ impl Upstream {
                 ..Group::default()
             },
         });
-        self.set_groups(discovery.first_available, groups.collect());
+        let filter = discovery.filter.as_deref();
+        self.set_groups(discovery.first_available, filter, groups.collect());
     }
 
-    fn set_groups(&self, first_available: bool, groups: Vec<Group>) {
+    fn set_groups(&self, first_available: bool, filter: Option<&str>, groups: Vec<Group>) {
         self.change(|sources| {
             sources.terms = self.terms();
+            sources.filter_by(filter);
             sources.replace(first_available, groups);
         });
     }
 
     /// Endpoints of a Service, over all of its shards.
     pub(crate) fn set_service<'a>(&self, list: impl Iterator<Item = &'a model::Endpoint>) {
-        let member = |e: &model::Endpoint| Member {
-            addr: SocketAddr::new(e.address, e.port),
-            weight: 1,
-            ready: e.ready,
-            serving: e.serving,
-            zone: e.zone.clone(),
-        };
-        self.change(|sources| {
-            let group = Group {
-                members: list.map(member).collect(),
-                ..Group::default()
-            };
-            sources.terms = self.terms();
-            sources.replace(false, vec![group]);
-        });
+        self.set_groups(false, None, vec![Group::service(list)]);
     }
 
     fn terms(&self) -> Terms {

@@ -1,7 +1,7 @@
 //! How an upstream is spoken to: protocol, TLS identity and the settings of its connections.
 
 use crate::engine::{
-    Alpn, Dial, Keep, SubjectName, TlsClient, TlsError, TlsSettings, UpFault, Want,
+    Alpn, Dial, Keep, SubjectName, TlsClient, TlsError, TlsSettings, Tunnel, UpFault, Want,
 };
 use model::{Certificate, ProxyProtocol, TlsVersion, UpstreamProtocol, UpstreamTls};
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ enum Tls {
     Clear,
     Client {
         usual: Arc<TlsClient>,
-        /// For requests that HTTP/2 cannot carry, where `usual` might choose it.
+        /// For tunnels that HTTP/2 cannot carry, where `usual` might choose it.
         http1: Arc<TlsClient>,
         /// For what is no HTTP.
         stream: Arc<TlsClient>,
@@ -108,8 +108,7 @@ impl Wire {
         self.shown.first().map(|(key, _)| &**key)
     }
 
-    /// What an exchange with this address asks of its connection. `upgrade`: one that may become a tunnel. `shows`: the
-    /// certificate that its listener has shown.
+    /// What an exchange with this address asks of its connection. `shows`: the certificate that its listener has shown.
     ///
     /// # Errors
     /// [`UpFault::Tls`] when the client certificate is missing.
@@ -117,20 +116,27 @@ impl Wire {
         &'a self,
         address: SocketAddr,
         preface: &'a [u8],
-        upgrade: bool,
+        tunnel: Tunnel,
         fresh: bool,
         shows: Option<&str>,
     ) -> Result<Want<'a>, UpFault> {
         let shown = shows.and_then(|shows| self.shown.iter().find(|(key, _)| **key == *shows));
+        let (tls, http1) = match shown.map_or(&self.tls, |(_, tls)| tls) {
+            Tls::Clear => (None, None),
+            Tls::Client { usual, http1, .. } => match tunnel {
+                Tunnel::None => (Some(&**usual), None),
+                Tunnel::Http1 => (Some(&**http1), None),
+                Tunnel::Any if usual.alpn() == Alpn::Either => (Some(&**usual), Some(&**http1)),
+                Tunnel::Any => (Some(&**usual), None),
+            },
+            Tls::Missing => return Err(UpFault::Tls),
+        };
         Ok(Want {
             address,
-            tls: match shown.map_or(&self.tls, |(_, tls)| tls) {
-                Tls::Clear => None,
-                Tls::Client { http1, .. } if upgrade => Some(http1),
-                Tls::Client { usual, .. } => Some(usual),
-                Tls::Missing => return Err(UpFault::Tls),
-            },
+            tls,
             h2c: self.h2c,
+            tunnel: tunnel == Tunnel::Any,
+            http1,
             max_streams: self.max_streams,
             keepalive: self.keepalive,
             preface,

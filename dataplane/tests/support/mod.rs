@@ -418,7 +418,7 @@ impl Service for Forward {
                 Fault::Up(diolkos_dataplane::engine::UpFault::Timeout)
                 | Fault::Total
                 | Fault::Idle => local(answer, down, 504).await,
-                Fault::Up(_) => local(answer, down, 502).await,
+                Fault::Up(_) | Fault::NoTunnel => local(answer, down, 502).await,
                 Fault::Down(DownFault::Reject(reject)) => Outcome::Reject(reject),
                 Fault::Down(DownFault::Timeout) => Outcome::Reject(Reject::timeout("body")),
                 Fault::Down(DownFault::Closed) => Outcome::Close,

@@ -1,11 +1,11 @@
-//! Registries and other sources of endpoints, several of which may stand beside each other (`discovery`). They are asked
-//! by the data planes.
+//! Registries and other sources of endpoints, several of which may stand beside each other (`discovery`). Those outside of
+//! the cluster are asked by the data planes.
 
 use super::super::lowering::Lowering;
 use super::source::Origin;
 use crate::report::Reason;
 use crds::{DiscoveryMode, DiscoverySourceType};
-use model::{Discovery, DiscoverySource, EndpointSource, HttpSource, Upstream};
+use model::{Discovery, DiscoverySource, EndpointSource, HttpSource, Upstream, endpoint_filter};
 
 /// How often registries are asked (`discovery.refreshInterval`).
 const REFRESH_MS: u32 = 30_000;
@@ -38,11 +38,27 @@ impl Lowering<'_> {
                 "no source is asked: it has no endpoint",
             );
         }
+        let filter = match &discovery.filter {
+            Some(text) => Some(self.endpoint_filter(text, &sources)?),
+            None => None,
+        };
         upstream.source = EndpointSource::Discovery(Discovery {
             first_available: discovery.mode == Some(DiscoveryMode::FirstAvailable),
             sources,
+            filter,
         });
         Some(Origin::default())
+    }
+
+    fn endpoint_filter(&mut self, text: &str, sources: &[DiscoverySource]) -> Option<String> {
+        let field = format!("{FIELD}.filter");
+        self.valid(field.clone(), endpoint_filter::compile(text))?;
+        let has_labels = |source: &DiscoverySource| matches!(source, DiscoverySource::Http(_));
+        if text.contains(endpoint_filter::LABELS) && !sources.iter().any(has_labels) {
+            let message = "only HTTP sources list labels, and there is none: no endpoint has any";
+            self.warn(field, Reason::Invalid, message);
+        }
+        Some(text.to_owned())
     }
 
     fn discovery_source(
@@ -66,10 +82,16 @@ impl Lowering<'_> {
                 let listed = self.endpoints(&field, source.static_.as_deref()?);
                 Some(DiscoverySource::Static(listed))
             }
+            DiscoverySourceType::Kubernetes => {
+                let field = format!("{field}.kubernetes");
+                match self.service_source(&field, source.kubernetes.as_ref()?)?.0 {
+                    EndpointSource::Service(service) => Some(DiscoverySource::Service(service)),
+                    EndpointSource::Dns(dns) => Some(DiscoverySource::Dns(dns)),
+                    EndpointSource::Static(_) | EndpointSource::Discovery(_) => None,
+                }
+            }
             // Said by the table of what is not built.
-            DiscoverySourceType::Consul
-            | DiscoverySourceType::Etcd
-            | DiscoverySourceType::Kubernetes => None,
+            DiscoverySourceType::Consul | DiscoverySourceType::Etcd => None,
         }
     }
 

@@ -30,7 +30,9 @@ impl Lowering<'_> {
         upstream: &mut Upstream,
     ) -> Option<Origin> {
         if let Some(service) = &spec.service {
-            return self.service_source(service, upstream);
+            let (source, origin) = self.service_source("spec.service", service)?;
+            upstream.source = source;
+            return Some(origin);
         }
         if let Some(endpoints) = &spec.endpoints {
             let listed = self.endpoints("spec.endpoints", endpoints);
@@ -61,68 +63,70 @@ impl Lowering<'_> {
         None
     }
 
-    fn service_source(
+    /// The endpoints of a Service, or the name that it stands for.
+    pub(super) fn service_source(
         &mut self,
+        field: &str,
         service: &crds::refs::ServiceRef,
-        upstream: &mut Upstream,
-    ) -> Option<Origin> {
-        const FIELD: &str = "spec.service";
+    ) -> Option<(EndpointSource, Origin)> {
         let namespace = service.namespace.as_deref().unwrap_or(&self.id.namespace);
         let id = ObjectId::new(ObjectKind::Service, namespace, service.name.as_str());
         if !self.may_refer(&id) {
             let message = self.world.not_granted(&id);
-            self.error(FIELD, Reason::RefNotPermitted, message);
+            self.error(field, Reason::RefNotPermitted, message);
             return None;
         }
         let found = self.service(&id);
         if let Some(name) = found.and_then(|s| s.external_name.as_deref()) {
-            return self.external_name(&id, name, service.port, upstream);
+            let name = self.external_name(field, &id, name, service.port)?;
+            let origin = Origin {
+                host: Some(name.hostname.clone()),
+                ..Origin::default()
+            };
+            return Some((EndpointSource::Dns(name), origin));
         }
-        let port = self.service_port(FIELD, "port", &id, service.port)?;
+        let port = self.service_port(field, "port", &id, service.port)?;
         let app_protocol = found
             .and_then(|s| s.ports.iter().find(|p| p.port == service.port))
             .and_then(|p| p.app_protocol.as_deref());
-        upstream.source = EndpointSource::Service(port.to_string());
+        let source = EndpointSource::Service(port.to_string());
         self.out.demands.insert(Unit::Shards(port));
-        Some(Origin {
+        let origin = Origin {
             h2c: app_protocol == Some(super::super::service::H2C),
             ..Origin::default()
-        })
+        };
+        Some((source, origin))
     }
 
     /// A Service of type ExternalName is a name to look up, with the rights of whoever may write it: so it serves
     /// Upstreams of its own namespace alone, whose author could write the name down as well.
     fn external_name(
         &mut self,
+        field: &str,
         id: &ObjectId,
         name: &str,
         number: u16,
-        upstream: &mut Upstream,
-    ) -> Option<Origin> {
+    ) -> Option<DnsSource> {
         if id.namespace != self.id.namespace {
             let message =
                 format!("{id} is of type ExternalName, which serves its own namespace only");
-            self.error("spec.service", Reason::RefNotPermitted, message);
+            self.error(field, Reason::RefNotPermitted, message);
             return None;
         }
-        self.valid("spec.service.port", port(number))?;
+        self.valid(format!("{field}.port"), port(number))?;
         let hostname = match host_name(name) {
             Ok(hostname) => hostname,
             Err(e) => {
                 let message = format!("{id}: spec.externalName: {e}");
-                self.error("spec.service", Reason::BackendNotFound, message);
+                self.error(field, Reason::BackendNotFound, message);
                 return None;
             }
         };
-        upstream.source = EndpointSource::Dns(DnsSource {
-            hostname: hostname.clone(),
+        Some(DnsSource {
+            hostname,
             port: number,
             refresh_ms: DNS_REFRESH_MS,
             respect_ttl: true,
-        });
-        Some(Origin {
-            host: Some(hostname),
-            ..Origin::default()
         })
     }
 

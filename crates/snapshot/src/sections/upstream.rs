@@ -162,6 +162,7 @@ fn discovery_to_wire(discovery: &Discovery) -> pb::Discovery {
     let Discovery {
         first_available,
         sources,
+        filter,
     } = discovery;
     let source = |source: &DiscoverySource| match source {
         DiscoverySource::Http(HttpSource {
@@ -174,6 +175,7 @@ fn discovery_to_wire(discovery: &Discovery) -> pb::Discovery {
             refresh_ms: *refresh_ms,
         }),
         DiscoverySource::Dns(dns) => Source::Dns(dns_to_wire(dns)),
+        DiscoverySource::Service(service) => Source::Service(service.clone()),
         DiscoverySource::Static(list) => Source::Static(pb::StaticEndpoints {
             endpoints: list.iter().map(endpoint_to_wire).collect(),
         }),
@@ -184,6 +186,7 @@ fn discovery_to_wire(discovery: &Discovery) -> pb::Discovery {
     pb::Discovery {
         first_available: *first_available,
         sources: sources.collect(),
+        filter: filter.clone(),
     }
 }
 
@@ -197,6 +200,7 @@ fn discovery_from_wire(w: pb::Discovery) -> Result<Discovery, InvalidResource> {
                 refresh_ms: http.refresh_ms,
             }),
             Source::Dns(dns) => DiscoverySource::Dns(dns_from_wire(dns)?),
+            Source::Service(service) => DiscoverySource::Service(service),
             Source::Static(list) => {
                 let list = list.endpoints.into_iter().map(endpoint_from_wire);
                 DiscoverySource::Static(list.collect::<Result<_, _>>()?)
@@ -210,6 +214,7 @@ fn discovery_from_wire(w: pb::Discovery) -> Result<Discovery, InvalidResource> {
             .into_iter()
             .map(source)
             .collect::<Result<_, _>>()?,
+        filter: w.filter,
     })
 }
 

@@ -6,6 +6,7 @@ use super::watch::{Violation, Watch, Watched};
 use crate::engine::buffers::{self, Scratch};
 use crate::engine::conn::{Allowance, ConnConfig, ConnInfo, Event, Exchange, Outcome, Service};
 use crate::engine::deadline::Timer;
+use crate::engine::down::QUIET;
 use crate::engine::drain::Ticket;
 use crate::engine::io::Socket;
 use crate::engine::pingora::{self, H2Options, Transport};
@@ -188,6 +189,8 @@ enum Waiting {
     Taking,
     /// A next request.
     Idle,
+    /// The same while memory is short.
+    Hurried,
     /// A client that has been told of the end and has no stream left.
     Leaving,
     /// The other side's end, after ours.
@@ -298,6 +301,8 @@ impl Server<'_> {
             (Waiting::Nothing, Duration::ZERO)
         } else if self.ending {
             (Waiting::Leaving, timeouts.drain)
+        } else if self.ticket.is_hurried() {
+            (Waiting::Hurried, timeouts.idle.min(QUIET))
         } else {
             (Waiting::Idle, timeouts.idle)
         };
@@ -316,7 +321,7 @@ impl Server<'_> {
             ready!(self.timer.poll(cx));
         }
         match waiting {
-            Waiting::Idle => self.end(),
+            Waiting::Idle | Waiting::Hurried => self.end(),
             Waiting::Header => {
                 service.note(Event::H2Budget);
                 self.cut(Reason::ENHANCE_YOUR_CALM);

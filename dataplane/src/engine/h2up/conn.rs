@@ -59,6 +59,8 @@ pub struct H2Conn {
     pub(super) sender: SendRequest<Bytes>,
     slots: Slots,
     pub(super) health: Rc<Health>,
+    /// Open once the peer's settings have come, or the connection is over.
+    gate: Rc<Gate>,
     pub(super) peer: SocketAddr,
     pub(super) tls: bool,
     limits: Limits,
@@ -105,11 +107,17 @@ pub(crate) async fn handshake(
     })?;
     let (closed_in, closed) = watch::channel(false);
     let slots = Slots::new(sender.clone(), closed, max_streams);
-    tokio::task::spawn_local(drive(connection, Rc::clone(&health), gate, closed_in));
+    tokio::task::spawn_local(drive(
+        connection,
+        Rc::clone(&health),
+        Rc::clone(&gate),
+        closed_in,
+    ));
     Ok(Rc::new(H2Conn {
         sender,
         slots,
         health,
+        gate,
         peer,
         tls,
         limits,
@@ -167,6 +175,17 @@ impl H2Conn {
         }
         self.health.doubt();
         Some(H2Up::new(Rc::clone(self), slot, before > 0))
+    }
+
+    /// Whether the peer takes extended CONNECT (RFC 8441), as far as it has said.
+    pub(super) fn takes_connect(&self) -> bool {
+        self.sender.is_extended_connect_protocol_enabled()
+    }
+
+    /// Waits until the peer has said what it takes.
+    pub(super) async fn settle(&self) {
+        // A connection that ended shows that to the exchange.
+        let _ = self.gate.wait().await;
     }
 
     /// An exchange is over and its slot given back.

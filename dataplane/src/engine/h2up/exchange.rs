@@ -8,6 +8,7 @@ use crate::engine::h2::head as client;
 use crate::engine::head::{Framing, Method, RequestHead, ResponseHead};
 use crate::engine::traits::Up;
 use crate::engine::up::MAX_INFORMATIONAL;
+use crate::engine::websocket;
 use crate::h1::encode::LengthMismatch;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -36,12 +37,55 @@ pub struct H2Up {
     /// Bytes that are still to come of a body whose length was announced.
     left: Option<u64>,
     to_head: bool,
+    /// The stream is to become a tunnel, or is one.
+    asked: Option<Box<Asked>>,
     trailers: Option<Box<Headers>>,
     informational: u8,
     /// Something of an answer has arrived.
     received: bool,
     /// The answer has arrived completely.
     complete: bool,
+}
+
+/// What an extended CONNECT asks for.
+struct Asked {
+    protocol: Box<str>,
+    /// The proof that a WebSocket's client wants to see.
+    accept: Option<Box<str>>,
+    /// The upstream has agreed.
+    open: bool,
+}
+
+impl Asked {
+    /// What this request asks for over HTTP/2: the first of the protocols that it offers. Only a GET becomes a CONNECT
+    /// without losing what it was.
+    fn of(head: &RequestHead) -> Option<Box<Self>> {
+        let offered = head.upgrade.as_deref()?;
+        let protocol = offered.split(", ").next()?;
+        let key = websocket::key_of(head).filter(|_| websocket::is_websocket(protocol));
+        (head.method == Method::Get).then(|| {
+            Box::new(Self {
+                protocol: protocol.into(),
+                accept: key.map(websocket::accept),
+                open: false,
+            })
+        })
+    }
+
+    /// Makes the answer that opens it what it would be over HTTP/1.1.
+    fn opened(&mut self, head: &mut ResponseHead) -> Result<(), &'static str> {
+        self.open = true;
+        head.status = 101;
+        head.upgrade = Some(self.protocol.clone());
+        // A length would mean nothing (RFC 9110 section 9.3.6).
+        head.framing = Framing::UntilClose;
+        head.headers.remove(websocket::ACCEPT);
+        let Some(accept) = &self.accept else {
+            return Ok(());
+        };
+        let pushed = head.headers.push(websocket::ACCEPT, &**accept);
+        pushed.map_err(|_| "answer head is not valid")
+    }
 }
 
 /// The request, as far as h2 has not taken it.
@@ -82,6 +126,7 @@ impl H2Up {
             body: None,
             left: None,
             to_head: false,
+            asked: None,
             trailers: None,
             informational: 0,
             received: false,
@@ -92,6 +137,16 @@ impl H2Up {
     /// Whether the connection has served an exchange before.
     pub fn is_reused(&self) -> bool {
         self.reused
+    }
+
+    /// Whether the stream can become a tunnel, as far as the upstream has said.
+    pub(crate) fn takes_tunnel(&self) -> bool {
+        self.conn.takes_connect()
+    }
+
+    /// Waits until the upstream has said what it takes.
+    pub(crate) async fn settle(&self) {
+        self.conn.settle().await;
     }
 
     fn fault(&self, error: &h2::Error) -> UpFault {
@@ -232,14 +287,17 @@ impl H2Up {
 impl Up for H2Up {
     fn send_head(&mut self, head: &RequestHead) {
         self.to_head = head.method == Method::Head;
+        self.asked = Asked::of(head).filter(|_| self.conn.takes_connect());
+        let protocol = self.asked.as_ref().map(|asked| &*asked.protocol);
         let out = &mut self.outgoing;
         out.left = match head.framing {
+            _ if protocol.is_some() => None,
             Framing::Empty => Some(0),
             Framing::Length(n) => Some(n),
             Framing::Chunked | Framing::UntilClose => None,
         };
         out.bodiless = out.left == Some(0);
-        match fields::request(head, self.conn.tls, self.conn.peer) {
+        match fields::request(head, self.conn.tls, self.conn.peer, protocol) {
             Ok(request) => out.head = Some(request),
             Err(fault) => out.fault = Some(fault),
         }
@@ -259,6 +317,10 @@ impl Up for H2Up {
     }
 
     fn send_end(&mut self, trailers: Option<&Headers>) -> Result<(), LengthMismatch> {
+        if self.asked.as_ref().is_some_and(|asked| !asked.open) {
+            // That the request has no body; what may follow is the tunnel's.
+            return Ok(());
+        }
         let out = &mut self.outgoing;
         if matches!(out.left, Some(1..)) {
             return Err(LengthMismatch);
@@ -324,6 +386,17 @@ impl Up for H2Up {
         let read = fields::response(parts.status, &parts.headers, body.is_end_stream(), head);
         if let Err(why) = read {
             return Poll::Ready(Err(self.refuse(why)));
+        }
+        if let Some(asked) = &mut self.asked {
+            if matches!(head.status, 200..300) {
+                if let Err(why) = asked.opened(head) {
+                    return Poll::Ready(Err(self.refuse(why)));
+                }
+            } else {
+                // The request is over after all. If that cannot be said any more, the answer tells why.
+                self.outgoing.ended = true;
+                let _ = self.poll_send(cx);
+            }
         }
         let bodiless = self.to_head || matches!(head.status, 204 | 304);
         self.left = match head.framing {

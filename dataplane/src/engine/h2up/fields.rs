@@ -2,6 +2,8 @@
 
 use crate::engine::fault::UpFault;
 use crate::engine::head::{Framing, RequestHead, ResponseHead, Version};
+use crate::engine::websocket;
+use h2::ext::Protocol;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use model::Headers;
@@ -13,7 +15,8 @@ const HOST: UpFault = UpFault::Protocol("host cannot be sent over HTTP/2");
 const FIELD: UpFault = UpFault::Protocol("field cannot be sent over HTTP/2");
 
 /// The request as HTTP/2 sends it: `Host` becomes `:authority`, fields of the connection stay behind, a known length
-/// is stated. An HTTP/1.0 request without a host is addressed to the upstream itself.
+/// is stated. An HTTP/1.0 request without a host is addressed to the upstream itself. `tunnel`: the protocol that the
+/// stream is to speak, asked for by an extended CONNECT (RFC 8441 section 4).
 ///
 /// # Errors
 /// A part that HTTP/2 cannot carry.
@@ -21,9 +24,19 @@ pub(super) fn request(
     head: &RequestHead,
     tls: bool,
     peer: SocketAddr,
+    tunnel: Option<&str>,
 ) -> Result<Request<()>, UpFault> {
     let mut parts = Request::new(()).into_parts().0;
-    parts.method = http::Method::from_bytes(head.method.as_str().as_bytes()).map_err(|_| FIELD)?;
+    match tunnel {
+        None => {
+            let method = head.method.as_str().as_bytes();
+            parts.method = http::Method::from_bytes(method).map_err(|_| FIELD)?;
+        }
+        Some(protocol) => {
+            parts.method = http::Method::CONNECT;
+            parts.extensions.insert(Protocol::from(protocol));
+        }
+    }
     let mut uri = http::uri::Parts::default();
     uri.scheme = Some(if tls { Scheme::HTTPS } else { Scheme::HTTP });
     let host = head.headers.get_known(Known::Host).unwrap_or_default();
@@ -47,6 +60,8 @@ pub(super) fn request(
             }
             Known::ContentType => grpc = is_grpc(value),
             known if known.is_hop_by_hop() => continue,
+            // Here there is nothing to prove (RFC 8441 section 5).
+            _ if tunnel.is_some() && name == websocket::KEY => continue,
             _ => {}
         }
         append(&mut parts.headers, name, value)?;
@@ -160,7 +175,7 @@ mod tests {
         ] {
             head.headers.push(name, value).unwrap();
         }
-        let request = request(&head, true, peer()).unwrap();
+        let request = request(&head, true, peer(), None).unwrap();
         assert_eq!(request.uri(), "https://shop.example:8080/a?b=c");
         assert_eq!(request.method(), "POST");
         let mut names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
@@ -171,8 +186,26 @@ mod tests {
 
     #[test]
     fn a_request_without_host_is_addressed_to_the_peer() {
-        let request = request(&get("", "/"), false, peer()).unwrap();
+        let request = request(&get("", "/"), false, peer(), None).unwrap();
         assert_eq!(request.uri(), "http://127.0.0.1:81/");
+    }
+
+    #[test]
+    fn a_tunnel_is_asked_for_by_an_extended_connect() {
+        let mut head = get("h", "/chat?x=1");
+        for (name, value) in [
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-version", "13"),
+        ] {
+            head.headers.push(name, value).unwrap();
+        }
+        let request = request(&head, true, peer(), Some("websocket")).unwrap();
+        assert_eq!(request.method(), "CONNECT");
+        assert_eq!(request.uri(), "https://h/chat?x=1");
+        let protocol = request.extensions().get::<Protocol>().unwrap();
+        assert_eq!(protocol.as_str(), "websocket");
+        let names: Vec<_> = request.headers().keys().collect();
+        assert_eq!(names, ["sec-websocket-version"]);
     }
 
     #[test]
@@ -182,13 +215,13 @@ mod tests {
             .push("content-type", "application/grpc+proto")
             .unwrap();
         assert_eq!(
-            request(&head, true, peer()).unwrap().headers()["te"],
+            request(&head, true, peer(), None).unwrap().headers()["te"],
             "trailers"
         );
         let mut head = get("h", "/");
         head.headers.push("te", "trailers").unwrap();
         assert_eq!(
-            request(&head, true, peer()).unwrap().headers()["te"],
+            request(&head, true, peer(), None).unwrap().headers()["te"],
             "trailers"
         );
         for other in ["application/grpc-web", "application/grpcx", "text/plain"] {

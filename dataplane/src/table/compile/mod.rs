@@ -222,17 +222,22 @@ impl Compiler {
             match self.sources.get(key) {
                 Some(EndpointSource::Static(list)) => upstream.set_static(list),
                 Some(EndpointSource::Service(service)) => {
-                    let shards = self
-                        .shards_of
-                        .get(service)
-                        .filter_map(|shard| self.shards.get(shard));
-                    upstream.set_service(shards.flat_map(|shard| &shard.endpoints));
+                    upstream.set_service(self.endpoints_of(service));
                 }
                 Some(EndpointSource::Dns(dns)) => upstream.set_dns(dns),
-                Some(EndpointSource::Discovery(discovery)) => upstream.set_discovery(discovery),
+                Some(EndpointSource::Discovery(discovery)) => {
+                    upstream.set_discovery(discovery, |service| self.endpoints_of(service));
+                }
                 None => {}
             }
         }
+    }
+
+    /// The endpoints of a Service, over all of its shards.
+    fn endpoints_of(&self, service: &str) -> impl Iterator<Item = &model::Endpoint> + use<'_> {
+        let shards = self.shards_of.get(service);
+        let shards = shards.filter_map(|shard| self.shards.get(shard));
+        shards.flat_map(|shard| &shard.endpoints)
     }
 
     fn build(&mut self, dirty: &Dirty) {

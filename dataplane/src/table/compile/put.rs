@@ -7,7 +7,7 @@ use crate::table::rule::{ReadyPlugin, Rule, RuleSpec};
 use crate::table::stage::{ByKey, Key, ReadyCertificate, ReadyListener, Route};
 use crate::table::upstream::Upstream;
 use crate::table::wire::Wire;
-use model::{EndpointShard, EndpointSource, Tenant};
+use model::{EndpointShard, Tenant};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -31,8 +31,10 @@ impl Compiler {
     ) {
         for (key, upstream) in upstreams {
             let wire = wires.remove(&key);
-            if let Some(EndpointSource::Service(service)) = self.sources.remove(&key) {
-                self.upstreams_of.remove(&service, &key);
+            if let Some(before) = self.sources.remove(&key) {
+                for service in before.services() {
+                    self.upstreams_of.remove(service, &key);
+                }
             }
             let before = self.registry.get(&key);
             let (Some(settings), Some(wire)) = (upstream, wire) else {
@@ -49,7 +51,7 @@ impl Compiler {
                 dirty.routes.extend(self.by_upstream.get(&key).cloned());
                 dirty.links.insert(Arc::clone(&key));
             }
-            if let EndpointSource::Service(service) = &settings.source {
+            for service in settings.source.services() {
                 self.upstreams_of.add(service, &key);
             }
             dirty.endpoints.insert(Arc::clone(&key));

@@ -259,6 +259,7 @@ fn registries_are_named_without_their_queries() {
     let discovery = Discovery {
         first_available: false,
         sources: vec![DiscoverySource::Http(source)],
+        filter: None,
     };
     let found = upstream(EndpointSource::Discovery(discovery));
     model.upstreams.insert("Upstream/n/found".into(), found);

@@ -3,7 +3,7 @@
 use super::dump::dump;
 use super::oracle::{hosts, of_tenant, one_match, precedence};
 use super::*;
-use model::{FailurePolicy, Plugin, PluginUse, StaticEndpoint};
+use model::{Discovery, DiscoverySource, FailurePolicy, Plugin, PluginUse, StaticEndpoint};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
@@ -98,6 +98,7 @@ fn any_upstream() -> impl Strategy<Value = model::Upstream> {
     let source = prop_oneof![
         prop::collection::vec(endpoint, 0..3).prop_map(EndpointSource::Static),
         select(SERVICES.to_vec()).prop_map(|s| EndpointSource::Service(s.into())),
+        any_discovery(),
     ];
     (source, select(vec!["", "/v1"]), any::<bool>()).prop_map(|(source, prefix, weighted)| {
         model::Upstream {
@@ -109,6 +110,19 @@ fn any_upstream() -> impl Strategy<Value = model::Upstream> {
             },
             ..upstream(source)
         }
+    })
+}
+
+fn any_discovery() -> impl Strategy<Value = EndpointSource> {
+    let services = subsequence(SERVICES.to_vec(), 0..=2);
+    let filter = select(vec![None, Some("endpoint.address != '10.1.0.2'")]);
+    (services, any::<bool>(), filter).prop_map(|(services, first_available, filter)| {
+        let service = |s: &str| DiscoverySource::Service(s.into());
+        EndpointSource::Discovery(Discovery {
+            first_available,
+            sources: services.into_iter().map(service).collect(),
+            filter: filter.map(str::to_owned),
+        })
     })
 }
 

@@ -55,6 +55,42 @@ fn names_contribute_once_they_are_resolved() {
 }
 
 #[test]
+fn services_stand_beside_other_sources() {
+    let u = upstream();
+    let service = |ready| {
+        vec![model::Endpoint {
+            address: "10.1.0.1".parse().unwrap(),
+            port: 8080,
+            ready,
+            serving: true,
+            terminating: !ready,
+            zone: None,
+        }]
+    };
+    let set = |first_available, of_service: Vec<model::Endpoint>| {
+        let discovery = Discovery {
+            first_available,
+            sources: vec![
+                DiscoverySource::Service("n/web:80".into()),
+                DiscoverySource::Static(listed(&[("10.0.0.9", 80)])),
+            ],
+            filter: None,
+        };
+        u.set_discovery(&discovery, |name| {
+            assert_eq!(name, "n/web:80");
+            of_service.iter()
+        });
+        addresses(&u)
+    };
+    assert_eq!(set(false, service(true)), ["10.0.0.9:80", "10.1.0.1:8080"]);
+    assert_eq!(set(true, service(true)), ["10.1.0.1:8080"]);
+    // One that is on its way out is nothing to go on with.
+    assert_eq!(set(true, service(false)), ["10.0.0.9:80", "10.1.0.1:8080"]);
+    assert_eq!(u.pick(None, &[]).unwrap().addr.to_string(), "10.0.0.9:80");
+    assert_eq!(set(true, Vec::new()), ["10.0.0.9:80"]);
+}
+
+#[test]
 fn addresses_of_a_name_outlive_a_change_of_the_list() {
     let u = upstream();
     u.set_static(&listed(&[("web.local", 81)]));
