@@ -20,7 +20,6 @@ const TABLE: &[(ObjectKind, &str, bool)] = &[
     (ObjectKind::GatewayConfig, "listeners[].http3", false),
     (ObjectKind::GatewayConfig, "listeners[].tls.acme", false),
     (ObjectKind::GatewayConfig, "requestLog", false),
-    (ObjectKind::GatewayConfig, "metrics.path", false),
     (ObjectKind::GatewayConfig, "metrics.labels.tenant", false),
     (ObjectKind::GatewayConfig, "metrics.labels.consumer", false),
     (ObjectKind::GatewayConfig, "metrics.labels.upstream", false),

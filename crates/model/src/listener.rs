@@ -198,6 +198,9 @@ pub struct Metrics {
     pub by_route: bool,
     /// Series for labels with values from the configuration.
     pub max_series: u32,
+    /// Where the page is; `None`: at [`Metrics::PATH`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// Fields of which a scraper must show one; `None`: none is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Vec<CredentialHeader>>,
@@ -208,9 +211,15 @@ impl Default for Metrics {
         Self {
             by_route: true,
             max_series: crate::limits::SERIES,
+            path: None,
             tokens: None,
         }
     }
+}
+
+impl Metrics {
+    /// Where the page is on the admin port unless somebody says otherwise.
+    pub const PATH: &str = "/metrics";
 }
 
 /// Spans for a collector (features.md F157).

@@ -87,6 +87,19 @@ impl Table {
         all.filter_map(|table| table.listener.metrics.as_ref())
     }
 
+    /// Whether the page of metrics is there: each listener's is where it says, and without listeners it is where it is
+    /// by default.
+    pub fn shows_metrics_at(&self, path: &str) -> bool {
+        let mut places = self.listeners.values().map(|table| {
+            let metrics = table.listener.metrics.as_ref();
+            metrics.and_then(|m| m.path.as_deref())
+        });
+        match self.listeners.is_empty() {
+            true => path == Metrics::PATH,
+            false => places.any(|place| place.unwrap_or(Metrics::PATH) == path),
+        }
+    }
+
     pub(crate) fn set_revision(&self, revision: Revision) {
         self.revision.store(revision.0, Ordering::Relaxed);
     }

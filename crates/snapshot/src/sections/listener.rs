@@ -142,6 +142,7 @@ fn metrics_to_wire(metrics: &Metrics) -> pb::Metrics {
     let Metrics {
         by_route,
         max_series,
+        path,
         tokens,
     } = metrics;
     pb::Metrics {
@@ -149,6 +150,7 @@ fn metrics_to_wire(metrics: &Metrics) -> pb::Metrics {
         max_series: *max_series,
         asks_token: tokens.is_some(),
         tokens: tokens.iter().flatten().map(credential_to_wire).collect(),
+        path: path.clone(),
     }
 }
 
@@ -157,6 +159,7 @@ fn metrics_from_wire(w: pb::Metrics) -> Metrics {
     Metrics {
         by_route: w.by_route,
         max_series: w.max_series,
+        path: w.path,
         tokens: w.asks_token.then(|| tokens.collect()),
     }
 }
