@@ -107,7 +107,7 @@ impl Applier {
         name_servers: &[SocketAddr],
     ) -> Self {
         let zone = zone.filter(|zone| !zone.is_empty()).map(Into::into);
-        let compiler = Compiler::with(Common::in_zone(zone));
+        let compiler = Compiler::with(Common::new(zone, metrics.plugins.clone()));
         health::start(runtime, compiler.registry());
         metrics.upstreams.follow(compiler.registry());
         let registry = compiler.registry();

@@ -240,6 +240,18 @@ fn requests_are_counted_by_route_as_far_as_the_configuration_wants() {
 }
 
 #[test]
+fn time_in_the_gateway_is_told_without_what_it_waits_for() {
+    let mut rule = forward();
+    rule.timeouts.request_ms = 300;
+    let gateway = gateway(vec![rule]);
+    assert_eq!(gateway.get("/hold").status, 504);
+    gateway.metric_becomes("diolkos_overhead_seconds_count", 1.0);
+    assert!(gateway.metric(r#"diolkos_request_duration_seconds_sum{kind="plain"}"#) >= 0.3);
+    let overhead = gateway.metric("diolkos_overhead_seconds_sum");
+    assert!(overhead > 0.0 && overhead < 0.15, "{overhead}");
+}
+
+#[test]
 fn no_endpoint_and_a_dead_endpoint() {
     let dead = || {
         std::net::TcpListener::bind("127.0.0.1:0")
@@ -442,6 +454,14 @@ fn content_is_judged_whole_in_both_directions() {
         error(&post("/strict/echo", &long)),
         (500, r#"{"error":"plugin_error"}"#)
     );
+    let failures =
+        |policy| format!(r#"diolkos_plugin_failures_total{{policy="{policy}",type="ContentValidation"}}"#);
+    gateway.metric_becomes(&failures("fail"), 1.0);
+    assert_eq!(gateway.metric(&failures("ignore")), 0.0);
+    // Two runs for the first, one for each that was refused for what is in it.
+    let runs = r#"diolkos_plugin_seconds_count{type="ContentValidation"}"#;
+    assert_eq!(gateway.metric(runs), 4.0);
+    assert!(!gateway.data.metrics.text().contains(r#"type="CORS""#));
     let chunks = gateway.client().request(
         "POST",
         "/both/echo",

@@ -9,7 +9,7 @@ use crate::telemetry::otlp::Trace;
 use bytes::Bytes;
 use model::Listener;
 use model::headers::InvalidHeader;
-use plugins::{BodyFilter, Edits, Exchange, Filters, Reader, RequestView, ResponseView};
+use plugins::{Edits, Exchange, Filters, Passing, Reader, RequestView, ResponseView};
 use snapshot::Revision;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ impl Reader for ResponseStage<'_> {
         edits.apply(&mut self.answer.headers)
     }
 
-    fn filter_answer(&mut self, filter: Box<dyn BodyFilter>) -> Result<(), plugins::Failure> {
+    fn filter_answer(&mut self, filter: Passing) -> Result<(), plugins::Failure> {
         self.filters.push(filter);
         Ok(())
     }

@@ -24,6 +24,7 @@ mod settle;
 mod stream;
 mod tap;
 mod wait;
+mod work;
 
 use crate::engine::drain::Ticket;
 use crate::engine::{
@@ -48,12 +49,15 @@ use mirror::{Ends, Mirrors};
 use model::limits;
 use settle::{Journey, UnderWay};
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use wait::Refused;
+use work::Work;
 
 /// What all worker threads share.
 pub struct Shared {
@@ -132,6 +136,7 @@ impl Service for Proxy {
             rule: None,
             listener,
             begun,
+            work: Work::begin(begun),
             summary: Summary {
                 pages: listener.and_then(ListenerTable::pages),
                 trace,
@@ -143,10 +148,17 @@ impl Service for Proxy {
             is_over: false,
         };
         let Journey {
-            x, rule, summary, ..
+            x,
+            rule,
+            work,
+            summary,
+            ..
         } = &mut journey;
         let place = port.map(|port| &**port).zip(listener);
-        let outcome = self.answer(x, place, rule, summary).await;
+        let outcome = {
+            let mut answer = pin!(self.answer(x, place, rule, summary));
+            poll_fn(|cx| work.go_on(|| answer.as_mut().poll(cx))).await
+        };
         journey.is_over = true;
         outcome
     }

@@ -3,6 +3,7 @@
 use super::Proxy;
 use super::client_of;
 use super::exchange::{Summary, request_view};
+use super::work::Work;
 use super::{fail, grpc, grpc_web};
 use crate::engine::{ConnInfo, Down, Exchange, RequestHead, Version};
 use crate::h1::Reject;
@@ -24,6 +25,7 @@ pub(super) struct Journey<'a, D: Down> {
     /// `None`: its port is closed.
     pub listener: Option<&'a ListenerTable>,
     pub begun: Instant,
+    pub work: Work,
     pub summary: Summary,
     pub is_over: bool,
 }
@@ -53,8 +55,16 @@ impl<D: Down> Drop for Journey<'_, D> {
         // What panicked may do so again.
         let rule = self.rule.as_deref().filter(|_| !is_panic);
         let listener = self.listener;
+        let now = Instant::now();
+        let overhead = self.work.until(now);
         self.proxy
-            .settle(&self.x, rule, listener, revision, self.begun, &self.summary);
+            .shared
+            .metrics
+            .overhead
+            .observe(overhead.as_secs_f64());
+        let duration = now.duration_since(self.begun);
+        self.proxy
+            .settle(&self.x, rule, listener, revision, duration, &self.summary);
     }
 }
 
@@ -81,11 +91,10 @@ impl Proxy {
         rule: Option<&Rule>,
         listener: Option<&ListenerTable>,
         revision: Revision,
-        begun: Instant,
+        duration: Duration,
         summary: &Summary,
     ) {
         let metrics = &self.shared.metrics;
-        let duration = begun.elapsed();
         // Nobody got an answer: the client left, which nginx's users know as 499.
         let status = if summary.status == 0 {
             499

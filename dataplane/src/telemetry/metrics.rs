@@ -4,6 +4,7 @@
 
 use super::connections::Connections;
 use super::listeners::Listeners;
+use super::plugins::PluginMetrics;
 use super::routes::Routes;
 use super::upstreams::UpstreamMetrics;
 use crate::h1::EdgeRule;
@@ -21,6 +22,11 @@ const LATENCY: &[f64] = &[
     60.0,
 ];
 
+/// Buckets of what takes no time worth speaking of, in seconds.
+pub(super) const FAST: &[f64] = &[
+    0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.1,
+];
+
 /// Status classes, as the label `code_class` has them.
 pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -35,6 +41,8 @@ pub struct Metrics {
     durations: [Histogram; Kind::ALL.len()],
     in_flight: [IntGauge; Kind::ALL.len()],
     streams_cut: [Counter; Cut::ALL.len()],
+    /// Time in which requests were worked on.
+    pub overhead: Histogram,
     pub request_bytes: IntCounter,
     pub response_bytes: IntCounter,
     pub connections: Connections,
@@ -50,6 +58,7 @@ pub struct Metrics {
     attempts: [Counter; Attempt::ALL.len()],
     pub routes: Routes,
     pub upstreams: UpstreamMetrics,
+    pub plugins: PluginMetrics,
     retries: [Counter; Retried::ALL.len()],
     /// How long requests waited for a permit.
     pub queue_wait_seconds: Histogram,
@@ -246,8 +255,8 @@ impl Metrics {
                 m
             }};
         }
-        let histogram = |name: &str, help: &str| {
-            let opts = HistogramOpts::new(name, help).buckets(LATENCY.to_vec());
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
             let h = Histogram::with_opts(opts).unwrap();
             registry.register(Box::new(h.clone())).unwrap();
             h
@@ -367,6 +376,11 @@ impl Metrics {
             durations: Kind::ALL.map(|k| durations.with_label_values(&[k.label()])),
             in_flight: Kind::ALL.map(|k| in_flight.with_label_values(&[k.label()])),
             streams_cut: Cut::ALL.map(|c| streams_cut.with_label_values(&[c.label()])),
+            overhead: histogram(
+                "diolkos_overhead_seconds",
+                "Time that the gateway worked on a request, without what it waited for.",
+                FAST,
+            ),
             request_bytes: declare!(
                 IntCounter,
                 "diolkos_request_bytes_total",
@@ -393,15 +407,18 @@ impl Metrics {
             attempts: Attempt::ALL.map(|a| attempts.with_label_values(&[a.label()])),
             routes: Routes::register(&registry),
             upstreams: UpstreamMetrics::register(&registry),
+            plugins: PluginMetrics::register(&registry),
             retries: Retried::ALL.map(|r| retries.with_label_values(&[r.label()])),
             queue_wait_seconds: queue_wait.with_label_values(&["standard"]),
             connect_seconds: histogram(
                 "diolkos_upstream_connect_seconds",
                 "Time to establish a connection to an upstream.",
+                LATENCY,
             ),
             first_byte_seconds: histogram(
                 "diolkos_upstream_first_byte_seconds",
                 "From the beginning of an attempt to the answer's head.",
+                LATENCY,
             ),
             upstream_active: upstream_connections.with_label_values(&["active"]),
             upstream_idle: upstream_connections.with_label_values(&["idle"]),

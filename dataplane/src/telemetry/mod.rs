@@ -8,10 +8,12 @@ mod log_template;
 pub mod logs;
 pub mod metrics;
 pub mod otlp;
+mod plugins;
 pub mod routes;
 pub(crate) mod trace;
 mod upstreams;
 
 pub use access_log::AccessLog;
 pub use metrics::Metrics;
+pub use plugins::PluginMetrics;
 pub use routes::{RouteStats, Routes};
