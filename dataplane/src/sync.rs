@@ -186,7 +186,7 @@ impl Applier {
             self.current.table.store(Arc::clone(&table));
         }
         let series = table.metrics().map(|metrics| metrics.max_series).min();
-        self.metrics.routes.allow(series.unwrap_or(limits::SERIES));
+        self.metrics.budget.allow(series.unwrap_or(limits::SERIES));
         self.follow(&table);
         if let Some(keep) = &mut self.keep
             && let Err(error) = keep.append(&staged.chunks)

@@ -196,6 +196,10 @@ pub struct ErrorTemplate {
 pub struct Metrics {
     /// Requests are counted by Route as well.
     pub by_route: bool,
+    /// They have the label `tenant`.
+    pub by_tenant: bool,
+    /// They have the label `upstream`.
+    pub by_upstream: bool,
     /// Series for labels with values from the configuration.
     pub max_series: u32,
     /// Where the page is; `None`: at [`Metrics::PATH`].
@@ -210,6 +214,8 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             by_route: true,
+            by_tenant: false,
+            by_upstream: false,
             max_series: crate::limits::SERIES,
             path: None,
             tokens: None,

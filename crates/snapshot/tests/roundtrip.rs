@@ -353,9 +353,11 @@ fn metrics() -> impl Strategy<Value = Metrics> {
         value: Secret::new(value),
     });
     let tokens = option::of(vec(token, 0..3));
-    (any::<bool>(), any::<u32>(), option::of(text()), tokens).prop_map(
-        |(by_route, max_series, path, tokens)| Metrics {
+    (any::<[bool; 3]>(), any::<u32>(), option::of(text()), tokens).prop_map(
+        |([by_route, by_tenant, by_upstream], max_series, path, tokens)| Metrics {
             by_route,
+            by_tenant,
+            by_upstream,
             max_series,
             path,
             tokens,

@@ -80,7 +80,11 @@ async fn elsewhere(
     }
     match method {
         Method::GET | Method::HEAD => metrics(&admin, &fields),
-        _ => (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET,HEAD")]).into_response(),
+        _ => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            [(header::ALLOW, "GET,HEAD")],
+        )
+            .into_response(),
     }
 }
 

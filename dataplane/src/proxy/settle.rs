@@ -7,11 +7,12 @@ use super::work::Work;
 use super::{fail, grpc, grpc_web};
 use crate::engine::{ConnInfo, Down, Exchange, RequestHead, Version};
 use crate::h1::Reject;
-use crate::table::{ListenerTable, Rule, Table};
-use crate::telemetry::Metrics;
+use crate::table::{Labels, ListenerTable, Rule, Table, Upstream};
 use crate::telemetry::access_log::{self, Record};
 use crate::telemetry::metrics::{Cut, Kind};
+use crate::telemetry::{Metrics, RequestSeries};
 use model::{CredentialHeader, Headers, Stage};
+use prometheus::IntGauge;
 use snapshot::Revision;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -103,22 +104,20 @@ impl Proxy {
         };
         let response_bytes = summary.progress.response_bytes + summary.local_bytes;
         let counted = summary.counted.unwrap_or(status);
-        self.count(listener, counted);
+        self.count(listener, summary.apart.as_deref(), counted);
         let kind = match status {
             101 => Kind::WebSocket,
             _ if grpc::is_request(x.request) || grpc_web::is_request(x.request) => Kind::Grpc,
             _ => Kind::Plain,
         };
-        metrics.duration(kind, duration.as_secs_f64());
+        let series = summary.series(metrics);
+        series.duration(kind, duration);
         if let Some(cut) = summary.cut {
             metrics.stream_cut(cut);
         }
-        if summary.progress.request_bytes > 0 {
-            metrics.request_bytes.inc_by(summary.progress.request_bytes);
-        }
-        metrics.response_bytes.inc_by(response_bytes);
+        series.bytes(summary.progress.request_bytes, response_bytes);
         if let Some(failure) = summary.failure {
-            metrics.error(failure.code);
+            series.error(failure.code);
         }
         if let Some(rule) = rule {
             if listener.is_none_or(ListenerTable::counts_by_route) {
@@ -221,12 +220,45 @@ impl Proxy {
         log.note(plan, &record);
     }
 
-    /// Counts an answer for its listener.
-    pub(super) fn count(&self, listener: Option<&ListenerTable>, status: u16) {
+    /// Counts an answer for its listener; apart from others where there are series for it.
+    pub(super) fn count(
+        &self,
+        listener: Option<&ListenerTable>,
+        apart: Option<&RequestSeries>,
+        status: u16,
+    ) {
         let all = &self.shared.metrics.listeners;
-        match listener {
-            Some(l) => l.stats.get_or_init(|| all.of(Some(&l.key))).count(status),
-            None => all.of(None).count(status),
+        let nobody;
+        let counters = match listener {
+            Some(l) => l.stats.get_or_init(|| all.of(Some(&l.key))),
+            None => {
+                nobody = all.of(None);
+                &nobody
+            }
+        };
+        match apart {
+            Some(series) => series.answered(counters, status),
+            None => counters.count(status),
+        }
+    }
+
+    /// In what requests of a rule are counted with these labels; `None`: with all others.
+    pub(super) fn series(
+        &self,
+        labels: Labels,
+        rule: &Rule,
+        upstream: Option<&Upstream>,
+    ) -> Option<Arc<RequestSeries>> {
+        let all = &self.shared.metrics.requests;
+        let tenant = rule.spec.route.tenant.as_deref().filter(|_| labels.tenant);
+        match (tenant, upstream.filter(|_| labels.upstream)) {
+            (None, None) => None,
+            (None, Some(up)) => Some(Arc::clone(up.series.get_or_init(|| all.of("", &up.key)))),
+            (Some(own), up) => {
+                let key = up.map_or("", |up| &up.key);
+                let find = || all.of(&own.tenant, key);
+                Some(own.series.of(key, find))
+            }
         }
     }
 }
@@ -241,14 +273,19 @@ impl<'a> UnderWay<'a> {
             None if grpc::is_request(request) || grpc_web::is_request(request) => Kind::Grpc,
             None => Kind::Plain,
         };
-        metrics.in_flight(kind).inc();
+        metrics.in_flight(kind).into_iter().for_each(IntGauge::inc);
         Self(metrics, kind)
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.1
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.in_flight(self.1).dec();
+        let gauge = self.0.in_flight(self.1);
+        gauge.into_iter().for_each(IntGauge::dec);
     }
 }
 

@@ -14,6 +14,7 @@ mod backends;
 pub(crate) mod budget;
 mod common;
 pub mod compile;
+mod counts;
 mod endpoints;
 pub mod explain;
 pub mod find;
@@ -37,6 +38,7 @@ mod wire;
 pub use backends::{Backend, WeightedBackends};
 pub use common::{Common, Permits, Reason, Scope};
 pub use compile::Compiler;
+pub use counts::EndpointCounts;
 pub use explain::{Explanation, explain};
 pub use find::{Found, Matched, Query};
 pub use gate::{Entry, Gate, Permit};
@@ -46,7 +48,7 @@ pub use port::PortTable;
 pub use redirect::Redirect;
 pub use rule::{Action, Mirror, Rule};
 pub use stage::{Rejected, Staged};
-pub use upstream::{DnsName, EndpointCounts, Gates, Picked, Poll, Refresh, Registry, Upstream};
+pub use upstream::{DnsName, Gates, Picked, Poll, Refresh, Registry, Upstream};
 pub use wire::Wire;
 
 use crate::by_host::ByHost;
@@ -103,6 +105,13 @@ impl Table {
     pub(crate) fn set_revision(&self, revision: Revision) {
         self.revision.store(revision.0, Ordering::Relaxed);
     }
+}
+
+/// Labels of metrics with values from the configuration, beside the Route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Labels {
+    pub tenant: bool,
+    pub upstream: bool,
 }
 
 /// Keys of Tenants by the hosts that they own.
@@ -166,6 +175,15 @@ impl ListenerTable {
     pub fn counts_by_route(&self) -> bool {
         let metrics = self.listener.metrics.as_ref();
         metrics.is_none_or(|metrics| metrics.by_route)
+    }
+
+    /// Which labels its requests are counted with.
+    pub fn labels(&self) -> Labels {
+        let metrics = self.listener.metrics.as_ref();
+        Labels {
+            tenant: metrics.is_some_and(|metrics| metrics.by_tenant),
+            upstream: metrics.is_some_and(|metrics| metrics.by_upstream),
+        }
     }
 
     /// The listener, where it has bodies of its own for failures.

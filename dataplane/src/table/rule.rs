@@ -10,6 +10,7 @@ use super::redirect::Redirect;
 use super::rewrite::PathEdit;
 use super::template::Text;
 use super::upstream::Upstream;
+use crate::telemetry::apart::Found;
 use model::{
     Affinity, Concurrency, DirectResponse, FailurePolicy, HeaderEdits, PluginUse, Retry, Stage,
     Timeouts,
@@ -39,6 +40,8 @@ pub struct RouteInfo {
 pub struct Membership {
     /// Key of its resource.
     pub tenant: Arc<str>,
+    /// What its requests are counted in where they are counted by Tenant.
+    pub series: Found,
 }
 
 impl RouteInfo {

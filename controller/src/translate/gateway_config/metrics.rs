@@ -24,6 +24,8 @@ impl Lowering<'_> {
         let labels = spec.labels.as_ref();
         Metrics {
             by_route: labels.and_then(|labels| labels.route) != Some(false),
+            by_tenant: labels.and_then(|labels| labels.tenant) == Some(true),
+            by_upstream: labels.and_then(|labels| labels.upstream) == Some(true),
             max_series: series.unwrap_or(limits::SERIES),
             path: spec.path.as_ref().and_then(|path| self.page(path)),
             tokens: match (spec.enabled, &spec.auth_ref) {
@@ -74,8 +76,7 @@ impl Lowering<'_> {
 fn fault_of_page(path: &str) -> Option<&'static str> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let mut segments = path.split('/').skip(1);
-    let is_plain =
-        segments.all(|one| !matches!(one, "" | "." | "..") && one.bytes().all(plain));
+    let is_plain = segments.all(|one| !matches!(one, "" | "." | "..") && one.bytes().all(plain));
     if !path.starts_with('/') || !is_plain {
         return Some(
             "must be a path like /a/b, of letters, digits and -._~, without . and .. as segments",
@@ -94,13 +95,28 @@ mod tests {
 
     #[test]
     fn the_page_of_metrics_may_be_where_nothing_else_is() {
-        for good in ["/metrics", "/m", "/prom/v1.2~a_b-c", "/healthz2", "/apis", "/metrics/all"] {
+        for good in [
+            "/metrics",
+            "/m",
+            "/prom/v1.2~a_b-c",
+            "/healthz2",
+            "/apis",
+            "/metrics/all",
+        ] {
             assert_eq!(fault_of_page(good), None, "{good}");
         }
-        for taken in ["/healthz", "/readyz/a", "/api", "/api/v1/log", "/metrics/ui"] {
+        for taken in [
+            "/healthz",
+            "/readyz/a",
+            "/api",
+            "/api/v1/log",
+            "/metrics/ui",
+        ] {
             assert!(fault_of_page(taken).unwrap().contains("its own"), "{taken}");
         }
-        for bad in ["", "m", "/", "/m/", "//m", "/a/../m", "/./m", "/m%20", "/{a}", "/é", "/a b"] {
+        for bad in [
+            "", "m", "/", "/m/", "//m", "/a/../m", "/./m", "/m%20", "/{a}", "/é", "/a b",
+        ] {
             assert!(fault_of_page(bad).unwrap().starts_with("must be"), "{bad}");
         }
     }
