@@ -142,7 +142,7 @@ pub struct Metrics {
     /// Whether metrics are served; everybody gets 401 otherwise. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// Path on the admin port. Default: /metrics.
+    /// Path of the page on the admin port. GatewayConfigs that share data planes have one each there. Default: /metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Path>,
     /// Tokens that a scraper must show. Default: none is asked for.
@@ -173,13 +173,13 @@ pub struct MetricsLabels {
     /// The Route. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<bool>,
-    /// The Tenant. Default: false.
+    /// The Tenant that a Route is of. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<bool>,
     /// The Consumer. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer: Option<bool>,
-    /// The Upstream. Default: false.
+    /// The upstream that a request was sent to last. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<bool>,
 }

@@ -107,7 +107,7 @@ impl Applier {
         name_servers: &[SocketAddr],
     ) -> Self {
         let zone = zone.filter(|zone| !zone.is_empty()).map(Into::into);
-        let compiler = Compiler::with(Common::in_zone(zone));
+        let compiler = Compiler::with(Common::new(zone, metrics.plugins.clone()));
         health::start(runtime, compiler.registry());
         metrics.upstreams.follow(compiler.registry());
         let registry = compiler.registry();
@@ -186,7 +186,7 @@ impl Applier {
             self.current.table.store(Arc::clone(&table));
         }
         let series = table.metrics().map(|metrics| metrics.max_series).min();
-        self.metrics.routes.allow(series.unwrap_or(limits::SERIES));
+        self.metrics.budget.allow(series.unwrap_or(limits::SERIES));
         self.follow(&table);
         if let Some(keep) = &mut self.keep
             && let Err(error) = keep.append(&staged.chunks)

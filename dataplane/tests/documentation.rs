@@ -44,6 +44,8 @@ fn every_metric_is_documented_with_its_labels_and_help() {
     metrics.listeners.of(Some("d/gw/http")).count(200);
     metrics.error("bad_request");
     metrics.attempt(Attempt::Ok);
+    let plugin = metrics.plugins.of("CORS");
+    plugin.failed(model::FailurePolicy::Fail);
     metrics
         .routes
         .of("d/r")

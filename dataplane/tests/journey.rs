@@ -240,6 +240,97 @@ fn requests_are_counted_by_route_as_far_as_the_configuration_wants() {
 }
 
 #[test]
+fn requests_are_counted_by_tenant_and_upstream_where_the_configuration_wants_it() {
+    let mut gateway = Gateway::start(|_, _| {});
+    let mut requests = 0;
+    let mut labels = |by_tenant, by_upstream, tenant: Option<&str>| {
+        gateway.put(|model, _| {
+            model.listeners.get_mut("d/gw/http").unwrap().metrics = Some(Metrics {
+                by_tenant,
+                by_upstream,
+                ..Metrics::default()
+            });
+            let direct = DirectResponse {
+                status: 200,
+                content_type: String::new(),
+                body: "no upstream".into(),
+                headers: Vec::new(),
+            };
+            let direct = rule(PathMatch::prefix("/direct"), Action::Respond(direct));
+            routes(model, vec![direct, forward()]);
+            model.routes.get_mut("d/r").unwrap().tenant = tenant.map(str::to_owned);
+        });
+        let mut client = gateway.client();
+        client.request("POST", "/echo", "Content-Length: 3\r\n", "abc");
+        assert_eq!(client.get("/die").status, 502);
+        assert_eq!(client.get("/direct").status, 200);
+        assert_eq!(client.get("/direct").status, 200);
+        let sum = |family: &str, part: &str| {
+            let text = gateway.data.metrics.text();
+            let lines = text.lines().filter(|l| l.starts_with(family));
+            let with = lines.filter(|line| line.contains(part));
+            let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+            with.map(value).sum::<f64>() as u64
+        };
+        requests += 4;
+        becomes("all are settled", (requests, 0), || {
+            let settled = sum("diolkos_request_duration_seconds_count{", "");
+            (settled, sum("diolkos_requests_in_flight{", ""))
+        });
+        // Of the request to /echo, the one to /die with its second attempt, and the two that go nowhere.
+        let sum = |part: &str| {
+            let families = [
+                r#"diolkos_requests_total{code_class="2xx",listener="d/gw/http""#,
+                r#"diolkos_errors_total{code="upstream_reset""#,
+                r#"diolkos_request_duration_seconds_count{kind="plain""#,
+                "diolkos_request_bytes_total{",
+                r#"diolkos_upstream_attempts_total{outcome="reset""#,
+                "diolkos_upstream_first_byte_seconds_count{",
+            ];
+            families.map(|family| sum(family, part))
+        };
+        (
+            sum(r#"tenant="acme""#),
+            sum(r#"upstream="up""#),
+            sum(r#"tenant="acme",upstream="up""#),
+        )
+    };
+    let nothing = [0; 6];
+    assert_eq!(
+        labels(false, false, Some("acme")),
+        (nothing, nothing, nothing)
+    );
+    // Nobody's Route has no Tenant.
+    assert_eq!(labels(true, false, None), (nothing, nothing, nothing));
+    let all = [3, 1, 4, 3, 2, 1];
+    assert_eq!(labels(true, false, Some("acme")), (all, nothing, nothing));
+    let forwarded = [1, 1, 2, 3, 2, 1];
+    assert_eq!(labels(false, true, Some("acme")), (all, forwarded, nothing));
+    let twice = |counts: [u64; 6]| counts.map(|count| 2 * count);
+    assert_eq!(
+        labels(true, true, Some("acme")),
+        (twice(all), twice(forwarded), forwarded)
+    );
+    let healthy = |upstream| {
+        let line = format!(r#"diolkos_endpoints{{state="healthy"{upstream}}}"#);
+        gateway.metric(&line)
+    };
+    assert_eq!((healthy(r#",upstream="up""#), healthy("")), (1.0, 0.0));
+}
+
+#[test]
+fn time_in_the_gateway_is_told_without_what_it_waits_for() {
+    let mut rule = forward();
+    rule.timeouts.request_ms = 300;
+    let gateway = gateway(vec![rule]);
+    assert_eq!(gateway.get("/hold").status, 504);
+    gateway.metric_becomes("diolkos_overhead_seconds_count", 1.0);
+    assert!(gateway.metric(r#"diolkos_request_duration_seconds_sum{kind="plain"}"#) >= 0.3);
+    let overhead = gateway.metric("diolkos_overhead_seconds_sum");
+    assert!(overhead > 0.0 && overhead < 0.15, "{overhead}");
+}
+
+#[test]
 fn no_endpoint_and_a_dead_endpoint() {
     let dead = || {
         std::net::TcpListener::bind("127.0.0.1:0")
@@ -442,6 +533,15 @@ fn content_is_judged_whole_in_both_directions() {
         error(&post("/strict/echo", &long)),
         (500, r#"{"error":"plugin_error"}"#)
     );
+    let failures = |policy| {
+        format!(r#"diolkos_plugin_failures_total{{policy="{policy}",type="ContentValidation"}}"#)
+    };
+    gateway.metric_becomes(&failures("fail"), 1.0);
+    assert_eq!(gateway.metric(&failures("ignore")), 0.0);
+    // Two runs for the first, one for each that was refused for what is in it.
+    let runs = r#"diolkos_plugin_seconds_count{type="ContentValidation"}"#;
+    assert_eq!(gateway.metric(runs), 4.0);
+    assert!(!gateway.data.metrics.text().contains(r#"type="CORS""#));
     let chunks = gateway.client().request(
         "POST",
         "/both/echo",

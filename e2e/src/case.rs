@@ -166,6 +166,9 @@ pub struct RequestSpec {
     /// The Gateway of the case's namespace that it goes to, `NAME` or `NAME/LISTENER`, at the address in its status; default:
     /// the data planes that serve what is attached to no Gateway. Standalone there is one place for all.
     pub gateway: Option<String>,
+    /// It goes to the admin port; in standalone mode only.
+    #[serde(default)]
+    pub admin: bool,
     /// Header fields.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
@@ -302,6 +305,11 @@ impl Case {
                 file,
             });
         }
+        let asks_admin = |step: &Step| step.requests.iter().any(|request| request.admin);
+        ensure!(
+            spec.modes == [Mode::Standalone] || !steps.iter().any(asks_admin),
+            "the admin port is asked in standalone mode only"
+        );
         let unknown = refused
             .keys()
             .chain(delete.keys())

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::client;
@@ -46,6 +46,11 @@ pub trait Gateway {
     /// place for all.
     fn address_of(&mut self, _gateway: &Key, _listener: Option<&str>) -> Result<SocketAddr> {
         self.address()
+    }
+
+    /// Where the admin port is (standalone only).
+    fn admin(&self) -> Result<SocketAddr> {
+        bail!("the admin port is asked in standalone mode only")
     }
 
     /// Where each data plane alone takes requests; what data planes find out at run time reaches one later than another.

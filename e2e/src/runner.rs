@@ -77,6 +77,7 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
         let mut targets = Vec::with_capacity(step.requests.len());
         for spec in &step.requests {
             let first = match &spec.gateway {
+                None if spec.admin => vec![gateway.admin().with_context(shown)?],
                 None => each.clone(),
                 Some(named) => {
                     let (key, listener) = of_gateway(case, named);
@@ -89,7 +90,7 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
                     .with_context(|| format!("step {}: {} ({one})", step.name, title(spec)))?;
             }
             // Two that are under way together share a data plane.
-            let is_alone = spec.gateway.is_some() || spec.beside.is_some();
+            let is_alone = spec.gateway.is_some() || spec.admin || spec.beside.is_some();
             targets.push(match first.first() {
                 Some(one) if is_alone => *one,
                 _ => address,

@@ -183,6 +183,10 @@ impl Gateway for Standalone {
         Ok(found)
     }
 
+    fn admin(&self) -> Result<SocketAddr> {
+        Ok(self.running.as_ref().context("not started")?.admin)
+    }
+
     fn revisions(&self) -> Result<Vec<String>> {
         let running = self.running.as_ref().context("not started")?;
         Ok(vec![revision_at(running.admin)?])

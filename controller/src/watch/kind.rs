@@ -195,7 +195,8 @@ impl Watches {
             ObjectKind::EndpointSlice => {
                 // From the server's cache, and only those of Services.
                 let config = config.any_semantic().labels("kubernetes.io/service-name");
-                self.run(of, self.api::<LeanEndpointSlice>(of), config).await
+                self.run(of, self.api::<LeanEndpointSlice>(of), config)
+                    .await
             }
             ObjectKind::Pod => {
                 let config = config

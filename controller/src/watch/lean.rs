@@ -201,7 +201,10 @@ mod tests {
             }));
             let read = read::<LeanObject>(ObjectKind::HTTPRoute, &manifest);
             assert!(read.object.is_refused());
-            assert_eq!(read.object.id, ObjectId::new(ObjectKind::HTTPRoute, "a", "one"));
+            assert_eq!(
+                read.object.id,
+                ObjectId::new(ObjectKind::HTTPRoute, "a", "one")
+            );
         }
     }
 

@@ -174,7 +174,10 @@ mod tests {
         pacer.note(id(ObjectKind::Route, "b"), 2, now + MS);
         pacer.note(id(ObjectKind::EndpointSlice, "s"), 3, now + MS);
         let first = pacer.take(now + MS).unwrap();
-        assert_eq!(first.ids, BTreeSet::from([id(ObjectKind::EndpointSlice, "s")]));
+        assert_eq!(
+            first.ids,
+            BTreeSet::from([id(ObjectKind::EndpointSlice, "s")])
+        );
         pacer.note(id(ObjectKind::EndpointSlice, "t"), 4, now + 2 * MS);
         assert_eq!(pacer.take(now + 5 * MS), None);
         assert_eq!(pacer.take(now + 6 * MS).unwrap().at, 4);

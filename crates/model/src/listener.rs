@@ -196,8 +196,15 @@ pub struct ErrorTemplate {
 pub struct Metrics {
     /// Requests are counted by Route as well.
     pub by_route: bool,
+    /// They have the label `tenant`.
+    pub by_tenant: bool,
+    /// They have the label `upstream`.
+    pub by_upstream: bool,
     /// Series for labels with values from the configuration.
     pub max_series: u32,
+    /// Where the page is; `None`: at [`Metrics::PATH`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// Fields of which a scraper must show one; `None`: none is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Vec<CredentialHeader>>,
@@ -207,10 +214,18 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             by_route: true,
+            by_tenant: false,
+            by_upstream: false,
             max_series: crate::limits::SERIES,
+            path: None,
             tokens: None,
         }
     }
+}
+
+impl Metrics {
+    /// Where the page is on the admin port unless somebody says otherwise.
+    pub const PATH: &str = "/metrics";
 }
 
 /// Spans for a collector (features.md F157).

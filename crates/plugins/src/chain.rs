@@ -4,10 +4,9 @@
 //! whose members all say `parallel` runs at once and its edits merge in list order; any other group runs one after the
 //! other (F106, F107). An empty chain is one branch.
 
-use crate::{
-    BodyFilter, BodyMode, Edits, Exchange, Failure, Flow, LocalReply, Plugin, Side, Verdict,
-};
-use bytes::Bytes;
+use crate::filters::Passing;
+use crate::meter::{Lap, Meter};
+use crate::{BodyMode, Edits, Exchange, Failure, Filters, Flow, LocalReply, Plugin, Side, Verdict};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use model::headers::InvalidHeader;
@@ -25,6 +24,8 @@ pub struct ChainEntry {
     pub parallel: bool,
     pub failure_policy: FailurePolicy,
     pub run_on_local_reply: bool,
+    /// `None`: nobody wants to know.
+    pub meter: Option<Arc<dyn Meter>>,
 }
 
 /// Why a list of plugins makes no chain.
@@ -46,7 +47,7 @@ pub trait Reader {
     ///
     /// # Errors
     /// [`Failure`] in a stage that has no answer.
-    fn filter_answer(&mut self, _: Box<dyn BodyFilter>) -> Result<(), Failure> {
+    fn filter_answer(&mut self, _: Passing) -> Result<(), Failure> {
         Err(Failure("there is no answer to filter in this stage".into()))
     }
 }
@@ -80,8 +81,8 @@ pub struct Chain {
 struct BodyNeed {
     /// The smallest size that a buffering plugin allows.
     buffer: Option<u64>,
-    /// A body over that size is an error, not passed by.
-    strict: bool,
+    /// The first plugin for which a body over that size is an error; `None`: it is passed by.
+    strict: Option<Arc<Entry>>,
     streaming: Vec<(Arc<Entry>, Side)>,
 }
 
@@ -160,7 +161,14 @@ impl Chain {
     /// Whether a response over that size is an error (500 `plugin_error`). Otherwise it passes unjudged. A request
     /// over it is always refused (413).
     pub fn overflow_fails(&self) -> bool {
-        self.response.strict
+        self.response.strict.is_some()
+    }
+
+    /// A response was over that size.
+    pub fn overflowed(&self) {
+        if let Some(entry) = &self.response.strict {
+            entry.failed();
+        }
     }
 
     /// Fresh filters for one body of one exchange, in order; `None` where no plugin wants chunks.
@@ -169,12 +177,12 @@ impl Chain {
         if need.streaming.is_empty() {
             return None;
         }
-        let filters = need
-            .streaming
-            .iter()
-            .filter_map(|(e, side)| Some((e.plugin.body_filter(*side)?, e.failure_policy)))
-            .collect();
-        Some(Filters(filters))
+        let filters = need.streaming.iter().filter_map(|(entry, side)| {
+            let filter = entry.plugin.body_filter(*side)?;
+            let meter = entry.meter.clone();
+            Some(Passing::new(filter, entry.failure_policy, meter))
+        });
+        Some(filters.collect())
     }
 
     fn need(&self, side: Side) -> &BodyNeed {
@@ -202,8 +210,10 @@ impl Chain {
     /// Tells the plugins of `post_response` that the last byte is out.
     pub fn finished(&self, exchange: &Exchange<'_>, local_reply: bool) {
         for group in &self.stages[Stage::PostResponse as usize] {
+            let mut lap = Lap::begin();
             for member in group.members.iter().filter(|m| m.takes_part(local_reply)) {
                 member.plugin.post_response(exchange);
+                lap.tell(member.meter());
             }
         }
     }
@@ -223,7 +233,9 @@ impl BodyNeed {
             BodyMode::Stream => self.streaming.push((Arc::clone(entry), side)),
             BodyMode::Buffer(max) => {
                 self.buffer = Some(self.buffer.map_or(max, |old| old.min(max)));
-                self.strict |= entry.failure_policy == FailurePolicy::Fail;
+                if entry.failure_policy == FailurePolicy::Fail {
+                    self.strict.get_or_insert_with(|| Arc::clone(entry));
+                }
             }
         }
     }
@@ -250,7 +262,20 @@ impl ChainEntry {
         }
     }
 
+    fn meter(&self) -> Option<&dyn Meter> {
+        self.meter.as_deref()
+    }
+
+    fn failed(&self) {
+        if let Some(meter) = self.meter() {
+            meter.failed(self.failure_policy);
+        }
+    }
+
     fn judge(&self, result: Result<Flow, Failure>) -> Outcome {
+        if result.is_err() {
+            self.failed();
+        }
         match result {
             Ok(Flow::Continue) => Outcome::Continue,
             Ok(Flow::Respond(reply)) => Outcome::Respond {
@@ -272,6 +297,7 @@ async fn run_sequential(
     reader: &mut impl Reader,
     local_reply: bool,
 ) -> Outcome {
+    let mut lap = Lap::begin();
     for member in group.members.iter().filter(|m| m.takes_part(local_reply)) {
         let mut edits = Edits::default();
         let result = match member.start(stage, &reader.exchange(), &mut edits) {
@@ -282,7 +308,8 @@ async fn run_sequential(
                 result
             }
         };
-        let result = result.and_then(|flow| apply(reader, edits).map(|()| flow));
+        let result = result.and_then(|flow| apply(reader, member, edits).map(|()| flow));
+        lap.tell(member.meter());
         let outcome = member.judge(result);
         if !matches!(outcome, Outcome::Continue) {
             return outcome;
@@ -308,8 +335,10 @@ async fn run_parallel(
         let mut limit = group.members.len();
         for (i, member) in members.filter(|(_, m)| m.takes_part(local_reply)) {
             let mut edits = Edits::default();
+            let mut lap = Lap::begin();
             match member.start(stage, &exchange, &mut edits) {
                 Verdict::Ready(result) => {
+                    lap.tell(member.meter());
                     let stops = stops(member, &result);
                     done[i] = Some((edits, result));
                     if stops {
@@ -319,6 +348,7 @@ async fn run_parallel(
                 }
                 Verdict::Pending(future) => waiting.push(async move {
                     let (later, result) = future.await;
+                    lap.tell(member.meter());
                     edits.merge(later);
                     (i, edits, result)
                 }),
@@ -348,7 +378,7 @@ async fn run_parallel(
         let Some((edits, result)) = result else {
             continue;
         };
-        let result = result.and_then(|flow| apply(reader, edits).map(|()| flow));
+        let result = result.and_then(|flow| apply(reader, member, edits).map(|()| flow));
         let outcome = member.judge(result);
         if !matches!(outcome, Outcome::Continue) {
             return outcome;
@@ -365,7 +395,7 @@ fn stops(member: &ChainEntry, result: &Result<Flow, Failure>) -> bool {
     }
 }
 
-fn apply(reader: &mut impl Reader, mut edits: Edits) -> Result<(), Failure> {
+fn apply(reader: &mut impl Reader, member: &ChainEntry, mut edits: Edits) -> Result<(), Failure> {
     if edits.is_empty() {
         return Ok(());
     }
@@ -373,95 +403,11 @@ fn apply(reader: &mut impl Reader, mut edits: Edits) -> Result<(), Failure> {
         .apply(&edits)
         .map_err(|e| Failure(format!("header edit refused: {e}").into()))?;
     let mut filters = edits.take_filters().into_iter();
-    filters.try_for_each(|filter| reader.filter_answer(filter))
-}
-
-/// The body filters of one exchange, run one after the other.
-#[derive(Default)]
-pub struct Filters(Vec<(Box<dyn BodyFilter>, FailurePolicy)>);
-
-impl Filters {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Puts a filter behind the others. Its failure aborts the exchange.
-    pub fn push(&mut self, filter: Box<dyn BodyFilter>) {
-        self.0.push((filter, FailurePolicy::Fail));
-    }
-
-    /// Puts these behind the others.
-    pub fn append(&mut self, mut others: Self) {
-        self.0.append(&mut others.0);
-    }
-
-    /// A whole body.
-    ///
-    /// # Errors
-    /// As [`Filters::chunk`].
-    pub fn whole(&mut self, data: Bytes) -> Result<Bytes, Failure> {
-        let head = self.chunk(data)?;
-        Ok(join(head, self.end()?))
-    }
-
-    /// # Errors
-    /// The [`Failure`] of a filter under `failurePolicy: Fail`; the exchange is aborted.
-    pub fn chunk(&mut self, mut data: Bytes) -> Result<Bytes, Failure> {
-        for (filter, policy) in &mut self.0 {
-            let before = data.clone();
-            data = match filter.chunk(data) {
-                Ok(data) => data,
-                Err(_) if *policy == FailurePolicy::Ignore => before,
-                Err(e) => return Err(e),
-            };
-        }
-        Ok(data)
-    }
-
-    /// What the filters still hold, each passed through the filters behind it.
-    ///
-    /// # Errors
-    /// As [`Filters::chunk`].
-    pub fn end(&mut self) -> Result<Bytes, Failure> {
-        self.drain(|filter| filter.end())
-    }
-
-    /// What the filters hold back and can give at a pause, each passed through the filters behind it.
-    ///
-    /// # Errors
-    /// As [`Filters::chunk`].
-    pub fn flush(&mut self) -> Result<Bytes, Failure> {
-        self.drain(|filter| filter.flush())
-    }
-
-    fn drain(
-        &mut self,
-        give: impl Fn(&mut dyn BodyFilter) -> Result<Bytes, Failure>,
-    ) -> Result<Bytes, Failure> {
-        let mut tail = Bytes::new();
-        for (filter, policy) in &mut self.0 {
-            let passed = if tail.is_empty() {
-                Ok(Bytes::new())
-            } else {
-                filter.chunk(tail.clone())
-            };
-            let both = passed.and_then(|a| give(&mut **filter).map(|b| join(a, b)));
-            tail = match both {
-                Ok(data) => data,
-                Err(_) if *policy == FailurePolicy::Ignore => tail,
-                Err(e) => return Err(e),
-            };
-        }
-        Ok(tail)
-    }
-}
-
-fn join(a: Bytes, b: Bytes) -> Bytes {
-    match (a.is_empty(), b.is_empty()) {
-        (true, _) => b,
-        (_, true) => a,
-        _ => [a, b].concat().into(),
-    }
+    filters.try_for_each(|filter| {
+        // Part of what it made may have left when it fails.
+        let filter = Passing::new(filter, FailurePolicy::Fail, member.meter.clone());
+        reader.filter_answer(filter)
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 use super::*;
-use crate::{Needs, Stages};
+use crate::{BodyFilter, Needs, Stages};
+use bytes::Bytes;
 use model::Headers;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Notes its name in a header; answers or fails when told to; waits for `after` others when asynchronous.
 struct Note {
@@ -77,6 +79,7 @@ fn entry(priority: i32, parallel: bool, note: Note) -> ChainEntry {
         parallel,
         failure_policy: FailurePolicy::Fail,
         run_on_local_reply: false,
+        meter: None,
     }
 }
 
@@ -241,12 +244,125 @@ impl BodyFilter for HoldsBack {
 #[test]
 fn what_a_filter_holds_back_passes_the_filters_behind_it() {
     let count = Arc::new(AtomicUsize::new(0));
-    let mut filters = Filters(vec![
-        (Box::new(HoldsBack(Vec::new())), FailurePolicy::Fail),
-        (Box::new(Counts(Arc::clone(&count))), FailurePolicy::Fail),
-    ]);
+    let all: [Box<dyn BodyFilter>; 2] = [
+        Box::new(HoldsBack(Vec::new())),
+        Box::new(Counts(Arc::clone(&count))),
+    ];
+    let mut filters: Filters = all
+        .into_iter()
+        .map(|filter| Passing::new(filter, FailurePolicy::Fail, None))
+        .collect();
     assert!(filters.chunk(Bytes::from_static(b"ab")).unwrap().is_empty());
     assert!(filters.chunk(Bytes::from_static(b"c")).unwrap().is_empty());
     assert_eq!(filters.end().unwrap(), "abc");
     assert_eq!(count.load(Ordering::Relaxed), 3);
+}
+
+/// What was told of one plugin.
+#[derive(Default)]
+struct Told {
+    runs: AtomicUsize,
+    micros: AtomicUsize,
+    failed: AtomicUsize,
+    ignored: AtomicUsize,
+}
+impl Meter for Told {
+    fn took(&self, time: Duration) {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        let micros = time.as_micros() as usize;
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
+    fn failed(&self, policy: FailurePolicy) {
+        let counter = match policy {
+            FailurePolicy::Fail => &self.failed,
+            FailurePolicy::Ignore => &self.ignored,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+impl Told {
+    /// Runs, failures that ended something, and others.
+    fn counts(&self) -> [usize; 3] {
+        [&self.runs, &self.failed, &self.ignored].map(|n| n.load(Ordering::Relaxed))
+    }
+}
+
+fn measured(mut entry: ChainEntry) -> (ChainEntry, Arc<Told>) {
+    let told = Arc::new(Told::default());
+    entry.meter = Some(Arc::clone(&told) as _);
+    (entry, told)
+}
+
+#[tokio::test]
+async fn runs_and_failures_are_told_of_those_that_run() {
+    let (passes, of_passes) = measured(entry(1, false, note("a", Does::Pass)));
+    let (mut ignored, of_ignored) = measured(entry(2, false, note("b", Does::Fail)));
+    ignored.failure_policy = FailurePolicy::Ignore;
+    let (fails, of_fails) = measured(entry(3, false, note("c", Does::Fail)));
+    let (never, of_never) = measured(entry(4, false, note("d", Does::Fail)));
+    run(vec![passes, ignored, fails, never]).await;
+    assert_eq!(of_passes.counts(), [1, 0, 0]);
+    assert_eq!(of_ignored.counts(), [1, 0, 1]);
+    assert_eq!(of_fails.counts(), [1, 1, 0]);
+    assert_eq!(
+        of_never.counts(),
+        [0, 0, 0],
+        "the one before it ended the request"
+    );
+}
+
+#[tokio::test]
+async fn members_of_a_parallel_group_are_told_of_each_by_itself() {
+    let gate = Arc::new(tokio::sync::Notify::new());
+    gate.notify_one();
+    let slow = Note {
+        gate: Some(gate),
+        ..note("slow", Does::Fail)
+    };
+    let (slow, of_slow) = measured(entry(1, true, slow));
+    let (fast, of_fast) = measured(entry(1, true, note("fast", Does::Pass)));
+    run(vec![slow, fast]).await;
+    assert_eq!(of_slow.counts(), [1, 1, 0]);
+    assert_eq!(of_fast.counts(), [1, 0, 0]);
+}
+
+/// Fails at the second chunk, and takes its time before.
+struct Tires(usize);
+impl BodyFilter for Tires {
+    fn chunk(&mut self, data: Bytes) -> Result<Bytes, Failure> {
+        self.0 += 1;
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(1) {}
+        match self.0 {
+            2 => Err(Failure("tired".into())),
+            _ => Ok(data),
+        }
+    }
+}
+
+#[test]
+fn a_filter_is_told_of_once_for_a_body() {
+    let told = Arc::new(Told::default());
+    let filter = |policy| {
+        let meter = Arc::clone(&told) as Arc<dyn Meter>;
+        Passing::new(Box::new(Tires(0)), policy, Some(meter))
+    };
+    let mut filters: Filters = [filter(FailurePolicy::Ignore)].into_iter().collect();
+    for _ in 0..3 {
+        assert_eq!(filters.chunk("a".into()).unwrap(), "a");
+    }
+    assert_eq!(told.counts(), [0, 0, 1]);
+    drop(filters);
+    assert_eq!(told.counts(), [1, 0, 1]);
+    assert!(told.micros.load(Ordering::Relaxed) >= 3000);
+    let mut strict: Filters = [filter(FailurePolicy::Fail)].into_iter().collect();
+    strict.chunk("a".into()).unwrap();
+    strict.chunk("a".into()).unwrap_err();
+    drop(strict);
+    drop([filter(FailurePolicy::Fail)]);
+    assert_eq!(
+        told.counts(),
+        [2, 1, 1],
+        "one that had nothing to do is not told of"
+    );
 }

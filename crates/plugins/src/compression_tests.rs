@@ -1,7 +1,7 @@
 use super::*;
 use crate::decode::decode;
 use crate::exchange::tests::request;
-use crate::{BodyFilter, Filters};
+use crate::{BodyFilter, Filters, Passing};
 
 /// What becomes of an answer of this head and body: its head, and its body as the client gets it.
 fn answer(
@@ -33,7 +33,7 @@ fn answer(
     edits
         .take_filters()
         .into_iter()
-        .for_each(|f| filters.push(f));
+        .for_each(|f| filters.push(Passing::new(f, model::FailurePolicy::Fail, None)));
     let mut edited = headers.clone();
     edits.apply(&mut edited).unwrap();
     let body = filters.whole(body.to_vec().into()).unwrap();

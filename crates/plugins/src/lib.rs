@@ -16,7 +16,9 @@ mod decode;
 mod edits;
 mod encode;
 mod exchange;
+mod filters;
 mod ip_access;
+mod meter;
 mod mock;
 mod ping;
 mod plugin;
@@ -29,14 +31,16 @@ mod schema;
 mod ua_restriction;
 
 pub use accept_encoding::AcceptEncoding;
-pub use chain::{Chain, ChainEntry, ChainError, Filters, Outcome, Reader};
+pub use chain::{Chain, ChainEntry, ChainError, Outcome, Reader};
 pub use compression::Compression;
 pub use content_validation::ContentValidation;
 pub use cors::CORS;
 pub use edits::Edits;
 pub use encode::open_encoders;
 pub use exchange::{Exchange, RequestView, ResponseView};
+pub use filters::{Filters, Passing};
 pub use ip_access::IPAccess;
+pub use meter::Meter;
 pub use mock::Mock;
 pub use ping::Ping;
 pub use plugin::{

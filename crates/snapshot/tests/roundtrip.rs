@@ -352,10 +352,14 @@ fn metrics() -> impl Strategy<Value = Metrics> {
         name: "authorization".to_owned(),
         value: Secret::new(value),
     });
-    (any::<bool>(), any::<u32>(), option::of(vec(token, 0..3))).prop_map(
-        |(by_route, max_series, tokens)| Metrics {
+    let tokens = option::of(vec(token, 0..3));
+    (any::<[bool; 3]>(), any::<u32>(), option::of(text()), tokens).prop_map(
+        |([by_route, by_tenant, by_upstream], max_series, path, tokens)| Metrics {
             by_route,
+            by_tenant,
+            by_upstream,
             max_series,
+            path,
             tokens,
         },
     )

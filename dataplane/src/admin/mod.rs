@@ -9,7 +9,7 @@ use crate::table::{Registry, Table};
 use crate::telemetry::{Metrics, logs};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::{ConnectInfo, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing::get};
 use page::Page;
@@ -44,7 +44,6 @@ impl Admin {
         Router::new()
             .route("/healthz", get(|| async { Json(json!({"status": "ok"})) }))
             .route("/readyz", get(readyz))
-            .route("/metrics", get(metrics))
             .route("/api/v1/status", get(status))
             .route("/api/v1/snapshot", get(snapshot))
             .route("/api/v1/routes", get(routes))
@@ -52,6 +51,7 @@ impl Admin {
             .route("/api/v1/health", get(health))
             .route("/api/v1/connections", get(connections))
             .route("/api/v1/log", get(log).put(set_log))
+            .fallback(elsewhere)
             .with_state(self)
     }
 }
@@ -68,8 +68,28 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn metrics(State(admin): State<Admin>, fields: HeaderMap) -> Response {
-    if !may_scrape(&admin.current.table.load(), &fields) {
+/// The page of metrics, wherever the configuration has it.
+async fn elsewhere(
+    State(admin): State<Admin>,
+    method: Method,
+    uri: Uri,
+    fields: HeaderMap,
+) -> Response {
+    if !admin.current.table.load().shows_metrics_at(uri.path()) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    match method {
+        Method::GET | Method::HEAD => metrics(&admin, &fields),
+        _ => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            [(header::ALLOW, "GET,HEAD")],
+        )
+            .into_response(),
+    }
+}
+
+fn metrics(admin: &Admin, fields: &HeaderMap) -> Response {
+    if !may_scrape(&admin.current.table.load(), fields) {
         let asks = [(header::WWW_AUTHENTICATE, "Bearer")];
         let why = Json(json!({"error": "unauthorized"}));
         return (StatusCode::UNAUTHORIZED, asks, why).into_response();
@@ -179,6 +199,42 @@ mod tests {
         (status, serde_json::from_str(body).unwrap_or(Value::Null))
     }
 
+    /// Of listeners that say this of metrics.
+    fn table(listeners: impl IntoIterator<Item = Option<model::Metrics>>) -> Arc<Table> {
+        let mut model = model::Model::default();
+        for (port, metrics) in (8080..).zip(listeners) {
+            let origin = model::ObjectRef::new("GatewayConfig", "d", "gw");
+            let listener = model::Listener {
+                metrics,
+                ..model::Listener::new(origin, "http", port)
+            };
+            model.listeners.insert(format!("d/gw/{port}"), listener);
+        }
+        let mut compiler = crate::table::Compiler::new();
+        compiler.apply(snapshot::Changes::of(&model)).unwrap()
+    }
+
+    #[test]
+    fn the_page_of_metrics_is_where_each_listener_has_it() {
+        let at = |path: &str| {
+            Some(model::Metrics {
+                path: Some(path.to_owned()),
+                ..model::Metrics::default()
+            })
+        };
+        let shown = |table: &Table| {
+            let places = ["/metrics", "/a", "/b"].into_iter();
+            let shown: Vec<_> = places.filter(|p| table.shows_metrics_at(p)).collect();
+            shown
+        };
+        assert_eq!(shown(&Table::default()), ["/metrics"]);
+        assert_eq!(shown(&table([at("/a")])), ["/a"]);
+        assert_eq!(shown(&table([at("/a"), at("/b")])), ["/a", "/b"]);
+        assert_eq!(shown(&table([at("/a"), None])), ["/metrics", "/a"]);
+        let default = Some(model::Metrics::default());
+        assert_eq!(shown(&table([at("/b"), default])), ["/metrics", "/b"]);
+    }
+
     #[test]
     fn a_scraper_shows_one_of_the_tokens_that_are_asked_for() {
         let token = |text: &str| model::CredentialHeader {
@@ -186,16 +242,11 @@ mod tests {
             value: model::Secret::new(text),
         };
         let may = |tokens: Option<Vec<_>>, shown: Option<&'static str>| {
-            let origin = model::ObjectRef::new("GatewayConfig", "d", "gw");
-            let mut listener = model::Listener::new(origin, "http", 8080);
-            listener.metrics = Some(model::Metrics {
+            let metrics = model::Metrics {
                 tokens,
                 ..model::Metrics::default()
-            });
-            let mut model = model::Model::default();
-            model.listeners.insert("d/gw/http".into(), listener);
-            let mut compiler = crate::table::Compiler::new();
-            let table = compiler.apply(snapshot::Changes::of(&model)).unwrap();
+            };
+            let table = table([Some(metrics)]);
             let shown = shown.map(|text| (header::AUTHORIZATION, text.parse().unwrap()));
             may_scrape(&table, &shown.into_iter().collect())
         };
@@ -287,6 +338,9 @@ mod tests {
         let (status, connections) = ask(address, "GET", "/api/v1/connections", "");
         assert_eq!((status, &connections["open"]["h1"]), (200, &json!(0)));
         assert_eq!(ask(address, "GET", "/api/v1/routes?limit=x", "").0, 400);
+        assert_eq!(ask(address, "GET", "/metrics", "").0, 200);
+        assert_eq!(ask(address, "PUT", "/metrics", "").0, 405);
+        assert_eq!(ask(address, "GET", "/elsewhere", "").0, 404);
 
         logs::init(logs::LogFormat::Text);
         let (status, log) = ask(

@@ -1,6 +1,6 @@
 //! What a registry says: a JSON document with a list of endpoints somewhere in it.
 
-use crate::table::{Labels, Registered};
+use crate::table::{EndpointLabels, Registered};
 use model::{HostPattern, StaticEndpoint};
 use serde_json::Value;
 use std::net::IpAddr;
@@ -61,7 +61,7 @@ fn endpoint(element: &Value) -> Result<Registered, &'static str> {
     })
 }
 
-fn labels(labels: Option<&Value>) -> Result<Labels, &'static str> {
+fn labels(labels: Option<&Value>) -> Result<EndpointLabels, &'static str> {
     let labels = match labels {
         None | Some(Value::Null) => return Ok(None),
         Some(labels) => labels.as_object().ok_or("labels must be an object")?,

@@ -4,12 +4,14 @@ use super::error_page;
 use super::fail::Failure;
 use crate::engine::{Framing, Progress, RequestHead, ResponseHead};
 use crate::table::Upstream;
-use crate::telemetry::metrics::Cut;
+use crate::telemetry::apart::Apart;
+use crate::telemetry::metrics::{Cut, Kind};
 use crate::telemetry::otlp::Trace;
+use crate::telemetry::{Metrics, RequestSeries};
 use bytes::Bytes;
 use model::Listener;
 use model::headers::InvalidHeader;
-use plugins::{BodyFilter, Edits, Exchange, Filters, Reader, RequestView, ResponseView};
+use plugins::{Edits, Exchange, Filters, Passing, Reader, RequestView, ResponseView};
 use snapshot::Revision;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -85,7 +87,7 @@ impl Reader for ResponseStage<'_> {
         edits.apply(&mut self.answer.headers)
     }
 
-    fn filter_answer(&mut self, filter: Box<dyn BodyFilter>) -> Result<(), plugins::Failure> {
+    fn filter_answer(&mut self, filter: Passing) -> Result<(), plugins::Failure> {
         self.filters.push(filter);
         Ok(())
     }
@@ -127,11 +129,14 @@ pub(super) struct Summary {
     pub trace: Option<Box<Trace>>,
     /// The revision that the client is told.
     pub shows: Option<Revision>,
+    pub kind: Kind,
+    /// Where it is counted; `None`: with all others.
+    pub apart: Option<Apart>,
 }
 
 impl Summary {
     /// Of a request that nothing has happened to.
-    pub(super) fn new(client: SocketAddr, scheme: &'static str) -> Self {
+    pub(super) fn new(client: SocketAddr, scheme: &'static str, kind: Kind) -> Self {
         Self {
             client,
             scheme,
@@ -147,7 +152,19 @@ impl Summary {
             attempts: 0,
             trace: None,
             shows: None,
+            kind,
+            apart: None,
         }
+    }
+
+    /// From now on it is counted in these series; `None`: with all others.
+    pub(super) fn count_in(&mut self, series: Option<Arc<RequestSeries>>) {
+        self.apart = series.map(|series| Apart::new(series, self.kind));
+    }
+
+    /// What it is counted in.
+    pub(super) fn series<'a>(&'a self, metrics: &'a Metrics) -> &'a RequestSeries {
+        self.apart.as_deref().unwrap_or(&metrics.requests.plain)
     }
 }
 

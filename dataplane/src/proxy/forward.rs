@@ -15,7 +15,7 @@ use super::wait::{Patience, pause};
 use crate::engine::{
     AnyUp, Down, Fault, Framing, Progress, RequestHead, ResponseHead, Timeouts, UpFault, relay,
 };
-use crate::table::{Picked, Rule, WeightedBackends};
+use crate::table::{Labels, Picked, Rule, WeightedBackends};
 use crate::telemetry::metrics::Attempt;
 use bytes::Bytes;
 use plugins::Side;
@@ -39,6 +39,8 @@ pub(super) struct Request<'a> {
     pub prefix_len: usize,
     /// The certificate that the listener has shown to upstreams.
     pub shows: Option<&'a str>,
+    /// What it is counted with.
+    pub labels: Labels,
     /// Copies that wait for the body.
     pub copies: Option<RefCell<Copies>>,
 }
@@ -172,6 +174,9 @@ impl Proxy {
         retries.begin();
         summary.attempts += 1;
         summary.upstream = Some(picked.addr);
+        if request.labels.upstream {
+            summary.count_in(self.series(request.labels, request.rule, Some(upstream)));
+        }
         summary.progress = Progress::default();
         let _under_way = picked.endpoint.start();
         if !upstream.settings.credentials.is_empty() {
@@ -183,7 +188,7 @@ impl Proxy {
         let _permits = match permits.await {
             Ok(permits) => permits,
             Err(refused) => {
-                metrics.attempt(Attempt::Saturated);
+                summary.series(metrics).attempt(Attempt::Saturated);
                 return ControlFlow::Break(refused.into());
             }
         };
@@ -213,8 +218,8 @@ impl Proxy {
                 );
                 let result = exchange.await;
                 if let Some(came) = summary.progress.first_byte {
-                    let took = came.duration_since(begun).as_secs_f64();
-                    metrics.first_byte_seconds.observe(took);
+                    let took = came.duration_since(begun);
+                    summary.series(metrics).first_byte(took);
                 }
                 let good = tap.status().map(|status| status < 500);
                 if let Some(trace) = &mut summary.trace {
@@ -222,7 +227,7 @@ impl Proxy {
                 }
                 let fault = match result {
                     Ok(end) => {
-                        metrics.attempt(Attempt::Ok);
+                        summary.series(metrics).attempt(Attempt::Ok);
                         upstream.report(picked, good.unwrap_or(true));
                         return ControlFlow::Break(end);
                     }
@@ -232,7 +237,7 @@ impl Proxy {
                     upstream.report(picked, good);
                 }
                 if let Some(wait) = tap.again() {
-                    metrics.attempt(Attempt::Ok);
+                    summary.series(metrics).attempt(Attempt::Ok);
                     return ControlFlow::Continue(wait);
                 }
                 if let Some(why) = tap.into_why() {
@@ -243,7 +248,7 @@ impl Proxy {
         };
         if summary.progress.answered == Some(101) {
             // The attempt was good; that a tunnel ends says little about an endpoint.
-            metrics.attempt(Attempt::Ok);
+            summary.series(metrics).attempt(Attempt::Ok);
             return ControlFlow::Break(faulty(&fault, summary));
         }
         let (up_fault, to_blame) = match fault {
@@ -255,7 +260,7 @@ impl Proxy {
             _ => return ControlFlow::Break(faulty(&fault, summary)),
         };
         picked.endpoint.failed();
-        metrics.attempt(outcome(up_fault));
+        summary.series(metrics).attempt(outcome(up_fault));
         if let Some(trace) = &mut summary.trace {
             trace.failed(outcome(up_fault).label());
         }

@@ -24,6 +24,7 @@ mod settle;
 mod stream;
 mod tap;
 mod wait;
+mod work;
 
 use crate::engine::drain::Ticket;
 use crate::engine::{
@@ -33,7 +34,7 @@ use crate::engine::{
 use crate::h1::{EdgeRule, Reject};
 use crate::pressure::{MemoryState, Pressure};
 use crate::sync::Current;
-use crate::table::{Action, Found, ListenerTable, PortTable, Query, Rule, Table};
+use crate::table::{Action, Found, Labels, ListenerTable, PortTable, Query, Rule, Table};
 use crate::telemetry::otlp::Exporter;
 use crate::telemetry::{AccessLog, Metrics, trace};
 use before::Stop;
@@ -48,12 +49,15 @@ use mirror::{Ends, Mirrors};
 use model::limits;
 use settle::{Journey, UnderWay};
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use wait::Refused;
+use work::Work;
 
 /// What all worker threads share.
 pub struct Shared {
@@ -124,7 +128,7 @@ impl Service for Proxy {
         let scheme = client::scheme(x.request.scheme(), &x.request.headers);
         let tracing = listener.and_then(|l| l.tracing.as_ref());
         let trace = tracing.and_then(|tracing| tracing.begin(&mut x.request.headers));
-        let _under_way = UnderWay::new(&self.shared.metrics, x.request);
+        let under_way = UnderWay::new(&self.shared.metrics, x.request);
         let mut journey = Journey {
             proxy: self,
             table: &table,
@@ -132,21 +136,29 @@ impl Service for Proxy {
             rule: None,
             listener,
             begun,
+            work: Work::begin(begun),
             summary: Summary {
                 pages: listener.and_then(ListenerTable::pages),
                 trace,
                 shows: listener
                     .filter(|l| l.listener.shows_revision)
                     .map(|_| table.revision()),
-                ..Summary::new(client, scheme)
+                ..Summary::new(client, scheme, under_way.kind())
             },
             is_over: false,
         };
         let Journey {
-            x, rule, summary, ..
+            x,
+            rule,
+            work,
+            summary,
+            ..
         } = &mut journey;
         let place = port.map(|port| &**port).zip(listener);
-        let outcome = self.answer(x, place, rule, summary).await;
+        let outcome = {
+            let mut answer = pin!(self.answer(x, place, rule, summary));
+            poll_fn(|cx| work.go_on(|| answer.as_mut().poll(cx))).await
+        };
         journey.is_over = true;
         outcome
     }
@@ -224,7 +236,7 @@ impl Service for Proxy {
         let sni = conn.tls.as_ref().and_then(|tls| tls.sni.as_deref());
         let port = table.ports.get(&conn.port);
         let listener = port.map(|port| port.of(sni.unwrap_or_default()));
-        self.count(listener, reject.status);
+        self.count(listener, None, reject.status);
         tracing::debug!(
             event = "refused",
             listener = listener.map_or("", |l| &l.key),
@@ -300,6 +312,10 @@ impl Proxy {
         };
         x.request.prefix_len = prefix_len;
         let rule = &**found.insert(rule);
+        let labels = listener.labels();
+        if labels != Labels::default() {
+            summary.count_in(self.series(labels, rule, None));
+        }
         if rule.translates_grpc_web() {
             return self.answer_browser(x, listener, rule, summary).await;
         }
@@ -365,6 +381,7 @@ impl Proxy {
                     rule,
                     prefix_len,
                     shows: listener.listener.backend_certificate.as_deref(),
+                    labels: listener.labels(),
                 };
                 let end = self
                     .forward(x.down, request, backends, x.answer, summary)

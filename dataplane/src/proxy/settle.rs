@@ -3,14 +3,16 @@
 use super::Proxy;
 use super::client_of;
 use super::exchange::{Summary, request_view};
+use super::work::Work;
 use super::{fail, grpc, grpc_web};
 use crate::engine::{ConnInfo, Down, Exchange, RequestHead, Version};
 use crate::h1::Reject;
-use crate::table::{ListenerTable, Rule, Table};
-use crate::telemetry::Metrics;
+use crate::table::{Labels, ListenerTable, Rule, Table, Upstream};
 use crate::telemetry::access_log::{self, Record};
 use crate::telemetry::metrics::{Cut, Kind};
+use crate::telemetry::{Metrics, RequestSeries};
 use model::{CredentialHeader, Headers, Stage};
+use prometheus::IntGauge;
 use snapshot::Revision;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +26,7 @@ pub(super) struct Journey<'a, D: Down> {
     /// `None`: its port is closed.
     pub listener: Option<&'a ListenerTable>,
     pub begun: Instant,
+    pub work: Work,
     pub summary: Summary,
     pub is_over: bool,
 }
@@ -53,8 +56,16 @@ impl<D: Down> Drop for Journey<'_, D> {
         // What panicked may do so again.
         let rule = self.rule.as_deref().filter(|_| !is_panic);
         let listener = self.listener;
+        let now = Instant::now();
+        let overhead = self.work.until(now);
         self.proxy
-            .settle(&self.x, rule, listener, revision, self.begun, &self.summary);
+            .shared
+            .metrics
+            .overhead
+            .observe(overhead.as_secs_f64());
+        let duration = now.duration_since(self.begun);
+        self.proxy
+            .settle(&self.x, rule, listener, revision, duration, &self.summary);
     }
 }
 
@@ -81,11 +92,10 @@ impl Proxy {
         rule: Option<&Rule>,
         listener: Option<&ListenerTable>,
         revision: Revision,
-        begun: Instant,
+        duration: Duration,
         summary: &Summary,
     ) {
         let metrics = &self.shared.metrics;
-        let duration = begun.elapsed();
         // Nobody got an answer: the client left, which nginx's users know as 499.
         let status = if summary.status == 0 {
             499
@@ -94,22 +104,20 @@ impl Proxy {
         };
         let response_bytes = summary.progress.response_bytes + summary.local_bytes;
         let counted = summary.counted.unwrap_or(status);
-        self.count(listener, counted);
+        self.count(listener, summary.apart.as_deref(), counted);
         let kind = match status {
             101 => Kind::WebSocket,
             _ if grpc::is_request(x.request) || grpc_web::is_request(x.request) => Kind::Grpc,
             _ => Kind::Plain,
         };
-        metrics.duration(kind, duration.as_secs_f64());
+        let series = summary.series(metrics);
+        series.duration(kind, duration);
         if let Some(cut) = summary.cut {
             metrics.stream_cut(cut);
         }
-        if summary.progress.request_bytes > 0 {
-            metrics.request_bytes.inc_by(summary.progress.request_bytes);
-        }
-        metrics.response_bytes.inc_by(response_bytes);
+        series.bytes(summary.progress.request_bytes, response_bytes);
         if let Some(failure) = summary.failure {
-            metrics.error(failure.code);
+            series.error(failure.code);
         }
         if let Some(rule) = rule {
             if listener.is_none_or(ListenerTable::counts_by_route) {
@@ -212,12 +220,45 @@ impl Proxy {
         log.note(plan, &record);
     }
 
-    /// Counts an answer for its listener.
-    pub(super) fn count(&self, listener: Option<&ListenerTable>, status: u16) {
+    /// Counts an answer for its listener; apart from others where there are series for it.
+    pub(super) fn count(
+        &self,
+        listener: Option<&ListenerTable>,
+        apart: Option<&RequestSeries>,
+        status: u16,
+    ) {
         let all = &self.shared.metrics.listeners;
-        match listener {
-            Some(l) => l.stats.get_or_init(|| all.of(Some(&l.key))).count(status),
-            None => all.of(None).count(status),
+        let nobody;
+        let counters = match listener {
+            Some(l) => l.stats.get_or_init(|| all.of(Some(&l.key))),
+            None => {
+                nobody = all.of(None);
+                &nobody
+            }
+        };
+        match apart {
+            Some(series) => series.answered(counters, status),
+            None => counters.count(status),
+        }
+    }
+
+    /// In what requests of a rule are counted with these labels; `None`: with all others.
+    pub(super) fn series(
+        &self,
+        labels: Labels,
+        rule: &Rule,
+        upstream: Option<&Upstream>,
+    ) -> Option<Arc<RequestSeries>> {
+        let all = &self.shared.metrics.requests;
+        let tenant = rule.spec.route.tenant.as_deref().filter(|_| labels.tenant);
+        match (tenant, upstream.filter(|_| labels.upstream)) {
+            (None, None) => None,
+            (None, Some(up)) => Some(Arc::clone(up.series.get_or_init(|| all.of("", &up.key)))),
+            (Some(own), up) => {
+                let key = up.map_or("", |up| &up.key);
+                let find = || all.of(&own.tenant, key);
+                Some(own.series.of(key, find))
+            }
         }
     }
 }
@@ -232,14 +273,19 @@ impl<'a> UnderWay<'a> {
             None if grpc::is_request(request) || grpc_web::is_request(request) => Kind::Grpc,
             None => Kind::Plain,
         };
-        metrics.in_flight(kind).inc();
+        metrics.in_flight(kind).into_iter().for_each(IntGauge::inc);
         Self(metrics, kind)
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.1
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.in_flight(self.1).dec();
+        let gauge = self.0.in_flight(self.1);
+        gauge.into_iter().for_each(IntGauge::dec);
     }
 }
 

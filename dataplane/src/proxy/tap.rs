@@ -225,7 +225,10 @@ impl BodyTap for Tap<'_> {
         if let Some(left) = self.collect_left {
             match left.checked_sub(data.len() as u64) {
                 Some(left) => self.collect_left = Some(left),
-                None => return Err(self.plugin_failed()),
+                None => {
+                    self.rule.chain().overflowed();
+                    return Err(self.plugin_failed());
+                }
             }
         }
         Ok(data)

@@ -2,6 +2,7 @@
 
 use super::gate::Gate;
 use super::shares::Shares;
+use crate::telemetry::PluginMetrics;
 use model::Concurrency;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use tokio::sync::Notify;
 pub struct Common {
     /// The zone of this data plane, for upstreams that prefer their own.
     pub own_zone: Option<Arc<str>>,
+    /// What is told of plugins.
+    pub(super) plugins: PluginMetrics,
     ejections: [AtomicU64; Reason::ALL.len()],
     gates: Mutex<Vec<(Scope, Weak<Gate>)>>,
     /// Those of rules and listeners, so that they survive a change of either.
@@ -78,9 +81,10 @@ pub struct Permits {
 }
 
 impl Common {
-    pub fn in_zone(own_zone: Option<Arc<str>>) -> Arc<Self> {
+    pub fn new(own_zone: Option<Arc<str>>, plugins: PluginMetrics) -> Arc<Self> {
         Arc::new(Self {
             own_zone,
+            plugins,
             ..Self::default()
         })
     }

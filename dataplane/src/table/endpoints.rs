@@ -4,7 +4,7 @@
 use super::common::{Common, Reason};
 use super::filter::Filter;
 use super::pick::{Ask, Checks, Endpoint, EndpointSet, EndpointState, Moment, Terms, WARM, hash};
-use super::upstream::{DnsName, Labels, Poll, Refresh, Registered};
+use super::upstream::{DnsName, EndpointLabels, Poll, Refresh, Registered};
 use arc_swap::ArcSwap;
 use model::{DnsSource, PassiveHealth, StaticEndpoint};
 use parking_lot::Mutex;
@@ -66,7 +66,7 @@ impl Group {
         group
     }
 
-    fn add(&mut self, endpoint: &StaticEndpoint, labels: Labels) {
+    fn add(&mut self, endpoint: &StaticEndpoint, labels: EndpointLabels) {
         let StaticEndpoint {
             host,
             port,
@@ -155,7 +155,7 @@ pub(super) struct Member {
     pub(super) ready: bool,
     pub(super) serving: bool,
     pub(super) zone: Option<Arc<str>>,
-    pub(super) labels: Labels,
+    pub(super) labels: EndpointLabels,
 }
 
 impl Member {

@@ -14,6 +14,7 @@ mod backends;
 pub(crate) mod budget;
 mod common;
 pub mod compile;
+mod counts;
 mod endpoints;
 pub mod explain;
 mod filter;
@@ -38,6 +39,7 @@ mod wire;
 pub use backends::{Backend, WeightedBackends};
 pub use common::{Common, Permits, Reason, Scope};
 pub use compile::Compiler;
+pub use counts::EndpointCounts;
 pub use explain::{Explanation, explain};
 pub use find::{Found, Matched, Query};
 pub use gate::{Entry, Gate, Permit};
@@ -48,7 +50,7 @@ pub use redirect::Redirect;
 pub use rule::{Action, Mirror, Rule};
 pub use stage::{Rejected, Staged};
 pub use upstream::{
-    DnsName, EndpointCounts, Gates, Labels, Picked, Poll, Refresh, Registered, Registry, Upstream,
+    DnsName, EndpointLabels, Gates, Picked, Poll, Refresh, Registered, Registry, Upstream,
 };
 pub use wire::Wire;
 
@@ -90,9 +92,29 @@ impl Table {
         all.filter_map(|table| table.listener.metrics.as_ref())
     }
 
+    /// Whether the page of metrics is there: each listener's is where it says, and without listeners it is where it is
+    /// by default.
+    pub fn shows_metrics_at(&self, path: &str) -> bool {
+        let mut places = self.listeners.values().map(|table| {
+            let metrics = table.listener.metrics.as_ref();
+            metrics.and_then(|m| m.path.as_deref())
+        });
+        match self.listeners.is_empty() {
+            true => path == Metrics::PATH,
+            false => places.any(|place| place.unwrap_or(Metrics::PATH) == path),
+        }
+    }
+
     pub(crate) fn set_revision(&self, revision: Revision) {
         self.revision.store(revision.0, Ordering::Relaxed);
     }
+}
+
+/// Labels of metrics with values from the configuration, beside the Route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Labels {
+    pub tenant: bool,
+    pub upstream: bool,
 }
 
 /// Keys of Tenants by the hosts that they own.
@@ -156,6 +178,15 @@ impl ListenerTable {
     pub fn counts_by_route(&self) -> bool {
         let metrics = self.listener.metrics.as_ref();
         metrics.is_none_or(|metrics| metrics.by_route)
+    }
+
+    /// Which labels its requests are counted with.
+    pub fn labels(&self) -> Labels {
+        let metrics = self.listener.metrics.as_ref();
+        Labels {
+            tenant: metrics.is_some_and(|metrics| metrics.by_tenant),
+            upstream: metrics.is_some_and(|metrics| metrics.by_upstream),
+        }
     }
 
     /// The listener, where it has bodies of its own for failures.

@@ -10,11 +10,12 @@ use super::redirect::Redirect;
 use super::rewrite::PathEdit;
 use super::template::Text;
 use super::upstream::Upstream;
+use crate::telemetry::apart::Found;
 use model::{
     Affinity, Concurrency, DirectResponse, FailurePolicy, HeaderEdits, PluginUse, Retry, Stage,
     Timeouts,
 };
-use plugins::{Chain, ChainEntry, Plugin};
+use plugins::{Chain, ChainEntry, Meter, Plugin};
 use regex::Regex;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -39,6 +40,8 @@ pub struct RouteInfo {
 pub struct Membership {
     /// Key of its resource.
     pub tenant: Arc<str>,
+    /// What its requests are counted in where they are counted by Tenant.
+    pub series: Found,
 }
 
 impl RouteInfo {
@@ -105,6 +108,8 @@ enum PluginLink {
 /// A plugin with its settings compiled, to be put into chains.
 pub(super) struct ReadyPlugin {
     name: String,
+    /// Its type.
+    kind: Box<str>,
     plugin: Arc<dyn Plugin>,
     stage: Option<Stage>,
     priority: i32,
@@ -120,17 +125,18 @@ impl ReadyPlugin {
         let ready = Self {
             plugin: plugins::compile(&plugin.kind, &plugin.settings).map_err(|e| e.to_string())?,
             name: plugin.name,
+            kind: plugin.kind.into(),
             stage: plugin.stage,
             priority: plugin.priority,
             parallel: plugin.parallel,
             failure_policy: plugin.failure_policy,
             run_on_local_reply: plugin.run_on_local_reply,
         };
-        Chain::new(vec![ready.entry()]).map_err(|e| e.to_string())?;
+        Chain::new(vec![ready.entry(None)]).map_err(|e| e.to_string())?;
         Ok(ready)
     }
 
-    fn entry(&self) -> ChainEntry {
+    fn entry(&self, meter: Option<Arc<dyn Meter>>) -> ChainEntry {
         ChainEntry {
             name: self.name.clone(),
             plugin: Arc::clone(&self.plugin),
@@ -139,6 +145,7 @@ impl ReadyPlugin {
             parallel: self.parallel,
             failure_policy: self.failure_policy,
             run_on_local_reply: self.run_on_local_reply,
+            meter,
         }
     }
 }
@@ -381,6 +388,8 @@ pub enum Action<'t> {
 pub(super) trait Links {
     fn upstream(&self, key: &str) -> Option<Arc<Upstream>>;
     fn plugin(&self, key: &str) -> Option<Arc<ReadyPlugin>>;
+    /// Who is told of runs of plugins of a type.
+    fn meter(&self, kind: &str) -> Arc<dyn Meter>;
     /// The gate of this rule of a Route, with these bounds from now on.
     fn gate(&self, route: &Arc<str>, rule: u32, bounds: &Concurrency) -> Arc<Gate>;
 }
@@ -548,9 +557,10 @@ fn chain(spec: &RuleSpec, links: &impl Links) -> Option<Option<Chain>> {
     if plugins.is_empty() {
         return Some(None);
     }
+    let measured = |plugin: &ReadyPlugin| plugin.entry(Some(links.meter(&plugin.kind)));
     let entry = |link: &PluginLink| match link {
-        PluginLink::Ref(key) => links.plugin(key).map(|p| p.entry()),
-        PluginLink::Inline(plugin) => Some(plugin.entry()),
+        PluginLink::Ref(key) => links.plugin(key).map(|plugin| measured(&plugin)),
+        PluginLink::Inline(plugin) => Some(measured(plugin)),
     };
     let entries: Option<Vec<_>> = plugins.iter().map(entry).collect();
     // Each entry has made a chain of its own before, so this does not fail; if it did, the rule would be closed.

@@ -4,6 +4,7 @@ use super::names::Names;
 use super::rule::{Membership, ReadyPlugin, RouteInfo, Rule, RuleSpec};
 use crate::engine::tls::{ClientAuth, ServerCertificate, TlsPolicy, TlsSettings};
 use crate::telemetry::access_log::Plan;
+use crate::telemetry::apart::Found;
 use crate::telemetry::otlp::Tracing;
 use crate::tls;
 use model::pattern::whole;
@@ -232,6 +233,7 @@ fn compile_route(
         tenant: tenant.map(|tenant| {
             Box::new(Membership {
                 tenant: names.of(tenant),
+                series: Found::default(),
             })
         }),
         stats: OnceLock::new(),

@@ -9,6 +9,7 @@ use super::endpoints::{self, Endpoints, Group, NEVER};
 use super::gate::Gate;
 use super::pick::{self, Checks, Endpoint, EndpointSet, EndpointState, Moment, Terms};
 use super::wire::Wire;
+use crate::telemetry::RequestSeries;
 use model::{
     Discovery, DiscoverySource, DnsSource, EndpointSource, HttpSource, StaticEndpoint,
     UpstreamProtocol,
@@ -18,7 +19,7 @@ use snapshot::health::Opinion;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Where a rule sends requests. The settings are immutable; the endpoints are those of the moment.
@@ -30,6 +31,8 @@ pub struct Upstream {
     /// What the settings allow at once.
     pub gates: Gates,
     pub wire: Wire,
+    /// What requests are counted in that are counted by upstream alone, once there are some.
+    pub series: OnceLock<Arc<RequestSeries>>,
     endpoints: Arc<Endpoints>,
     budget: Arc<RetryBudget>,
     common: Arc<Common>,
@@ -131,18 +134,18 @@ pub struct DnsName {
     pub weight: u32,
     /// And is in this zone.
     pub zone: Option<Arc<str>>,
-    pub labels: Labels,
+    pub labels: EndpointLabels,
     pub refresh: Refresh,
 }
 
 /// What a registry says about an endpoint beside where it is.
-pub type Labels = Option<Arc<[(String, String)]>>;
+pub type EndpointLabels = Option<Arc<[(String, String)]>>;
 
 /// An endpoint as a registry lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registered {
     pub endpoint: StaticEndpoint,
-    pub labels: Labels,
+    pub labels: EndpointLabels,
 }
 
 /// A registry among the sources of endpoints.
@@ -167,6 +170,7 @@ impl Upstream {
             gates: Gates::new(settings, before.map(|u| &u.gates), common),
             settings: Box::new(without_source(settings)),
             wire,
+            series: OnceLock::new(),
             endpoints: before.map_or_else(Default::default, |u| Arc::clone(&u.endpoints)),
             budget: before.map_or_else(Default::default, |u| Arc::clone(&u.budget)),
             common: Arc::clone(common),
@@ -422,19 +426,6 @@ pub struct Registry {
     pub common: Arc<Common>,
 }
 
-/// Endpoints by what they do at the moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EndpointCounts {
-    pub healthy: u64,
-    /// Ejected or failing checks, here or by the verdict of others.
-    pub ejected: u64,
-    pub warming: u64,
-    /// On their way out: they still answer and get nothing new.
-    pub draining: u64,
-    /// Upstreams that use every endpoint because too few are healthy.
-    pub panicking: u64,
-}
-
 impl Registry {
     pub(crate) fn new(common: Arc<Common>) -> Self {
         Self {
@@ -463,24 +454,6 @@ impl Registry {
     pub(crate) fn remove(&self, key: &str) {
         self.upstreams.write().remove(key);
         self.common.changed.notify_one();
-    }
-
-    /// The endpoints of all upstreams, for the metrics.
-    pub fn counts(&self) -> EndpointCounts {
-        let mut counts = EndpointCounts::default();
-        for upstream in self.all() {
-            let set = upstream.endpoints();
-            counts.panicking += u64::from(set.is_panicking());
-            for e in set.endpoints() {
-                match (e.ready, e.state.is_healthy()) {
-                    (true, false) => counts.ejected += 1,
-                    (true, true) if e.warmth < pick::WARM => counts.warming += 1,
-                    (true, true) => counts.healthy += 1,
-                    (false, _) => counts.draining += u64::from(e.serving),
-                }
-            }
-        }
-        counts
     }
 
     /// Permits of a scope.

@@ -1,6 +1,7 @@
 //! Requests by listener.
 
-use super::metrics::CLASSES;
+use super::metrics::{CLASSES, class_of};
+use super::requests::LABELS;
 use super::routes::OTHER;
 use parking_lot::Mutex;
 use prometheus::core::{AtomicU64, GenericCounter};
@@ -10,18 +11,31 @@ use std::sync::Arc;
 
 /// Listeners with series of their own; the others share [`OTHER`].
 pub const MAX_LISTENERS: usize = 16;
+/// Labels that there may be.
+pub(super) const PLACES: usize = MAX_LISTENERS + 1;
 
 /// Requests of one listener by status class, found once for each listener of a table.
 #[derive(Debug)]
-pub struct ListenerCounters([GenericCounter<AtomicU64>; 5]);
+pub struct ListenerCounters {
+    label: Box<str>,
+    /// Below [`PLACES`], another one for each label.
+    place: usize,
+    classes: [GenericCounter<AtomicU64>; CLASSES.len()],
+}
 
 impl ListenerCounters {
     /// Counts an answer; a request that got none counts as 4xx when the client left, so as not to be lost.
     pub fn count(&self, status: u16) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        if let Some(counter) = self.0.get(class) {
-            counter.inc();
-        }
+        let counter = self.classes.get(class_of(status));
+        counter.into_iter().for_each(GenericCounter::inc);
+    }
+
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(super) fn place(&self) -> usize {
+        self.place
     }
 }
 
@@ -38,7 +52,8 @@ impl Listeners {
     )]
     pub(super) fn register(registry: &Registry) -> Self {
         let opts = Opts::new("diolkos_requests_total", "Requests answered.");
-        let requests = IntCounterVec::new(opts, &["listener", "code_class"]).unwrap();
+        let labels = ["listener", "code_class", LABELS[0], LABELS[1]];
+        let requests = IntCounterVec::new(opts, &labels).unwrap();
         registry.register(Box::new(requests.clone())).unwrap();
         Self {
             requests,
@@ -46,10 +61,15 @@ impl Listeners {
         }
     }
 
+    /// For requests of listeners that are counted apart.
+    pub(super) fn family(&self) -> IntCounterVec {
+        self.requests.clone()
+    }
+
     /// Requests of listeners that have no series of their own.
     pub(super) fn others(&self) -> u64 {
         let known = self.known.lock();
-        let others = known.get(OTHER).map(|other| &other.0);
+        let others = known.get(OTHER).map(|other| &other.classes);
         others.into_iter().flatten().map(GenericCounter::get).sum()
     }
 
@@ -61,8 +81,12 @@ impl Listeners {
         if let Some(counters) = known.get(label) {
             return Arc::clone(counters);
         }
-        let counters = CLASSES.map(|class| self.requests.with_label_values(&[label, class]));
-        let counters = Arc::new(ListenerCounters(counters));
+        let series = |class| self.requests.with_label_values(&[label, class, "", ""]);
+        let counters = Arc::new(ListenerCounters {
+            label: label.into(),
+            place: known.len(),
+            classes: CLASSES.map(series),
+        });
         known.insert(label.to_owned(), Arc::clone(&counters));
         counters
     }
@@ -80,9 +104,11 @@ mod tests {
         }
         listeners.of(None).count(404);
         assert_eq!(listeners.known.lock().len(), MAX_LISTENERS + 1);
-        let [_, good, _, bad, _] = &listeners.of(Some("ns/gw/more")).0;
+        let others = listeners.of(Some("ns/gw/more"));
+        let [_, good, _, bad, _] = &others.classes;
         assert_eq!((good.get(), bad.get()), (MAX_LISTENERS as u64, 1));
+        assert_eq!(others.place(), PLACES - 1);
         assert_eq!(listeners.others(), MAX_LISTENERS as u64 + 1);
-        assert_eq!(listeners.of(Some("ns/gw/0")).0[1].get(), 1);
+        assert_eq!(listeners.of(Some("ns/gw/0")).classes[1].get(), 1);
     }
 }

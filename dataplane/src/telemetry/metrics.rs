@@ -2,27 +2,40 @@
 //!
 //! Handles are resolved here, so that a request only adds to counters: no label is looked up on its way.
 
+use super::budget::Budget;
 use super::connections::Connections;
 use super::listeners::Listeners;
+use super::plugins::PluginMetrics;
+use super::requests::Requests;
 use super::routes::Routes;
 use super::upstreams::UpstreamMetrics;
 use crate::h1::EdgeRule;
-use crate::proxy::fail::CATALOGUE;
 use prometheus::core::{AtomicU64, GenericCounter};
 use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use std::sync::Arc;
 
 /// Buckets of request durations, in seconds.
-const LATENCY: &[f64] = &[
+pub(super) const LATENCY: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
     60.0,
 ];
 
+/// Buckets of what takes no time worth speaking of, in seconds.
+pub(super) const FAST: &[f64] = &[
+    0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.1,
+];
+
 /// Status classes, as the label `code_class` has them.
 pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The place of a status in [`CLASSES`].
+pub(super) fn class_of(status: u16) -> usize {
+    usize::from(status / 100).clamp(1, CLASSES.len()) - 1
+}
 
 type Counter = GenericCounter<AtomicU64>;
 
@@ -31,12 +44,13 @@ pub struct Metrics {
     pub registry: Registry,
     /// Requests answered, by listener.
     pub listeners: Listeners,
-    errors: Vec<Counter>,
-    durations: [Histogram; Kind::ALL.len()],
-    in_flight: [IntGauge; Kind::ALL.len()],
+    /// Requests and attempts, with labels from the configuration where it wants them.
+    pub requests: Requests,
+    /// Of labels from the configuration.
+    pub budget: Arc<Budget>,
     streams_cut: [Counter; Cut::ALL.len()],
-    pub request_bytes: IntCounter,
-    pub response_bytes: IntCounter,
+    /// Time in which requests were worked on.
+    pub overhead: Histogram,
     pub connections: Connections,
     pub refused_global_cap: Counter,
     pub refused_source_cap: Counter,
@@ -47,14 +61,13 @@ pub struct Metrics {
     /// Of [`Pressure`](crate::pressure::Pressure).
     pub memory_state: IntGauge,
     edge_rejected: [Counter; EdgeRule::ALL.len()],
-    attempts: [Counter; Attempt::ALL.len()],
     pub routes: Routes,
     pub upstreams: UpstreamMetrics,
+    pub plugins: PluginMetrics,
     retries: [Counter; Retried::ALL.len()],
     /// How long requests waited for a permit.
     pub queue_wait_seconds: Histogram,
     pub connect_seconds: Histogram,
-    pub first_byte_seconds: Histogram,
     pub upstream_idle: IntGauge,
     pub upstream_active: IntGauge,
     pub dns_names: IntGauge,
@@ -95,9 +108,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Plain, Self::Grpc, Self::WebSocket];
+    pub(super) const ALL: [Self; 3] = [Self::Plain, Self::Grpc, Self::WebSocket];
 
-    const fn label(self) -> &'static str {
+    pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::Grpc => "grpc",
@@ -159,7 +172,7 @@ pub enum Attempt {
 }
 
 impl Attempt {
-    const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Ok,
         Self::ConnectError,
         Self::TlsError,
@@ -246,30 +259,12 @@ impl Metrics {
                 m
             }};
         }
-        let histogram = |name: &str, help: &str| {
-            let opts = HistogramOpts::new(name, help).buckets(LATENCY.to_vec());
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
             let h = Histogram::with_opts(opts).unwrap();
             registry.register(Box::new(h.clone())).unwrap();
             h
         };
-        let errors = declare!(
-            IntCounterVec,
-            "diolkos_errors_total",
-            "Answers of the gateway's own that tell of a failure, and exchanges it had to cut.",
-            &["code"]
-        );
-        let durations = HistogramOpts::new(
-            "diolkos_request_duration_seconds",
-            "From the request's head to the last byte of its answer.",
-        );
-        let durations = HistogramVec::new(durations.buckets(LATENCY.to_vec()), &["kind"]).unwrap();
-        registry.register(Box::new(durations.clone())).unwrap();
-        let in_flight = declare!(
-            IntGaugeVec,
-            "diolkos_requests_in_flight",
-            "Requests whose answer is not complete.",
-            &["kind"]
-        );
         let streams_cut = declare!(
             IntCounterVec,
             "diolkos_streams_cut_total",
@@ -287,12 +282,6 @@ impl Metrics {
             "diolkos_edge_rejected_total",
             "Messages that the edge gate refused.",
             &["reason"]
-        );
-        let attempts = declare!(
-            IntCounterVec,
-            "diolkos_upstream_attempts_total",
-            "Attempts at upstreams.",
-            &["outcome"]
         );
         let retries = declare!(
             IntCounterVec,
@@ -358,24 +347,18 @@ impl Metrics {
             let process = prometheus::process_collector::ProcessCollector::for_self();
             registry.register(Box::new(process)).unwrap();
         }
+        let listeners = Listeners::register(&registry);
+        let budget = Arc::<Budget>::default();
+        let requests = Requests::register(&registry, &listeners, &budget);
         Self {
-            listeners: Listeners::register(&registry),
-            errors: CATALOGUE
-                .iter()
-                .map(|f| errors.with_label_values(&[f.code]))
-                .collect(),
-            durations: Kind::ALL.map(|k| durations.with_label_values(&[k.label()])),
-            in_flight: Kind::ALL.map(|k| in_flight.with_label_values(&[k.label()])),
+            upstreams: UpstreamMetrics::register(&registry, Arc::clone(&requests.endpoints)),
+            requests,
+            listeners,
             streams_cut: Cut::ALL.map(|c| streams_cut.with_label_values(&[c.label()])),
-            request_bytes: declare!(
-                IntCounter,
-                "diolkos_request_bytes_total",
-                "Bytes of request bodies."
-            ),
-            response_bytes: declare!(
-                IntCounter,
-                "diolkos_response_bytes_total",
-                "Bytes of response bodies."
+            overhead: histogram(
+                "diolkos_overhead_seconds",
+                "Time that the gateway worked on a request, without what it waited for.",
+                FAST,
             ),
             connections: Connections::register(&registry, LATENCY),
             refused_global_cap: refused.with_label_values(&["global_cap"]),
@@ -390,18 +373,15 @@ impl Metrics {
                 "How short memory is: 0 normal, 1 warn, 2 no keep-alive, 3 requests are refused, 4 connections are."
             ),
             edge_rejected: EdgeRule::ALL.map(|r| edge_rejected.with_label_values(&[r.name()])),
-            attempts: Attempt::ALL.map(|a| attempts.with_label_values(&[a.label()])),
-            routes: Routes::register(&registry),
-            upstreams: UpstreamMetrics::register(&registry),
+            routes: Routes::register(&registry, &budget),
+            budget,
+            plugins: PluginMetrics::register(&registry),
             retries: Retried::ALL.map(|r| retries.with_label_values(&[r.label()])),
             queue_wait_seconds: queue_wait.with_label_values(&["standard"]),
             connect_seconds: histogram(
                 "diolkos_upstream_connect_seconds",
                 "Time to establish a connection to an upstream.",
-            ),
-            first_byte_seconds: histogram(
-                "diolkos_upstream_first_byte_seconds",
-                "From the beginning of an attempt to the answer's head.",
+                LATENCY,
             ),
             upstream_active: upstream_connections.with_label_values(&["active"]),
             upstream_idle: upstream_connections.with_label_values(&["idle"]),
@@ -439,26 +419,15 @@ impl Metrics {
             series_overflow: declare!(
                 IntCounter,
                 "diolkos_series_overflow_total",
-                "Requests counted as those of __other__, because there may be no more series."
+                "Samples counted as those of __other__, because there may be no more series."
             ),
             registry,
         }
     }
 
-    /// Requests of this kind that are under way.
-    pub fn in_flight(&self, kind: Kind) -> &IntGauge {
-        let [plain, grpc, websocket] = &self.in_flight;
-        match kind {
-            Kind::Plain => plain,
-            Kind::Grpc => grpc,
-            Kind::WebSocket => websocket,
-        }
-    }
-
-    pub fn duration(&self, kind: Kind, seconds: f64) {
-        if let Some(histogram) = self.durations.get(kind as usize) {
-            histogram.observe(seconds);
-        }
+    /// Requests of this kind that are under way and not counted apart.
+    pub fn in_flight(&self, kind: Kind) -> Option<&IntGauge> {
+        self.requests.plain.in_flight(kind)
     }
 
     pub fn stream_cut(&self, reason: Cut) {
@@ -467,12 +436,9 @@ impl Metrics {
         }
     }
 
-    /// Counts an entry of the error catalogue.
+    /// Counts an entry of the error catalogue, of what is no request or has no Route.
     pub fn error(&self, code: &str) {
-        let known = CATALOGUE.iter().zip(&self.errors);
-        if let Some((_, counter)) = known.into_iter().find(|(f, _)| f.code == code) {
-            counter.inc();
-        }
+        self.requests.plain.error(code);
     }
 
     /// Counts a refusal of the edge gate.
@@ -482,10 +448,9 @@ impl Metrics {
         }
     }
 
+    /// Counts an attempt for what is no request.
     pub fn attempt(&self, outcome: Attempt) {
-        if let Some(counter) = self.attempts.get(outcome as usize) {
-            counter.inc();
-        }
+        self.requests.plain.attempt(outcome);
     }
 
     pub fn retried(&self, reason: Retried) {
@@ -498,15 +463,26 @@ impl Metrics {
     pub fn text(&self) -> String {
         self.encoders
             .set(i64::try_from(plugins::open_encoders()).unwrap_or(i64::MAX));
-        let others = self.routes.others() + self.listeners.others();
+        let others = self.routes.others() + self.listeners.others() + self.requests.overflow();
         let more = others.saturating_sub(self.series_overflow.get());
         self.series_overflow.inc_by(more);
         // How many there are is one of them.
         let series = self.registry.gather().iter().map(series_of).sum();
         self.series.set(series);
+        let mut families = self.registry.gather();
+        families.iter_mut().for_each(leave_out_empty_labels);
         TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
+            .encode_to_string(&families)
             .unwrap_or_default()
+    }
+}
+
+/// A label without a value is none; the library has the same labels for all series of a family.
+fn leave_out_empty_labels(family: &mut MetricFamily) {
+    for metric in family.mut_metric() {
+        let mut labels = metric.take_label();
+        labels.retain(|label| !label.value().is_empty());
+        metric.set_label(labels);
     }
 }
 
@@ -530,7 +506,7 @@ mod tests {
     #[test]
     fn series_are_the_lines_of_the_page() {
         let metrics = Metrics::new();
-        metrics.routes.allow(0);
+        metrics.budget.allow(0);
         metrics.routes.of("d/r").count(200, Duration::ZERO);
         let page = metrics.text();
         let lines = page.lines().filter(|line| !line.starts_with('#')).count();

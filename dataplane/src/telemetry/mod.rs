@@ -1,6 +1,8 @@
 //! What the data plane tells about itself: metrics and the access log.
 
 pub mod access_log;
+pub mod apart;
+mod budget;
 pub mod connections;
 pub mod listeners;
 mod log_filter;
@@ -8,10 +10,14 @@ mod log_template;
 pub mod logs;
 pub mod metrics;
 pub mod otlp;
+mod plugins;
+pub mod requests;
 pub mod routes;
 pub(crate) mod trace;
 mod upstreams;
 
 pub use access_log::AccessLog;
 pub use metrics::Metrics;
+pub use plugins::PluginMetrics;
+pub use requests::RequestSeries;
 pub use routes::{RouteStats, Routes};

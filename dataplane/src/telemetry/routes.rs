@@ -1,13 +1,12 @@
-//! Requests by route: the one label of the default metrics whose values come from configuration, so it has a cap.
+//! Requests by route: the one label of the default metrics whose values come from configuration, so it has a bound.
 
-use super::metrics::CLASSES;
-use model::limits;
+use super::budget::Budget;
+use super::metrics::{CLASSES, class_of};
 use parking_lot::Mutex;
 use prometheus::core::{AtomicF64, AtomicU64, GenericCounter};
 use prometheus::{CounterVec, IntCounterVec, Opts, Registry};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Series that one Route takes.
@@ -25,10 +24,8 @@ pub struct RouteStats {
 
 impl RouteStats {
     pub fn count(&self, status: u16, duration: Duration) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        if let Some(counter) = self.classes.get(class) {
-            counter.inc();
-        }
+        let counter = self.classes.get(class_of(status));
+        counter.into_iter().for_each(GenericCounter::inc);
         self.seconds.inc_by(duration.as_secs_f64());
         self.count.inc();
     }
@@ -40,8 +37,8 @@ pub struct Routes {
     seconds: CounterVec,
     count: IntCounterVec,
     known: Mutex<HashMap<String, Arc<RouteStats>>>,
-    /// Routes with series of their own; the others share [`OTHER`].
-    most: AtomicUsize,
+    /// Those beyond it share [`OTHER`].
+    budget: Arc<Budget>,
 }
 
 impl Routes {
@@ -49,7 +46,7 @@ impl Routes {
         clippy::unwrap_used,
         reason = "names and labels are constants of this function: the first call in any test would fail"
     )]
-    pub(super) fn register(registry: &Registry) -> Self {
+    pub(super) fn register(registry: &Registry, budget: &Arc<Budget>) -> Self {
         let requests = Opts::new(
             "diolkos_route_requests_total",
             "Requests answered, by Route.",
@@ -67,21 +64,14 @@ impl Routes {
             seconds: CounterVec::new(seconds, &["route"]).unwrap(),
             count: IntCounterVec::new(count, &["route"]).unwrap(),
             known: Mutex::default(),
-            most: AtomicUsize::new(0),
+            budget: Arc::clone(budget),
         };
-        routes.allow(limits::SERIES);
         registry
             .register(Box::new(routes.requests.clone()))
             .unwrap();
         registry.register(Box::new(routes.seconds.clone())).unwrap();
         registry.register(Box::new(routes.count.clone())).unwrap();
         routes
-    }
-
-    /// From now on there may be so many series (`metrics.maxSeries`). Those that there are stay.
-    pub fn allow(&self, series: u32) {
-        let series = usize::try_from(series).unwrap_or(usize::MAX);
-        self.most.store(series / SERIES, Relaxed);
     }
 
     /// Requests of Routes that have no series of their own.
@@ -96,8 +86,7 @@ impl Routes {
         if let Some(stats) = known.get(route) {
             return Arc::clone(stats);
         }
-        let own = known.len() - usize::from(known.contains_key(OTHER));
-        let label = if own < self.most.load(Relaxed) {
+        let label = if self.budget.take(SERIES) {
             route
         } else {
             OTHER
@@ -118,10 +107,12 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::limits;
 
     #[test]
     fn routes_beyond_the_cap_share_one_label() {
-        let routes = Routes::register(&Registry::new());
+        let budget = Arc::new(Budget::default());
+        let routes = Routes::register(&Registry::new(), &budget);
         let most = limits::SERIES as usize / SERIES;
         for i in 0..most * 2 {
             routes.of(&format!("ns/{i}")).count(200, Duration::ZERO);
@@ -131,10 +122,10 @@ mod tests {
         assert!(Arc::ptr_eq(&routes.of("ns/1"), &routes.of("ns/1")));
         assert!(Arc::ptr_eq(&routes.of("ns/x"), &routes.of("ns/y")));
         // With room for one more.
-        routes.allow(limits::SERIES + 7);
+        budget.allow(limits::SERIES + 7);
         assert!(!Arc::ptr_eq(&routes.of("ns/x"), &routes.of("ns/y")));
         assert_eq!(routes.known.lock().len(), most + 2);
-        routes.allow(0);
+        budget.allow(0);
         assert!(Arc::ptr_eq(&routes.of("ns/z"), &routes.of("ns/y")));
     }
 }

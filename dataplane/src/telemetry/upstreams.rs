@@ -1,6 +1,7 @@
 //! What is counted of upstreams as a whole: read from where it happens when somebody asks, so that requests do not pay.
 
-use crate::table::{Reason, Registry as Upstreams, Scope};
+use super::requests::OwnEndpoints;
+use crate::table::{EndpointCounts, Reason, Registry as Upstreams, Scope};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
@@ -10,6 +11,9 @@ use std::sync::{Arc, OnceLock};
 #[derive(Clone)]
 pub struct UpstreamMetrics {
     source: Arc<OnceLock<Arc<Upstreams>>>,
+    /// Upstreams whose endpoints are counted apart.
+    own: Arc<OwnEndpoints>,
+    /// What they are like; never set.
     endpoints: IntGaugeVec,
     panicking: IntGauge,
     ejections: IntCounterVec,
@@ -22,7 +26,7 @@ impl UpstreamMetrics {
         clippy::unwrap_used,
         reason = "names and labels are constants of this function: the first call in any test would fail"
     )]
-    pub(super) fn register(registry: &Registry) -> Self {
+    pub(super) fn register(registry: &Registry, own: Arc<OwnEndpoints>) -> Self {
         let gauges = |name: &str, help: &str, labels: &[&str]| {
             IntGaugeVec::new(Opts::new(name, help), labels).unwrap()
         };
@@ -36,11 +40,8 @@ impl UpstreamMetrics {
         );
         let metrics = Self {
             source: Arc::default(),
-            endpoints: gauges(
-                "diolkos_endpoints",
-                "Endpoints of all upstreams, by what they do.",
-                &["state"],
-            ),
+            own,
+            endpoints: endpoints(),
             panicking: IntGauge::with_opts(panicking).unwrap(),
             ejections: IntCounterVec::new(ejections, &["reason"]).unwrap(),
             permits: gauges(
@@ -63,22 +64,34 @@ impl UpstreamMetrics {
         let _ = self.source.set(upstreams);
     }
 
-    fn read(&self) {
+    /// Sets what is kept, and gives the endpoints, which are counted anew each time: upstreams go away.
+    fn read(&self) -> IntGaugeVec {
         let nobody = Upstreams::default();
         let source = self.source.get().map_or(&nobody, |s| &**s);
         let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let counts = source.counts();
-        for (state, count) in [
-            ("healthy", counts.healthy),
-            ("ejected", counts.ejected),
-            ("warming", counts.warming),
-            ("draining", counts.draining),
-        ] {
-            self.endpoints
-                .with_label_values(&[state])
-                .set(signed(count));
+        let endpoints = endpoints();
+        let show = |upstream: &str, counts: EndpointCounts| {
+            for (state, count) in [
+                ("healthy", counts.healthy),
+                ("ejected", counts.ejected),
+                ("warming", counts.warming),
+                ("draining", counts.draining),
+            ] {
+                let gauge = endpoints.with_label_values(&[state, upstream]);
+                gauge.set(signed(count));
+            }
+        };
+        let (mut rest, mut panicking) = (EndpointCounts::default(), 0);
+        for upstream in source.all() {
+            let counts = EndpointCounts::of(&upstream);
+            panicking += counts.panicking;
+            match self.own.has(&upstream.key) {
+                true => show(&upstream.key, counts),
+                false => rest += counts,
+            }
         }
-        self.panicking.set(signed(counts.panicking));
+        show("", rest);
+        self.panicking.set(signed(panicking));
         for reason in Reason::ALL {
             let counter = self.ejections.with_label_values(&[reason.label()]);
             counter.inc_by(
@@ -99,21 +112,35 @@ impl UpstreamMetrics {
         self.queue_depth
             .with_label_values(&["standard"])
             .set(signed(waiting));
+        endpoints
     }
+}
+
+#[allow(
+    clippy::unwrap_used,
+    reason = "name and labels are constants of this function: the first call in any test would fail"
+)]
+fn endpoints() -> IntGaugeVec {
+    let opts = Opts::new(
+        "diolkos_endpoints",
+        "Endpoints of all upstreams, by what they do.",
+    );
+    IntGaugeVec::new(opts, &["state", "upstream"]).unwrap()
 }
 
 impl Collector for UpstreamMetrics {
     fn desc(&self) -> Vec<&Desc> {
-        let vectors = [&self.endpoints, &self.permits, &self.queue_depth];
+        let vectors = [&self.permits, &self.queue_depth];
         let mut all: Vec<_> = vectors.into_iter().flat_map(Collector::desc).collect();
+        all.extend(self.endpoints.desc());
         all.extend(self.panicking.desc());
         all.extend(self.ejections.desc());
         all
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        self.read();
-        let vectors = [&self.endpoints, &self.permits, &self.queue_depth];
+        let endpoints = self.read();
+        let vectors = [&endpoints, &self.permits, &self.queue_depth];
         let mut all: Vec<_> = vectors.into_iter().flat_map(Collector::collect).collect();
         all.extend(self.panicking.collect());
         all.extend(self.ejections.collect());

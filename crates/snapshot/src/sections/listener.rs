@@ -141,14 +141,20 @@ impl Section for Listener {
 fn metrics_to_wire(metrics: &Metrics) -> pb::Metrics {
     let Metrics {
         by_route,
+        by_tenant,
+        by_upstream,
         max_series,
+        path,
         tokens,
     } = metrics;
     pb::Metrics {
         by_route: *by_route,
+        by_tenant: *by_tenant,
+        by_upstream: *by_upstream,
         max_series: *max_series,
         asks_token: tokens.is_some(),
         tokens: tokens.iter().flatten().map(credential_to_wire).collect(),
+        path: path.clone(),
     }
 }
 
@@ -156,7 +162,10 @@ fn metrics_from_wire(w: pb::Metrics) -> Metrics {
     let tokens = w.tokens.into_iter().map(credential_from_wire);
     Metrics {
         by_route: w.by_route,
+        by_tenant: w.by_tenant,
+        by_upstream: w.by_upstream,
         max_series: w.max_series,
+        path: w.path,
         tokens: w.asks_token.then(|| tokens.collect()),
     }
 }

@@ -25,6 +25,7 @@ use listener::ListenerState;
 use model::{
     Concurrency, EndpointShard, EndpointSource, HostPattern, Listener, ListenerProtocol, Tenant,
 };
+use plugins::Meter;
 use snapshot::Changes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -372,6 +373,10 @@ impl Links for Compiler {
 
     fn plugin(&self, key: &str) -> Option<Arc<ReadyPlugin>> {
         self.plugins.get(key).cloned()
+    }
+
+    fn meter(&self, kind: &str) -> Arc<dyn Meter> {
+        self.registry.common.plugins.of(kind)
     }
 
     fn gate(&self, route: &Arc<str>, rule: u32, bounds: &Concurrency) -> Arc<Gate> {
