@@ -392,7 +392,7 @@ class Scale:
         self.cost_of("one HTTPRoute", self.edit)
         self.cost_of("one endpoint", self.flip)
         self.cost_of("one Secret", self.renew)
-        pod = self.controllers()[0]["metadata"]["name"]
+        pod = self.follower()
         servers = {name: proc.process_of(program, "") for name, program in (("API server", "kube-apiserver"), ("etcd", "etcd"))}
         before = {name: proc.cpu(pid) for name, pid in servers.items()}
         self.api.call("DELETE", f"/api/v1/namespaces/{SYSTEM}/pods/{pod}?gracePeriodSeconds=0")
@@ -402,6 +402,11 @@ class Scale:
         self.row("- CPU until then", ", ".join(f"{name} {seconds:.2f} s" for name, seconds in used.items()))
         self.quiet()
         self.memory(" after that")
+
+    def follower(self):
+        """A controller that does not lead: another that takes the place of the leader waits for a new leader first."""
+        leads = lambda pod: re.search(r"^diolkos_leader 1$", self.metrics(pod["status"]["podIP"]), re.M)
+        return next(pod["metadata"]["name"] for pod in self.controllers() if not leads(pod))
 
     def until_ready(self, before):
         """The process of the controller in place of another Pod, and how old it is when it says that it is ready."""

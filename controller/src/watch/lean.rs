@@ -48,7 +48,7 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
 }
 
 macro_rules! lean {
-    ($name:ident of $full:ident { $($field:ident: $type:ty),* }) => {
+    ($name:ident of $full:ident { $($field:ident: $type:ty),* } without [$($other:ident),*]) => {
         #[doc = concat!("Of a ", stringify!($full), " what the world asks.")]
         #[derive(Clone, Debug, Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -91,7 +91,7 @@ macro_rules! lean {
                 let object = $full {
                     metadata: self.metadata,
                     $($field: self.$field,)*
-                    ..$full::default()
+                    $($other: None,)*
                 };
                 Some(Read { object: Object::from(&object), status: None })
             }
@@ -99,12 +99,12 @@ macro_rules! lean {
     };
 }
 
-lean!(LeanService of Service { spec: Option<ServiceSpec> });
+lean!(LeanService of Service { spec: Option<ServiceSpec> } without [status]);
 lean!(LeanEndpointSlice of EndpointSlice {
     address_type: String,
     endpoints: Option<Vec<Endpoint>>,
     ports: Option<Vec<EndpointPort>>
-});
+} without []);
 
 /// An object of a kind of the Gateway API.
 #[derive(Clone, Debug, Deserialize)]
