@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::api::core::v1::{Service, ServiceSpec, ServiceStatus};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
@@ -48,7 +48,7 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
 }
 
 macro_rules! lean {
-    ($name:ident of $full:ident { $($field:ident: $type:ty),* } without [$($other:ident),*]) => {
+    ($name:ident of $full:ident { $($field:ident: $type:ty),* }) => {
         #[doc = concat!("Of a ", stringify!($full), " what the world asks.")]
         #[derive(Clone, Debug, Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -91,7 +91,6 @@ macro_rules! lean {
                 let object = $full {
                     metadata: self.metadata,
                     $($field: self.$field,)*
-                    $($other: None,)*
                 };
                 Some(Read { object: Object::from(&object), status: None })
             }
@@ -99,12 +98,15 @@ macro_rules! lean {
     };
 }
 
-lean!(LeanService of Service { spec: Option<ServiceSpec> } without [status]);
+lean!(LeanService of Service {
+    spec: Option<ServiceSpec>,
+    status: Option<ServiceStatus>
+});
 lean!(LeanEndpointSlice of EndpointSlice {
     address_type: String,
     endpoints: Option<Vec<Endpoint>>,
     ports: Option<Vec<EndpointPort>>
-} without []);
+});
 
 /// An object of a kind of the Gateway API.
 #[derive(Clone, Debug, Deserialize)]
@@ -212,7 +214,9 @@ mod tests {
     fn services_and_endpoints_are_read_as_they_stand() {
         let service = with_metadata(json!({
             "apiVersion": "v1", "kind": "Service",
-            "spec": {"clusterIP": "10.0.0.1", "selector": {"app": "a"}, "ports": [{"name": "http", "port": 80, "targetPort": "web"}]},
+            "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1", "selector": {"app": "a"},
+                "ports": [{"name": "http", "port": 80, "targetPort": "web"}]},
+            "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}},
         }));
         let slice = with_metadata(json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
