@@ -27,6 +27,9 @@ closing_line() {
     END { printf "\ntest result: %s. %d passed; %d failed; %d ignored\n", f ? "FAILED" : "ok", p, f, s }'
 }
 trap finish EXIT
+# Otherwise what had passed by then would stand there as the result.
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 deny() {
   # The advisory database is a git repository on another host than the crates; a machine may reach one and not the other.

@@ -344,13 +344,13 @@ impl Watches {
         Ok(())
     }
 
-    async fn apply<K: Watched>(
+    async fn apply<K: Watched + Resource>(
         &self,
         kind: ObjectKind,
         object: K,
         at: u64,
     ) -> Result<Option<ObjectId>, WorldGone> {
-        let version = object.version();
+        let version = object.meta().resource_version.clone().unwrap_or_default();
         let Some(Read { object, status }) = object.read(kind) else {
             return Ok(None);
         };

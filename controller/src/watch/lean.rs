@@ -83,10 +83,6 @@ macro_rules! lean {
         }
 
         impl Watched for $name {
-            fn version(&self) -> String {
-                self.metadata.resource_version.clone().unwrap_or_default()
-            }
-
             fn read(self, _: ObjectKind) -> Option<Read> {
                 let object = $full {
                     metadata: self.metadata,
@@ -144,10 +140,6 @@ impl Resource for LeanObject {
 }
 
 impl Watched for LeanObject {
-    fn version(&self) -> String {
-        self.metadata.resource_version.clone().unwrap_or_default()
-    }
-
     fn read(self, kind: ObjectKind) -> Option<Read> {
         let spec = self.spec.map(|spec| ("spec".to_owned(), spec));
         let fields = Value::Object(Map::from_iter(spec));
@@ -173,9 +165,12 @@ mod tests {
         manifest
     }
 
-    fn read<K: Watched + serde::de::DeserializeOwned>(kind: ObjectKind, manifest: &Value) -> Read {
+    fn read<K: Watched + Resource + serde::de::DeserializeOwned>(
+        kind: ObjectKind,
+        manifest: &Value,
+    ) -> Read {
         let object: K = serde_json::from_value(manifest.clone()).unwrap();
-        assert_eq!(object.version(), "12");
+        assert_eq!(object.meta().resource_version.as_deref(), Some("12"));
         object.read(kind).unwrap()
     }
 

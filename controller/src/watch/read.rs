@@ -20,9 +20,6 @@ pub(super) struct Read {
 
 /// A type in which a watch brings objects.
 pub(super) trait Watched {
-    /// `metadata.resourceVersion`.
-    fn version(&self) -> String;
-
     /// `None`: it cannot even be named.
     fn read(self, kind: ObjectKind) -> Option<Read>;
 }
@@ -33,14 +30,6 @@ where
     K::Status: Serialize,
     for<'a> Object: From<&'a K>,
 {
-    fn version(&self) -> String {
-        let metadata = match &self.0 {
-            Ok(object) => object.meta(),
-            Err(invalid) => &invalid.metadata,
-        };
-        metadata.resource_version.clone().unwrap_or_default()
-    }
-
     fn read(self, kind: ObjectKind) -> Option<Read> {
         Some(match self.0 {
             Ok(object) => Read {
@@ -71,10 +60,6 @@ where
 macro_rules! watched {
     ($($type:ty),*) => {$(
         impl Watched for $type {
-            fn version(&self) -> String {
-                self.metadata.resource_version.clone().unwrap_or_default()
-            }
-
             fn read(self, _: ObjectKind) -> Option<Read> {
                 Some(Read { object: Object::from(&self), status: None })
             }
@@ -85,10 +70,6 @@ macro_rules! watched {
 watched!(Pod, IngressClass);
 
 impl Watched for Ingress {
-    fn version(&self) -> String {
-        self.metadata.resource_version.clone().unwrap_or_default()
-    }
-
     fn read(self, _: ObjectKind) -> Option<Read> {
         let managed = self.metadata.managed_fields.as_deref().unwrap_or_default();
         // Another controller's status looks no different; whose it is the server knows.
@@ -105,10 +86,6 @@ impl Watched for Ingress {
 }
 
 impl Watched for PartialObjectMeta<Namespace> {
-    fn version(&self) -> String {
-        self.metadata.resource_version.clone().unwrap_or_default()
-    }
-
     fn read(self, _: ObjectKind) -> Option<Read> {
         let namespace = Namespace {
             metadata: self.metadata,
@@ -124,10 +101,6 @@ impl Watched for PartialObjectMeta<Namespace> {
 macro_rules! watched_by_metadata {
     ($($type:ident),*) => {$(
         impl Watched for PartialObjectMeta<$type> {
-            fn version(&self) -> String {
-                self.metadata.resource_version.clone().unwrap_or_default()
-            }
-
             fn read(self, kind: ObjectKind) -> Option<Read> {
                 Some(Read { object: Object::unread(kind, &self.metadata), status: None })
             }
