@@ -135,13 +135,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         .clone()
         .follow(events.clone(), config.sync_timeout);
     tokio::spawn(parts.part("rollback", follow));
+    let standing = Arc::new(Standing::new(Arc::clone(&metrics)));
     Watches {
         client: client.clone(),
         events,
         written: Arc::clone(&written),
         metrics: Arc::clone(&metrics),
         scope: scope.clone(),
-        standing: Arc::new(Standing::new(Arc::clone(&metrics))),
+        standing: Arc::clone(&standing),
         pods: asked,
     }
     .start(&parts);
@@ -270,6 +271,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         security,
         Arc::clone(&groups),
         Arc::clone(&metrics),
+        standing.interrupted(),
         address.is_some().then_some(meeting),
         end.clone(),
     ));

@@ -18,7 +18,7 @@ use snapshot::pb::{Chunk, ClientMessage, Ping, ReplicaMessage, ServerMessage, Ve
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,10 @@ const AGE: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs
 const SPREAD: Duration = Duration::from_secs(2);
 /// Messages of data planes are small.
 const MESSAGE_BYTES: usize = 1 << 20;
+/// A data plane that holds what this replica does not know may have it from one that is ahead of this one. While a watch is
+/// interrupted here it is told nothing for so long, and goes on with what it holds: a watch begins again within 2 s of the API
+/// server's return (`watch::backoff`).
+const AHEAD: Duration = Duration::from_secs(3);
 /// HTTP/2 pings find a peer that is gone without a word.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -66,7 +70,8 @@ pub enum Security {
     },
 }
 
-/// Serves until `stop`, then until all streams have ended. `meeting`: where other replicas of the controller come.
+/// Serves until `stop`, then until all streams have ended. `interrupted`: a watch of this replica does not work, so that
+/// others may be ahead of it. `meeting`: where other replicas of the controller come.
 ///
 /// # Errors
 /// The listener fails as a whole.
@@ -75,6 +80,7 @@ pub async fn serve(
     security: Security,
     groups: Arc<Groups>,
     metrics: Arc<Metrics>,
+    interrupted: watch::Receiver<bool>,
     meeting: Option<Meeting>,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -87,6 +93,7 @@ pub async fn serve(
     let service = Streams {
         groups,
         metrics,
+        interrupted,
         meeting,
         tokens,
         stop: stop.clone(),
@@ -245,6 +252,7 @@ impl AsyncWrite for Connection {
 struct Streams {
     groups: Arc<Groups>,
     metrics: Arc<Metrics>,
+    interrupted: watch::Receiver<bool>,
     meeting: Option<Meeting>,
     tokens: Option<Arc<Tokens>>,
     stop: CancellationToken,
@@ -317,6 +325,7 @@ impl SnapshotService for Streams {
             inbound,
             out: out.clone(),
             metrics: Arc::clone(&self.metrics),
+            interrupted: self.interrupted.clone(),
             sent: None,
             measured: false,
             health,
@@ -344,6 +353,7 @@ struct Stream {
     inbound: Streaming<ClientMessage>,
     out: mpsc::Sender<Result<ServerMessage, Status>>,
     metrics: Arc<Metrics>,
+    interrupted: watch::Receiver<bool>,
     /// The transaction under way.
     sent: Option<Sent>,
     /// The first transaction brings the data plane up to date; only later ones tell how long a change takes.
@@ -389,23 +399,30 @@ impl Stream {
         heartbeat.reset();
         let out = self.out.clone();
         let until_hello = Instant::now() + HELLO;
-        let mut welcomed = false;
+        let mut welcomed = None;
         let mut old = pin!(old(self.tokens.take()));
         loop {
-            while let Some(chunks) = self.session.next_chunks() {
+            let ahead = welcomed.and_then(|at: Instant| self.ahead_until(at + AHEAD));
+            while ahead.is_none()
+                && let Some(chunks) = self.session.next_chunks()
+            {
                 self.send_transaction(chunks).await?;
             }
-            let until = if welcomed {
-                self.sent.as_ref().map(|s| s.until)
-            } else {
-                Some(until_hello)
+            let until = match welcomed {
+                Some(_) => self.sent.as_ref().map(|s| s.until),
+                None => Some(until_hello),
             };
             tokio::select! {
                 message = self.inbound.message() => match message? {
-                    Some(message) => welcomed |= self.take(message).await?,
+                    Some(message) => {
+                        if self.take(message).await? {
+                            welcomed = Some(Instant::now());
+                        }
+                    }
                     None => return Ok(()),
                 },
                 Ok(()) = generation.changed() => {}
+                () = caught_up(&mut self.interrupted, ahead.unwrap_or(until_hello)), if ahead.is_some() => {}
                 () = news(&mut self.shared) => self.tell(false).await?,
                 _ = heartbeat.tick() => {
                     self.send(Out::Ping(Ping {})).await?;
@@ -425,6 +442,13 @@ impl Stream {
                 () = out.closed() => return Ok(()),
             }
         }
+    }
+
+    /// Until when the data plane is told nothing because this replica may be behind it; `None`: it may be told.
+    fn ahead_until(&self, most: Instant) -> Option<Instant> {
+        let is_ahead =
+            Instant::now() < most && *self.interrupted.borrow() && self.session.is_ahead();
+        is_ahead.then_some(most)
     }
 
     /// Returns whether it was the first message, and fine.
@@ -562,6 +586,17 @@ async fn old(tokens: Option<Arc<Tokens>>) {
     if let Some(tokens) = tokens {
         tokens.answered().await;
     }
+}
+
+/// Returns when all watches work again, at the latest at `most`.
+async fn caught_up(interrupted: &mut watch::Receiver<bool>, most: Instant) {
+    let works = async {
+        if interrupted.wait_for(|is| !is).await.is_err() {
+            // Nobody tells any more.
+            std::future::pending::<()>().await;
+        }
+    };
+    let _ = timeout_at(most, works).await;
 }
 
 /// Returns when there may be something to tell a data plane about endpoints.

@@ -165,6 +165,13 @@ impl Session {
         Some(transaction.into_chunks(self.last_transaction, observed))
     }
 
+    /// Whether the data plane holds, by its own words, what is not known here: what another replica knows may be newer.
+    pub fn is_ahead(&self) -> bool {
+        let inner = self.publisher.inner.lock();
+        let unknown = |said: &Inventory| inner.store.resume(said.digest).is_none();
+        self.said.as_ref().is_some_and(unknown)
+    }
+
     /// # Errors
     /// For another transaction or another digest than what is under way.
     pub fn on_ack(&mut self, ack: &pb::Ack) -> Result<(), SessionError> {

@@ -99,6 +99,7 @@ impl Watches {
                 Ok(None) => {
                     if !std::mem::replace(&mut said, true) {
                         tracing::info!(%kind, "the cluster does not know this kind");
+                        self.standing.absent(kind);
                     }
                     self.send(Event::Absent(kind)).await?;
                     sleep(ASK_AGAIN).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::IntGaugeVec;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::target::Target;
@@ -16,6 +17,7 @@ use crate::world::ObjectKind;
 pub struct Standing {
     metrics: Arc<Metrics>,
     amiss: Mutex<Amiss>,
+    interrupted: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -30,7 +32,13 @@ impl Standing {
         Self {
             metrics,
             amiss: Mutex::default(),
+            interrupted: watch::Sender::new(false),
         }
+    }
+
+    /// Whether any watch is interrupted, so that there may be changes which are not known here.
+    pub fn interrupted(&self) -> watch::Receiver<bool> {
+        self.interrupted.subscribe()
     }
 
     /// A watch works.
@@ -46,6 +54,14 @@ impl Standing {
         let mut amiss = self.amiss.lock();
         amiss.down.insert(target.clone());
         self.tell(target.kind, &amiss);
+    }
+
+    /// The cluster does not know a kind any more: there is nothing to follow.
+    pub(super) fn absent(&self, kind: ObjectKind) {
+        let mut amiss = self.amiss.lock();
+        amiss.down.retain(|target| target.kind != kind);
+        amiss.forbidden.retain(|target, _| target.kind != kind);
+        self.tell(kind, &amiss);
     }
 
     /// It may not be listed or watched. For how long that has been so; `None`: it is new.
@@ -67,6 +83,11 @@ impl Standing {
         };
         set(&self.metrics.watch_up, !is_down);
         set(&self.metrics.missing_permissions, is_forbidden);
+        // What is forbidden nobody knows.
+        let mut interrupted = amiss.down.iter();
+        let interrupted = interrupted.any(|target| !amiss.forbidden.contains_key(target));
+        self.interrupted
+            .send_if_modified(|is| std::mem::replace(is, interrupted) != interrupted);
     }
 }
 
@@ -82,6 +103,7 @@ mod tests {
         let scope: Scope = "a,b".parse().unwrap();
         let routes = Target::of(ObjectKind::Route, &scope);
         let [a, b] = &routes[..] else { panic!() };
+        let interrupted = standing.interrupted();
         let seen = || {
             let of = |gauge: &IntGaugeVec| gauge.with_label_values(&["Route"]).get();
             (of(&metrics.watch_up), of(&metrics.missing_permissions))
@@ -90,14 +112,21 @@ mod tests {
         standing.down(b);
         standing.up(a);
         assert_eq!(seen(), (0, 0));
+        assert!(*interrupted.borrow());
         standing.up(b);
         assert_eq!(seen(), (1, 0));
+        assert!(!*interrupted.borrow());
         standing.down(b);
         assert_eq!(standing.forbidden(b), None);
         assert!(standing.forbidden(b).is_some());
         standing.up(a);
         assert_eq!(seen(), (0, 1));
+        assert!(!*interrupted.borrow(), "nobody knows what is forbidden");
         standing.up(b);
         assert_eq!(seen(), (1, 0));
+        standing.down(a);
+        standing.absent(ObjectKind::Route);
+        assert_eq!(seen(), (1, 0));
+        assert!(!*interrupted.borrow());
     }
 }

@@ -26,7 +26,7 @@ use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
 use snapshot::{ApplyError, Change, Inventory, Kind, Replica};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +71,8 @@ pub(crate) struct Controller {
     pub(crate) address: SocketAddr,
     pub(crate) groups: Arc<Groups>,
     pub(crate) leadership: Leadership,
+    /// Whether a watch of it is.
+    pub(crate) interrupted: watch::Sender<bool>,
     stop: CancellationToken,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -145,11 +147,13 @@ impl Controller {
         tokio::spawn(follower.run(stop.clone()));
         let followers = metrics.followers.clone();
         let meeting = Meeting::new(name, &groups, &leadership, None, followers, &stop);
+        let interrupted = watch::Sender::new(false);
         let serving = tokio::spawn(serve(
             listener,
             security,
             Arc::clone(&groups),
             Arc::clone(&metrics),
+            interrupted.subscribe(),
             Some(meeting),
             stop.clone(),
         ));
@@ -160,6 +164,7 @@ impl Controller {
             address,
             groups,
             leadership,
+            interrupted,
             stop,
             serving,
         }

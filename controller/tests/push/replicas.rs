@@ -279,3 +279,46 @@ async fn replicas_and_data_planes_cannot_stand_in_for_each_other() {
     let tls = showing(trusting(&it.authority), &it.authority, super::GROUP);
     assert!(sync(&it.leader, tls).await.is_ok());
 }
+
+/// A data plane that has from the leader what the other replica has not seen: a watch of that one is interrupted. It comes
+/// to that one.
+async fn one_that_is_ahead() -> (Pair, Follows) {
+    let mut it = Pair::start().await;
+    it.leader.publisher.publish([change("b", 1)], 0);
+    next(&mut it.planes[0].applied).await;
+    it.follower.interrupted.send_replace(true);
+    it.planes[0].turn_to(&it.follower);
+    it.follower.until(|planes| planes.len() == 2).await;
+    // Whoever holds nothing has no better.
+    let mut fresh = Follows::new(&it.authority, &it.follower, "plane-2");
+    assert_eq!(next(&mut fresh.applied).await.upserts, 1);
+    it.planes[0].applied.try_recv().unwrap_err();
+    assert_eq!(it.planes[0].plane.len(), 2);
+    (it, fresh)
+}
+
+#[tokio::test]
+async fn a_data_plane_that_is_ahead_of_a_replica_is_not_set_back() {
+    let (mut it, _fresh) = one_that_is_ahead().await;
+    it.follower.publisher.publish([change("b", 1)], 0);
+    let digest = it.follower.publisher.cursor().digest;
+    let all = |planes: &[DataPlane]| planes.iter().all(|p| p.digest == digest);
+    it.follower.until(all).await;
+    let applied = it.planes[0].applied.try_recv();
+    applied.expect_err("it had that already");
+}
+
+#[tokio::test]
+async fn it_is_told_what_is_known_when_the_watches_work_again() {
+    let (mut it, _fresh) = one_that_is_ahead().await;
+    it.follower.interrupted.send_replace(false);
+    next(&mut it.planes[0].applied).await;
+    assert_eq!(it.planes[0].plane.len(), 1);
+}
+
+#[tokio::test]
+async fn it_is_told_what_is_known_also_when_they_do_not_for_long() {
+    let (mut it, _fresh) = one_that_is_ahead().await;
+    next(&mut it.planes[0].applied).await;
+    assert_eq!(it.planes[0].plane.len(), 1);
+}
