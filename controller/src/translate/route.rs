@@ -97,7 +97,15 @@ impl<'w> Lowering<'w> {
             );
             return;
         }
-        let unbuilt = unbuilt::find(ObjectKind::Route, spec);
+        let unbuilt = || unbuilt::find(ObjectKind::Route, spec);
+        let unbuilt = match self.id.kind {
+            ObjectKind::Route => unbuilt(),
+            // What others say is said in fields that there are.
+            _ => {
+                debug_assert_eq!(unbuilt(), []);
+                Vec::new()
+            }
+        };
         let mut plugins = Vec::new();
         let usable = self.plugin_uses("spec.plugins", &spec.plugins, &mut plugins);
         let whole_closed = unbuilt.iter().any(|f| f.closes && f.rule.is_none());

@@ -1,6 +1,7 @@
 //! Keeps the last translation and does again what changes concern.
 
 mod accepted;
+mod ahead;
 mod gateways;
 mod guard;
 mod ingresses;
@@ -25,6 +26,7 @@ use crate::fill::fill;
 use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
 use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
 use accepted::{Accepted, LastAccepted};
+use ahead::Ahead;
 use crds::DataPlane;
 pub use recheck::{Mismatch, Recheck};
 use snapshot::{Kind, ResourceId};
@@ -173,16 +175,19 @@ impl Translator {
     fn lower_all(&mut self, world: &World, mut todo: BTreeSet<Unit>) -> Delta {
         let mut delta = Delta::default();
         let mut routes = BTreeSet::new();
+        let mut ahead = Ahead::default();
         while let Some(unit) = todo.pop_first() {
+            self.lower_ahead(world, &unit, &todo, &mut ahead);
+            let lowered = ahead.take(&unit);
             match &unit {
                 Unit::Gateways => self.gateways(world, &mut todo, &mut delta),
                 Unit::Tenants => self.tenants(world, &mut todo, &mut delta),
                 Unit::Object(id) | Unit::Route(id) => {
-                    let concerned = self.object(world, id, &unit, &mut todo, &mut delta);
+                    let concerned = self.object(world, id, &unit, lowered, &mut todo, &mut delta);
                     routes.extend(concerned);
                 }
                 Unit::ServiceUpstream(..) | Unit::Shards(_) => {
-                    self.service_port(world, &unit, &mut todo, &mut delta);
+                    self.service_port(world, &unit, lowered, &mut todo, &mut delta);
                 }
                 Unit::Certificate(id) | Unit::Authorities(id) => {
                     self.material(world, id, &unit, &mut todo, &mut delta);
@@ -238,12 +243,13 @@ impl Translator {
 
     // ---- units
 
-    /// Gives the Routes whose conflicts may be others now.
+    /// Gives the Routes whose conflicts may be others now. `lowered`: what its present version gives, if that is known.
     fn object(
         &mut self,
         world: &World,
         id: &ObjectId,
         unit: &Unit,
+        lowered: Option<Lowered>,
         todo: &mut BTreeSet<Unit>,
         delta: &mut Delta,
     ) -> BTreeSet<ObjectId> {
@@ -264,7 +270,8 @@ impl Translator {
         }
         let mut lowered = match &present {
             Some(version) => {
-                let lowered = self.lower(world, id, &object.meta, version);
+                let lower = || self.lower(world, id, &object.meta, version);
+                let lowered = lowered.unwrap_or_else(lower);
                 if !holds_back(&lowered) && !lowered.has_panicked() {
                     self.accepted.note(id, &object.meta.uid, version.clone());
                 }
@@ -343,27 +350,28 @@ impl Translator {
         &mut self,
         world: &World,
         unit: &Unit,
+        lowered: Option<Lowered>,
         todo: &mut BTreeSet<Unit>,
         delta: &mut Delta,
     ) {
         let (Unit::ServiceUpstream(port, _) | Unit::Shards(port)) = unit else {
             return;
         };
-        let id = &port.service;
-        let mut lowered = Lowered::default();
-        if self.demand.contains_key(unit) {
-            let meta = world.meta(id).cloned().unwrap_or_default();
-            let lowering = self.lowering(world, id, &meta);
-            lowered = self.run(lowering, |lowering| match unit {
-                Unit::ServiceUpstream(_, speech) => lowering.service_upstream(port, *speech),
-                _ => lowering.shards(port),
-            });
-            if lowered.has_panicked() {
-                self.keep(unit, &mut lowered);
-            }
+        let lowered = lowered.or_else(|| self.lower_unit(world, unit));
+        let mut lowered = lowered.unwrap_or_default();
+        if lowered.has_panicked() {
+            self.keep(unit, &mut lowered);
         }
         self.install(unit.clone(), lowered, todo, delta);
-        self.report_service(world, id, delta);
+        self.report_service(world, &port.service, delta);
+    }
+
+    fn lower_port(&self, world: &World, unit: &Unit, port: &PortKey, meta: &Meta) -> Lowered {
+        let lowering = self.lowering(world, &port.service, meta);
+        self.run(lowering, |lowering| match unit {
+            Unit::ServiceUpstream(_, speech) => lowering.service_upstream(port, *speech),
+            _ => lowering.shards(port),
+        })
     }
 
     fn material(
