@@ -412,18 +412,21 @@ class Scale:
         """The process of the controller in place of another Pod, and how old it is when it says that it is ready."""
         end = time.monotonic() + 180
         known = {p["metadata"]["name"] for p in self.controllers()} - {before}
+        pid = address = None
         while time.monotonic() < end:
-            for pod in self.controllers():
-                pid = proc.controller(pod["metadata"]["name"]) if pod["metadata"]["name"] not in known | {before} else None
-                if pid is None:
-                    continue
-                try:
-                    connection = http.client.HTTPConnection(pod["status"]["podIP"], 9090, timeout=10)
+            if pid is None:
+                # Asked for again and again, the API server would have less for the one that starts.
+                for pod in self.controllers():
+                    if pod["metadata"]["name"] not in known | {before} and (address := pod["status"].get("podIP")):
+                        pid = proc.controller(pod["metadata"]["name"])
+            try:
+                if pid is not None:
+                    connection = http.client.HTTPConnection(address, 9090, timeout=10)
                     connection.request("GET", "/readyz")
                     if connection.getresponse().status == 200:
                         return pid, proc.age(pid)
-                except OSError:
-                    pass
+            except OSError:
+                pass
             time.sleep(0.01)
         sys.exit("no controller has taken the place of the one deleted")
 

@@ -5,6 +5,7 @@
 //!
 //!     control_plane [HTTPROUTES]      `make bench-control-plane`: 10,000
 
+use diolkos_controller::events::changes;
 use diolkos_controller::groups::{Group, Groups, own_group};
 use diolkos_controller::health::Board;
 use diolkos_controller::metrics::Metrics;
@@ -132,6 +133,7 @@ impl Control {
             groups,
             queue: Arc::clone(&queue),
             objected: Arc::new(Queue::uncounted()),
+            changes: changes::queue().0,
             published: Published::default(),
             written: Arc::clone(&written),
             metrics,

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Admin;
 use crate::ca::keeper::{self, Keeper};
 use crate::config::Config;
+use crate::events::changes::{self, Chronicler};
 use crate::events::objections::{self, Objector};
 use crate::events::{self, Announcer};
 use crate::groups::{Group, Groups};
@@ -104,6 +105,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     let written = Arc::new(Written::default());
     let queue = Arc::new(Queue::new(metrics.status_queue.clone()));
     let objected = objections::queue();
+    let (config_changed, config_changes) = changes::queue();
     let wishes = Arc::new(Wishes::default());
     let (pods, asked) = watch::channel(false);
     let (gateways, gateways_changed) = watch::channel(0);
@@ -113,6 +115,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         groups: Arc::clone(&groups),
         queue: Arc::clone(&queue),
         objected: Arc::clone(&objected),
+        changes: config_changed,
         published: config.published(),
         written: Arc::clone(&written),
         metrics: Arc::clone(&metrics),
@@ -204,6 +207,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     };
     let name = "events of objects";
     write(name, objector.run(end_of_writes.clone()).boxed());
+    let chronicler = Chronicler {
+        client: client.clone(),
+        world: world.clone(),
+        identity: config.identity.clone(),
+        leadership: leadership.clone(),
+        changes: config_changes,
+        dropped: metrics.events_dropped.clone(),
+    };
+    let name = "events of changes";
+    write(name, chronicler.run(end_of_writes.clone()).boxed());
 
     // Every replica serves data planes.
     let meeting = Meeting::new(

@@ -22,6 +22,7 @@ impl Client {
             have_digest: replica.digest().to_bytes().to_vec(),
             shares_health: false,
             have_buckets: replica.inventory().buckets.into_wire(),
+            capabilities: vec![snapshot::PATCHES.to_owned()],
         };
         let message = pb::ClientMessage {
             message: Some(Message::Hello(hello)),
@@ -399,4 +400,52 @@ fn a_draining_data_plane_is_not_waited_for() {
         publisher.programmed(&report("x").resources),
         Programmed::NoDataPlane
     );
+}
+
+/// So many endpoints of a Service, of which one may be ready.
+fn shard(ready: Option<usize>) -> (ResourceId, Option<Bytes>) {
+    let endpoint = |n: usize| model::Endpoint {
+        address: std::net::Ipv4Addr::from(0x0a00_0000 + n as u32 * 7919).into(),
+        port: 80,
+        ready: ready == Some(n),
+        serving: true,
+        terminating: false,
+        zone: None,
+    };
+    let shard = model::EndpointShard {
+        service: "a/s:80".to_owned(),
+        endpoints: (0..100).map(endpoint).collect(),
+    };
+    let id = (Kind::EndpointShard, "a/s:80/s-1".into());
+    (id, Some(snapshot::encode(&shard).unwrap().into()))
+}
+
+#[test]
+fn a_changed_endpoint_travels_as_a_patch_to_whoever_reads_patches() {
+    let publisher = Publisher::new("s");
+    publisher.publish([shard(None)], 0);
+    let mut reads = Client::connect(&publisher, Replica::default());
+    let mut old = Client::connect(&publisher, Replica::default());
+    old.session.patches = false;
+    assert_eq!((reads.sync(), old.sync()), (1, 1));
+    for ready in 0..3 {
+        publisher.publish([shard(Some(ready))], 0);
+        let sent = |client: &mut Client| {
+            let chunks = client.session.next_chunks().unwrap();
+            let sent = (chunks[0].upsert.len(), chunks[0].patch.len());
+            client.take(chunks);
+            sent
+        };
+        assert_eq!(sent(&mut reads), (0, 1));
+        assert_eq!(sent(&mut old), (1, 0));
+    }
+    // One that misses a version holds what is not known any more.
+    publisher.publish([shard(Some(3))], 0);
+    publisher.publish([shard(Some(4))], 0);
+    let chunks = reads.session.next_chunks().unwrap();
+    assert_eq!((chunks[0].upsert.len(), chunks[0].patch.len()), (1, 0));
+    reads.take(chunks);
+    old.sync();
+    assert_eq!(reads.replica.digest(), publisher.cursor().digest);
+    assert_eq!(old.replica.digest(), publisher.cursor().digest);
 }

@@ -27,6 +27,8 @@ const QUIET: Duration = Duration::from_millis(50);
 const AT_MOST: Duration = Duration::from_secs(1);
 /// How often certificates are judged by their age.
 const JUDGE: Duration = Duration::from_secs(3600);
+/// Changed resources that a line of the log names.
+const TOLD: usize = 10;
 
 /// One reading of some directories, for `validate`, `translate` and `explain`.
 pub struct Checked {
@@ -328,11 +330,22 @@ impl Follower {
             resources: self.state.translator.resources().clone(),
         };
         let changed = delta.resources.len();
+        let named = delta.resources.keys().take(TOLD);
+        let named: Vec<String> = named.map(|(kind, key)| format!("{kind:?} {key}")).collect();
         let generation = self.publisher.publish(delta.resources, observed);
         self.log(problems, &notes);
         if changed > 0 {
             let routes = self.state.translator.resources().count(Kind::Route);
-            tracing::info!(generation, changed, routes, "configuration loaded");
+            let revision = self.publisher.cursor().digest.revision().to_string();
+            tracing::info!(
+                event = "diff_config",
+                generation,
+                revision,
+                changed,
+                resources = named.join(", "),
+                routes,
+                "configuration loaded"
+            );
         }
         // New directories below a link, and links that were pointed elsewhere.
         if let Err(e) = self.watch() {

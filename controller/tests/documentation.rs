@@ -40,6 +40,15 @@ Kubernetes Events (`kubectl events --for route/shop`) tell when an older version
 The leader alone writes them, once for each change and not again for the same version of the object; of what data planes refuse it
 tells of 256 objects at a time.
 
+Another one tells that a version is on its way to data planes:
+
+| Reason | Type | When |
+|---|---|---|
+| `ConfigChanged` | Normal | the object was added or changed, and that made the revision that the Event names, of these data planes |
+
+At most 20 of these at once and one a second after that; `events` of `diolkos_table_evictions_total` counts objects that are not told
+of. The log has each change (event `diff_config`), also that of `diolkos run`: revision, and the first ten of what changed.
+
 The message of a condition names the field and what is allowed there. Reasons are fixed:
 
 | Reason | Meaning |

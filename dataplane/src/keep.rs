@@ -125,6 +125,7 @@ impl Keep {
                 digest: snapshot::Digest::from_slice(&digest).unwrap_or_default(),
             },
             upsert: live.into_values().collect(),
+            patch: Vec::new(),
             remove: Vec::new(),
         };
         self.replace(&whole.into_chunks(0, 0))

@@ -4,6 +4,7 @@
 //! than once. They are few, whatever happens: what comes together is one Event, an upstream that flaps is told of less
 //! and less, and there is a rate for all together.
 
+pub mod changes;
 pub mod objections;
 mod story;
 
@@ -34,6 +35,14 @@ const WRITE: Duration = Duration::from_secs(5);
 const ACTION: &str = "CheckEndpoints";
 const UNHEALTHY: &str = "BackendUnhealthy";
 const HEALTHY: &str = "BackendHealthy";
+
+/// Where Events about an object are: those about what stands outside namespaces have a place of their own.
+fn namespace(id: &ObjectId) -> &str {
+    match &*id.namespace {
+        "" => "default",
+        namespace => namespace,
+    }
+}
 
 /// Where changes go, and where Events are made of them.
 pub fn queue() -> (mpsc::Sender<Change>, mpsc::Receiver<Change>) {

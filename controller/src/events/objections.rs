@@ -6,6 +6,7 @@
 //! says, so that another leader, or the same after a restart, does not tell it again while it is there, nor whoever comes
 //! and goes with the same version of the object.
 
+use super::namespace;
 use crate::leader::Leadership;
 use crate::report::CONTROLLER_NAME;
 use crate::status::{Next, Queue};
@@ -199,14 +200,6 @@ fn changed(before: &BTreeMap<ObjectId, String>, now: &BTreeMap<ObjectId, String>
     let mut ids = others(before, now);
     ids.extend(others(now, before));
     ids
-}
-
-/// Where Events about an object are: those about what stands outside namespaces have a place of their own.
-fn namespace(id: &ObjectId) -> &str {
-    match &*id.namespace {
-        "" => "default",
-        namespace => namespace,
-    }
 }
 
 /// What is said when that is over which was told. An Ingress is served with what is wrong with it, and of what is gone there

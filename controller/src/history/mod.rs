@@ -58,6 +58,17 @@ struct Entry {
     before: BTreeMap<ObjectId, Option<Object>>,
 }
 
+/// What a change of the configuration was.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// Of the groups of data planes that it changed.
+    pub revisions: BTreeMap<Arc<str>, Revision>,
+    /// At most [`NAMED`] objects of those that were `added`, `changed` or `removed`.
+    pub objects: Vec<(ObjectId, &'static str)>,
+    /// How many there were.
+    pub count: usize,
+}
+
 impl History {
     /// `kept` shows how many entries there are, `dropped` counts those that have made room.
     pub fn new(kept: IntGauge, dropped: IntCounter) -> Self {
@@ -139,6 +150,16 @@ impl History {
         self.kept
             .set(i64::try_from(self.entries.len()).unwrap_or(i64::MAX));
         makes_entry
+    }
+
+    /// What changed last; `None`: nothing since the beginning.
+    pub fn last(&self) -> Option<Changed> {
+        let entry = self.entries.back().filter(|entry| entry.number > 0)?;
+        Some(Changed {
+            revisions: entry.revisions.clone(),
+            objects: entry.changes.clone(),
+            count: entry.changed,
+        })
     }
 
     /// What the last change of the configuration of a group made of it, endpoints apart.

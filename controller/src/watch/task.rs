@@ -24,7 +24,7 @@ use super::reader::{Version, Wishes};
 use super::target::Target;
 use super::{Event, unix_ns};
 use crate::groups::Groups;
-use crate::history::History;
+use crate::history::{Changed, History};
 use crate::metrics::Metrics;
 use crate::panics::TRANSLATING;
 use crate::status::{Queue, Written};
@@ -37,6 +37,8 @@ pub struct WorldTask {
     pub queue: Arc<Queue>,
     /// Objects of which there may be something to tell.
     pub objected: Arc<Queue>,
+    /// What has changed, for whoever tells of it.
+    pub changes: mpsc::Sender<Changed>,
     /// Where the data planes that GatewayConfigs share are reached.
     pub published: Published,
     pub written: Arc<Written>,
@@ -419,7 +421,6 @@ impl Owner {
             self.world.set_now(unix_seconds());
             self.world.fill();
             self.translate(Batch { ids, at: unix_ns() }, "full");
-            self.translator.fill();
         } else {
             self.missing.send_replace(missing);
         }
@@ -439,6 +440,7 @@ impl Owner {
         {
             self.publish(first, unix_ns(), true);
             self.missing.send_replace(Vec::new());
+            self.translator.fill();
         }
     }
 

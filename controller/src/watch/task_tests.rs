@@ -83,6 +83,7 @@ fn prepared(
         gateways: watch::Sender::default(),
         queue: Arc::new(Queue::new(metrics.status_queue.clone())),
         objected: crate::events::objections::queue(),
+        changes: crate::events::changes::queue().0,
         published: crate::translate::Published::default(),
         written: Arc::default(),
         metrics,

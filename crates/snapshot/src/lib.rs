@@ -10,6 +10,7 @@ pub mod sections;
 mod diff;
 mod digest;
 mod inventory;
+mod patch;
 mod redact;
 mod replica;
 mod store;
@@ -30,6 +31,7 @@ pub mod pb {
 pub use diff::{Change, Changes};
 pub use digest::{Digest, Hash, NoRevision, Revision};
 pub use inventory::{Buckets, Inventory};
+pub use patch::PATCHES;
 pub use replica::{Applied, ApplyError, Replica, Staged};
 pub use sections::{InvalidResource, Kind, Section, TooLarge, decode, encode};
 pub use store::{Cursor, Different, Generation, Listing, ResourceId, Store, Transaction};

@@ -1,17 +1,19 @@
 //! The receiving side: chunks are staged, checked as a whole, and committed in one step.
 
-use crate::pb;
 use crate::{Buckets, Changes, Digest, Hash, Inventory, Kind};
+use crate::{patch, pb};
 use std::collections::{BTreeMap, HashMap};
 
 /// Bytes of bodies that one transaction may bring.
 const MAX_STAGED_BYTES: usize = 512 << 20;
 
-/// What a data plane holds, by hash; bodies live in what was compiled from them.
+/// What a data plane holds, by hash; most bodies live in what was compiled from them.
 #[derive(Default)]
 pub struct Replica {
     /// In a tree, which has no room to spare: of all of this there is much.
     held: BTreeMap<Id, Hash>,
+    /// What patches are made of: bodies of those kinds that come as patches.
+    bodies: BTreeMap<Id, Box<[u8]>>,
     digest: Digest,
     incoming: Option<Incoming>,
 }
@@ -36,9 +38,10 @@ pub struct Staged {
     pub digest: Digest,
     /// When the change was seen by the controller, in nanoseconds since the epoch; 0: unknown.
     pub observed_unix_ns: u64,
-    /// The chunks as they came, for the last-good copy.
+    /// The chunks as they came, for the last-good copy, with whole bodies in place of patches.
     pub chunks: Vec<pb::Chunk>,
     held: HashMap<Id, Option<Hash>>,
+    bodies: HashMap<Id, Option<Box<[u8]>>>,
 }
 
 /// Where a replica stands after a commit.
@@ -117,6 +120,7 @@ impl Replica {
         chunk: pb::Chunk,
         take: &mut dyn FnMut(Changes),
     ) -> Result<Option<Staged>, ApplyError> {
+        let chunk = self.patched(chunk)?;
         let bytes: usize = chunk.upsert.iter().map(|r| r.body.len()).sum();
         let incoming = match (self.incoming.take(), chunk.sequence) {
             (_, 0) => Incoming {
@@ -143,6 +147,21 @@ impl Replica {
         self.stage(incoming, take).map(Some)
     }
 
+    /// The same with whole bodies in place of patches.
+    fn patched(&self, mut chunk: pb::Chunk) -> Result<pb::Chunk, ApplyError> {
+        for patch in std::mem::take(&mut chunk.patch) {
+            let id = Hash::of_name(patch.kind, &patch.key);
+            let held = self.held.get(&id).copied();
+            let base = self.bodies.get(&id);
+            let base = base.filter(|_| held.is_some() && held == Hash::from_slice(&patch.base));
+            let base = base.ok_or_else(|| resync("a patch of what is not held"))?;
+            chunk
+                .upsert
+                .push(patch::apply(base, patch).map_err(resync)?);
+        }
+        Ok(chunk)
+    }
+
     fn stage(
         &self,
         incoming: Incoming,
@@ -161,6 +180,7 @@ impl Replica {
             ..Changes::default()
         });
         let mut held: HashMap<Id, Option<Hash>> = HashMap::new();
+        let mut bodies = HashMap::new();
         let mut rejected = Vec::new();
         let old = |held: &HashMap<_, Option<Hash>>, id: &Id| match held.get(id) {
             Some(staged) => *staged,
@@ -193,6 +213,9 @@ impl Replica {
                 }
                 digest.add(r.kind, &r.key, hash);
                 held.insert(id, Some(hash));
+                if patch::is_patched(r.kind) {
+                    bodies.insert(id, Some(Box::from(&*r.body)));
+                }
             }
             take(changes);
         }
@@ -206,6 +229,9 @@ impl Replica {
                 changes.remove(kind, n.key.clone());
             }
             held.insert(id, None);
+            if patch::is_patched(n.kind) {
+                bodies.insert(id, None);
+            }
         }
         take(changes);
         if Digest::from_slice(&last.result_digest) != Some(digest) {
@@ -226,6 +252,7 @@ impl Replica {
             observed_unix_ns,
             chunks: incoming.chunks,
             held,
+            bodies,
         })
     }
 
@@ -235,7 +262,15 @@ impl Replica {
             let held = staged.held.into_iter();
             // Made at once, its nodes are full.
             self.held = held.filter_map(|(id, hash)| Some((id, hash?))).collect();
+            let bodies = staged.bodies.into_iter();
+            self.bodies = bodies.filter_map(|(id, body)| Some((id, body?))).collect();
         } else {
+            for (id, body) in staged.bodies {
+                match body {
+                    Some(body) => self.bodies.insert(id, body),
+                    None => self.bodies.remove(&id),
+                };
+            }
             for (id, hash) in staged.held {
                 match hash {
                     Some(hash) => self.held.insert(id, hash),

@@ -1,11 +1,12 @@
 //! The sending side: the current resources by generation, and what a stream lacks.
 
+use crate::patch;
 use crate::pb;
 use crate::{Digest, Hash, Inventory, Kind};
 use bytes::Bytes;
 use model::limits;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Counts the changes of one store; larger is newer. Identity across replicas is the digest, never this.
 pub type Generation = u64;
@@ -31,6 +32,20 @@ pub struct Store {
     /// What went and what changed up to here is not known any more: older cursors need everything.
     forgotten: Generation,
     history: VecDeque<Cursor>,
+    /// What live bodies have replaced that streams may still hold.
+    bases: BTreeMap<ResourceId, Base>,
+}
+
+/// The body before the live one.
+struct Base {
+    /// It was live from here
+    from: Generation,
+    /// to before this one.
+    until: Generation,
+    hash: Hash,
+    body: Bytes,
+    /// Made once for all streams; `None`: it is not worth it.
+    patch: OnceLock<Option<Vec<u8>>>,
 }
 
 struct Entry {
@@ -54,6 +69,7 @@ pub struct Transaction {
     /// What the stream holds afterwards.
     pub result: Cursor,
     pub upsert: Vec<pb::Resource>,
+    pub patch: Vec<pb::Patch>,
     pub remove: Vec<pb::Name>,
 }
 
@@ -186,6 +202,16 @@ impl Store {
             }
             self.digest.remove(id.0 as u32, &id.1, old.hash);
             self.changed.remove(&(old.generation, id.clone()));
+            if patch::is_patched(id.0 as u32) {
+                let base = Base {
+                    from: old.generation,
+                    until: next,
+                    hash: old.hash,
+                    body: old.body.clone(),
+                    patch: OnceLock::new(),
+                };
+                self.bases.insert(id.clone(), base);
+            }
         } else if let Some(generation) = self.removed.remove(&id) {
             self.changed.remove(&(generation, id.clone()));
         }
@@ -209,6 +235,7 @@ impl Store {
         };
         self.digest.remove(id.0 as u32, &id.1, old.hash);
         self.changed.remove(&(old.generation, id.clone()));
+        self.bases.remove(&id);
         self.note(&id, next);
         self.removed.insert(id, next);
         true
@@ -249,6 +276,7 @@ impl Store {
             base: held.map(|c| c.digest).unwrap_or_default(),
             result: self.cursor(),
             upsert: Vec::new(),
+            patch: Vec::new(),
             remove: Vec::new(),
         };
         let Some(held) = held else {
@@ -267,6 +295,43 @@ impl Store {
             }
         }
         Some(transaction)
+    }
+
+    /// Has those resources of a transaction travel as patches for which that is worth it, to a stream that reads them and has
+    /// acknowledged `held`.
+    pub fn patch(&self, transaction: &mut Transaction, held: Cursor) {
+        let patches = &mut transaction.patch;
+        transaction.upsert.retain(|resource| {
+            let patch = self.patch_of(resource, held);
+            let is_whole = patch.is_none();
+            patches.extend(patch);
+            is_whole
+        });
+    }
+
+    fn patch_of(&self, resource: &pb::Resource, held: Cursor) -> Option<pb::Patch> {
+        if !patch::is_patched(resource.kind) {
+            return None;
+        }
+        let id = (
+            Kind::from_number(resource.kind)?,
+            resource.key.as_str().into(),
+        );
+        let base = self.bases.get(&id)?;
+        if !(base.from..base.until).contains(&held.generation) {
+            return None;
+        }
+        let patch = base
+            .patch
+            .get_or_init(|| patch::make(&base.body, &resource.body));
+        Some(pb::Patch {
+            kind: resource.kind,
+            key: resource.key.clone(),
+            base: base.hash.0.to_vec(),
+            hash: resource.hash.clone(),
+            size: u32::try_from(resource.body.len()).ok()?,
+            patch: patch.clone()?,
+        })
     }
 
     /// What is live, to be compared with what somebody holds.
@@ -291,6 +356,7 @@ impl Store {
             base: held,
             result: self.cursor(),
             upsert: Vec::new(),
+            patch: Vec::new(),
             remove: Vec::new(),
         });
         if transaction.full {
@@ -306,8 +372,9 @@ impl Store {
         Some(transaction)
     }
 
-    /// Every stream has passed `generation`: tombstones up to it go.
+    /// Every stream has passed `generation`: tombstones up to it go, and bodies that were replaced.
     pub fn forget(&mut self, generation: Generation) {
+        self.bases.retain(|_, base| base.until > generation);
         let keep = self.removed.len();
         self.removed.retain(|id, at| {
             let keep = *at > generation;
@@ -361,9 +428,14 @@ impl Transaction {
             .iter()
             .map(|r| last(r.key.len() + r.body.len()))
             .collect();
+        let patches = self.patch.iter();
+        let patches: Vec<usize> = patches.map(|p| last(p.key.len() + p.patch.len())).collect();
         let removes: Vec<usize> = self.remove.iter().map(|n| last(n.key.len())).collect();
         for (at, resource) in places.into_iter().zip(self.upsert) {
             chunks[at].upsert.push(resource);
+        }
+        for (at, patch) in patches.into_iter().zip(self.patch) {
+            chunks[at].patch.push(patch);
         }
         for (at, name) in removes.into_iter().zip(self.remove) {
             chunks[at].remove.push(name);

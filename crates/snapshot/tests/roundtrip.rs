@@ -788,7 +788,11 @@ fn fill(store: &mut Store, model: &Model) -> bool {
 
 /// Sends what the replica lacks, as messages; returns what it decoded.
 fn sync(store: &Store, replica: &mut Replica, number: u64) -> Option<Changes> {
-    let transaction = store.since(store.resume(replica.digest()))?;
+    let held = store.resume(replica.digest());
+    let mut transaction = store.since(held)?;
+    if let Some(held) = held.filter(|_| number % 2 == 0) {
+        store.patch(&mut transaction, held);
+    }
     let mut staged = None;
     for chunk in transaction.into_chunks(number, 0) {
         staged = replica.receive(chunk).unwrap();

@@ -154,6 +154,7 @@ async fn follow(
         have_digest: have.digest.to_bytes().to_vec(),
         shares_health: health.is_some(),
         have_buckets: have.buckets.into_wire(),
+        capabilities: vec![snapshot::PATCHES.to_owned()],
     };
     send(&out, Out::Hello(hello)).await?;
     let mut client = SnapshotServiceClient::new(channel);

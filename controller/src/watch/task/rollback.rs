@@ -2,7 +2,7 @@
 //! let go of.
 
 use super::{Owner, unix_ns, unix_seconds};
-use crate::history::Rollback;
+use crate::history::{Changed, Rollback};
 use crate::report::{ObjectReport, Programmed};
 use crate::world::{Object, ObjectId, ObjectKind};
 use k8s_openapi::jiff::Timestamp;
@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 use snapshot::{Kind, Revision};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tokio::sync::mpsc::error::TrySendError;
+
+/// Changed objects, and groups of data planes, that a line of the log names.
+const TOLD: usize = 10;
 
 /// What is held, and how it is in the cluster.
 #[derive(Default)]
@@ -190,6 +194,31 @@ impl Owner {
         if made {
             // They say which revision it is.
             self.with.queue.push(self.gateway_configs());
+            if let Some(changed) = self.history.last() {
+                self.tell(changed);
+            }
+        }
+    }
+
+    /// Says what has changed, as far as it fits into a line.
+    fn tell(&self, changed: Changed) {
+        let objects = changed.objects.iter().take(TOLD);
+        let mut objects: Vec<String> = objects.map(|(id, how)| format!("{id} {how}")).collect();
+        if changed.count > objects.len() {
+            objects.push(format!("{} more", changed.count - objects.len()));
+        }
+        let revisions = changed.revisions.iter();
+        let revisions = revisions.map(|(group, revision)| format!("{revision} of {group}"));
+        let revisions: Vec<String> = revisions.take(TOLD).collect();
+        tracing::info!(
+            event = "diff_config",
+            revisions = revisions.join(", "),
+            objects = objects.join(", "),
+            "the configuration has changed"
+        );
+        if let Err(TrySendError::Full(changed)) = self.with.changes.try_send(changed) {
+            let untold = changed.count as u64;
+            self.with.metrics.events_dropped.inc_by(untold);
         }
     }
 
