@@ -179,6 +179,7 @@ fn follow(
         have_digest: Vec::new(),
         shares_health: false,
         have_buckets: Vec::new(),
+        capabilities: vec![snapshot::PATCHES.to_owned()],
     };
     let say = |session: &mut Session, message: Message| {
         let message = ClientMessage {
