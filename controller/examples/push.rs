@@ -13,6 +13,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -48,6 +49,7 @@ async fn push(listen: &str, dir: PathBuf) -> Result<(), Box<dyn Error>> {
         Security::Plaintext,
         Groups::new("push", move |_| group.clone()),
         Arc::clone(&metrics),
+        watch::channel(false).1,
         None,
         stop,
     );
