@@ -1,6 +1,6 @@
 # Everything a person or a CI job runs. Each target is a script that can be read and run on its own.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults fuzz rig-up rig-cases conformance gitops chaos rig-down bench bench-propagation bench-scale bench-control-plane bench-instructions release
+.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults fuzz charts rig-up rig-cases rig-charts conformance gitops chaos rig-down bench bench-propagation bench-scale bench-control-plane bench-instructions release
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-20s %s\n' "$$name" "$$text"; done
@@ -39,11 +39,17 @@ faults: ## backends, names and tables that misbehave under load (FAULT_SECONDS=3
 fuzz: ## every fuzz target in turn (FUZZ_SECONDS=300 each; `scripts/fuzz.sh TARGET` for one); installs nightly and cargo-fuzz
 	@scripts/fuzz.sh
 
+charts: ## the Helm charts: lint, wrong values, and that they hold what deploy/ holds (Go 1.26; no cluster)
+	@scripts/charts.sh check
+
 rig-up: ## start a real one-node Kubernetes with Diolkos on it (root, Linux, Go 1.26)
 	@scripts/rig.sh up
 
 rig-cases: ## the cases of e2e/cases on the rig that `make rig-up` started (CASE=name for one)
 	@scripts/rig.sh cases $(CASE)
+
+rig-charts: ## Diolkos installed, upgraded under load and removed by Helm, on the rig that `make rig-up` started
+	@scripts/charts.sh rig
 
 conformance: ## the Gateway API conformance suite on the rig that `make rig-up` started (RUN=HTTPRouteMatching for one test)
 	@scripts/conformance.sh $(RUN)

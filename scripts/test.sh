@@ -61,7 +61,7 @@ if [ -n "$obstacles" ] && [ "${REQUIRE_RIG:-}" = 1 ]; then
 fi
 if [ -z "$obstacles" ]; then
   # Go's build fills the gaps that cargo leaves; cargo keeps the upper hand.
-  setsid nice -n 10 "$RIG" build core >"$LOGS/rig-build.txt" 2>&1 &
+  setsid nice -n 10 "$RIG" build core helm >"$LOGS/rig-build.txt" 2>&1 &
   rig_build=$!
 fi
 
@@ -80,17 +80,19 @@ step "h2spec" scripts/h2spec.sh
 if [ -n "$obstacles" ]; then
   printf '\n==> cases cluster: SKIPPED, the rig cannot run here:\n'
   sed 's/^/      /' <<<"$obstacles"
-  say "    not run: the CRD schema tests against an API server, and these cases:"
+  say "    not run: the CRD schema tests against an API server, the Helm charts (make charts), and these cases:"
   grep -lE '^modes:.*cluster' e2e/cases/*/case.yaml | sed 's|e2e/cases/\(.*\)/case.yaml|      \1|'
   STEPS+=("    -    cases cluster SKIPPED: $(head -1 <<<"$obstacles")")
 else
   wait "$rig_build" || true
   rig_build=
-  step "rig build" "$RIG" build core
+  step "rig build" "$RIG" build core helm
+  step "charts" scripts/charts.sh check
   "$RIG" status >/dev/null 2>&1 || rig_ours=1
   step "rig up" scripts/rig.sh up
   step "CRD schemas on the API server" scripts/rig.sh crd-test
   step "cases cluster" scripts/rig.sh cases
   step "gitops" scripts/gitops.sh
+  step "charts on the rig" scripts/charts.sh rig
   step "conformance" env REPORT="$LOGS/conformance.yaml" scripts/conformance.sh
 fi

@@ -19,6 +19,7 @@ pub mod listen;
 pub mod listeners;
 mod outside;
 pub mod pressure;
+pub mod probe;
 pub mod proxy;
 pub mod push;
 mod resolve;

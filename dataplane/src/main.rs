@@ -7,6 +7,7 @@ use diolkos_dataplane::app::{Config, DataPlane};
 use diolkos_dataplane::handover;
 use diolkos_dataplane::keep::Keep;
 use diolkos_dataplane::listeners::Binds;
+use diolkos_dataplane::probe;
 use diolkos_dataplane::push::{self, PushConfig};
 use diolkos_dataplane::telemetry::logs::{self, LogFormat};
 use diolkos_dataplane::tls;
@@ -26,8 +27,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[command(name = "diolkos-dataplane", version)]
 struct Args {
     /// Address of the controllers, https://HOST:PORT
-    #[arg(long, env = "DIOLKOS_CONTROLLER")]
-    controller: String,
+    #[arg(long, env = "DIOLKOS_CONTROLLER", required_unless_present = "probe")]
+    controller: Option<String>,
     /// Directory with ca.crt, tls.crt and tls.key for the stream from the controller
     #[arg(long, env = "DIOLKOS_TLS_DIR")]
     tls_dir: Option<PathBuf>,
@@ -81,12 +82,20 @@ struct Args {
     /// Form of the process log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]
     log_format: LogFormat,
+    /// Ask this address, http://HOST[:PORT]/PATH, once and do nothing else; fails without an answer of success
+    #[arg(long, value_name = "URL")]
+    probe: Option<String>,
 }
 
 fn main() -> Result<()> {
     let passed = activation::passed().context("cannot take the sockets that were passed")?;
     tls::provider();
     let args = Args::parse();
+    if let Some(url) = &args.probe {
+        let status = probe::ask(url).with_context(|| url.clone())?;
+        println!("{url}: {status}");
+        return Ok(());
+    }
     logs::init(args.log_format);
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
@@ -137,7 +146,7 @@ fn main() -> Result<()> {
     }
     let draining = CancellationToken::new();
     let push = PushConfig {
-        endpoint: args.controller,
+        endpoint: args.controller.context("--controller is missing")?,
         tls_dir: args.tls_dir,
         token_file: args.token_file,
         node_id: args.node_id,

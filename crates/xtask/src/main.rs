@@ -16,9 +16,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Writes the files that are made from code: crds/yaml/*.yaml
+    /// Writes the files that are made from code or from other files: crds/yaml, and what is copied into charts
     Gen,
-    /// Checks the direction of dependencies, orphaned files and the size of files
+    /// Checks the direction of dependencies, orphaned files, the size of files and generated ones
     Tidy,
 }
 
@@ -29,7 +29,8 @@ fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Gen => generate::run(&root).map(|()| ExitCode::SUCCESS),
         Command::Tidy => {
-            let faults = tidy::run(&root)?;
+            let mut faults = tidy::run(&root)?;
+            faults.extend(generate::check(&root)?);
             for fault in &faults {
                 eprintln!("{fault}");
             }
