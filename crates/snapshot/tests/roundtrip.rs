@@ -790,7 +790,7 @@ fn fill(store: &mut Store, model: &Model) -> bool {
 fn sync(store: &Store, replica: &mut Replica, number: u64) -> Option<Changes> {
     let held = store.resume(replica.digest());
     let mut transaction = store.since(held)?;
-    if let Some(held) = held.filter(|_| number % 2 == 0) {
+    if let Some(held) = held.filter(|_| number.is_multiple_of(2)) {
         store.patch(&mut transaction, held);
     }
     let mut staged = None;

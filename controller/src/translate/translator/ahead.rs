@@ -96,12 +96,12 @@ fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) ->
         }
     };
     let mut all = thread::scope(|scope| {
-        let others = (1..threads).filter_map(|_| {
+        let mut others = Vec::new();
+        for _ in 1..threads {
             let named = thread::Builder::new().name(TRANSLATING.to_owned());
             // Without it this thread does it all.
-            named.spawn_scoped(scope, &take_part).ok()
-        });
-        let others: Vec<_> = others.collect();
+            others.extend(named.spawn_scoped(scope, &take_part));
+        }
         let mut all = take_part();
         for other in others {
             all.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
