@@ -618,6 +618,19 @@ fn heads() -> Vec<(&'static str, Vec<u8>, Want)> {
         ),
         ("AUTHORITY-FORM", get("GET t:80 HTTP/1.1", host), BAD),
         ("CONNECT", get("CONNECT t:80 HTTP/1.1", host), BAD),
+        ("CONNECT-PATH", get("CONNECT /x HTTP/1.1", host), BAD),
+        (
+            "CONNECT-ABSOLUTE",
+            get("CONNECT http://t/x HTTP/1.1", host),
+            BAD,
+        ),
+        (
+            "CONNECT-ABSOLUTE-NO-PATH",
+            get("CONNECT http://t HTTP/1.1", host),
+            BAD,
+        ),
+        ("CONNECT-ASTERISK", get("CONNECT * HTTP/1.1", host), BAD),
+        ("CONNECT-1.0", get("CONNECT /x HTTP/1.0", host), BAD),
         ("ASTERISK-GET", get("GET * HTTP/1.1", host), BAD),
         (
             "ASTERISK-OPTIONS",

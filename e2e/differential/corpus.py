@@ -88,6 +88,7 @@ def hand_written():
         "raw utf-8": "POST /a/@@é HTTP/1.1".encode(), "backslash": b"POST /a\\@@ HTTP/1.1", "dots": b"POST /x/../a/@@ HTTP/1.1", "escaped dots": b"POST /x/%2e%2e/a/@@ HTTP/1.1",
         "escaped slash": b"POST /a%2f@@ HTTP/1.1", "double slash": b"POST //a/@@ HTTP/1.1", "bad escape": b"POST /a/@@%zz HTTP/1.1", "escaped crlf": b"POST /a/@@%0d%0aX:y HTTP/1.1",
         "method case": b"post /a/@@ HTTP/1.1", "method odd": b"PO;ST /a/@@ HTTP/1.1", "no target": b"POST HTTP/1.1", "star": b"POST * HTTP/1.1", "query twice": b"POST /a/@@?a?b HTTP/1.1",
+        "connect": b"CONNECT d.example.com:80 HTTP/1.1", "connect path": b"CONNECT /a/@@ HTTP/1.1", "connect absolute": b"CONNECT http://d.example.com/a/@@ HTTP/1.1",
     }.items():
         yield "line " + name, post([cl + b"5"], b"hello", line=line) + HIDDEN
     for name, host in {

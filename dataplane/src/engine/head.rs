@@ -18,7 +18,7 @@ pub enum Method {
     Options,
     Patch,
     Trace,
-    /// An extension method. Never the name of one of the others.
+    /// An extension method. Never the name of one of the others, nor CONNECT.
     Other(Box<str>),
 }
 
@@ -26,9 +26,11 @@ impl Method {
     /// Longest accepted name; the longest registered one has 17.
     pub const MAX: usize = 32;
 
-    /// `None` when `text` is not a token of at most [`Method::MAX`] bytes.
+    /// `None` when `text` is not a token of at most [`Method::MAX`] bytes, and for CONNECT, in whatever form its target
+    /// is: to some upstreams it would be a tunnel to a host that its client names.
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {
+            "CONNECT" => return None,
             "GET" => Self::Get,
             "HEAD" => Self::Head,
             "POST" => Self::Post,

@@ -166,7 +166,7 @@ fn read_target(raw: &[u8], host: Option<&[u8]>, head: &mut RequestHead) -> Resul
     } else if let Some(rest) = strip_scheme(raw, b"https://") {
         (rest, 443)
     } else {
-        // Authority-form belongs to CONNECT, which is not served.
+        // Authority-form belongs to CONNECT, which is no method here.
         return Err(BAD);
     };
     let end = rest
