@@ -461,6 +461,61 @@ fn an_endpoint_that_fails_in_a_row_is_set_aside() {
     assert_eq!(one.count(), 3);
 }
 
+fn at_the_first_error() -> Option<PassiveHealth> {
+    Some(PassiveHealth {
+        consecutive_errors: 1,
+        error_rate_percent: 0,
+        min_requests: 20,
+        window_ms: 10_000,
+        ejection_ms: 600_000,
+        max_eject_percent: 100,
+    })
+}
+
+/// However little time a client of gRPC gives them: it must not be able to take them from others.
+#[test]
+fn a_client_in_a_hurry_sets_no_endpoint_aside() {
+    let ejections = r#"diolkos_ejections_total{reason="consecutive"}"#;
+    let silent = Scripted::start("silent", Does::Hold);
+    // The kernel takes its connections, but nobody begins with TLS.
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut secure = upstream(&[deaf.local_addr().unwrap()]);
+    secure.tls = Some(UpstreamTls {
+        sni: Some("a.example".into()),
+        authorities: Some(Ca::new("one").pem()),
+        ..UpstreamTls::default()
+    });
+    for mut up in [upstream(&[silent.address]), secure] {
+        up.health.passive = at_the_first_error();
+        up.connect_ms = 60_000;
+        let mut gateway = start(&[("up", up.clone())], &[forward()]);
+        let hurried = |gateway: &Gateway, timeout: &str| {
+            let headers =
+                format!("Content-Type: application/grpc\r\nGrpc-Timeout: {timeout}\r\n");
+            let answer = gateway.client().request("GET", "/", &headers, "");
+            assert_eq!(answer.header("grpc-status"), Some("4"), "{answer:?}");
+        };
+        for _ in 0..3 {
+            hurried(&gateway, "30m");
+        }
+        // The rule would wait a little longer.
+        let mut limited = forward();
+        limited.timeouts.request_ms = 1_000;
+        put(
+            &mut gateway,
+            &[("up", up.clone())],
+            std::slice::from_ref(&limited),
+        );
+        hurried(&gateway, "30m");
+        assert_eq!(gateway.metric(ejections), 0.0);
+        // Nor would the rule.
+        limited.timeouts.request_ms = 30;
+        put(&mut gateway, &[("up", up)], &[limited]);
+        hurried(&gateway, "1S");
+        gateway.metric_becomes(ejections, 1.0);
+    }
+}
+
 #[test]
 fn backends_of_a_later_tier_serve_when_those_before_cannot() {
     let spare = Scripted::start("spare", Does::Status(200));

@@ -103,9 +103,9 @@ fn timeouts(rule: &Rule, upstream: &Upstream) -> Timeouts {
 
 /// The timeouts of an attempt that begins now; `None`: there is no time left.
 pub(super) fn within(timeouts: Timeouts, retries: &Retries<'_>) -> Option<Timeouts> {
-    let left = match retries.deadline {
+    let left = match retries.due.at {
         None => None,
-        Some(due) => Some(due.checked_duration_since(Instant::now())?),
+        Some(at) => Some(at.checked_duration_since(Instant::now())?),
     };
     let total = [timeouts.total, left].into_iter().flatten().min();
     let head = retries.per_try();

@@ -3,10 +3,10 @@
 use super::Proxy;
 use super::affinity::Bond;
 use super::aim::{self, Aim};
+use super::due::Due;
 use super::end::{End, faulty, instead, outcome, stopped};
 use super::exchange::Summary;
 use super::fail;
-use super::grpc;
 use super::held::{Held, Source};
 use super::mirror::Copies;
 use super::retry::Retries;
@@ -75,20 +75,11 @@ impl Proxy {
         summary: &mut Summary,
     ) -> End {
         let rule = request.rule;
-        let limit = match rule.timeouts().request_ms {
-            0 => None,
-            millis => Some(Duration::from_millis(millis.into())),
-        };
-        // A client of gRPC says itself how long it waits.
-        let limit = [limit, grpc::timeout(request.head)]
-            .into_iter()
-            .flatten()
-            .min();
-        let deadline = limit.map(|limit| Instant::now() + limit);
+        let due = Due::of(rule, request.head);
         let _permit = match rule.gate() {
             None => None,
             Some((gate, limit)) => {
-                let waits = Patience::new(*limit, deadline);
+                let waits = Patience::new(*limit, due.at);
                 match self.permit(down, request.is_read(), gate, waits).await {
                     Ok(permit) => Some(permit),
                     Err(refused) => return refused.into(),
@@ -111,7 +102,7 @@ impl Proxy {
         };
         let mut attempts = Attempts {
             bond,
-            retries: Retries::new(self, rule.retry(), &request, deadline),
+            retries: Retries::new(self, rule.retry(), &request, due),
             tried: Vec::new(),
         };
         loop {
@@ -183,7 +174,7 @@ impl Proxy {
             summary.injected = Some(Arc::clone(upstream));
         }
         let read = request.is_read();
-        let waits = Patience::new(aim.timeouts.connect, retries.deadline);
+        let waits = Patience::new(aim.timeouts.connect, retries.due.at);
         let permits = self.permits(down, read, &upstream.gates, waits);
         let _permits = match permits.await {
             Ok(permits) => permits,
@@ -252,10 +243,14 @@ impl Proxy {
             return ControlFlow::Break(faulty(&fault, summary));
         }
         let (up_fault, to_blame) = match fault {
+            Fault::Up(UpFault::ConnectTimeout) => {
+                (UpFault::ConnectTimeout, !retries.due.client_gave_up())
+            }
             Fault::Up(fault) => (fault, true),
-            // A client that is slow to send its request is no fault of the endpoint.
+            // A client that is slow to send its request, or in a hurry, is no fault of the endpoint.
             Fault::Total if summary.progress.answered.is_none() => {
-                (UpFault::Timeout, summary.progress.request_complete)
+                let read = summary.progress.request_complete;
+                (UpFault::Timeout, read && !retries.due.client_gave_up())
             }
             _ => return ControlFlow::Break(faulty(&fault, summary)),
         };

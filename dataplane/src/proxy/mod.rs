@@ -6,6 +6,7 @@ mod aim;
 mod before;
 mod client;
 mod connect;
+mod due;
 mod end;
 mod error_page;
 mod exchange;

@@ -1,6 +1,7 @@
 //! Whether an attempt is followed by another, and when (features.md F55, F56).
 
 use super::Proxy;
+use super::due::Due;
 use super::forward::Request;
 use super::replay::Replay;
 use crate::engine::{ResponseHead, UpFault};
@@ -18,8 +19,7 @@ pub(super) struct Retries<'a> {
     /// `None`: the rule has no block.
     settings: Option<&'a Retry>,
     idempotent: bool,
-    /// When the request as a whole has taken too long.
-    pub(super) deadline: Option<Instant>,
+    pub(super) due: Due,
     /// Attempts that have been made.
     made: Cell<u32>,
     /// Where the body was not read before and more than one attempt may need it.
@@ -31,7 +31,7 @@ impl<'a> Retries<'a> {
         proxy: &'a Proxy,
         settings: Option<&'a Retry>,
         request: &Request<'_>,
-        deadline: Option<Instant>,
+        due: Due,
     ) -> Self {
         let repeats = settings.is_some_and(|s| s.attempts > 0);
         let streams = request.body.is_none() && request.has_body();
@@ -39,7 +39,7 @@ impl<'a> Retries<'a> {
             proxy,
             settings,
             idempotent: request.head.method.is_idempotent(),
-            deadline,
+            due,
             made: Cell::new(0),
             replay: (repeats && streams).then(Replay::default),
         }
@@ -144,10 +144,7 @@ impl<'a> Retries<'a> {
             return None;
         }
         let wait = self.wait(asked);
-        if self
-            .deadline
-            .is_some_and(|due| Instant::now() + wait >= due)
-        {
+        if self.due.at.is_some_and(|at| Instant::now() + wait >= at) {
             return None;
         }
         let percent = self.settings.map(|s| s.budget_percent.into());
