@@ -471,6 +471,25 @@ fn the_chain_validates_mocks_and_edits() {
 }
 
 #[test]
+fn what_plugins_refuse_is_counted_by_its_code() {
+    let nobody = inline("IPAccess", r#"{"deny":["127.0.0.0/8"]}"#);
+    let checked = inline("RequestValidation", r#"{"requiredHeaders":["x-id"]}"#);
+    let to_up = |path| rule(PathMatch::prefix(path), to(Target::Upstream("up".into())));
+    let gateway = gateway(vec![
+        with(to_up("/nobody"), &[nobody]),
+        with(to_up("/checked"), &[checked]),
+    ]);
+    for (path, status, code) in [
+        ("/nobody", 403, "forbidden"),
+        ("/checked", 400, "missing_required_header"),
+    ] {
+        let body = format!(r#"{{"error":"{code}"}}"#);
+        assert_eq!(error(&gateway.get(path)), (status, &*body));
+        gateway.metric_becomes(&format!(r#"diolkos_errors_total{{code="{code}"}}"#), 1.0);
+    }
+}
+
+#[test]
 fn content_is_judged_whole_in_both_directions() {
     let both = inline(
         "ContentValidation",

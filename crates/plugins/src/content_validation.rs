@@ -10,8 +10,8 @@
 
 use crate::decode::plain;
 use crate::{
-    BodyMode, Compile, Edits, Exchange, Failure, InvalidSettings, LocalReply, Needs, Plugin,
-    Stages, Verdict,
+    BodyMode, Compile, Edits, ErrorCode, Exchange, Failure, InvalidSettings, LocalReply, Needs,
+    Plugin, Stages, Verdict,
 };
 use model::{Stage, limits, pattern};
 use regex::{Regex, bytes};
@@ -139,7 +139,7 @@ impl Ready {
     fn judge<'a>(&'a self, body: &[u8], misfit: LocalReply) -> Verdict<'a> {
         for (pattern, message) in &self.deny {
             if pattern.is_match(body) {
-                let reply = LocalReply::error(403, "content_filter", message.clone());
+                let reply = LocalReply::error(403, ErrorCode::ContentFilter, message.clone());
                 return Verdict::respond(reply);
             }
         }
@@ -180,7 +180,7 @@ impl Plugin for Ready {
             Err(e) => return Verdict::respond(e.reply()),
         };
         let message = Some("the body does not fit the schema".to_owned());
-        let misfit = LocalReply::error(400, "invalid_request", message);
+        let misfit = LocalReply::error(400, ErrorCode::InvalidRequest, message);
         self.judge(&plain, misfit)
     }
 
@@ -193,7 +193,10 @@ impl Plugin for Ready {
             return Verdict::CONTINUE;
         };
         match plain(response.headers, body, self.max) {
-            Ok(plain) => self.judge(&plain, LocalReply::error(403, "content_filter", None)),
+            Ok(plain) => {
+                let misfit = LocalReply::error(403, ErrorCode::ContentFilter, None);
+                self.judge(&plain, misfit)
+            }
             Err(e) => Verdict::Ready(Err(Failure(e.to_string().into()))),
         }
     }

@@ -3,7 +3,7 @@
 //! Small bodies can decode to huge ones. Decoding stops inside the loop at a number of bytes and at a ratio, whichever
 //! comes first.
 
-use crate::LocalReply;
+use crate::{ErrorCode, LocalReply};
 use flate2::read::MultiGzDecoder;
 use model::{Coding, Headers, limits};
 use std::borrow::Cow;
@@ -30,12 +30,11 @@ pub(crate) enum Undecodable {
 impl Undecodable {
     /// What a client gets whose body cannot be judged.
     pub(crate) fn reply(self) -> LocalReply {
-        match self {
-            Self::TooLarge => LocalReply::error(413, "request_too_large", Some(self.to_string())),
-            Self::Unknown | Self::Broken => {
-                LocalReply::error(400, "invalid_request", Some(self.to_string()))
-            }
-        }
+        let (status, code) = match self {
+            Self::TooLarge => (413, ErrorCode::RequestTooLarge),
+            Self::Unknown | Self::Broken => (400, ErrorCode::InvalidRequest),
+        };
+        LocalReply::error(status, code, Some(self.to_string()))
     }
 }
 

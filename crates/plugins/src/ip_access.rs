@@ -6,7 +6,8 @@
 //! ```
 
 use crate::{
-    Compile, Edits, Exchange, InvalidSettings, LocalReply, Needs, Plugin, Stages, Verdict,
+    Compile, Edits, ErrorCode, Exchange, InvalidSettings, LocalReply, Needs, Plugin, Stages,
+    Verdict,
 };
 use ipnet::IpNet;
 use model::Stage;
@@ -74,7 +75,7 @@ impl Plugin for Ready {
         let client = x.request.client.ip().to_canonical();
         let within = |list: &[IpNet]| list.iter().any(|network| network.contains(&client));
         if within(&self.deny) || !self.allow.is_empty() && !within(&self.allow) {
-            return Verdict::respond(LocalReply::error(403, "forbidden", None));
+            return Verdict::respond(LocalReply::error(403, ErrorCode::Forbidden, None));
         }
         Verdict::CONTINUE
     }
@@ -96,7 +97,10 @@ mod tests {
         match ready.pre_request(&x, &mut Edits::default()) {
             Verdict::Ready(Ok(Flow::Continue)) => true,
             Verdict::Ready(Ok(Flow::Respond(r))) => {
-                assert_eq!((r.status, r.error), (403, Some(("forbidden", None))));
+                assert_eq!(
+                    (r.status, r.error),
+                    (403, Some((ErrorCode::Forbidden, None)))
+                );
                 false
             }
             _ => panic!("no verdict"),

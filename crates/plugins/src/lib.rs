@@ -44,8 +44,8 @@ pub use meter::Meter;
 pub use mock::Mock;
 pub use ping::Ping;
 pub use plugin::{
-    BodyFilter, BodyMode, Compile, Failure, Flow, InvalidSettings, Later, LocalReply, Needs,
-    Plugin, Side, Stages, Verdict,
+    BodyFilter, BodyMode, Compile, ErrorCode, Failure, Flow, InvalidSettings, Later, LocalReply,
+    Needs, Plugin, Side, Stages, Verdict,
 };
 pub use redirect::Redirect;
 pub use referer_restriction::RefererRestriction;

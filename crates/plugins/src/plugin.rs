@@ -143,12 +143,22 @@ impl Verdict<'_> {
 #[error("{0}")]
 pub struct Failure(pub Cow<'static, str>);
 
+/// Entries of the error catalogue (features.md section 5) that plugins answer with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorCode {
+    InvalidRequest,
+    MissingRequiredHeader,
+    Forbidden,
+    ContentFilter,
+    RequestTooLarge,
+}
+
 /// An answer that the gateway gives itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalReply {
     pub status: u16,
-    /// Code of the error catalogue (features.md section 5), with an optional message; `None`: `body` is sent as it is.
-    pub error: Option<(&'static str, Option<String>)>,
+    /// With an optional message; `None`: `body` is sent as it is.
+    pub error: Option<(ErrorCode, Option<String>)>,
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
     /// The answer waits for so long.
@@ -168,7 +178,7 @@ impl LocalReply {
     }
 
     /// An answer from the error catalogue.
-    pub fn error(status: u16, code: &'static str, message: Option<String>) -> Self {
+    pub fn error(status: u16, code: ErrorCode, message: Option<String>) -> Self {
         Self {
             error: Some((code, message)),
             ..Self::new(status, Bytes::new())

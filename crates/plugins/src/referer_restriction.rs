@@ -7,7 +7,8 @@
 //! ```
 
 use crate::{
-    Compile, Edits, Exchange, InvalidSettings, LocalReply, Needs, Plugin, Stages, Verdict,
+    Compile, Edits, ErrorCode, Exchange, InvalidSettings, LocalReply, Needs, Plugin, Stages,
+    Verdict,
 };
 use model::{HostPattern, Stage};
 use schemars::JsonSchema;
@@ -108,7 +109,8 @@ impl Plugin for Ready {
         if self.lets_in(x.request.headers.get("referer")) {
             return Verdict::CONTINUE;
         }
-        Verdict::respond(LocalReply::error(403, "forbidden", self.message.clone()))
+        let message = self.message.clone();
+        Verdict::respond(LocalReply::error(403, ErrorCode::Forbidden, message))
     }
 }
 

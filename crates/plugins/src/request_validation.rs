@@ -12,7 +12,8 @@ use crate::content_validation::{JsonSchemaSettings, compile_schema, whole};
 use crate::decode::plain;
 use crate::schema::check_name;
 use crate::{
-    BodyMode, Compile, Edits, Exchange, InvalidSettings, LocalReply, Needs, Plugin, Stages, Verdict,
+    BodyMode, Compile, Edits, ErrorCode, Exchange, InvalidSettings, LocalReply, Needs, Plugin,
+    Stages, Verdict,
 };
 use model::{Stage, limits};
 use regex::Regex;
@@ -130,7 +131,8 @@ impl Plugin for Ready {
     fn pre_request<'a>(&'a self, x: &Exchange<'a>, _: &mut Edits) -> Verdict<'a> {
         for name in &self.headers {
             if x.request.headers.get(name).is_none_or(<[u8]>::is_empty) {
-                return Verdict::respond(LocalReply::error(400, "missing_required_header", None));
+                let reply = LocalReply::error(400, ErrorCode::MissingRequiredHeader, None);
+                return Verdict::respond(reply);
             }
         }
         for (name, pattern) in &self.query {
@@ -163,7 +165,8 @@ impl Plugin for Ready {
 }
 
 fn invalid<'a>(message: String) -> Verdict<'a> {
-    Verdict::respond(LocalReply::error(400, "invalid_request", Some(message)))
+    let reply = LocalReply::error(400, ErrorCode::InvalidRequest, Some(message));
+    Verdict::respond(reply)
 }
 
 #[cfg(test)]
@@ -178,7 +181,7 @@ mod tests {
         query: Option<&str>,
         header: Option<&str>,
         body: &str,
-    ) -> Option<&'static str> {
+    ) -> Option<ErrorCode> {
         let ready = serde_json::from_str::<RequestValidation>(settings)
             .unwrap()
             .compile()
@@ -200,8 +203,9 @@ mod tests {
     #[test]
     fn a_required_header_must_be_there_and_say_something() {
         let s = r#"{"requiredHeaders":["X-Request-ID"]}"#;
-        assert_eq!(code(s, None, None, ""), Some("missing_required_header"));
-        assert_eq!(code(s, None, Some(""), ""), Some("missing_required_header"));
+        let missing = Some(ErrorCode::MissingRequiredHeader);
+        assert_eq!(code(s, None, None, ""), missing);
+        assert_eq!(code(s, None, Some(""), ""), missing);
         assert_eq!(code(s, None, Some("1"), ""), None);
     }
 
@@ -210,7 +214,8 @@ mod tests {
         let s = r#"{"query":[{"name":"v","pattern":"[0-9]+"}]}"#;
         assert_eq!(code(s, Some("v=1%30"), None, ""), None);
         for bad in [None, Some("v=1x"), Some("w=1"), Some("v")] {
-            assert_eq!(code(s, bad, None, ""), Some("invalid_request"), "{bad:?}");
+            let invalid = Some(ErrorCode::InvalidRequest);
+            assert_eq!(code(s, bad, None, ""), invalid, "{bad:?}");
         }
     }
 
@@ -218,8 +223,9 @@ mod tests {
     fn bodies_are_judged_by_schema() {
         let s = r#"{"body":{"jsonSchema":{"type":"object","required":["id"]}}}"#;
         assert_eq!(code(s, None, None, r#"{"id":1}"#), None);
-        assert_eq!(code(s, None, None, r#"{"ID":1}"#), Some("invalid_request"));
-        assert_eq!(code(s, None, None, "<id/>"), Some("invalid_request"));
+        let invalid = Some(ErrorCode::InvalidRequest);
+        assert_eq!(code(s, None, None, r#"{"ID":1}"#), invalid);
+        assert_eq!(code(s, None, None, "<id/>"), invalid);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! ```
 
 use crate::{
-    Compile, Edits, Exchange, InvalidSettings, LocalReply, Needs, Plugin, Stages, Verdict,
+    Compile, Edits, ErrorCode, Exchange, InvalidSettings, LocalReply, Needs, Plugin, Stages,
+    Verdict,
 };
 use model::{Stage, pattern};
 use regex::bytes::Regex;
@@ -74,7 +75,8 @@ impl Plugin for Ready {
         if let_in {
             return Verdict::CONTINUE;
         }
-        Verdict::respond(LocalReply::error(403, "forbidden", self.message.clone()))
+        let message = self.message.clone();
+        Verdict::respond(LocalReply::error(403, ErrorCode::Forbidden, message))
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::engine::{DownFault, Fault, ResponseHead, UpFault};
 use crate::h1::Reject;
 use bytes::Bytes;
+use plugins::ErrorCode;
 
 /// An answer of the gateway's own making that tells of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,7 @@ catalogue! {
     BAD_REQUEST = 400 "bad_request";
     INVALID_REQUEST = 400 "invalid_request";
     MISSING_REQUIRED_HEADER = 400 "missing_required_header";
+    FORBIDDEN = 403 "forbidden";
     CONTENT_FILTER = 403 "content_filter";
     ROUTE_NOT_FOUND = 404 "route_not_found";
     METHOD_NOT_ALLOWED = 405 "method_not_allowed";
@@ -97,6 +99,18 @@ impl Failure {
     }
 }
 
+impl From<ErrorCode> for Failure {
+    fn from(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::InvalidRequest => INVALID_REQUEST,
+            ErrorCode::MissingRequiredHeader => MISSING_REQUIRED_HEADER,
+            ErrorCode::Forbidden => FORBIDDEN,
+            ErrorCode::ContentFilter => CONTENT_FILTER,
+            ErrorCode::RequestTooLarge => REQUEST_TOO_LARGE,
+        }
+    }
+}
+
 impl From<Reject> for Failure {
     fn from(r: Reject) -> Self {
         Self {
@@ -128,6 +142,21 @@ mod tests {
         }
         let body = CONTENT_FILTER.answer(Some("say \"no\""), &mut head);
         assert_eq!(body, r#"{"error":"content_filter","message":"say \"no\""}"#);
+    }
+
+    #[test]
+    fn what_the_edge_gate_refuses_is_in_the_catalogue() {
+        for reject in [
+            Reject::bad_request(""),
+            Reject::timeout(""),
+            Reject::uri_too_long(),
+            Reject::header_too_large(),
+            Reject::unsupported_coding(),
+            Reject::internal_error(""),
+        ] {
+            let failure = Failure::from(reject);
+            assert!(CATALOGUE.contains(&failure), "{failure:?}");
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Proxy {
             Some((code, message)) => {
                 let failure = Failure {
                     status: reply.status,
-                    code,
+                    ..Failure::from(*code)
                 };
                 summary.failure(failure, message.as_deref(), x.request, x.answer)
             }
@@ -211,7 +211,7 @@ impl Proxy {
                 Some((code, message)) => (
                     Failure {
                         status: reply.status,
-                        code,
+                        ..Failure::from(code)
                     },
                     message,
                 ),

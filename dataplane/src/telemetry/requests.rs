@@ -311,9 +311,9 @@ impl RequestSeries {
 
     /// Counts an entry of the error catalogue.
     pub fn error(&self, code: &str) {
-        let Some(at) = CATALOGUE.iter().position(|failure| failure.code == code) else {
-            return;
-        };
+        let at = CATALOGUE.iter().position(|failure| failure.code == code);
+        debug_assert!(at.is_some(), "{code} is not in the catalogue");
+        let Some(at) = at else { return };
         let counter = self.sample(1, |set| set.errors.get(at), |set| set.make_error(at));
         counter.into_iter().for_each(Counter::inc);
     }
