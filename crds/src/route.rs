@@ -180,7 +180,8 @@ pub struct RouteRule {
     /// When and how a failed attempt is repeated. Default: one more try after a connect failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
-    /// Keeps a client on the endpoint that served it first.
+    /// Keeps a client on the endpoint that served it first, of whichever backend that is: of one with a higher priority
+    /// only while none with a lower one can serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_affinity: Option<SessionAffinity>,
     /// Largest request body; a larger one is refused with 413. Default: 10Mi, with ai 32Mi.

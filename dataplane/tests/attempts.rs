@@ -490,8 +490,7 @@ fn a_client_in_a_hurry_sets_no_endpoint_aside() {
         up.connect_ms = 60_000;
         let mut gateway = start(&[("up", up.clone())], &[forward()]);
         let hurried = |gateway: &Gateway, timeout: &str| {
-            let headers =
-                format!("Content-Type: application/grpc\r\nGrpc-Timeout: {timeout}\r\n");
+            let headers = format!("Content-Type: application/grpc\r\nGrpc-Timeout: {timeout}\r\n");
             let answer = gateway.client().request("GET", "/", &headers, "");
             assert_eq!(answer.header("grpc-status"), Some("4"), "{answer:?}");
         };
@@ -575,17 +574,21 @@ fn equal_values_go_to_the_same_endpoint() {
     }
 }
 
+fn by_cookie() -> Option<Affinity> {
+    Some(Affinity::Cookie(AffinityCookie {
+        name: "route".into(),
+        ttl_seconds: 60,
+        path: "/".into(),
+        secure: None,
+        same_site: Some(SameSite::Lax),
+    }))
+}
+
 #[test]
 fn a_cookie_keeps_a_client_where_it_was_served_first() {
     let (one, two, up) = pair(Does::Status(200));
     let sticky = Rule {
-        affinity: Some(Affinity::Cookie(AffinityCookie {
-            name: "route".into(),
-            ttl_seconds: 60,
-            path: "/".into(),
-            secure: None,
-            same_site: Some(SameSite::Lax),
-        })),
+        affinity: by_cookie(),
         ..forward()
     };
     let mut gateway = start(&[("up", up)], std::slice::from_ref(&sticky));
@@ -625,6 +628,45 @@ fn a_cookie_keeps_a_client_where_it_was_served_first() {
     put(&mut gateway, &[("up", upstream(&[rest]))], &[sticky]);
     let answer = client.request("GET", "/", &cookie, "");
     assert!(answer.body != mine && answer.header("set-cookie").is_some());
+}
+
+#[test]
+fn a_cookie_keeps_no_client_on_a_later_tier() {
+    let first = Scripted::start("first", Does::Status(200));
+    let spare = Scripted::start("spare", Does::Status(200));
+    let to = |key: &str, priority| Backend {
+        priority,
+        ..Backend::new(Target::Upstream(key.into()))
+    };
+    let sticky = Rule {
+        affinity: by_cookie(),
+        action: Action::Forward(vec![to("spare", 1), to("first", 0)]),
+        ..forward()
+    };
+    let of = |first: &[SocketAddr]| {
+        let spare = upstream(&[spare.address]);
+        [("first", upstream(first)), ("spare", spare)]
+    };
+    let mut gateway = start(&of(&[]), std::slice::from_ref(&sticky));
+    let mut client = gateway.client();
+    let mut cookie = String::new();
+    // It goes where requests without a cookie go, and stays there as long as they do.
+    let mut served = |cookie: &mut String| {
+        let answer = client.request("GET", "/", &*cookie, "");
+        let set = answer.header("set-cookie");
+        if let Some(set) = set {
+            *cookie = format!("Cookie: {}\r\n", set.split(';').next().unwrap());
+        }
+        (
+            String::from_utf8(answer.body.clone()).unwrap(),
+            set.is_some(),
+        )
+    };
+    assert_eq!(served(&mut cookie), ("spare".into(), true));
+    assert_eq!(served(&mut cookie), ("spare".into(), false));
+    put(&mut gateway, &of(&[first.address]), &[sticky]);
+    assert_eq!(served(&mut cookie), ("first".into(), true));
+    assert_eq!(served(&mut cookie), ("first".into(), false));
 }
 
 #[test]

@@ -77,10 +77,10 @@ impl<'a> Bond<'a> {
         else {
             return None;
         };
-        let with_weight = backends.iter().filter(|b| b.weight > 0);
-        with_weight
-            .filter_map(|b| Some((b, b.upstream?.pick_tagged(untagged(*given, b.upstream?))?)))
-            .next()
+        backends.to_bind().find_map(|b| {
+            let upstream = b.upstream?;
+            Some((b, upstream.pick_tagged(untagged(*given, upstream))?))
+        })
     }
 
     /// The endpoint of a backend for the next attempt. `hash`: see [`hash_of`].

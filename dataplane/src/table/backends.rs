@@ -208,6 +208,17 @@ impl<'t> WeightedBackends<'t> {
             .unwrap_or(*before)
     }
 
+    /// The backends that a client may be bound to, in the order of the Route: with a weight, and of the first tier in
+    /// which one can serve; where none can, of all tiers.
+    pub fn to_bind(self) -> impl Iterator<Item = Backend<'t>> {
+        let tiers = if self.has_tiers() { self.tiers() } else { &[] };
+        let mut ordered = tiers.iter().flat_map(move |t| self.others(t, usize::MAX));
+        let serving = ordered.find(|at| self.can_serve(*at, &[]));
+        let tier = serving.and_then(|at| self.get(at)).map(|b| b.priority);
+        self.iter()
+            .filter(move |b| b.weight > 0 && tier.is_none_or(|tier| b.priority == tier))
+    }
+
     /// All backends in the order of the Route.
     pub fn iter(self) -> impl Iterator<Item = Backend<'t>> {
         (0..self.specs.len()).filter_map(move |i| self.get(i))
