@@ -686,6 +686,27 @@ fn a_header_keeps_a_client_too() {
     assert!(one.count() >= 4 && two.count() >= 4);
 }
 
+#[test]
+fn a_header_keeps_a_client_on_its_backend() {
+    let (one, two, _) = pair(Does::Status(200));
+    let of = |origin: &Scripted| upstream(&[origin.address]);
+    let mut sticky = Rule {
+        affinity: Some(Affinity::Header("x-session".into())),
+        ..forward()
+    };
+    let to = |key: &str| Backend::new(Target::Upstream(key.into()));
+    sticky.action = Action::Forward(vec![to("one"), to("two")]);
+    let ups = [("one", of(&one)), ("two", of(&two))];
+    let gateway = start(&ups, &[sticky]);
+    let mut client = gateway.client();
+    for session in 0..20 {
+        let headers = format!("X-Session: {session}\r\n");
+        let first = client.request("GET", "/", &headers, "").body;
+        assert!((0..3).all(|_| client.request("GET", "/", &headers, "").body == first));
+    }
+    assert!(one.count() >= 4 && two.count() >= 4);
+}
+
 // ------------------------------------------------------------------------------------------------ permits
 
 fn bounds(queue_depth: u32, queue_timeout_ms: u32) -> Concurrency {

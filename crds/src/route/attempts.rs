@@ -88,7 +88,7 @@ pub struct SessionAffinity {
     /// By a cookie that the gateway sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cookie: Option<AffinityCookie>,
-    /// By the value of a request header field.
+    /// By the value of a request header field: all requests with it go to one endpoint, for as long as that can serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub header: Option<AffinityHeader>,
 }

@@ -66,21 +66,24 @@ impl<'a> Bond<'a> {
         }
     }
 
-    /// The backend and endpoint that the cookie names, while it takes requests.
-    pub(super) fn bound<'t>(
+    /// The backend of the first attempt, and the endpoint where a cookie names one that takes requests.
+    pub(super) fn first<'t>(
         &self,
         backends: WeightedBackends<'t>,
-    ) -> Option<(Backend<'t>, Picked)> {
-        let Self::Cookie {
-            given: Some(given), ..
-        } = self
-        else {
-            return None;
+    ) -> (Option<Backend<'t>>, Option<Picked>) {
+        let named = |cookie: u64| {
+            backends.to_bind().find_map(|b| {
+                let upstream = b.upstream?;
+                let picked = upstream.pick_tagged(untagged(cookie, upstream))?;
+                Some((Some(b), Some(picked)))
+            })
         };
-        backends.to_bind().find_map(|b| {
-            let upstream = b.upstream?;
-            Some((b, upstream.pick_tagged(untagged(*given, upstream))?))
-        })
+        let bound = match self {
+            Self::Header(Some(value)) => return (backends.of_value(*value), None),
+            Self::Cookie { given, .. } => given.and_then(named),
+            _ => None,
+        };
+        bound.unwrap_or_else(|| (backends.next(), None))
     }
 
     /// The endpoint of a backend for the next attempt. `hash`: see [`hash_of`].

@@ -87,10 +87,7 @@ impl Proxy {
             }
         };
         let bond = Bond::of(rule, request.head);
-        let (backend, mut bound) = match bond.bound(backends) {
-            Some((backend, picked)) => (Some(backend), Some(picked)),
-            None => (backends.next(), None),
-        };
+        let (backend, mut bound) = bond.first(backends);
         let Some(backend) = backend else {
             return instead(fail::INVALID_BACKEND);
         };

@@ -1,6 +1,7 @@
 //! The backends of a rule, in tiers, and whose turn it is.
 
 use super::names::Names;
+use super::pick::hash;
 use super::rule::{Links, NO_EDITS};
 use super::upstream::Upstream;
 use super::weights::Schedule;
@@ -54,6 +55,8 @@ pub(super) enum LinkedBackends {
 /// More backends than one, or none.
 pub(super) struct Many {
     upstreams: Box<[Option<Arc<Upstream>>]>,
+    /// By which a value is shared out among them, see [`WeightedBackends::of_value`].
+    seeds: Box<[u64]>,
     /// In the order of priorities.
     tiers: Box<[Tier]>,
 }
@@ -131,9 +134,27 @@ impl LinkedBackends {
         };
         Self::Many(Box::new(Many {
             upstreams: specs.iter().map(upstream).collect(),
+            seeds: seeds(specs),
             tiers: priorities.into_iter().map(tier).collect(),
         }))
     }
+}
+
+/// By the target, so that others in the list change nothing; a target that is there before has another.
+fn seeds(specs: &[BackendSpec]) -> Box<[u64]> {
+    let seed = |(at, b): (usize, &BackendSpec)| {
+        let before = specs.iter().take(at).filter(|o| o.target == b.target);
+        hash::join(hash::bytes(b.target.as_bytes()), before.count() as u64)
+    };
+    specs.iter().enumerate().map(seed).collect()
+}
+
+/// What a backend of this weight bids for a value. That with the highest bid gets it: each its share by weight, and of
+/// those that remain each keeps its own when another goes (weighted rendezvous hashing).
+fn bid(seed: u64, value: u64, weight: u32) -> f64 {
+    // Within (0, 1), both excluded, and exact.
+    let drawn = ((hash::join(seed, value) >> 12) as f64 + 0.5) / (1_u64 << 52) as f64;
+    -f64::from(weight) / drawn.ln()
 }
 
 impl<'t> WeightedBackends<'t> {
@@ -183,6 +204,25 @@ impl<'t> WeightedBackends<'t> {
             .filter_map(|at| self.get(at))
             .find(|b| b.upstream.is_some_and(|u| u.has_candidates()));
         any.or_else(|| self.get(drawn?))
+    }
+
+    /// The backend of all requests with this value, by weight, for as long as it can serve. One that does not exist has
+    /// its share of the values where weights decide alone.
+    pub fn of_value(self, value: u64) -> Option<Backend<'t>> {
+        let LinkedBackends::Many(many) = self.linked else {
+            return self.next();
+        };
+        let serves = |b: &Backend<'_>| match b.upstream {
+            None => !self.has_tiers(),
+            Some(upstream) => upstream.can_serve(&[]),
+        };
+        let bids = self.to_bind().filter(serves).filter_map(|b| {
+            let seed = many.seeds.get(b.index)?;
+            Some((bid(*seed, value, b.weight), b))
+        });
+        let highest = bids.max_by(|(one, _), (other, _)| one.total_cmp(other));
+        // None is well. Where they are used nevertheless it is by turns, as without affinity.
+        highest.map(|(_, b)| b).or_else(|| self.next())
     }
 
     /// The backend for another attempt at a request: the same as before, unless a rule of several tiers has another
