@@ -242,7 +242,17 @@ fn alpn(mut config: ClientConfig, protocols: &[&str]) -> ClientConfig {
 }
 
 async fn ask(stream: &mut TlsStream<tokio::net::TcpStream>, host: &str) -> std::io::Result<String> {
-    let text = format!("GET /local-path HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    ask_with(stream, host, "").await
+}
+
+/// With these header lines, each with its CR LF.
+async fn ask_with(
+    stream: &mut TlsStream<tokio::net::TcpStream>,
+    host: &str,
+    headers: &str,
+) -> std::io::Result<String> {
+    let text =
+        format!("GET /local-path HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(text.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
@@ -561,19 +571,22 @@ fn a_request_for_a_host_with_another_certificate_is_misdirected() {
         ];
         https(model, &certificates, false);
     });
-    for (host, status) in [
-        ("a.test", 200),
-        ("A.test.:443", 200),
-        ("b.test", 200),
-        ("c.test", 421),
-        ("d.test", 421),
+    // Whoever shares connections must see the status, also where it is a call over gRPC.
+    let grpc = "Content-Type: application/grpc\r\n";
+    for (host, headers, status) in [
+        ("a.test", "", 200),
+        ("A.test.:443", "", 200),
+        ("b.test", "", 200),
+        ("c.test", "", 421),
+        ("d.test", "", 421),
+        ("c.test", grpc, 421),
     ] {
         let answer = gateway.run(async || {
             let mut stream = gateway
                 .connect(Some("a.test"), gateway.trusting())
                 .await
                 .unwrap();
-            ask(&mut stream, host).await.unwrap()
+            ask_with(&mut stream, host, headers).await.unwrap()
         });
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status} ")),

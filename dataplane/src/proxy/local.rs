@@ -160,7 +160,9 @@ impl Proxy {
                 body = self.local_stages(x, rule, body, local, summary).await;
             }
         }
+        // 421 is for what carries the calls, which may send them again on another connection (RFC 9110 section 15.5.20).
         if let Some(failure) = summary.failure
+            && failure != fail::MISDIRECTED_REQUEST
             && grpc::is_request(x.request)
             && grpc::tell(failure, x.answer).is_ok()
         {
