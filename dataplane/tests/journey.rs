@@ -471,6 +471,26 @@ fn the_chain_validates_mocks_and_edits() {
 }
 
 #[test]
+fn trace_goes_nowhere_and_options_as_far_as_it_says() {
+    let gateway = gateway(vec![forward()]);
+    let mut client = gateway.client();
+    let answer = client.request("TRACE", "/", "", "");
+    assert_eq!(error(&answer), (405, r#"{"error":"method_not_allowed"}"#));
+    assert!(answer.header("allow").unwrap().contains("GET"));
+    let mut options = |hops: &str| {
+        let headers = format!("Max-Forwards: {hops}\r\n");
+        client.request("OPTIONS", "/", &headers, "")
+    };
+    let answer = options("0");
+    assert_eq!(error(&answer), (200, ""));
+    assert_eq!(answer.header("content-length"), Some("0"));
+    assert!(answer.header("allow").unwrap().contains("GET"));
+    assert_eq!(gateway.origin.count(), 0);
+    assert_eq!(error(&options("1")), (200, "hello"));
+    assert_eq!(gateway.origin.last().headers["max-forwards"], "0");
+}
+
+#[test]
 fn what_plugins_refuse_is_counted_by_its_code() {
     let nobody = inline("IPAccess", r#"{"deny":["127.0.0.0/8"]}"#);
     let checked = inline("RequestValidation", r#"{"requiredHeaders":["x-id"]}"#);

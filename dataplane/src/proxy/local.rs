@@ -4,6 +4,7 @@ use super::Proxy;
 use super::exchange::{ResponseStage, Summary, request_view, show};
 use super::fail::{self, Failure};
 use super::grpc;
+use super::hops;
 use super::tap::{Why, verdict};
 use crate::engine::{Down, DownExt, Exchange, Method, Outcome};
 use crate::table::{ListenerTable, Redirect, Rule};
@@ -78,6 +79,18 @@ impl Proxy {
         // Methods are tokens, and the list is bounded by the configuration.
         let _ = x.answer.headers.append("allow", allow.as_bytes());
         self.send(x, None, body, true, summary).await
+    }
+
+    /// OPTIONS that was to come no further.
+    pub(super) async fn options<D: Down>(
+        &self,
+        x: &mut Exchange<'_, D>,
+        summary: &mut Summary,
+    ) -> Outcome {
+        x.answer.reset(200);
+        // A constant field in an empty list.
+        let _ = x.answer.headers.append("allow", hops::METHODS.as_bytes());
+        self.send(x, None, Bytes::new(), true, summary).await
     }
 
     pub(super) async fn redirect<D: Down>(

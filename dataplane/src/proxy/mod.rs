@@ -15,6 +15,7 @@ mod forward;
 mod grpc;
 mod grpc_web;
 mod held;
+mod hops;
 mod judge;
 mod local;
 mod mirror;
@@ -46,6 +47,7 @@ use exchange::{Summary, show};
 use fail::Failure;
 use forward::Request;
 use grpc_web::GrpcWeb;
+use hops::Hop;
 use mirror::{Ends, Mirrors};
 use model::limits;
 use settle::{Journey, UnderWay};
@@ -363,10 +365,15 @@ impl Proxy {
         };
         match rule.action() {
             Action::Forward(backends) => {
-                if tell(x, listener, summary).is_err() {
-                    return self
-                        .fail(x, Some(rule), fail::INTERNAL_ERROR, summary)
-                        .await;
+                match tell(x, listener, summary).and_then(|()| hops::count(x.request)) {
+                    Ok(Hop::Next) => {}
+                    Ok(Hop::Last) => return self.options(x, summary).await,
+                    Ok(Hop::Nowhere) => return self.not_allowed(x, hops::METHODS, summary).await,
+                    Err(_) => {
+                        return self
+                            .fail(x, Some(rule), fail::INTERNAL_ERROR, summary)
+                            .await;
+                    }
                 }
                 let ends = Ends {
                     client,
