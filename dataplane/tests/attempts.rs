@@ -14,6 +14,7 @@ use support::config::{forward, routes, rule, to, upstream};
 use support::gateway::{Gateway, error};
 use support::pki::{Ca, Https, server};
 use support::{Client, Origin, PATIENCE, becomes, chunked, noise};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// With these upstreams, and one Route of these rules.
 fn start(upstreams: &[(&str, Upstream)], rules: &[Rule]) -> Gateway {
@@ -906,8 +907,9 @@ fn where_too_few_are_healthy_all_are_used() {
     assert!(seen() > before, "checks go on");
 }
 
-/// A server of HTTP/2 by prior knowledge that answers health checks, of gRPC and others, by this number.
-fn h2_server(status: Arc<Mutex<u8>>) -> SocketAddr {
+/// A server of HTTP/2 that answers health checks, of gRPC and others, by this number; in clear by prior knowledge. It
+/// serves nothing but the scheme of its connections.
+fn h2_server(status: Arc<Mutex<u8>>, tls: Option<Arc<rustls::ServerConfig>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -916,26 +918,15 @@ fn h2_server(status: Arc<Mutex<u8>>) -> SocketAddr {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
             let status = Arc::clone(&status);
+            let tls = tls.clone().map(tokio_rustls::TlsAcceptor::from);
             tokio::spawn(async move {
-                let Ok(mut connection) = h2::server::handshake(socket).await else {
-                    return;
-                };
-                while let Some(Ok((request, mut respond))) = connection.accept().await {
-                    let now = *status.lock().unwrap();
-                    let (head, body) = request.into_parts();
-                    let is_grpc = head.uri.path() == "/grpc.health.v1.Health/Check";
-                    let code = match (is_grpc, now) {
-                        (false, 2) => 503,
-                        _ => 200,
-                    };
-                    drop(body);
-                    let answer = http::Response::builder().status(code).body(()).unwrap();
-                    let mut stream = respond.send_response(answer, false).unwrap();
-                    let message = [0, 0, 0, 0, 2, 0x08, now];
-                    stream.send_data(message.to_vec().into(), false).unwrap();
-                    let mut trailers = http::HeaderMap::new();
-                    trailers.insert("grpc-status", "0".parse().unwrap());
-                    stream.send_trailers(trailers).unwrap();
+                match tls {
+                    None => answer_checks(socket, "http", &status).await,
+                    Some(tls) => {
+                        if let Ok(socket) = tls.accept(socket).await {
+                            answer_checks(socket, "https", &status).await;
+                        }
+                    }
                 }
             });
         }
@@ -947,8 +938,39 @@ fn h2_server(status: Arc<Mutex<u8>>) -> SocketAddr {
     address
 }
 
+async fn answer_checks(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    scheme: &str,
+    status: &Mutex<u8>,
+) {
+    let Ok(mut connection) = h2::server::handshake(socket).await else {
+        return;
+    };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let now = *status.lock().unwrap();
+        let (head, body) = request.into_parts();
+        let is_grpc = head.uri.path() == "/grpc.health.v1.Health/Check";
+        let code = match (is_grpc, now) {
+            _ if head.uri.scheme_str() != Some(scheme) => 400,
+            (false, 2) => 503,
+            _ => 200,
+        };
+        drop(body);
+        let answer = http::Response::builder().status(code).body(()).unwrap();
+        let mut stream = respond.send_response(answer, false).unwrap();
+        let message = [0, 0, 0, 0, 2, 0x08, now];
+        stream.send_data(message.to_vec().into(), false).unwrap();
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        stream.send_trailers(trailers).unwrap();
+    }
+}
+
 #[test]
 fn checks_over_http2() {
+    let ca = Ca::new("one");
+    let version = [&rustls::version::TLS13];
+    let secure = server(&ca.issue(&["a.example"]), None, &version, &["h2"]);
     let deep = Check::Http {
         path: "/deep".into(),
         expect: vec![(200, 200)],
@@ -957,10 +979,24 @@ fn checks_over_http2() {
     let service = |service: &str| Check::Grpc {
         service: service.into(),
     };
-    for check in [deep, service(""), service("shop.Cart")] {
+    for (check, tls) in [
+        (deep.clone(), None),
+        (service(""), None),
+        (service("shop.Cart"), None),
+        (deep, Some(&secure)),
+        (service(""), Some(&secure)),
+    ] {
         let status = Arc::new(Mutex::new(1));
-        let mut up = upstream(&[h2_server(Arc::clone(&status))]);
+        let mut up = upstream(&[h2_server(Arc::clone(&status), tls.cloned())]);
         up.protocol = UpstreamProtocol::H2C;
+        if tls.is_some() {
+            up.protocol = UpstreamProtocol::H2;
+            up.tls = Some(UpstreamTls {
+                sni: Some("a.example".into()),
+                authorities: Some(ca.pem()),
+                ..UpstreamTls::default()
+            });
+        }
         up.health.active = checks(check);
         let gateway = start(&[("up", up)], &[forward()]);
         let (healthy, ejected) = (

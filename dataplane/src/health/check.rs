@@ -102,14 +102,10 @@ async fn h1(
 }
 
 /// The status of a GET over HTTP/2.
-async fn h2(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    host: &str,
-    path: &str,
-) -> io::Result<u16> {
+async fn h2(stream: UpSocket, host: &str, path: &str) -> io::Result<u16> {
     let request = Request::builder()
         .method(Method::GET)
-        .uri(uri(host, path)?)
+        .uri(uri(&stream, host, path)?)
         .header("user-agent", AGENT)
         .body(())
         .map_err(io::Error::other)?;
@@ -131,20 +127,21 @@ async fn ready(sender: &mut ::h2::client::SendRequest<Bytes>) -> Result<(), ::h2
     std::future::poll_fn(|cx| sender.poll_ready(cx)).await
 }
 
-fn uri(host: &str, path: &str) -> io::Result<Uri> {
-    let uri = Uri::builder().scheme("http").authority(host);
+fn uri(stream: &UpSocket, host: &str, path: &str) -> io::Result<Uri> {
+    let scheme = if stream.is_tls() { "https" } else { "http" };
+    let uri = Uri::builder().scheme(scheme).authority(host);
     uri.path_and_query(path).build().map_err(io::Error::other)
 }
 
 /// `grpc.health.v1.Health/Check`.
-async fn grpc(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    addr: SocketAddr,
-    service: &str,
-) -> io::Result<()> {
+async fn grpc(stream: UpSocket, addr: SocketAddr, service: &str) -> io::Result<()> {
     let request = Request::builder()
         .method(Method::POST)
-        .uri(uri(&addr.to_string(), "/grpc.health.v1.Health/Check")?)
+        .uri(uri(
+            &stream,
+            &addr.to_string(),
+            "/grpc.health.v1.Health/Check",
+        )?)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("user-agent", AGENT)
