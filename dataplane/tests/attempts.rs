@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use support::config::{forward, routes, rule, to, upstream};
+use support::config::{forward, inline, routes, rule, to, upstream, with};
 use support::gateway::{Gateway, error};
 use support::pki::{Ca, Https, server};
 use support::{Client, Origin, PATIENCE, becomes, chunked, noise};
@@ -340,6 +340,25 @@ fn the_whole_request_has_a_time_limit_that_waits_count_in() {
     // The second wait would be a minute, which there is not.
     assert_eq!(error(&gateway.get("/")), (503, "one"));
     assert_eq!(one.count(), 2);
+}
+
+/// Also where a plugin reads it before it goes anywhere.
+#[test]
+fn the_time_limit_of_a_request_counts_its_body_in() {
+    let origin = Origin::start();
+    let settings = r#"{"on":"Request","deny":[{"pattern":"secret"}]}"#;
+    let mut judged = with(forward(), &[inline("ContentValidation", settings)]);
+    judged.timeouts.request_ms = 100;
+    let gateway = start(&[("up", upstream(&[origin.address]))], &[judged]);
+    let mut client = gateway.client();
+    let begun = Instant::now();
+    client.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nab");
+    let answer = client.answer("POST").unwrap();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "without it, ten: {took:?}");
+    let timeout = (504, r#"{"error":"upstream_timeout"}"#);
+    assert_eq!(error(&answer), timeout);
+    assert_eq!(origin.count(), 0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Steps 7 to 11 of the pipeline: the body's cap, the body itself where a plugin needs it, and `pre_request`.
 
 use super::Proxy;
+use super::due::Due;
 use super::exchange::RequestStage;
 use super::fail::{self, Failure};
 use super::tap::{Why, verdict};
@@ -32,6 +33,7 @@ impl Proxy {
         x: &mut Exchange<'_, D>,
         rule: &Rule,
         client: SocketAddr,
+        due: Due,
     ) -> Result<Option<Bytes>, Stop> {
         if let Framing::Length(length) = x.request.framing
             && length > rule.max_request_body()
@@ -45,7 +47,7 @@ impl Proxy {
         let mut body = None;
         if let Some(max) = chain.buffers(Side::Request) {
             let max = max.min(rule.max_request_body());
-            body = Some(read_whole(x.down, x.request, max).await?);
+            body = Some(read_whole(x.down, x.request, max, due).await?);
         }
         if !chain.is_empty(Stage::PreRequest) {
             let mut stage = RequestStage {
@@ -67,6 +69,7 @@ async fn read_whole<D: Down>(
     down: &mut D,
     request: &mut RequestHead,
     max: u64,
+    request_due: Due,
 ) -> Result<Bytes, Stop> {
     let too_large = || Stop::from(fail::REQUEST_TOO_LARGE);
     if matches!(request.framing, Framing::Length(length) if length > max) {
@@ -78,6 +81,8 @@ async fn read_whole<D: Down>(
     down.send_continue(request);
     let gone = |fault| match fault {
         DownFault::Closed => Stop::Gone,
+        // As where the body is passed on.
+        DownFault::Timeout if request_due.is_over() => fail::UPSTREAM_TIMEOUT.into(),
         DownFault::Timeout => fail::REQUEST_TIMEOUT.into(),
         DownFault::Reject(reject) => Failure::from(reject).into(),
     };
@@ -85,13 +90,14 @@ async fn read_whole<D: Down>(
     let mut whole = BytesMut::new();
     let limits = PaceLimits::default();
     let mut pace = Pace::new(&limits, Instant::now(), 0);
-    let mut due = pace.due(&limits, Instant::now(), 0);
+    let earlier = |paced: Instant| request_due.at.map_or(paced, |at| at.min(paced));
+    let mut due = earlier(pace.due(&limits, Instant::now(), 0));
     while let Some(data) = down.read_body(due).await.map_err(gone)? {
         if (whole.len() + data.len()) as u64 > max {
             return Err(too_large());
         }
         whole.extend_from_slice(&data);
-        due = pace.due(&limits, Instant::now(), whole.len() as u64);
+        due = earlier(pace.due(&limits, Instant::now(), whole.len() as u64));
     }
     Ok(whole.freeze())
 }

@@ -16,7 +16,8 @@ pub(super) struct Due {
 }
 
 impl Due {
-    pub(super) fn of(rule: &Rule, head: &RequestHead) -> Self {
+    /// Of a request whose head was there then.
+    pub(super) fn of(rule: &Rule, head: &RequestHead, begun: std::time::Instant) -> Self {
         let own = match rule.timeouts().request_ms {
             0 => None,
             millis => Some(Duration::from_millis(millis.into())),
@@ -26,14 +27,19 @@ impl Due {
         let clients = asked.is_some_and(|asked| own.is_none_or(|own| asked < own));
         let limit = if clients { asked } else { own };
         Self {
-            at: limit.map(|limit| Instant::now() + limit),
+            at: limit.map(|limit| Instant::from_std(begun) + limit),
             clients,
         }
     }
 
-    /// Whether there is no time left because the client would not wait for longer. That is nothing against an endpoint:
-    /// others may think it quick enough.
+    /// Whether there is no time left.
+    pub(super) fn is_over(&self) -> bool {
+        self.at.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// The same because the client would not wait for longer. That is nothing against an endpoint: others may think it
+    /// quick enough.
     pub(super) fn client_gave_up(&self) -> bool {
-        self.clients && self.at.is_some_and(|at| Instant::now() >= at)
+        self.clients && self.is_over()
     }
 }

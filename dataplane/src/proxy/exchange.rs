@@ -15,6 +15,7 @@ use plugins::{Edits, Exchange, Filters, Passing, Reader, RequestView, ResponseVi
 use snapshot::Revision;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The request as plugins see it.
 pub(super) fn request_view<'a>(
@@ -105,6 +106,8 @@ pub(super) fn show(revision: Option<Revision>, head: &mut ResponseHead) {
 /// What became of a request.
 #[derive(Debug)]
 pub(super) struct Summary {
+    /// When its head was there.
+    pub begun: Instant,
     /// Behind proxies that are trusted.
     pub client: SocketAddr,
     /// `http` or `https`, as the client used it.
@@ -136,8 +139,14 @@ pub(super) struct Summary {
 
 impl Summary {
     /// Of a request that nothing has happened to.
-    pub(super) fn new(client: SocketAddr, scheme: &'static str, kind: Kind) -> Self {
+    pub(super) fn new(
+        begun: Instant,
+        client: SocketAddr,
+        scheme: &'static str,
+        kind: Kind,
+    ) -> Self {
         Self {
+            begun,
             client,
             scheme,
             pages: None,

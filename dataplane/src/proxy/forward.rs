@@ -35,6 +35,7 @@ pub(super) struct Request<'a> {
     /// Where the client connected to.
     pub local: SocketAddr,
     pub rule: &'a Rule,
+    pub due: Due,
     /// Bytes of the path that the rule's prefix matched.
     pub prefix_len: usize,
     /// The certificate that the listener has shown to upstreams.
@@ -75,11 +76,10 @@ impl Proxy {
         summary: &mut Summary,
     ) -> End {
         let rule = request.rule;
-        let due = Due::of(rule, request.head);
         let _permit = match rule.gate() {
             None => None,
             Some((gate, limit)) => {
-                let waits = Patience::new(*limit, due.at);
+                let waits = Patience::new(*limit, request.due.at);
                 match self.permit(down, request.is_read(), gate, waits).await {
                     Ok(permit) => Some(permit),
                     Err(refused) => return refused.into(),
@@ -99,7 +99,7 @@ impl Proxy {
         };
         let mut attempts = Attempts {
             bond,
-            retries: Retries::new(self, rule.retry(), &request, due),
+            retries: Retries::new(self, rule.retry(), &request),
             tried: Vec::new(),
         };
         loop {

@@ -42,6 +42,7 @@ use crate::telemetry::{AccessLog, Metrics, trace};
 use before::Stop;
 use bytes::{Bytes, BytesMut};
 use client::Origin;
+use due::Due;
 use end::End;
 use exchange::{Summary, show};
 use fail::Failure;
@@ -138,7 +139,6 @@ impl Service for Proxy {
             x,
             rule: None,
             listener,
-            begun,
             work: Work::begin(begun),
             summary: Summary {
                 pages: listener.and_then(ListenerTable::pages),
@@ -146,7 +146,7 @@ impl Service for Proxy {
                 shows: listener
                     .filter(|l| l.listener.shows_revision)
                     .map(|_| table.revision()),
-                ..Summary::new(client, scheme, under_way.kind())
+                ..Summary::new(begun, client, scheme, under_way.kind())
             },
             is_over: false,
         };
@@ -358,7 +358,8 @@ impl Proxy {
         summary: &mut Summary,
     ) -> Outcome {
         let (client, prefix_len) = (summary.client, x.request.prefix_len);
-        let body = match self.before(x, rule, client).await {
+        let due = Due::of(rule, x.request, summary.begun);
+        let body = match self.before(x, rule, client, due).await {
             Ok(body) => body,
             Err(Stop::Gone) => return Outcome::Close,
             Err(Stop::Answer(why)) => return self.instead(x, Some(rule), why, summary).await,
@@ -387,6 +388,7 @@ impl Proxy {
                     client,
                     local: x.conn.local,
                     rule,
+                    due,
                     prefix_len,
                     shows: listener.listener.backend_certificate.as_deref(),
                     labels: listener.labels(),

@@ -31,7 +31,6 @@ impl<'a> Retries<'a> {
         proxy: &'a Proxy,
         settings: Option<&'a Retry>,
         request: &Request<'_>,
-        due: Due,
     ) -> Self {
         let repeats = settings.is_some_and(|s| s.attempts > 0);
         let streams = request.body.is_none() && request.has_body();
@@ -39,7 +38,7 @@ impl<'a> Retries<'a> {
             proxy,
             settings,
             idempotent: request.head.method.is_idempotent(),
-            due,
+            due: request.due,
             made: Cell::new(0),
             replay: (repeats && streams).then(Replay::default),
         }

@@ -25,7 +25,6 @@ pub(super) struct Journey<'a, D: Down> {
     pub rule: Option<Arc<Rule>>,
     /// `None`: its port is closed.
     pub listener: Option<&'a ListenerTable>,
-    pub begun: Instant,
     pub work: Work,
     pub summary: Summary,
     pub is_over: bool,
@@ -63,7 +62,7 @@ impl<D: Down> Drop for Journey<'_, D> {
             .metrics
             .overhead
             .observe(overhead.as_secs_f64());
-        let duration = now.duration_since(self.begun);
+        let duration = now.duration_since(self.summary.begun);
         self.proxy
             .settle(&self.x, rule, listener, revision, duration, &self.summary);
     }
