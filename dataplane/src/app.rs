@@ -323,7 +323,8 @@ async fn gauge(metrics: Arc<Metrics>, workers: Weak<Workers>, pools: Arc<PoolCou
     let mut descriptors = Descriptors::default();
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     while let Some(workers) = workers.upgrade() {
-        let (open, idle) = (pools.open.load(Relaxed), pools.idle.load(Relaxed));
+        let (open, idle_h1) = (pools.open.load(Relaxed), pools.idle.load(Relaxed));
+        let idle = idle_h1 + pools.h2.idle.load(Relaxed);
         metrics.upstream_idle.set(signed(idle));
         metrics
             .upstream_active
@@ -332,6 +333,11 @@ async fn gauge(metrics: Arc<Metrics>, workers: Weak<Workers>, pools: Arc<PoolCou
                         total: u64| {
             counter.inc_by(total.saturating_sub(counter.get()));
         };
+        let (h1, h2) = (&metrics.upstream_pool_h1, &metrics.upstream_pool_h2);
+        h1.entries.set(signed(idle_h1));
+        catch_up(&h1.evictions, pools.evicted.load(Relaxed));
+        h2.entries.set(signed(pools.h2.kept.load(Relaxed)));
+        catch_up(&h2.evictions, pools.h2.surplus.load(Relaxed));
         let listen = workers.counters();
         catch_up(&metrics.refused_global_cap, listen.refused.load(Relaxed));
         catch_up(

@@ -12,7 +12,7 @@ use std::time::Duration;
 use support::config::*;
 use support::gateway::*;
 use support::plane::Plane;
-use support::{Client, becomes, chunked, noise};
+use support::{Client, PATIENCE, becomes, chunked, noise};
 
 #[test]
 fn forwards_rewrites_and_edits() {
@@ -646,6 +646,31 @@ fn a_stop_lets_the_exchange_under_way_finish() {
     assert_eq!(answer.status, 200);
     assert!(client.rest().is_empty(), "the connection ends after it");
     runtime.block_on(stop).unwrap();
+}
+
+#[test]
+fn upstream_connections_for_which_there_is_no_room_are_counted() {
+    let gateway = Gateway::start(|model, origin| {
+        let mut up = upstream(&[origin]);
+        up.connection.pool_size = 1;
+        model.upstreams.insert("up".into(), up);
+        routes(model, vec![forward()]);
+    });
+    let mut clients = [gateway.client(), gateway.client()];
+    for client in &mut clients {
+        client.send("GET /gated HTTP/1.1\r\nHost: t\r\n\r\n");
+        gateway.origin.arrived.recv_timeout(PATIENCE).unwrap();
+    }
+    for _ in &clients {
+        gateway.origin.gate.send(()).unwrap();
+    }
+    for client in &mut clients {
+        assert_eq!(client.answer("GET").unwrap().status, 200);
+    }
+    for family in ["entries", "evictions_total"] {
+        let line = format!(r#"diolkos_table_{family}{{table="upstream_pool_h1"}}"#);
+        gateway.metric_becomes(&line, 1.0);
+    }
 }
 
 #[test]

@@ -412,6 +412,22 @@ fn exchanges_share_a_connection_up_to_the_upstreams_limit() {
 }
 
 #[test]
+fn connections_for_which_the_pool_has_no_room_serve_one_exchange() {
+    let peer = Peer::start();
+    let mut up = h2c(peer.address);
+    up.connection.max_streams = 1;
+    up.connection.pool_size = 1;
+    let plane = Plane::start(&through(&up));
+    let clients = hold(&plane, &peer, 2);
+    assert_eq!(peer.connections(), 2);
+    for family in ["entries", "evictions_total"] {
+        let line = format!(r#"diolkos_table_{family}{{table="upstream_pool_h2"}}"#);
+        plane.metric_becomes(&line, 1.0);
+    }
+    let_go(&peer, clients);
+}
+
+#[test]
 fn the_peers_own_limit_opens_further_connections() {
     let peer = Peer::with(Settings { streams: 2 }, None);
     let plane = Plane::start(&through(&h2c(peer.address)));

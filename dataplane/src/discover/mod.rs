@@ -7,6 +7,7 @@ mod document;
 use crate::outside::{chain, dial};
 use crate::resolve::Resolver;
 use crate::table::{Registered, Registry, Upstream};
+use crate::telemetry::Bounded;
 use document::Listed;
 use http::{Request, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -15,14 +16,13 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use model::HttpSource;
 use parking_lot::Mutex;
-use prometheus::IntGauge;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
-/// Registries that are asked; one more is not, which the log says.
+/// Registries that are asked; one more is not, which log and metrics say.
 const REGISTRIES: usize = 512;
 /// Questions at the same time.
 const AT_ONCE: usize = 16;
@@ -49,7 +49,7 @@ struct Shared {
     resolver: Arc<Resolver>,
     running: Mutex<HashMap<Job, Arc<Notify>>>,
     at_once: Semaphore,
-    count: IntGauge,
+    count: Bounded,
 }
 
 /// One registry of one upstream.
@@ -65,7 +65,7 @@ impl Poller {
         runtime: &Handle,
         registry: Arc<Registry>,
         resolver: Arc<Resolver>,
-        count: IntGauge,
+        count: Bounded,
     ) -> Self {
         Self {
             runtime: runtime.clone(),
@@ -92,10 +92,11 @@ impl Poller {
             } else if running.len() < REGISTRIES {
                 let wake = Arc::new(Notify::new());
                 running.insert(job.clone(), Arc::clone(&wake));
-                self.shared.count.inc();
+                self.shared.count.entries.inc();
                 self.runtime
                     .spawn(keep_asking(Arc::clone(&self.shared), job, wake));
             } else {
+                self.shared.count.evictions.inc();
                 tracing::error!(
                     event = "registries_full",
                     registry = shown(&job.source.url),
@@ -116,7 +117,7 @@ impl Shared {
         let found = upstream.filter(|u| u.registries().iter().any(|p| p.source == job.source));
         if found.is_none() {
             running.remove(job);
-            self.count.dec();
+            self.count.entries.dec();
         }
         found
     }

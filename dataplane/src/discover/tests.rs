@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::table::{Compiler, Wire};
+use crate::telemetry::Metrics;
 use model::{Discovery, DiscoverySource, EndpointSource, ObjectRef, StaticEndpoint};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -81,10 +82,19 @@ impl Rig {
     fn start(discovery: &Discovery) -> Self {
         let runtime = Runtime::new().unwrap();
         let registry = Compiler::default().registry();
-        let gauge = || IntGauge::new("n", "n").unwrap();
-        let resolver = Resolver::start(runtime.handle(), Arc::clone(&registry), gauge(), &[]);
+        let Metrics {
+            dns_names,
+            registries,
+            ..
+        } = Metrics::new();
+        let resolver = Resolver::start(runtime.handle(), Arc::clone(&registry), dns_names, &[]);
         let resolver = Arc::new(resolver);
-        let poller = Poller::start(runtime.handle(), Arc::clone(&registry), resolver, gauge());
+        let poller = Poller::start(
+            runtime.handle(),
+            Arc::clone(&registry),
+            resolver,
+            registries,
+        );
         let origin = ObjectRef::new("Upstream", "n", "u");
         let source = EndpointSource::Discovery(discovery.clone());
         let settings = model::Upstream::new(origin, source);
@@ -168,6 +178,37 @@ fn a_registry_is_asked_again_and_again_and_its_word_takes_effect() {
     server.says(200, &listed(&["10.0.0.2:81"]));
     rig.become_(&["10.0.0.2:81"]);
     assert_eq!(rig.trouble(), None);
+}
+
+#[test]
+fn a_registry_for_which_there_is_no_room_is_counted() {
+    let server = Server::start(&listed(&["10.0.0.1:80"]));
+    let rig = Rig::of(vec![DiscoverySource::Http(server.source())], false);
+    rig.become_(&["10.0.0.1:80"]);
+    let shared = &rig.poller.shared;
+    let other = |n: usize| HttpSource {
+        url: format!("http://{}/{n}", server.address),
+        ..server.source()
+    };
+    for n in 1..REGISTRIES {
+        let job = Job {
+            upstream: "Upstream/n/other".into(),
+            source: other(n),
+        };
+        shared.running.lock().insert(job, Arc::default());
+    }
+    assert_eq!(
+        (shared.count.entries.get(), shared.count.evictions.get()),
+        (1, 0)
+    );
+    let late = Discovery {
+        first_available: false,
+        sources: vec![DiscoverySource::Http(other(0))],
+        filter: None,
+    };
+    rig.upstream.set_discovery(&late, |_| std::iter::empty());
+    rig.follow();
+    assert_eq!(shared.count.evictions.get(), 1);
 }
 
 #[test]
@@ -305,7 +346,7 @@ fn a_registry_is_asked_for_as_long_as_its_upstream_is_there() {
     let server = Server::start(&listed(&["10.0.0.1:80"]));
     let rig = Rig::of(vec![DiscoverySource::Http(server.source())], false);
     rig.become_(&["10.0.0.1:80"]);
-    let count = &rig.poller.shared.count;
+    let count = &rig.poller.shared.count.entries;
     assert_eq!(count.get(), 1);
     // The same source in other settings: what it has said goes on.
     let discovery = Discovery {

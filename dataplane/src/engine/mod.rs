@@ -53,7 +53,7 @@ pub use h2up::{H2Pool, H2Up};
 pub use head::{Framing, Method, RequestHead, ResponseHead, Target, Version};
 pub use io::Socket;
 pub use pace::{Pace, PaceLimits};
-pub use pool::{Keep, Pool, PoolConfig, PoolCounters, PoolKey};
+pub use pool::{H2Counters, Keep, Pool, PoolConfig, PoolCounters, PoolKey};
 pub use relay::relay;
 pub use sanitize::Host;
 pub use tls::{TlsFailure, TlsFront, TlsInfo};

@@ -63,10 +63,22 @@ pub struct PoolCounters {
     pub expired: AtomicU64,
     /// Idle connections that the upstream had closed or written to.
     pub dead: AtomicU64,
-    /// Idle connections at the moment.
+    /// Idle connections over HTTP/1 at the moment: what the pools hold.
     pub idle: AtomicU64,
     /// Connections at the moment, the idle ones included.
     pub open: AtomicU64,
+    pub h2: H2Counters,
+}
+
+/// The same of connections over HTTP/2, which exchanges share.
+#[derive(Debug, Default)]
+pub struct H2Counters {
+    /// Connections that are there for others at the moment: what the pools hold.
+    pub kept: AtomicU64,
+    /// Connections that serve nobody else because a bound was reached.
+    pub surplus: AtomicU64,
+    /// Connections without an exchange at the moment.
+    pub idle: AtomicU64,
 }
 
 /// What an upstream asks of its idle connections, within the bounds of the pool.

@@ -5,10 +5,10 @@ mod lookup;
 mod memory;
 
 use crate::table::{DnsName, Registry, Upstream};
+use crate::telemetry::Bounded;
 use lookup::Lookup;
 use memory::{Answer, Memory, SHORTEST};
 use parking_lot::Mutex;
-use prometheus::IntGauge;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
-/// Names that are kept resolved; one more is not resolved, which the log says.
+/// Names that are kept resolved; one more is not resolved, which log and metrics say.
 const NAMES: usize = 4096;
 /// Lookups at the same time.
 const AT_ONCE: usize = 64;
@@ -32,7 +32,7 @@ struct Shared {
     lookup: Lookup,
     running: Running,
     at_once: Semaphore,
-    names: IntGauge,
+    names: Bounded,
     /// Answers that have taken effect.
     #[cfg(test)]
     taken: std::sync::atomic::AtomicUsize,
@@ -54,13 +54,13 @@ impl Resolver {
     pub(crate) fn start(
         runtime: &Handle,
         registry: Arc<Registry>,
-        names: IntGauge,
+        names: Bounded,
         servers: &[SocketAddr],
     ) -> Self {
         Self::with(runtime, registry, names, Lookup::of(servers))
     }
 
-    fn with(runtime: &Handle, registry: Arc<Registry>, names: IntGauge, lookup: Lookup) -> Self {
+    fn with(runtime: &Handle, registry: Arc<Registry>, names: Bounded, lookup: Lookup) -> Self {
         Self {
             runtime: runtime.clone(),
             shared: Arc::new(Shared {
@@ -88,10 +88,11 @@ impl Resolver {
             } else if running.len() < NAMES {
                 let wake = Arc::new(Notify::new());
                 running.insert(job.clone(), Arc::clone(&wake));
-                self.shared.names.inc();
+                self.shared.names.entries.inc();
                 self.runtime
                     .spawn(keep_resolved(Arc::clone(&self.shared), job, wake));
             } else {
+                self.shared.names.evictions.inc();
                 tracing::error!(
                     event = "dns_names_full",
                     name = job.name,
@@ -116,7 +117,7 @@ impl Shared {
         });
         if found.is_none() {
             running.remove(job);
-            self.names.dec();
+            self.names.entries.dec();
         }
         found
     }

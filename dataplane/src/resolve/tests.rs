@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::table::Wire;
+use crate::telemetry::Metrics;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -53,7 +54,7 @@ impl Rig {
             let _inside = runtime.enter();
             lookup(&server)
         };
-        let names = IntGauge::new("names", "names").unwrap();
+        let names = Metrics::new().dns_names;
         let resolver = Resolver::with(runtime.handle(), Arc::clone(&registry), names, lookup);
         let rig = Self {
             server,
@@ -104,13 +105,17 @@ fn until(condition: impl Fn() -> bool, state: impl Fn() -> String) {
     }
 }
 
-fn upstream() -> Arc<Upstream> {
-    let source = DnsSource {
-        hostname: "web.test".into(),
+fn source(hostname: &str) -> DnsSource {
+    DnsSource {
+        hostname: hostname.into(),
         port: 80,
         refresh_ms: 300_000,
         respect_ttl: true,
-    };
+    }
+}
+
+fn upstream() -> Arc<Upstream> {
+    let source = source("web.test");
     let origin = ObjectRef::new("Upstream", "n", "u");
     let settings = model::Upstream::new(origin, EndpointSource::Dns(source.clone()));
     let wire = Wire::compile(&settings, |_| None).unwrap();
@@ -173,13 +178,35 @@ fn an_answer_that_is_too_long_for_a_packet_comes_by_tcp_and_has_a_bound() {
 fn a_name_has_a_task_for_as_long_as_its_upstream_is_there() {
     let rig = Rig::start(some(&["10.0.0.1"], 1), NONE);
     rig.become_(&["10.0.0.1"]);
-    let names = &rig.resolver.shared.names;
+    let names = &rig.resolver.shared.names.entries;
     assert_eq!(names.get(), 1);
     rig.registry.remove(&rig.upstream.key);
     until(|| names.get() == 0, || "goes on".into());
     rig.server.says(some(&["10.0.0.2"], 1), NONE);
     rig.follow();
     rig.become_(&["10.0.0.2"]);
+}
+
+#[test]
+fn a_name_for_which_there_is_no_room_is_counted() {
+    let rig = Rig::start(some(&["10.0.0.1"], 60), NONE);
+    rig.become_(&["10.0.0.1"]);
+    let shared = &rig.resolver.shared;
+    assert_eq!(
+        (shared.names.entries.get(), shared.names.evictions.get()),
+        (1, 0)
+    );
+    for n in 1..NAMES {
+        let job = Job {
+            upstream: "Upstream/n/other".into(),
+            name: n.to_string(),
+        };
+        shared.running.lock().insert(job, Arc::default());
+    }
+    rig.upstream.set_dns(&source("late.test"));
+    rig.follow();
+    assert_eq!(shared.names.evictions.get(), 1);
+    assert_eq!(shared.running.lock().len(), NAMES);
 }
 
 #[test]

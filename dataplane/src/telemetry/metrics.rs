@@ -70,8 +70,11 @@ pub struct Metrics {
     pub connect_seconds: Histogram,
     pub upstream_idle: IntGauge,
     pub upstream_active: IntGauge,
-    pub dns_names: IntGauge,
-    pub registries: IntGauge,
+    /// Idle connections to upstreams, and those over HTTP/2 that exchanges share.
+    pub upstream_pool_h1: Bounded,
+    pub upstream_pool_h2: Bounded,
+    pub dns_names: Bounded,
+    pub registries: Bounded,
     encoders: IntGauge,
     pub config_revision: Gauge,
     pub config_age: Gauge,
@@ -95,6 +98,14 @@ pub struct Metrics {
     pub sessions_refused: Counter,
     series: IntGauge,
     series_overflow: IntCounter,
+}
+
+/// A bounded table.
+#[derive(Clone)]
+pub struct Bounded {
+    pub entries: IntGauge,
+    /// What it gave up or refused because it was full.
+    pub evictions: Counter,
 }
 
 /// What sort of request it is.
@@ -332,6 +343,10 @@ impl Metrics {
             "What they gave up or refused because they were full.",
             &["table"]
         );
+        let bounded = |table: &str| Bounded {
+            entries: tables.with_label_values(&[table]),
+            evictions: evictions.with_label_values(&[table]),
+        };
         let build: GaugeVec = declare!(
             GaugeVec,
             "diolkos_build_info",
@@ -385,8 +400,10 @@ impl Metrics {
             ),
             upstream_active: upstream_connections.with_label_values(&["active"]),
             upstream_idle: upstream_connections.with_label_values(&["idle"]),
-            dns_names: tables.with_label_values(&["dns_names"]),
-            registries: tables.with_label_values(&["registries"]),
+            upstream_pool_h1: bounded("upstream_pool_h1"),
+            upstream_pool_h2: bounded("upstream_pool_h2"),
+            dns_names: bounded("dns_names"),
+            registries: bounded("registries"),
             encoders: tables.with_label_values(&["encoders"]),
             config_revision: declare!(
                 Gauge,

@@ -17,7 +17,7 @@ pub(crate) mod trace;
 mod upstreams;
 
 pub use access_log::AccessLog;
-pub use metrics::Metrics;
+pub use metrics::{Bounded, Metrics};
 pub use plugins::PluginMetrics;
 pub use requests::RequestSeries;
 pub use routes::{RouteStats, Routes};

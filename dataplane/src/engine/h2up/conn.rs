@@ -168,7 +168,7 @@ impl H2Conn {
             self.slots.retire();
         }
         if self.idle_since.take().is_some() {
-            self.counters.idle.fetch_sub(1, Relaxed);
+            self.counters.h2.idle.fetch_sub(1, Relaxed);
         }
         if before > 0 {
             self.counters.reused.fetch_add(1, Relaxed);
@@ -192,7 +192,7 @@ impl H2Conn {
     pub(super) fn freed(&self) {
         if self.slots.is_idle() && self.idle_since.get().is_none() {
             self.idle_since.set(Some(Instant::now()));
-            self.counters.idle.fetch_add(1, Relaxed);
+            self.counters.h2.idle.fetch_add(1, Relaxed);
         }
     }
 
@@ -222,7 +222,7 @@ impl H2Conn {
 impl Drop for H2Conn {
     fn drop(&mut self) {
         if self.idle_since.get().is_some() {
-            self.counters.idle.fetch_sub(1, Relaxed);
+            self.counters.h2.idle.fetch_sub(1, Relaxed);
         }
     }
 }

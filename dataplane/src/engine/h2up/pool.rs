@@ -63,7 +63,9 @@ impl H2Pool {
             let conn = {
                 let mut keys = self.keys.borrow_mut();
                 let known = keys.entry(key).or_default();
+                let before = known.conns.len();
                 known.conns.retain(|conn| !conn.is_over());
+                self.lost(before - known.conns.len());
                 known.gates.retain(|gate| !gate.is_open());
                 match known.conns.iter().find(|conn| conn.has_room()) {
                     Some(conn) => Rc::clone(conn),
@@ -99,8 +101,16 @@ impl H2Pool {
         let per_key = self.config.per_key.min(conn.keep().connections);
         if known.conns.len() < per_key && total < self.config.total {
             known.conns.push(Rc::clone(conn));
+            self.counters.h2.kept.fetch_add(1, Relaxed);
         } else {
-            self.counters.evicted.fetch_add(1, Relaxed);
+            self.counters.h2.surplus.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// So many are kept no longer.
+    fn lost(&self, count: usize) {
+        if count > 0 {
+            self.counters.h2.kept.fetch_sub(count as u64, Relaxed);
         }
     }
 
@@ -122,6 +132,7 @@ impl H2Pool {
             known.gates.retain(|gate| !gate.is_open());
             !known.conns.is_empty() || !known.gates.is_empty() || known.prefers_http1()
         });
+        self.lost(gone.len());
     }
 
     /// Connections of this thread.
@@ -135,6 +146,12 @@ impl H2Pool {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Drop for H2Pool {
+    fn drop(&mut self) {
+        self.lost(self.len());
     }
 }
 
