@@ -338,6 +338,8 @@ async fn gauge(metrics: Arc<Metrics>, workers: Weak<Workers>, pools: Arc<PoolCou
         catch_up(&h1.evictions, pools.evicted.load(Relaxed));
         h2.entries.set(signed(pools.h2.kept.load(Relaxed)));
         catch_up(&h2.evictions, pools.h2.surplus.load(Relaxed));
+        let resets = &metrics.connections.resets_upstream;
+        catch_up(resets, pools.h2.resets.load(Relaxed));
         let listen = workers.counters();
         catch_up(&metrics.refused_global_cap, listen.refused.load(Relaxed));
         catch_up(

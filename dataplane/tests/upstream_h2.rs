@@ -522,6 +522,7 @@ fn resets_and_false_lengths_never_look_like_an_answer() {
         (answer.status, &answer.body[..]),
         (502, &br#"{"error":"upstream_reset"}"#[..])
     );
+    plane.metric_becomes(r#"diolkos_h2_resets_total{by="upstream"}"#, 1.0);
     let mut client = plane.client();
     client.send("GET /cut HTTP/1.1\r\nHost: t\r\n\r\n");
     let head = client.head();

@@ -79,6 +79,8 @@ pub struct H2Counters {
     pub surplus: AtomicU64,
     /// Connections without an exchange at the moment.
     pub idle: AtomicU64,
+    /// Streams that upstreams have reset.
+    pub resets: AtomicU64,
 }
 
 /// What an upstream asks of its idle connections, within the bounds of the pool.

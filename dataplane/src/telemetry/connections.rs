@@ -1,4 +1,4 @@
-//! What is counted of clients' connections, apart from their requests.
+//! What is counted of clients' connections, apart from their requests, and of streams of all connections.
 
 use crate::engine::{Event, Protocol, TlsFailure};
 use prometheus::core::{AtomicU64, GenericCounter};
@@ -14,6 +14,8 @@ pub struct Connections {
     total: [Counter; Protocol::ALL.len()],
     resets_client: Counter,
     resets_us: Counter,
+    /// By upstreams.
+    pub resets_upstream: Counter,
     handshakes: Histogram,
     failures: [Counter; TlsFailure::ALL.len()],
 }
@@ -59,6 +61,7 @@ impl Connections {
             total: protocols.map(|p| total.with_label_values(&[p])),
             resets_client: resets.with_label_values(&["client"]),
             resets_us: resets.with_label_values(&["us"]),
+            resets_upstream: resets.with_label_values(&["upstream"]),
             handshakes,
             failures: TlsFailure::ALL.map(|f| failures.with_label_values(&[f.name()])),
         }

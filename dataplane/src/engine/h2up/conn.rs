@@ -206,6 +206,11 @@ impl H2Conn {
         self.slots.is_over()
     }
 
+    /// The peer has reset a stream.
+    pub(super) fn was_reset(&self) {
+        self.counters.h2.resets.fetch_add(1, Relaxed);
+    }
+
     pub(super) fn keep(&self) -> Keep {
         self.limits.keep
     }

@@ -15,6 +15,7 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request};
 use model::Headers;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
@@ -43,6 +44,8 @@ pub struct H2Up {
     informational: u8,
     /// Something of an answer has arrived.
     received: bool,
+    /// The upstream has reset the stream, which is counted.
+    reset: Cell<bool>,
     /// The answer has arrived completely.
     complete: bool,
 }
@@ -130,6 +133,7 @@ impl H2Up {
             trailers: None,
             informational: 0,
             received: false,
+            reset: Cell::new(false),
             complete: false,
         }
     }
@@ -149,7 +153,15 @@ impl H2Up {
         self.conn.settle().await;
     }
 
+    /// Counts a reset of the upstream's, once.
+    fn note(&self, error: &h2::Error) {
+        if error.is_reset() && error.is_remote() && !self.reset.replace(true) {
+            self.conn.was_reset();
+        }
+    }
+
     fn fault(&self, error: &h2::Error) -> UpFault {
+        self.note(error);
         let reset = |reused| UpFault::Reset {
             reused,
             received: self.received,
@@ -431,6 +443,7 @@ impl Up for H2Up {
                 Some(Err(error))
                     if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) =>
                 {
+                    self.note(&error);
                     self.body = None;
                 }
                 Some(Err(error)) => return Poll::Ready(Err(self.fault(&error))),
