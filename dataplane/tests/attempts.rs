@@ -535,6 +535,25 @@ fn a_client_in_a_hurry_sets_no_endpoint_aside() {
     }
 }
 
+/// Nor by silence: a call may send as slowly as it likes, and its endpoint need not answer before it has all of it.
+#[test]
+fn a_call_that_falls_silent_sets_no_endpoint_aside() {
+    let origin = Scripted::start("waits", Does::Hold);
+    let mut up = upstream(&[origin.address]);
+    up.health.passive = at_the_first_error();
+    let mut limited = forward();
+    limited.timeouts.stream_idle_ms = 100;
+    let gateway = start(&[("up", up)], &[limited]);
+    let mut client = gateway.client();
+    client.send(
+        "POST / HTTP/1.1\r\nHost: t\r\nContent-Type: application/grpc\r\nContent-Length: 9\r\n\r\nabc",
+    );
+    let answer = client.answer("POST").unwrap();
+    assert_eq!(answer.header("grpc-status"), Some("4"), "{answer:?}");
+    let ejections = r#"diolkos_ejections_total{reason="consecutive"}"#;
+    assert_eq!(gateway.metric(ejections), 0.0);
+}
+
 #[test]
 fn backends_of_a_later_tier_serve_when_those_before_cannot() {
     let spare = Scripted::start("spare", Does::Status(200));

@@ -21,8 +21,8 @@ pub enum Fault {
     /// The client wants a tunnel, and the upstream's connection cannot become one.
     #[error("upstream offers no tunnel")]
     NoTunnel,
-    /// A tunnel in which neither side sent anything for too long.
-    #[error("tunnel was idle")]
+    /// Neither side sent anything for too long, in a tunnel or where both may take their time.
+    #[error("both sides were idle")]
     Idle,
     /// The exchange as a whole took longer than [`Timeouts::total`](super::deadline::Timeouts::total), or its answer's
     /// head longer than [`Timeouts::head`](super::deadline::Timeouts::head).

@@ -362,13 +362,11 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
             Fault::Down(DownFault::Timeout)
         } else if up_is_stuck || self.progress.request_complete {
             Fault::Up(UpFault::Timeout)
-        } else if self.progress.answered.is_some() {
+        } else if self.progress.answered.is_some() || self.is_grpc() {
             // Both of them are silent, and neither owes the other anything.
             Fault::Idle
-        } else if !self.is_grpc() {
-            Fault::Down(DownFault::Timeout)
         } else {
-            Fault::Up(UpFault::Timeout)
+            Fault::Down(DownFault::Timeout)
         }
     }
 }
