@@ -45,6 +45,9 @@ pub struct CaseSpec {
     /// Echo backends with a Service of the same name.
     #[serde(default)]
     pub backends: Vec<BackendSpec>,
+    /// Secrets with a certificate that the test client believes.
+    #[serde(default)]
+    pub certificates: Vec<CertificateSpec>,
     /// Names of ports for listeners, which nobody has where the case runs.
     #[serde(default)]
     pub ports: Vec<String>,
@@ -106,6 +109,16 @@ fn port_80() -> u16 {
     80
 }
 
+/// A declared certificate, in a Secret of the case's namespace.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CertificateSpec {
+    /// Name of the Secret.
+    pub name: String,
+    /// Names that it is for; one may begin with `*.`.
+    pub hosts: Vec<String>,
+}
+
 /// What is behind a declared Service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -161,8 +174,13 @@ pub struct Condition {
 pub struct RequestSpec {
     /// What this shows; default: the request line.
     pub name: Option<String>,
-    /// `METHOD http://host/path?query`. Here and in header fields `${letters N}` stands for N letters.
+    /// `METHOD http://host/path?query`. Here and in header fields `${letters N}` stands for N letters. With `https` it
+    /// goes to the listener of that name, and `host` is named in the handshake and must be in the certificate; a field
+    /// `host` names another in the request.
     pub send: String,
+    /// Within TLS it is sent over HTTP/2.
+    #[serde(default)]
+    pub http2: bool,
     /// The Gateway of the case's namespace that it goes to, `NAME` or `NAME/LISTENER`, at the address in its status; default:
     /// the data planes that serve what is attached to no Gateway. Standalone there is one place for all.
     pub gateway: Option<String>,

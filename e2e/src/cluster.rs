@@ -23,8 +23,11 @@ pub(crate) const SYSTEM: &str = "diolkos-system";
 
 /// The admin port of a data plane's Pod.
 const ADMIN: u16 = 9090;
-/// Where a Pod of the data plane takes requests.
+/// Where a Pod of the data plane takes requests, in clear and within TLS.
 const HTTP: u16 = 8080;
+const HTTPS: u16 = 8443;
+/// The port of the data planes' Service for the latter.
+const SERVICE_HTTPS: u16 = 443;
 
 /// One case's objects in the cluster; they and their namespaces are removed when it is dropped.
 pub struct Cluster {
@@ -270,6 +273,15 @@ impl Gateway for Cluster {
         );
         self.address = Some(address);
         Ok(address)
+    }
+
+    fn https(&mut self) -> Result<SocketAddr> {
+        Ok(SocketAddr::new(self.address()?.ip(), SERVICE_HTTPS))
+    }
+
+    fn each_https(&mut self) -> Result<Vec<SocketAddr>> {
+        let pods = self.data_planes()?;
+        Ok(pods.map(|ip| SocketAddr::new(ip, HTTPS)).collect())
     }
 
     fn address_of(&mut self, gateway: &Key, listener: Option<&str>) -> Result<SocketAddr> {

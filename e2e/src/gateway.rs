@@ -42,6 +42,14 @@ pub trait Gateway {
     /// Where requests go; starts the gateway when it has not been started.
     fn address(&mut self) -> Result<SocketAddr>;
 
+    /// Where requests within TLS go: to the listener `https`, on port 8443.
+    fn https(&mut self) -> Result<SocketAddr>;
+
+    /// Where each data plane alone takes them.
+    fn each_https(&mut self) -> Result<Vec<SocketAddr>> {
+        Ok(vec![self.https()?])
+    }
+
     /// Where requests to a Gateway of the Gateway API go, of several listeners to the named one. Standalone there is one
     /// place for all.
     fn address_of(&mut self, _gateway: &Key, _listener: Option<&str>) -> Result<SocketAddr> {

@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::authority::Authority;
 use crate::backend::Backend;
 use crate::case::{Case, LoadSpec, Persistence, RequestSpec, Step};
 use crate::check;
@@ -45,6 +46,10 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
     for backend in &backends {
         objects.extend(backend.objects()?);
     }
+    let authority = Authority::new()?;
+    for spec in &case.spec.certificates {
+        objects.push(authority.secret(spec, &case.namespace())?);
+    }
     gateway.apply(&objects)?;
     let mut placeholders: Vec<(String, String)> =
         backends.iter().flat_map(Backend::placeholders).collect();
@@ -73,12 +78,12 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
             })
             .with_context(shown)?;
         }
-        let each = gateway.each_address().with_context(shown)?;
         let mut targets = Vec::with_capacity(step.requests.len());
         for spec in &step.requests {
             let first = match &spec.gateway {
                 None if spec.admin => vec![gateway.admin().with_context(shown)?],
-                None => each.clone(),
+                None if is_https(spec)? => gateway.each_https().with_context(shown)?,
+                None => gateway.each_address().with_context(shown)?,
                 Some(named) => {
                     let (key, listener) = of_gateway(case, named);
                     let one = eventually(|| gateway.address_of(&key, listener));
@@ -86,18 +91,19 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
                 }
             };
             for one in &first {
-                eventually(|| send(known(spec, gateway)?.as_ref(), *one))
+                eventually(|| send(known(spec, gateway)?.as_ref(), *one, &authority))
                     .with_context(|| format!("step {}: {} ({one})", step.name, title(spec)))?;
             }
             // Two that are under way together share a data plane.
             let is_alone = spec.gateway.is_some() || spec.admin || spec.beside.is_some();
             targets.push(match first.first() {
                 Some(one) if is_alone => *one,
+                _ if is_https(spec)? => gateway.https().with_context(shown)?,
                 _ => address,
             });
         }
         for (spec, target) in step.requests.iter().zip(targets) {
-            send(known(spec, gateway)?.as_ref(), target)
+            send(known(spec, gateway)?.as_ref(), target, &authority)
                 .with_context(|| format!("step {}, second pass: {}", step.name, title(spec)))?;
         }
         for (key, expected) in &step.events {
@@ -175,10 +181,11 @@ fn known<'a>(spec: &'a RequestSpec, gateway: &dyn Gateway) -> Result<Cow<'a, Req
 }
 
 fn start_load(spec: &LoadSpec, address: SocketAddr) -> Result<Load> {
-    let (method, host, target) = parts(&spec.send)?;
-    ensure!(method == "GET", "load is GETs");
+    let asked = Asked::parse(&spec.send)?;
+    let is_plain = asked.method == "GET" && !asked.https;
+    ensure!(is_plain, "load is GETs in clear");
     let field = spec.same_both_ways.clone();
-    Ok(Load::checked(address, host, target, move |answer| {
+    Ok(Load::checked(address, asked.host, asked.target, move |answer| {
         let field = field.as_deref()?;
         let back = answer.headers.get(field);
         let echo: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -272,22 +279,17 @@ fn title(spec: &RequestSpec) -> String {
 }
 
 /// Send a request as often as it says, on one connection as long as that is kept, and compare.
-fn send(spec: &RequestSpec, address: SocketAddr) -> Result<()> {
+fn send(spec: &RequestSpec, address: SocketAddr, authority: &Authority) -> Result<()> {
     let mut request = to_request(spec)?;
+    let connect = || connect(spec, address, authority);
     // Until this one is answered.
     let _beside = match &spec.beside {
         None => None,
         Some(line) => {
-            let (method, host, target) = parts(line)?;
-            let request = Request {
-                method: method.into(),
-                host: host.into(),
-                target: target.into(),
-                ..Request::default()
-            };
+            let request = Asked::parse(line)?.request();
             // The gateway may have yet to notice that the one before has gone.
             Some(eventually(|| {
-                let mut open = Connection::open(address)?;
+                let mut open = connect()?;
                 open.begin(&request).with_context(|| line.clone())?;
                 Ok(open)
             })?)
@@ -298,7 +300,7 @@ fn send(spec: &RequestSpec, address: SocketAddr) -> Result<()> {
     for _ in 0..spec.repeat {
         let mut open = match connection.take() {
             Some(open) => open,
-            None => Connection::open(address)?,
+            None => connect()?,
         };
         let begun = Instant::now();
         let answer = open.send(&request)?;
@@ -368,18 +370,59 @@ fn answered_by(answer: &Answer) -> String {
         .map_or_else(|| answer.status.to_string(), str::to_owned)
 }
 
-/// Method, host and target of `METHOD http://host/target`.
-fn parts(send: &str) -> Result<(&str, &str, &str)> {
-    let (method, url) = send.split_once(' ').context("send: METHOD URL")?;
-    let rest = url
-        .strip_prefix("http://")
-        .context("send: a URL with http://")?;
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    Ok((method, host, if path.is_empty() { "/" } else { path }))
+/// `METHOD http://host/target`, or with `https`.
+struct Asked<'a> {
+    method: &'a str,
+    https: bool,
+    host: &'a str,
+    target: &'a str,
+}
+
+impl<'a> Asked<'a> {
+    fn parse(send: &'a str) -> Result<Self> {
+        let (method, url) = send.split_once(' ').context("send: METHOD URL")?;
+        let (scheme, rest) = url.split_once("://").context("send: a URL")?;
+        let https = match scheme {
+            "http" => false,
+            "https" => true,
+            _ => bail!("send: a URL with http or https"),
+        };
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let target = if path.is_empty() { "/" } else { path };
+        Ok(Self {
+            method,
+            https,
+            host,
+            target,
+        })
+    }
+
+    fn request(&self) -> Request {
+        Request {
+            method: self.method.into(),
+            host: self.host.into(),
+            target: letters(self.target),
+            ..Request::default()
+        }
+    }
+}
+
+fn is_https(spec: &RequestSpec) -> Result<bool> {
+    Ok(Asked::parse(&spec.send)?.https)
+}
+
+/// A connection as the request has it.
+fn connect(spec: &RequestSpec, address: SocketAddr, authority: &Authority) -> Result<Connection> {
+    let asked = Asked::parse(&spec.send)?;
+    match (asked.https, spec.http2) {
+        (false, false) => Connection::open(address),
+        (false, true) => bail!("HTTP/2 is for URLs with https"),
+        (true, false) => Connection::open_tls(address, asked.host, authority.trust("http/1.1")?),
+        (true, true) => Connection::open_http2(address, asked.host, authority.trust("h2")?),
+    }
 }
 
 fn to_request(spec: &RequestSpec) -> Result<Request> {
-    let (method, host, target) = parts(&spec.send)?;
     let of_websocket = [
         ("connection", "upgrade"),
         ("upgrade", "websocket"),
@@ -399,11 +442,9 @@ fn to_request(spec: &RequestSpec) -> Result<Request> {
         headers.push(("content-encoding".into(), encoding.clone()));
     }
     Ok(Request {
-        method: method.into(),
-        host: host.into(),
-        target: letters(target),
         headers,
         body,
+        ..Asked::parse(&spec.send)?.request()
     })
 }
 
