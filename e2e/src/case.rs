@@ -70,6 +70,12 @@ pub struct CaseSpec {
     /// Access log lines (JSON) that must have been written at the end; each entry is a subset of one line.
     #[serde(default)]
     pub access_log: Vec<Value>,
+    /// Lines of the own log of data planes and controllers that must have been written at the end: the parts of each.
+    #[serde(default)]
+    pub log: Vec<Vec<String>>,
+    /// Metrics of data planes, with their labels, and by how much they must at least have grown at the end, all together.
+    #[serde(default)]
+    pub grown: BTreeMap<String, f64>,
 }
 
 /// Where a case runs.
@@ -200,6 +206,9 @@ pub struct RequestSpec {
     /// How many times it is sent.
     #[serde(default = "one")]
     pub repeat: usize,
+    /// It is sent so many times at the same time, and the first answer is compared; the others may come when `beside` is over.
+    #[serde(default = "one")]
+    pub at_once: usize,
     /// The request asks for a WebSocket, gets it with 101, and then this is said on it.
     pub websocket: Option<Conversation>,
     /// What comes back, every time.
@@ -268,6 +277,9 @@ pub struct Expect {
     pub took_ms: Option<[u64; 2]>,
     /// Whether the connection stays open or is closed by the gateway.
     pub connection: Option<Persistence>,
+    /// The body is not complete when the connection ends, over HTTP/2 when the stream is reset.
+    #[serde(default)]
+    pub cut: bool,
 }
 
 /// What becomes of the connection.

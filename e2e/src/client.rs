@@ -1,6 +1,6 @@
 //! A test client: one connection, one request at a time, every byte of the head as the test wrote it.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +44,8 @@ pub struct Answer {
     pub trailers: Fields,
     /// Whether the peer offers to keep the connection.
     pub keep_alive: bool,
+    /// The connection (HTTP/2: the stream) ended before the body did, of which nothing is kept then.
+    pub cut: bool,
 }
 
 /// An open connection.
@@ -106,8 +108,13 @@ impl Connection {
                 continue;
             }
             let framing = Framing::of_answer(&request.method, status, &headers)?;
-            let (body, trailers) = read_body(reader, framing)?;
+            let (body, cut) = match read_body(reader, framing) {
+                Err(e) if is_cut(&e) => (Default::default(), true),
+                body => (body?, false),
+            };
+            let (body, trailers) = body;
             let keep_alive = framing != Framing::UntilClose
+                && !cut
                 && start.starts_with("HTTP/1.1")
                 && !headers.lists("connection", "close");
             return Ok(Answer {
@@ -116,6 +123,7 @@ impl Connection {
                 body,
                 trailers,
                 keep_alive,
+                cut,
             });
         }
     }
@@ -220,6 +228,15 @@ pub fn get(address: SocketAddr, host: &str, target: &str) -> Result<Answer> {
         ..Request::default()
     };
     Connection::open(address)?.send(&request)
+}
+
+/// Whether the connection ended, in order or by a reset.
+fn is_cut(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        UnexpectedEof | ConnectionReset | ConnectionAborted
+    )
 }
 
 fn parse_status(start: &str) -> Result<u16> {

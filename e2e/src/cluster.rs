@@ -7,12 +7,13 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::check;
-use crate::gateway::{Gateway, eventually, revision_at};
+use crate::gateway::{Gateway, eventually, metrics_at, revision_at};
 use crate::objects::{Key, Object};
 use crate::process::Process;
 
@@ -35,6 +36,7 @@ pub struct Cluster {
     applied: BTreeSet<Key>,
     namespaces: BTreeSet<String>,
     address: Option<SocketAddr>,
+    begun: Instant,
 }
 
 /// A port that `kubectl port-forward` holds open.
@@ -72,6 +74,7 @@ impl Cluster {
             applied: BTreeSet::new(),
             namespaces: BTreeSet::new(),
             address: None,
+            begun: Instant::now(),
         })
     }
 
@@ -325,6 +328,23 @@ impl Gateway for Cluster {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
+    fn log(&self) -> Result<Vec<String>> {
+        let since = format!("--since={}s", self.begun.elapsed().as_secs() + 1);
+        let mut lines = Vec::new();
+        for selector in [CONTROLLERS, DATA_PLANES] {
+            let of = ["logs", "--namespace", SYSTEM, "--selector", selector];
+            let text = self.kubectl(&[&of[..], &["--tail=-1", &since]].concat(), "")?;
+            lines.extend(text.lines().map(str::to_owned));
+        }
+        Ok(lines)
+    }
+
+    fn metrics(&self) -> Result<Vec<String>> {
+        self.data_planes()?
+            .map(|ip| metrics_at(SocketAddr::new(ip, ADMIN)))
+            .collect()
+    }
+
     fn log_tail(&self) -> String {
         let tail = |selector: &str| {
             self.kubectl(
@@ -341,7 +361,7 @@ impl Gateway for Cluster {
             )
             .unwrap_or_else(|e| e.to_string())
         };
-        tail("app.kubernetes.io/component=controller") + &tail(DATA_PLANES)
+        tail(CONTROLLERS) + &tail(DATA_PLANES)
     }
 }
 
@@ -360,6 +380,8 @@ fn address_of(gateway: &Value, listener: Option<&str>) -> Result<SocketAddr> {
     Ok(SocketAddr::new(ip, port))
 }
 
+/// Selects the Pods of the controllers.
+const CONTROLLERS: &str = "app.kubernetes.io/component=controller";
 /// Selects the Pods of the data planes.
 pub(crate) const DATA_PLANES: &str = "app.kubernetes.io/component=data-plane";
 

@@ -72,8 +72,21 @@ pub trait Gateway {
     /// Lines of the access log so far.
     fn access_log(&self) -> Result<Vec<String>>;
 
+    /// Lines that data planes and controllers have logged since the case began.
+    fn log(&self) -> Result<Vec<String>>;
+
+    /// The metrics page of each data plane; none before it is started.
+    fn metrics(&self) -> Result<Vec<String>>;
+
     /// What the gateway itself has to say, for the report of a failure.
     fn log_tail(&self) -> String;
+}
+
+/// The metrics page at the admin port of a data plane.
+pub(crate) fn metrics_at(admin: SocketAddr) -> Result<String> {
+    let answer = client::get(admin, "localhost", "/metrics")?;
+    ensure!(answer.status == 200, "/metrics is {}", answer.status);
+    Ok(String::from_utf8(answer.body)?)
 }
 
 /// The revision that the admin port of a data plane shows.

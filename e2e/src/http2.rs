@@ -29,11 +29,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// Connect and name this host.
-    pub(crate) fn open(
-        address: SocketAddr,
-        host: &str,
-        config: Arc<ClientConfig>,
-    ) -> Result<Self> {
+    pub(crate) fn open(address: SocketAddr, host: &str, config: Arc<ClientConfig>) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let name = ServerName::try_from(host.to_owned())?;
         let requests = runtime.block_on(in_time(async {
@@ -72,19 +68,24 @@ impl Session {
                 out.send_data(body, true)?;
             }
             let (head, mut stream) = answer.await?.into_parts();
-            let mut body = Vec::new();
-            while let Some(data) = stream.data().await {
-                let data = data?;
-                stream.flow_control().release_capacity(data.len())?;
-                body.extend_from_slice(&data);
-            }
-            Ok(Answer {
+            let mut answer = Answer {
                 status: head.status.as_u16(),
                 headers: fields(&head.headers)?,
-                body,
-                trailers: fields(&stream.trailers().await?.unwrap_or_default())?,
+                body: Vec::new(),
+                trailers: Fields::default(),
                 keep_alive: true,
-            })
+                cut: false,
+            };
+            while let Some(data) = stream.data().await {
+                let Ok(data) = data else {
+                    answer.cut = true;
+                    return Ok(answer);
+                };
+                stream.flow_control().release_capacity(data.len())?;
+                answer.body.extend_from_slice(&data);
+            }
+            answer.trailers = fields(&stream.trailers().await?.unwrap_or_default())?;
+            Ok(answer)
         }))
     }
 }

@@ -7,6 +7,7 @@
 //! breaks. [`measure`] is what `make bench` needs.
 
 pub mod admission;
+mod asked;
 pub mod authority;
 pub mod backend;
 pub mod case;

@@ -7,17 +7,19 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::asked::{Asked, connect, is_https, to_request};
 use crate::authority::Authority;
 use crate::backend::Backend;
 use crate::case::{Case, LoadSpec, Persistence, RequestSpec, Step};
 use crate::check;
 use crate::client::{Answer, Connection, Request};
-use crate::coding;
 use crate::gateway::{Gateway, eventually};
 use crate::load::Load;
 use crate::objects::{Key, Object};
@@ -51,6 +53,7 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
         objects.push(authority.secret(spec, &case.namespace())?);
     }
     gateway.apply(&objects)?;
+    let counted = counts(case, gateway)?;
     let mut placeholders: Vec<(String, String)> =
         backends.iter().flat_map(Backend::placeholders).collect();
     for name in &case.spec.ports {
@@ -148,7 +151,42 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
             Ok(())
         })?;
     }
-    Ok(())
+    for parts in &case.spec.log {
+        eventually(|| {
+            let lines = gateway.log()?;
+            let found = lines
+                .iter()
+                .any(|line| parts.iter().all(|part| line.contains(part)));
+            ensure!(found, "no line with {parts:?} in the log");
+            Ok(())
+        })?;
+    }
+    eventually(|| {
+        let now = counts(case, gateway)?;
+        let all = case.spec.grown.iter().zip(counted.iter().zip(now));
+        for ((name, least), (before, now)) in all {
+            let more = now - before;
+            ensure!(more >= *least, "{name} has grown by {more}");
+        }
+        Ok(())
+    })
+}
+
+/// What the metrics that are to grow have come to, of all data planes together.
+fn counts(case: &Case, gateway: &dyn Gateway) -> Result<Vec<f64>> {
+    if case.spec.grown.is_empty() {
+        return Ok(Vec::new());
+    }
+    let pages = gateway.metrics()?;
+    let lines: Vec<&str> = pages.iter().flat_map(|page| page.lines()).collect();
+    let sum = |name: &String| {
+        let values = lines.iter().filter_map(|line| {
+            let value = line.strip_prefix(name.as_str())?.strip_prefix(' ')?;
+            value.parse::<f64>().ok()
+        });
+        values.sum()
+    };
+    Ok(case.spec.grown.keys().map(sum).collect())
 }
 
 /// The one revision that all data planes show, when it is none of those before.
@@ -185,14 +223,20 @@ fn start_load(spec: &LoadSpec, address: SocketAddr) -> Result<Load> {
     let is_plain = asked.method == "GET" && !asked.https;
     ensure!(is_plain, "load is GETs in clear");
     let field = spec.same_both_ways.clone();
-    Ok(Load::checked(address, asked.host, asked.target, move |answer| {
-        let field = field.as_deref()?;
-        let back = answer.headers.get(field);
-        let echo: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let there = echo["headers"][field].as_str();
-        (back.is_none() || back != there)
-            .then(|| format!("{field} was {there:?} on the way there and {back:?} on the way back"))
-    }))
+    Ok(Load::checked(
+        address,
+        asked.host,
+        asked.target,
+        move |answer| {
+            let field = field.as_deref()?;
+            let back = answer.headers.get(field);
+            let echo: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let there = echo["headers"][field].as_str();
+            (back.is_none() || back != there).then(|| {
+                format!("{field} was {there:?} on the way there and {back:?} on the way back")
+            })
+        },
+    ))
 }
 
 fn apply_step(
@@ -295,6 +339,12 @@ fn send(spec: &RequestSpec, address: SocketAddr, authority: &Authority) -> Resul
             })?)
         }
     };
+    if spec.at_once > 1 {
+        let answer = first_of(spec.at_once, &request, connect)?;
+        let wrong = check::answer(&spec.expect, &answer);
+        ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+        return Ok(());
+    }
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut connection = None;
     for _ in 0..spec.repeat {
@@ -344,6 +394,21 @@ fn send(spec: &RequestSpec, address: SocketAddr, authority: &Authority) -> Resul
     Ok(())
 }
 
+/// Sends a request so many times at the same time; the answer that comes first.
+fn first_of(
+    count: usize,
+    request: &Request,
+    connect: impl Fn() -> Result<Connection>,
+) -> Result<Answer> {
+    let (sender, answers) = mpsc::channel();
+    for _ in 0..count {
+        let (mut open, request, sender) = (connect()?, request.clone(), sender.clone());
+        // Those that come later find nobody who waits for them.
+        thread::spawn(move || sender.send(open.send(&request)));
+    }
+    answers.recv()?
+}
+
 /// Whether the answer is that of RFC 6455 section 4.2.2.
 fn check_switch(answer: &Answer) -> Result<()> {
     ensure!(
@@ -368,94 +433,4 @@ fn answered_by(answer: &Answer) -> String {
         .headers
         .get("x-backend")
         .map_or_else(|| answer.status.to_string(), str::to_owned)
-}
-
-/// `METHOD http://host/target`, or with `https`.
-struct Asked<'a> {
-    method: &'a str,
-    https: bool,
-    host: &'a str,
-    target: &'a str,
-}
-
-impl<'a> Asked<'a> {
-    fn parse(send: &'a str) -> Result<Self> {
-        let (method, url) = send.split_once(' ').context("send: METHOD URL")?;
-        let (scheme, rest) = url.split_once("://").context("send: a URL")?;
-        let https = match scheme {
-            "http" => false,
-            "https" => true,
-            _ => bail!("send: a URL with http or https"),
-        };
-        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let target = if path.is_empty() { "/" } else { path };
-        Ok(Self {
-            method,
-            https,
-            host,
-            target,
-        })
-    }
-
-    fn request(&self) -> Request {
-        Request {
-            method: self.method.into(),
-            host: self.host.into(),
-            target: letters(self.target),
-            ..Request::default()
-        }
-    }
-}
-
-fn is_https(spec: &RequestSpec) -> Result<bool> {
-    Ok(Asked::parse(&spec.send)?.https)
-}
-
-/// A connection as the request has it.
-fn connect(spec: &RequestSpec, address: SocketAddr, authority: &Authority) -> Result<Connection> {
-    let asked = Asked::parse(&spec.send)?;
-    match (asked.https, spec.http2) {
-        (false, false) => Connection::open(address),
-        (false, true) => bail!("HTTP/2 is for URLs with https"),
-        (true, false) => Connection::open_tls(address, asked.host, authority.trust("http/1.1")?),
-        (true, true) => Connection::open_http2(address, asked.host, authority.trust("h2")?),
-    }
-}
-
-fn to_request(spec: &RequestSpec) -> Result<Request> {
-    let of_websocket = [
-        ("connection", "upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", websocket::KEY),
-    ];
-    let asked = spec.websocket.iter().flat_map(|_| of_websocket);
-    let mut headers: Vec<(String, String)> = spec
-        .headers
-        .iter()
-        .map(|(n, v)| (n.clone(), letters(v)))
-        .chain(asked.map(|(n, v)| (n.to_owned(), v.to_owned())))
-        .collect();
-    let mut body = spec.body.clone().into_bytes();
-    if let Some(encoding) = &spec.encoding {
-        body = coding::encode(encoding, &body)?;
-        headers.push(("content-encoding".into(), encoding.clone()));
-    }
-    Ok(Request {
-        headers,
-        body,
-        ..Asked::parse(&spec.send)?.request()
-    })
-}
-
-/// The text with N letters where it says `${letters N}`.
-fn letters(text: &str) -> String {
-    let parts = text.split_once("${letters ").and_then(|(before, rest)| {
-        let (count, after) = rest.split_once('}')?;
-        Some((before, count.parse::<usize>().ok()?, after))
-    });
-    match parts {
-        Some((before, count, after)) => format!("{before}{}{after}", "a".repeat(count)),
-        None => text.to_owned(),
-    }
 }

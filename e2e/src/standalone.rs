@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client;
-use crate::gateway::{Gateway, PATIENCE, eventually, revision_at};
+use crate::gateway::{Gateway, PATIENCE, eventually, metrics_at, revision_at};
 use crate::objects::{Key, Object};
 use crate::process::{Process, program};
 
@@ -198,6 +198,15 @@ impl Gateway for Standalone {
             .as_ref()
             .map(|r| r.process.stdout.all())
             .unwrap_or_default())
+    }
+
+    fn log(&self) -> Result<Vec<String>> {
+        let running = self.running.as_ref().context("not started")?;
+        Ok(running.process.stderr.all())
+    }
+
+    fn metrics(&self) -> Result<Vec<String>> {
+        self.running.iter().map(|r| metrics_at(r.admin)).collect()
     }
 
     fn log_tail(&self) -> String {
