@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod gateway;
+pub mod logs;
 pub mod names;
 pub mod pki;
 pub mod plane;
