@@ -328,17 +328,7 @@ async fn gauge(metrics: Arc<Metrics>, workers: Weak<Workers>, pools: Arc<PoolCou
         metrics
             .upstream_active
             .set(signed(open.saturating_sub(idle)));
-        let catch_up = |counter: &prometheus::core::GenericCounter<prometheus::core::AtomicU64>,
-                        total: u64| {
-            counter.inc_by(total.saturating_sub(counter.get()));
-        };
-        let listen = workers.counters();
-        catch_up(&metrics.refused_global_cap, listen.refused.load(Relaxed));
-        catch_up(
-            &metrics.refused_source_cap,
-            listen.refused_source.load(Relaxed),
-        );
-        catch_up(&metrics.panics_task, listen.panics.load(Relaxed));
+        metrics.follow(&workers.counters());
         metrics.sources.set(signed(workers.sources() as u64));
         descriptors.note(metrics.refused_fds.get());
         drop(workers);

@@ -387,14 +387,16 @@ fn an_event_stream_is_limited_only_up_to_its_head() {
     let (events, page) = (late("text/event-stream; charset=utf-8"), late("text/html"));
     let mut limited = forward();
     limited.timeouts.request_ms = 200;
-    limited.timeouts.stream_idle_ms = 100;
-    let gateway =
-        |origin: &Scripted| start(&[("up", upstream(&[origin.address]))], &[limited.clone()]);
-    let answer = gateway(&events).get("/");
-    assert_eq!(error(&answer), (200, "data: 1\n\n"));
-    let mut cut = gateway(&page).client();
+    let before = |origin: &Scripted, rule| start(&[("up", upstream(&[origin.address]))], &[rule]);
+    let gateway = before(&page, limited.clone());
+    let mut cut = gateway.client();
     cut.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
     assert!(!String::from_utf8_lossy(&cut.rest()).contains("data: 1"));
+    gateway.metric_becomes(r#"diolkos_streams_cut_total{reason="deadline"}"#, 1.0);
+    gateway.metric_becomes(r#"diolkos_errors_total{code="upstream_timeout"}"#, 1.0);
+    limited.timeouts.stream_idle_ms = 100;
+    let answer = before(&events, limited).get("/");
+    assert_eq!(error(&answer), (200, "data: 1\n\n"));
 }
 
 #[test]

@@ -161,7 +161,10 @@ async fn two_check_an_endpoint_and_all_know() {
     assert_eq!(change.unhealthy, Some(Opinion::FailsChecks));
     let endpoint = ill.to_string();
     let agree = ["data planes agree", "active_check", &endpoint];
-    until("it is said", || logs::count("backend_unhealthy", &agree) == 1).await;
+    until("it is said", || {
+        logs::count("backend_unhealthy", &agree) == 1
+    })
+    .await;
     until("none uses it, and one goes by what the others say", || {
         let of = planes.iter().map(|p| p.of(ill).unwrap());
         let of: Vec<_> = of.collect();
