@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, unreachable_pub, reason = "other tests use the rest of it")]
+#[path = "../../dataplane/tests/support/logs.rs"]
+mod logs;
 mod push;
 #[path = "push/refusals.rs"]
 mod refusals;

@@ -208,14 +208,14 @@ pub struct GatewayTimeouts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Caps {
-    /// Size of a header section; a larger one is refused with 431. Default: 64Ki.
+    /// Size of a header section; a larger one is refused with 431. Default: 64Ki. 256 to 64Ki, else the nearest of these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub header_bytes: Option<Quantity>,
-    /// Fields in a header section; more are refused with 431. Default: 100. 1 to 1000.
+    /// Fields in a header section; more are refused with 431. Default: 100. 1 to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 1, max = 100))]
     pub header_count: Option<u16>,
-    /// Size of a request target; a larger one is refused with 414. Default: 8Ki.
+    /// Size of a request target; a larger one is refused with 414. Default: 8Ki. 256 to 64Ki, else the nearest of these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url_bytes: Option<Quantity>,
     /// Connections at once, per data plane. Default: 100000. 1 to 10000000.

@@ -340,13 +340,7 @@ async fn gauge(metrics: Arc<Metrics>, workers: Weak<Workers>, pools: Arc<PoolCou
         catch_up(&h2.evictions, pools.h2.surplus.load(Relaxed));
         let resets = &metrics.connections.resets_upstream;
         catch_up(resets, pools.h2.resets.load(Relaxed));
-        let listen = workers.counters();
-        catch_up(&metrics.refused_global_cap, listen.refused.load(Relaxed));
-        catch_up(
-            &metrics.refused_source_cap,
-            listen.refused_source.load(Relaxed),
-        );
-        catch_up(&metrics.panics_task, listen.panics.load(Relaxed));
+        metrics.follow(&workers.counters());
         metrics.sources.set(signed(workers.sources() as u64));
         descriptors.note(metrics.refused_fds.get());
         drop(workers);

@@ -17,6 +17,10 @@ mod health;
 pub mod keep;
 pub mod listen;
 pub mod listeners;
+#[cfg(test)]
+#[allow(dead_code, unreachable_pub, reason = "other tests use the rest of it")]
+#[path = "../tests/support/logs.rs"]
+mod logs;
 mod outside;
 pub mod pressure;
 pub mod probe;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use support::config::{forward, inline, routes, rule, to, upstream, with};
 use support::gateway::{Gateway, error};
 use support::pki::{Ca, Https, server};
-use support::{Client, Origin, PATIENCE, becomes, chunked, noise};
+use support::{Client, Origin, PATIENCE, becomes, chunked, logs, noise};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// With these upstreams, and one Route of these rules.
@@ -73,6 +73,8 @@ fn dead() -> SocketAddr {
 enum Does {
     /// This status; the body is the origin's name.
     Status(u16),
+    /// 503 so many times in a row, then 200 once, again and again.
+    Fails(usize),
     /// Closes the connection when the request is there.
     Die,
     /// Never answers.
@@ -163,8 +165,16 @@ fn serve(
             seen.body.extend_from_slice(&piece[..n]);
             is_chunked = n > 0;
         }
-        log.lock().unwrap().push(seen);
-        let now = *does.lock().unwrap();
+        let before = {
+            let mut log = log.lock().unwrap();
+            log.push(seen);
+            log.len() - 1
+        };
+        let now = match *does.lock().unwrap() {
+            Does::Fails(times) if before % (times + 1) < times => Does::Status(503),
+            Does::Fails(_) => Does::Status(200),
+            other => other,
+        };
         match now {
             Does::Status(status) => {
                 let length = name.len();
@@ -172,7 +182,7 @@ fn serve(
                     format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{name}");
                 out.write_all(answer.as_bytes())?;
             }
-            Does::Die => return Ok(()),
+            Does::Die | Does::Fails(_) => return Ok(()),
             Does::Hold => {
                 let _ = input.read(&mut [0])?;
                 return Ok(());
@@ -397,14 +407,16 @@ fn an_event_stream_is_limited_only_up_to_its_head() {
     let (events, page) = (late("text/event-stream; charset=utf-8"), late("text/html"));
     let mut limited = forward();
     limited.timeouts.request_ms = 200;
-    limited.timeouts.stream_idle_ms = 100;
-    let gateway =
-        |origin: &Scripted| start(&[("up", upstream(&[origin.address]))], &[limited.clone()]);
-    let answer = gateway(&events).get("/");
-    assert_eq!(error(&answer), (200, "data: 1\n\n"));
-    let mut cut = gateway(&page).client();
+    let before = |origin: &Scripted, rule| start(&[("up", upstream(&[origin.address]))], &[rule]);
+    let gateway = before(&page, limited.clone());
+    let mut cut = gateway.client();
     cut.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
     assert!(!String::from_utf8_lossy(&cut.rest()).contains("data: 1"));
+    gateway.metric_becomes(r#"diolkos_streams_cut_total{reason="deadline"}"#, 1.0);
+    gateway.metric_becomes(r#"diolkos_errors_total{code="upstream_timeout"}"#, 1.0);
+    limited.timeouts.stream_idle_ms = 100;
+    let answer = before(&events, limited).get("/");
+    assert_eq!(error(&answer), (200, "data: 1\n\n"));
 }
 
 #[test]
@@ -905,6 +917,32 @@ fn an_endpoint_that_fails_its_checks_gets_nothing_until_it_passes_them_again() {
     up.health.active = None;
     put(&mut gateway, &[("up", up)], &[forward()]);
     gateway.metric_becomes(healthy, 2.0);
+}
+
+#[test]
+fn one_bad_check_less_than_it_takes_costs_an_endpoint_nothing() {
+    logs::listen();
+    let (one, _two, mut up) = pair(Does::Fails(2));
+    up.health.active = checks(Check::Http {
+        path: "/".into(),
+        expect: vec![(200, 299)],
+        host: None,
+    });
+    up.health.active.as_mut().unwrap().unhealthy_threshold = 3;
+    let gateway = start(&[("up", up)], &[forward()]);
+    let ejections = r#"diolkos_ejections_total{reason="active_check"}"#;
+    let endpoint = one.address.to_string();
+    becomes("asked", true, || one.count() >= 10);
+    assert_eq!(gateway.metric(ejections), 0.0);
+    assert_eq!(logs::count("backend_unhealthy", &[&endpoint]), 0);
+    one.does(Does::Fails(3));
+    gateway.metric_becomes(ejections, 1.0);
+    logs::come("backend_unhealthy", &[&endpoint]);
+    assert_eq!(logs::count("backend_healthy", &[&endpoint]), 0);
+    one.does(Does::Status(200));
+    logs::come("backend_healthy", &[&endpoint]);
+    gateway.metric_becomes(r#"diolkos_endpoints{state="healthy"}"#, 2.0);
+    assert_eq!(logs::count("backend_unhealthy", &[&endpoint]), 1);
 }
 
 #[test]

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use support::config::{listener, routes};
 use support::names::{self, BROKEN, GONE, NONE, REFUSED, Says, some};
 use support::plane::Plane;
-use support::{Client, PATIENCE, becomes};
+use support::{Client, PATIENCE, becomes, logs};
 use tokio_util::sync::CancellationToken;
 
 /// Of a backend, whatever it does, the rule with nothing but it may say this.
@@ -272,6 +272,7 @@ fn endpoints_that_come_and_go_cost_no_request() {
 #[test]
 fn names_that_flap_cost_no_request() {
     let _alone = alone();
+    logs::listen();
     let others = runtime();
     let names = names::Server::start();
     let one = Backend::start(others.handle(), "one");
@@ -331,6 +332,8 @@ fn names_that_flap_cost_no_request() {
     eprintln!("{tally} from {from:?}; {asked} questions");
     tally.is_only("names that flap", |came| *came == Came::Whole);
     assert_eq!(from.len(), 2);
+    logs::come("dns_failed", &["flaps.test", r#""stale":true"#]);
+    assert_eq!(logs::count("dns_gone", &["flaps.test"]), 0);
 }
 
 /// Whom new requests go to.

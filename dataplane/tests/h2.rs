@@ -20,7 +20,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
-use support::{Client, PATIENCE, Rig, Setup, noise};
+use support::{Client, PATIENCE, Rig, Setup, becomes, noise};
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -326,11 +326,12 @@ fn an_early_answer_is_complete_and_stops_the_upload() {
 
 #[test]
 fn a_cut_answer_never_looks_complete() {
-    run(Setup::default(), async |_, client| {
+    run(Setup::default(), async |rig, client| {
         for path in ["/break", "/break-chunked"] {
             let result = client.exchange(request("GET", path), None, None).await;
             assert_eq!(code(result), Some(Reason::INTERNAL_ERROR), "{path}");
         }
+        rig.cuts("upstream", 2.0);
         let got = client.get("/die").await;
         assert_eq!(got.status, 502);
         assert_eq!(client.get("/panic").await.status, 500);
@@ -818,7 +819,16 @@ fn floods_end_their_connection() {
         _ => frame(9, 0, 1, &[0, 1, b'a', 1, b'b']),
     });
     assert_eq!(continuation, calm, "CONTINUATION");
+    rig.metric_becomes(r#"diolkos_edge_rejected_total{reason="h2_budget"}"#, 7.0);
     assert_eq!(Client::connect(rig.address).get("/").status, 200);
+}
+
+/// Resets are counted, and not by whom they were not.
+fn reset_by(rig: &Rig, who: &str) {
+    let resets = |by: &str| rig.metric(&format!(r#"diolkos_h2_resets_total{{by="{by}"}}"#));
+    becomes("resets are counted", true, || resets(who) >= 40.0);
+    let other = if who == "us" { "client" } else { "us" };
+    assert!(resets(other) < resets(who), "{}", resets(other));
 }
 
 #[test]
@@ -832,6 +842,7 @@ fn rapid_resets_start_few_exchanges() {
     };
     assert_eq!(flood(rig.address, reset), Some(Reason::ENHANCE_YOUR_CALM));
     assert!(rig.origin.count() <= 150, "{}", rig.origin.count());
+    reset_by(&rig, "client");
     assert_eq!(Client::connect(rig.address).get("/").status, 200);
 }
 
@@ -879,6 +890,7 @@ fn resets_that_the_client_provokes_have_a_budget() {
     };
     assert_eq!(flood(rig.address, malformed), calm);
     assert_eq!(rig.origin.count(), begun);
+    reset_by(&rig, "us");
     assert_eq!(Client::connect(rig.address).get("/").status, 200);
 }
 
@@ -955,6 +967,7 @@ fn a_client_whose_window_stays_tiny_is_given_up() {
     }
     given_up.sort_unstable();
     assert_eq!(given_up, [1, 3]);
+    rig.cuts("slow_reader", 2.0);
     // Neither holds its upstream any longer.
     for _ in 0..2 {
         rig.origin.closed.recv_timeout(PATIENCE).unwrap();
@@ -997,6 +1010,8 @@ fn a_client_that_does_not_read_its_socket_is_given_up() {
         assert!(begun.elapsed() < PATIENCE, "the connection is still open");
         std::thread::sleep(Duration::from_millis(10));
     }
+    assert!(rig.metric(r#"diolkos_streams_cut_total{reason="slow_reader"}"#) >= 1.0);
+    rig.metric_becomes(r#"diolkos_edge_rejected_total{reason="h2_budget"}"#, 1.0);
     assert_eq!(rig.client().get("/").status, 200);
 }
 

@@ -5,14 +5,15 @@
 
 mod support;
 
-use diolkos_dataplane::push::Apply;
+use diolkos_dataplane::keep::Keep;
+use diolkos_dataplane::push::{Apply, Reply};
 use model::*;
 use std::net::SocketAddr;
 use std::time::Duration;
 use support::config::*;
 use support::gateway::*;
-use support::plane::Plane;
-use support::{Client, PATIENCE, becomes, chunked, noise};
+use support::plane::{Plane, snapshot};
+use support::{Answer, Client, PATIENCE, becomes, chunked, logs, noise};
 
 #[test]
 fn forwards_rewrites_and_edits() {
@@ -391,6 +392,51 @@ fn upstream_failures_have_their_codes() {
     gateway.metric_becomes(r#"diolkos_upstream_attempts_total{outcome="reset"}"#, 1.0);
 }
 
+/// What an upstream is taken to say that sends these bytes: informational statuses, then the answer.
+fn taken(gateway: &Gateway, text: &str) -> (Vec<u16>, Answer) {
+    let mut client = gateway.client();
+    let length = text.len();
+    client.send(format!(
+        "POST /raw HTTP/1.1\r\nHost: t\r\nContent-Length: {length}\r\n\r\n{text}"
+    ));
+    let mut before = Vec::new();
+    loop {
+        let answer = client.answer("POST").unwrap();
+        match answer.status {
+            100..200 => before.push(answer.status),
+            _ => return (before, answer),
+        }
+    }
+}
+
+/// Two fields, and room for more.
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n";
+const NOT_HTTP: (u16, &str) = (502, r#"{"error":"upstream_protocol_error"}"#);
+
+#[test]
+fn an_upstream_has_sixteen_informational_heads_and_no_more() {
+    let gateway = gateway(vec![forward()]);
+    let said = |count: usize| {
+        let hints = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(count);
+        taken(&gateway, &format!("{hints}{OK}\r\nok"))
+    };
+    let (before, answer) = said(16);
+    assert_eq!((before, error(&answer)), (vec![103; 16], (200, "ok")));
+    let (before, answer) = said(17);
+    assert_eq!((before, error(&answer)), (vec![103; 16], NOT_HTTP));
+}
+
+#[test]
+fn the_head_of_an_answer_has_64_kib_and_a_hundred_fields() {
+    let gateway = gateway(vec![forward()]);
+    let said = |fields: &str| taken(&gateway, &format!("{OK}{fields}\r\nok")).1;
+    let long = |length: usize| format!("x: {}\r\n", "y".repeat(length));
+    assert_eq!(error(&said(&long(65_000))), (200, "ok"));
+    assert_eq!(error(&said(&long(65_536))), NOT_HTTP);
+    assert_eq!(error(&said(&"x: y\r\n".repeat(98))), (200, "ok"));
+    assert_eq!(error(&said(&"x: y\r\n".repeat(99))), NOT_HTTP);
+}
+
 #[test]
 fn bodies_over_the_cap_are_refused_with_and_without_a_length() {
     let mut small = forward();
@@ -598,10 +644,83 @@ fn content_is_judged_whole_in_both_directions() {
 
 #[test]
 fn a_stale_pooled_connection_is_replaced_for_idempotent_requests() {
+    // Each connection answers once, and closes when it is asked again.
+    let origin = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = origin.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in origin.incoming() {
+            let mut connection = Client::on(stream.unwrap());
+            connection.head();
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            connection.head();
+        }
+    });
+    let gateway = Gateway::start(|model, _| {
+        model.upstreams.insert("up".into(), upstream(&[address]));
+        routes(model, vec![forward()]);
+    });
+    let reused = r#"diolkos_upstream_retries_total{reason="reused_connection"}"#;
+    let mut client = gateway.client();
+    for retries in [0.0, 1.0, 2.0] {
+        assert_eq!(error(&client.get("/")), (200, "ok"));
+        assert_eq!(gateway.metric(reused), retries);
+    }
+    // What may have been done is not done again.
+    let answer = client.request("POST", "/", "Content-Length: 0\r\n", "");
+    assert_eq!(error(&answer), (502, r#"{"error":"upstream_reset"}"#));
+    assert_eq!(gateway.metric(reused), 2.0);
+}
+
+/// Head and part of a body are there; the rest does not come.
+#[test]
+fn an_answer_that_the_drain_does_not_wait_for_is_cut() {
     let gateway = gateway(vec![forward()]);
     let mut client = gateway.client();
-    assert_eq!(client.get("/thenclose").status, 200);
-    assert_eq!(client.get("/").status, 200);
+    client.send("POST /duplex HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nhalf");
+    let head = client.head();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(client.take(9), b"4\r\nhalf\r\n");
+    let stop = gateway
+        .data
+        .stop(Duration::ZERO, Some(Duration::from_millis(100)));
+    gateway.runtime.block_on(stop);
+    assert_eq!(client.rest(), b"");
+    gateway.metric_becomes(r#"diolkos_streams_cut_total{reason="drain"}"#, 1.0);
+    gateway
+        .origin
+        .closed
+        .recv_timeout(support::PATIENCE)
+        .unwrap();
+}
+
+/// Something stands where it would be written anew, as on a disk that is full.
+#[test]
+fn a_last_good_copy_that_cannot_be_written_costs_no_configuration() {
+    logs::listen();
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let mut gateway = gateway(Vec::new());
+    let (keep, nothing) = Keep::open(directory.path(), None).unwrap();
+    gateway.applier.restore(keep, nothing);
+    let obstacle = directory.path().join("last-good.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    let take_whole = |gateway: &mut Gateway, path: &str| {
+        let mut model = base(&[]);
+        let only = rule(PathMatch::prefix(path), to(Target::Upstream("up".into())));
+        routes(&mut model, vec![only]);
+        for chunk in snapshot(&model) {
+            let reply = gateway.applier.receive(chunk);
+            assert!(matches!(reply, Reply::More | Reply::Ack(_)), "{reply:?}");
+        }
+        assert_eq!(gateway.get(path).status, 503, "it is in effect");
+        gateway.metric("diolkos_last_good_write_failures_total")
+    };
+    assert_eq!(take_whole(&mut gateway, "/one"), 1.0);
+    assert_eq!(take_whole(&mut gateway, "/two"), 2.0);
+    logs::come("last_good_failed", &[]);
+    std::fs::remove_dir(&obstacle).unwrap();
+    assert_eq!(take_whole(&mut gateway, "/three"), 2.0);
+    let (_, kept) = Keep::open(directory.path(), None).unwrap();
+    assert!(!kept.is_empty());
 }
 
 #[test]
@@ -732,6 +851,10 @@ fn a_connection_over_the_listeners_cap_is_told_so() {
     let answer = gateway.client().answer("GET").unwrap();
     assert_eq!(error(&answer), (503, r#"{"error":"overloaded"}"#));
     assert_eq!(first.get("/").status, 200);
+    gateway.metric_becomes(
+        r#"diolkos_connections_refused_total{reason="global_cap"}"#,
+        1.0,
+    );
 }
 
 #[test]
@@ -873,4 +996,37 @@ fn copies_go_their_own_way() {
     gateway.metric_becomes("diolkos_table_evictions_total{table=\"mirrors\"}", 4.0);
     gateway.metric_becomes("diolkos_table_entries{table=\"mirrors\"}", 0.0);
     assert_eq!((shadow.count(), never.count()), (3, 0));
+}
+
+#[test]
+fn copies_for_the_dead_and_the_silent_hold_nobody_up() {
+    // The kernel takes connections to it, and nobody answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = |listener: &std::net::TcpListener| upstream(&[listener.local_addr().unwrap()]);
+    let (to_silent, to_dead) = (at(&silent), at(&dead));
+    drop(dead);
+    let gateway = Gateway::start(move |model, _| {
+        let mirror = |key: &str| Mirror {
+            target: Target::Upstream(key.into()),
+            millionths: 1_000_000,
+        };
+        let copied = Rule {
+            mirrors: vec![mirror("dead"), mirror("silent")],
+            ..forward()
+        };
+        model.upstreams.insert("dead".into(), to_dead);
+        model.upstreams.insert("silent".into(), to_silent);
+        routes(model, vec![copied]);
+    });
+    // More than the copies that there may be.
+    let (mut client, begun) = (gateway.client(), std::time::Instant::now());
+    for _ in 0..140 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "none waited");
+    assert_eq!(gateway.origin.count(), 140);
+    let dropped = r#"diolkos_table_evictions_total{table="mirrors"}"#;
+    assert!(gateway.metric(dropped) >= 1.0);
+    assert!(gateway.metric(r#"diolkos_table_entries{table="mirrors"}"#) >= 1.0);
 }

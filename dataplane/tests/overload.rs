@@ -7,9 +7,9 @@ mod support;
 use diolkos_dataplane::pressure::Use;
 use model::Concurrency;
 use std::time::Duration;
-use support::PATIENCE;
 use support::config::{forward, routes};
 use support::gateway::{Gateway, error};
+use support::{PATIENCE, logs};
 
 const FULL: (u16, &str) = (503, r#"{"error":"downstream_concurrency_exceeded"}"#);
 const USED: &str = r#"diolkos_concurrency_permits{scope="gateway",state="used"}"#;
@@ -101,6 +101,7 @@ impl Short {
 
 #[test]
 fn connections_are_not_kept_when_memory_is_short() {
+    logs::listen();
     let gateway = Short::start();
     let mut client = gateway.0.client();
     assert!(gateway.keeps(&mut client));
@@ -114,6 +115,9 @@ fn connections_are_not_kept_when_memory_is_short() {
     assert_eq!(gateway.0.metric(STATE), 2.0);
     gateway.uses(84);
     assert!(gateway.keeps(&mut gateway.0.client()));
+    logs::come("memory", &["memory is short", r#""used":80"#]);
+    logs::come("memory", &["memory is short", r#""used":88"#]);
+    logs::come("memory", &["memory is freed", r#""used":84"#]);
 }
 
 #[test]
@@ -134,6 +138,7 @@ fn idle_connections_are_closed_when_memory_is_short() {
         b"",
         "closed, although it has asked for nothing"
     );
+    assert_eq!(gateway.0.metric(STATE), 2.0);
     assert_eq!(new.rest(), b"");
     gateway.0.origin.gate.send(()).unwrap();
     assert_eq!(busy.answer("GET").unwrap().body, b"ok");
@@ -154,6 +159,7 @@ fn idle_connections_over_http2_are_told_to_end_when_memory_is_short() {
     client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
     gateway.uses(88);
+    assert_eq!(gateway.0.metric(STATE), 2.0);
     loop {
         let head = client.take(9);
         client.take(usize::from(head[1]) << 8 | usize::from(head[2]));
@@ -170,6 +176,7 @@ const REQUEST: &[u8] = &[0x82, 0x86, 0x84, 0x41, 1, b't'];
 fn over_http2_the_connection_is_told_to_end() {
     let gateway = Short::start();
     gateway.uses(90);
+    assert_eq!(gateway.0.metric(STATE), 2.0);
     let mut client = gateway.0.client();
     client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
@@ -192,6 +199,7 @@ fn requests_are_refused_when_memory_is_shorter() {
     waiting.send("GET /gated HTTP/1.1\r\nHost: t\r\n\r\n");
     gateway.0.origin.arrived.recv_timeout(PATIENCE).unwrap();
     gateway.uses(92);
+    assert_eq!(gateway.0.metric(STATE), 3.0);
     let refused = gateway.0.get("/");
     assert_eq!(error(&refused), OVERLOADED);
     assert_eq!(refused.header("retry-after"), Some("1"));

@@ -337,6 +337,7 @@ fn an_idle_tunnel_is_cut_and_a_busy_one_outlives_the_total() {
     assert_eq!(client.rest(), b"");
     assert!(begun.elapsed() >= idle / 2, "{:?}", begun.elapsed());
     assert_eq!(upstream.rest(), b"");
+    stage.rig.cuts("idle", 1.0);
 }
 
 #[test]
@@ -350,10 +351,12 @@ fn a_reset_by_one_side_ends_the_other() {
     reset(&client.stream);
     drop(client);
     assert_eq!(upstream.rest(), b"");
+    stage.rig.cuts("client", 1.0);
     let (mut client, upstream) = stage.tunnel();
     reset(&upstream.stream);
     drop(upstream);
     assert_eq!(client.rest(), b"");
+    stage.rig.cuts("upstream", 1.0);
 }
 
 #[test]

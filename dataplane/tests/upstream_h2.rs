@@ -535,6 +535,7 @@ fn resets_and_false_lengths_never_look_like_an_answer() {
     let all = String::from_utf8_lossy(&client.rest()).into_owned();
     assert!(all.contains("content-length: 10"), "{all}");
     assert!(all.ends_with("\r\n\r\n12345"), "{all}");
+    plane.metric_becomes(r#"diolkos_streams_cut_total{reason="upstream"}"#, 2.0);
     // The connection serves on.
     assert_eq!(plane.get("/hello").status, 200);
 }
@@ -572,6 +573,7 @@ fn a_closed_window_stops_the_client() {
     });
     let answer = client.answer("POST").unwrap();
     assert_eq!(answer.status, 504);
+    plane.metric_becomes(r#"diolkos_errors_total{code="upstream_timeout"}"#, 1.0);
     drop(client);
     assert!(
         writer.join().unwrap().is_err(),

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use diolkos_dataplane::engine::conn::Event;
 use diolkos_dataplane::engine::{Down, DownExt, Exchange, Outcome, Service};
 use diolkos_dataplane::listen::{ListenerConfig, Workers, WorkersConfig};
+use diolkos_dataplane::telemetry::Metrics;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
-use support::{Client, becomes};
+use support::{Client, becomes, logs, value};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
@@ -60,6 +61,7 @@ struct Fixture {
     runtime: Runtime,
     workers: Workers,
     traps: Arc<Traps>,
+    metrics: Metrics,
     address: SocketAddr,
 }
 
@@ -87,6 +89,7 @@ impl Fixture {
             runtime,
             workers,
             traps,
+            metrics: Metrics::new(),
             address,
         }
     }
@@ -104,8 +107,10 @@ impl Fixture {
         }
     }
 
+    /// As the metrics page has it.
     fn panics(&self) -> u64 {
-        self.workers.counters().panics.load(SeqCst)
+        self.metrics.follow(&self.workers.counters());
+        value(&self.metrics, r#"diolkos_panics_total{where="task"}"#) as u64
     }
 }
 
@@ -137,6 +142,7 @@ fn a_panic_in_a_connections_task_ends_that_connection_alone() {
 
 #[test]
 fn a_worker_that_falls_is_started_anew_with_its_listeners() {
+    logs::listen();
     let fixture = Fixture::start(2);
     let mut lost = fixture.client_of(0);
     let mut other = fixture.client_of(1);
@@ -150,6 +156,7 @@ fn a_worker_that_falls_is_started_anew_with_its_listeners() {
         lost = fixture.client_of(0);
     }
     assert_eq!(fixture.traps.started.load(SeqCst), 5);
+    logs::come("worker_restarted", &[r#""pause_ms":100"#]);
     // What is told to it is heard as before.
     fixture.runtime.block_on(fixture.workers.close(1));
     becomes("refused", true, || {

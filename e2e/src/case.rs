@@ -45,6 +45,9 @@ pub struct CaseSpec {
     /// Echo backends with a Service of the same name.
     #[serde(default)]
     pub backends: Vec<BackendSpec>,
+    /// Secrets with a certificate that the test client believes.
+    #[serde(default)]
+    pub certificates: Vec<CertificateSpec>,
     /// Names of ports for listeners, which nobody has where the case runs.
     #[serde(default)]
     pub ports: Vec<String>,
@@ -67,6 +70,12 @@ pub struct CaseSpec {
     /// Access log lines (JSON) that must have been written at the end; each entry is a subset of one line.
     #[serde(default)]
     pub access_log: Vec<Value>,
+    /// Lines of the own log of data planes and controllers that must have been written at the end: the parts of each.
+    #[serde(default)]
+    pub log: Vec<Vec<String>>,
+    /// Metrics of data planes, with their labels, and by how much they must at least have grown at the end, all together.
+    #[serde(default)]
+    pub grown: BTreeMap<String, f64>,
 }
 
 /// Where a case runs.
@@ -104,6 +113,16 @@ fn one() -> usize {
 
 fn port_80() -> u16 {
     80
+}
+
+/// A declared certificate, in a Secret of the case's namespace.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CertificateSpec {
+    /// Name of the Secret.
+    pub name: String,
+    /// Names that it is for; one may begin with `*.`.
+    pub hosts: Vec<String>,
 }
 
 /// What is behind a declared Service.
@@ -161,8 +180,13 @@ pub struct Condition {
 pub struct RequestSpec {
     /// What this shows; default: the request line.
     pub name: Option<String>,
-    /// `METHOD http://host/path?query`. Here and in header fields `${letters N}` stands for N letters.
+    /// `METHOD http://host/path?query`. Here and in header fields `${letters N}` stands for N letters. With `https` it
+    /// goes to the listener of that name, and `host` is named in the handshake and must be in the certificate; a field
+    /// `host` names another in the request.
     pub send: String,
+    /// Within TLS it is sent over HTTP/2.
+    #[serde(default)]
+    pub http2: bool,
     /// The Gateway of the case's namespace that it goes to, `NAME` or `NAME/LISTENER`, at the address in its status; default:
     /// the data planes that serve what is attached to no Gateway. Standalone there is one place for all.
     pub gateway: Option<String>,
@@ -182,6 +206,9 @@ pub struct RequestSpec {
     /// How many times it is sent.
     #[serde(default = "one")]
     pub repeat: usize,
+    /// It is sent so many times at the same time, and the first answer is compared; the others may come when `beside` is over.
+    #[serde(default = "one")]
+    pub at_once: usize,
     /// The request asks for a WebSocket, gets it with 101, and then this is said on it.
     pub websocket: Option<Conversation>,
     /// What comes back, every time.
@@ -250,6 +277,9 @@ pub struct Expect {
     pub took_ms: Option<[u64; 2]>,
     /// Whether the connection stays open or is closed by the gateway.
     pub connection: Option<Persistence>,
+    /// The body is not complete when the connection ends, over HTTP/2 when the stream is reset.
+    #[serde(default)]
+    pub cut: bool,
 }
 
 /// What becomes of the connection.

@@ -25,6 +25,10 @@ pub fn answer(expect: &Expect, got: &Answer) -> Vec<String> {
             short(&body)
         ));
     }
+    if expect.cut != got.cut {
+        let is = if got.cut { "cut" } else { "complete" };
+        wrong.push(format!("the answer is {is}"));
+    }
     for (name, value) in &expect.headers {
         let seen: Vec<&str> = got.headers.all(name).collect();
         if seen != [value.as_str()] {
@@ -213,6 +217,7 @@ mod tests {
             body: br#"{"path":"/x","headers":{"host":"h"}}"#.to_vec(),
             trailers: Fields::default(),
             keep_alive: true,
+            cut: false,
         };
         let complaints = |yaml: &str| answer(&serde_saphyr::from_str(yaml).unwrap(), &got);
         let fits = r#"{status: 200, headers: {x-a: "1"}, absentHeaders: [x-b], json: {headers: {host: h}}, absentJson: [/headers/te], connection: kept}"#;
@@ -228,6 +233,7 @@ mod tests {
             "absentJson: [/headers/host]",
             "trailers: {x-t: '1'}",
             "connection: closed",
+            "cut: true",
         ] {
             assert_eq!(complaints(wrong).len(), 1, "{wrong}");
         }

@@ -1,11 +1,15 @@
 //! A test client: one connection, one request at a time, every byte of the head as the test wrote it.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+use crate::http2::Session;
 use crate::message::{Fields, Framing, read_body, read_head};
 use crate::websocket;
 
@@ -40,39 +44,77 @@ pub struct Answer {
     pub trailers: Fields,
     /// Whether the peer offers to keep the connection.
     pub keep_alive: bool,
+    /// The connection (HTTP/2: the stream) ended before the body did, of which nothing is kept then.
+    pub cut: bool,
 }
 
 /// An open connection.
-pub struct Connection {
-    reader: BufReader<TcpStream>,
+pub struct Connection(Wire);
+
+enum Wire {
+    Http1(Http1),
+    Http2(Session),
 }
+
+/// HTTP/1.1, in clear or within TLS.
+type Http1 = BufReader<Box<dyn Duplex>>;
+
+trait Duplex: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Duplex for T {}
 
 impl Connection {
     /// Connect to the gateway or a backend.
     pub fn open(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, IO_TIMEOUT)
-            .with_context(|| format!("connect to {address}"))?;
-        stream.set_read_timeout(Some(IO_TIMEOUT))?;
-        stream.set_write_timeout(Some(IO_TIMEOUT))?;
-        stream.set_nodelay(true)?;
-        Ok(Self {
-            reader: BufReader::new(stream),
-        })
+        Ok(Self::http1(Box::new(connect(address)?)))
+    }
+
+    /// Connect within TLS, for a host that is named in the handshake.
+    pub fn open_tls(address: SocketAddr, host: &str, config: Arc<ClientConfig>) -> Result<Self> {
+        let session = ClientConnection::new(config, ServerName::try_from(host.to_owned())?)?;
+        let stream = StreamOwned::new(session, connect(address)?);
+        Ok(Self::http1(Box::new(stream)))
+    }
+
+    /// The same for HTTP/2.
+    pub fn open_http2(address: SocketAddr, host: &str, config: Arc<ClientConfig>) -> Result<Self> {
+        Session::open(address, host, config).map(|s| Self(Wire::Http2(s)))
+    }
+
+    fn http1(stream: Box<dyn Duplex>) -> Self {
+        Self(Wire::Http1(BufReader::new(stream)))
+    }
+
+    /// What knows no HTTP/2.
+    fn reader(&mut self) -> Result<&mut Http1> {
+        match &mut self.0 {
+            Wire::Http1(reader) => Ok(reader),
+            Wire::Http2(_) => bail!("this is for HTTP/1.1 alone"),
+        }
     }
 
     /// Send a request and read its answer; interim (1xx) answers are passed over.
     pub fn send(&mut self, request: &Request) -> Result<Answer> {
-        self.reader.get_mut().write_all(&request.to_bytes())?;
+        let reader = match &mut self.0 {
+            Wire::Http1(reader) => reader,
+            Wire::Http2(session) => return session.send(request),
+        };
+        reader.get_mut().write_all(&request.to_bytes())?;
         loop {
             let (start, headers) =
-                read_head(&mut self.reader)?.context("connection closed without an answer")?;
+                read_head(reader)?.context("connection closed without an answer")?;
             let status = parse_status(&start)?;
             if (100..200).contains(&status) && status != 101 {
                 continue;
             }
             let framing = Framing::of_answer(&request.method, status, &headers)?;
-            let (body, trailers) = read_body(&mut self.reader, framing)?;
+            let (body, cut) = match read_body(reader, framing) {
+                Err(e) if is_cut(&e) => (Default::default(), true),
+                body => (body?, false),
+            };
+            let (body, trailers) = body;
             let keep_alive = framing != Framing::UntilClose
+                && !cut
                 && start.starts_with("HTTP/1.1")
                 && !headers.lists("connection", "close");
             return Ok(Answer {
@@ -81,31 +123,28 @@ impl Connection {
                 body,
                 trailers,
                 keep_alive,
+                cut,
             });
         }
     }
 
     /// Send a request and read an interim answer: it has arrived where it is to go, and is not answered yet.
     pub fn begin(&mut self, request: &Request) -> Result<()> {
-        self.reader.get_mut().write_all(&request.to_bytes())?;
-        let (start, _) =
-            read_head(&mut self.reader)?.context("connection closed without an answer")?;
+        let reader = self.reader()?;
+        reader.get_mut().write_all(&request.to_bytes())?;
+        let (start, _) = read_head(reader)?.context("connection closed without an answer")?;
         ensure!(parse_status(&start)? == 103, "{start:?} instead of 103");
         Ok(())
     }
 
     /// Hold a conversation on a connection that has switched to WebSocket: messages to send and to expect, then the end.
     pub fn converse(mut self, send: &[String], expect: &[String]) -> Result<()> {
+        let reader = self.reader()?;
         for text in send {
-            websocket::write(
-                self.reader.get_mut(),
-                websocket::TEXT,
-                text.as_bytes(),
-                true,
-            )?;
+            websocket::write(reader.get_mut(), websocket::TEXT, text.as_bytes(), true)?;
         }
         for text in expect {
-            let (opcode, payload) = websocket::read(&mut self.reader, false)?;
+            let (opcode, payload) = websocket::read(reader, false)?;
             let got = String::from_utf8_lossy(&payload);
             ensure!(
                 opcode == websocket::TEXT && got == *text,
@@ -113,8 +152,8 @@ impl Connection {
             );
         }
         let normal = 1000u16.to_be_bytes();
-        websocket::write(self.reader.get_mut(), websocket::CLOSE, &normal, true)?;
-        let (opcode, payload) = websocket::read(&mut self.reader, false)?;
+        websocket::write(reader.get_mut(), websocket::CLOSE, &normal, true)?;
+        let (opcode, payload) = websocket::read(reader, false)?;
         ensure!(
             opcode == websocket::CLOSE && payload == normal,
             "{opcode} {payload:?} instead of the end with 1000"
@@ -125,7 +164,7 @@ impl Connection {
 
     /// Whether the peer has closed the connection: waits for the close, fails when bytes come instead.
     pub fn closed(mut self) -> Result<bool> {
-        match self.reader.read(&mut [0; 1]) {
+        match self.reader()?.read(&mut [0; 1]) {
             Ok(0) => Ok(true),
             Ok(_) => bail!("bytes after the answer"),
             Err(e)
@@ -142,12 +181,15 @@ impl Connection {
 }
 
 impl Request {
+    /// The first value of a further field.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let mut all = self.headers.iter();
+        let found = all.find(|(n, _)| n.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
-        let has = |name: &str| {
-            self.headers
-                .iter()
-                .any(|(n, _)| n.eq_ignore_ascii_case(name))
-        };
+        let has = |name: &str| self.field(name).is_some();
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if !has("host") {
             head.push_str(&format!("host: {}\r\n", self.host));
@@ -168,6 +210,15 @@ impl Request {
     }
 }
 
+fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, IO_TIMEOUT)
+        .with_context(|| format!("connect to {address}"))?;
+    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+    stream.set_write_timeout(Some(IO_TIMEOUT))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 /// One request on a connection of its own.
 pub fn get(address: SocketAddr, host: &str, target: &str) -> Result<Answer> {
     let request = Request {
@@ -177,6 +228,15 @@ pub fn get(address: SocketAddr, host: &str, target: &str) -> Result<Answer> {
         ..Request::default()
     };
     Connection::open(address)?.send(&request)
+}
+
+/// Whether the connection ended, in order or by a reset.
+fn is_cut(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        UnexpectedEof | ConnectionReset | ConnectionAborted
+    )
 }
 
 fn parse_status(start: &str) -> Result<u16> {

@@ -7,12 +7,13 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::check;
-use crate::gateway::{Gateway, eventually, revision_at};
+use crate::gateway::{Gateway, eventually, metrics_at, revision_at};
 use crate::objects::{Key, Object};
 use crate::process::Process;
 
@@ -23,8 +24,11 @@ pub(crate) const SYSTEM: &str = "diolkos-system";
 
 /// The admin port of a data plane's Pod.
 const ADMIN: u16 = 9090;
-/// Where a Pod of the data plane takes requests.
+/// Where a Pod of the data plane takes requests, in clear and within TLS.
 const HTTP: u16 = 8080;
+const HTTPS: u16 = 8443;
+/// The port of the data planes' Service for the latter.
+const SERVICE_HTTPS: u16 = 443;
 
 /// One case's objects in the cluster; they and their namespaces are removed when it is dropped.
 pub struct Cluster {
@@ -32,6 +36,7 @@ pub struct Cluster {
     applied: BTreeSet<Key>,
     namespaces: BTreeSet<String>,
     address: Option<SocketAddr>,
+    begun: Instant,
 }
 
 /// A port that `kubectl port-forward` holds open.
@@ -69,6 +74,7 @@ impl Cluster {
             applied: BTreeSet::new(),
             namespaces: BTreeSet::new(),
             address: None,
+            begun: Instant::now(),
         })
     }
 
@@ -272,6 +278,15 @@ impl Gateway for Cluster {
         Ok(address)
     }
 
+    fn https(&mut self) -> Result<SocketAddr> {
+        Ok(SocketAddr::new(self.address()?.ip(), SERVICE_HTTPS))
+    }
+
+    fn each_https(&mut self) -> Result<Vec<SocketAddr>> {
+        let pods = self.data_planes()?;
+        Ok(pods.map(|ip| SocketAddr::new(ip, HTTPS)).collect())
+    }
+
     fn address_of(&mut self, gateway: &Key, listener: Option<&str>) -> Result<SocketAddr> {
         let text = self.kubectl(
             &[
@@ -313,6 +328,23 @@ impl Gateway for Cluster {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
+    fn log(&self) -> Result<Vec<String>> {
+        let since = format!("--since={}s", self.begun.elapsed().as_secs() + 1);
+        let mut lines = Vec::new();
+        for selector in [CONTROLLERS, DATA_PLANES] {
+            let of = ["logs", "--namespace", SYSTEM, "--selector", selector];
+            let text = self.kubectl(&[&of[..], &["--tail=-1", &since]].concat(), "")?;
+            lines.extend(text.lines().map(str::to_owned));
+        }
+        Ok(lines)
+    }
+
+    fn metrics(&self) -> Result<Vec<String>> {
+        self.data_planes()?
+            .map(|ip| metrics_at(SocketAddr::new(ip, ADMIN)))
+            .collect()
+    }
+
     fn log_tail(&self) -> String {
         let tail = |selector: &str| {
             self.kubectl(
@@ -329,7 +361,7 @@ impl Gateway for Cluster {
             )
             .unwrap_or_else(|e| e.to_string())
         };
-        tail("app.kubernetes.io/component=controller") + &tail(DATA_PLANES)
+        tail(CONTROLLERS) + &tail(DATA_PLANES)
     }
 }
 
@@ -348,6 +380,8 @@ fn address_of(gateway: &Value, listener: Option<&str>) -> Result<SocketAddr> {
     Ok(SocketAddr::new(ip, port))
 }
 
+/// Selects the Pods of the controllers.
+const CONTROLLERS: &str = "app.kubernetes.io/component=controller";
 /// Selects the Pods of the data planes.
 pub(crate) const DATA_PLANES: &str = "app.kubernetes.io/component=data-plane";
 

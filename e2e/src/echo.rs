@@ -11,6 +11,8 @@
 //! | `/sse/MS` | the same, MS milliseconds apart |
 //! | `/endpoints/ADDRESS:PORT,…` | `{"items": […]}` with these, as a registry of endpoints has them |
 //! | `/close` | the connection closes without an answer |
+//! | `/half` | a head and half of the body, then the connection closes |
+//! | `/half/MS` | the other half after MS milliseconds |
 //! | `/nonsense` | what is not HTTP |
 //! | `/begun/…` | 103, then what the rest of the path asks for |
 //! | `/noted/NAME` | the echo of the last request with the field `x-note: NAME`, 404 before it has come |
@@ -90,6 +92,7 @@ enum Behaviour {
     Trailers,
     Events(Duration),
     Close,
+    Half(Option<Duration>),
     Nonsense,
     Noted(String),
     Endpoints(Vec<String>),
@@ -115,6 +118,10 @@ impl Behaviour {
                     return Self::Events(pause.min(MAX_DELAY));
                 }
                 ("close", _) => return Self::Close,
+                ("half", n) => {
+                    let rest = n.map(Duration::from_millis);
+                    return Self::Half(rest.map(|rest| rest.min(MAX_DELAY)));
+                }
                 ("nonsense", _) => return Self::Nonsense,
                 ("endpoints", _) => {
                     let list = segments.get(i + 1).copied().unwrap_or_default();
@@ -202,6 +209,7 @@ fn serve(name: &str, notes: &Notes, stream: TcpStream) -> io::Result<()> {
                 json!({"items": items}).to_string().into_bytes(),
             ),
             Behaviour::Bytes(n) => whole(&mut head, "text/plain", vec![b'x'; n]),
+            Behaviour::Half(_) => whole(&mut head, "text/plain", b"this and that".to_vec()),
             _ if status == 204 || status == 304 => {
                 head.push_str("\r\n");
                 Vec::new()
@@ -223,6 +231,13 @@ fn serve(name: &str, notes: &Notes, stream: TcpStream) -> io::Result<()> {
         match behaviour {
             Behaviour::Events(pause) if !pause.is_zero() && bytes.len() > begin => {
                 one_by_one(&mut writer, &bytes, begin, pause)?;
+            }
+            Behaviour::Half(rest) => {
+                let (first, second) = bytes.split_at(begin + payload.len() / 2);
+                writer.write_all(first)?;
+                let Some(pause) = rest else { return Ok(()) };
+                std::thread::sleep(pause);
+                writer.write_all(second)?;
             }
             _ => writer.write_all(&bytes)?,
         }
@@ -394,6 +409,9 @@ mod tests {
             Some("text/event-stream")
         );
         assert!(get(address, "h", "/close").is_err());
+        assert!(get(address, "h", "/half").unwrap().cut);
+        let half = get(address, "h", "/half/1").unwrap();
+        assert_eq!((&half.body[..], half.cut), (&b"this and that"[..], false));
         assert_eq!(get(address, "h", "/noted/a").unwrap().status, 404);
         let mut connection = Connection::open(address).unwrap();
         let request = Request {

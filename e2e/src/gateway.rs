@@ -42,6 +42,14 @@ pub trait Gateway {
     /// Where requests go; starts the gateway when it has not been started.
     fn address(&mut self) -> Result<SocketAddr>;
 
+    /// Where requests within TLS go: to the listener `https`, on port 8443.
+    fn https(&mut self) -> Result<SocketAddr>;
+
+    /// Where each data plane alone takes them.
+    fn each_https(&mut self) -> Result<Vec<SocketAddr>> {
+        Ok(vec![self.https()?])
+    }
+
     /// Where requests to a Gateway of the Gateway API go, of several listeners to the named one. Standalone there is one
     /// place for all.
     fn address_of(&mut self, _gateway: &Key, _listener: Option<&str>) -> Result<SocketAddr> {
@@ -64,8 +72,21 @@ pub trait Gateway {
     /// Lines of the access log so far.
     fn access_log(&self) -> Result<Vec<String>>;
 
+    /// Lines that data planes and controllers have logged since the case began.
+    fn log(&self) -> Result<Vec<String>>;
+
+    /// The metrics page of each data plane; none before it is started.
+    fn metrics(&self) -> Result<Vec<String>>;
+
     /// What the gateway itself has to say, for the report of a failure.
     fn log_tail(&self) -> String;
+}
+
+/// The metrics page at the admin port of a data plane.
+pub(crate) fn metrics_at(admin: SocketAddr) -> Result<String> {
+    let answer = client::get(admin, "localhost", "/metrics")?;
+    ensure!(answer.status == 200, "/metrics is {}", answer.status);
+    Ok(String::from_utf8(answer.body)?)
 }
 
 /// The revision that the admin port of a data plane shows.

@@ -7,6 +7,8 @@
 //! breaks. [`measure`] is what `make bench` needs.
 
 pub mod admission;
+mod asked;
+pub mod authority;
 pub mod backend;
 pub mod case;
 pub mod check;
@@ -17,6 +19,7 @@ pub mod data_planes;
 pub mod disruption;
 pub mod echo;
 pub mod gateway;
+mod http2;
 pub mod ingress;
 pub mod load;
 pub mod measure;

@@ -105,10 +105,8 @@ pub fn read_body(from: &mut impl BufRead, framing: Framing) -> io::Result<(Vec<u
             }
             from.take(n).read_to_end(&mut body)?;
             if body.len() as u64 != n {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    format!("body ended after {} of {n} bytes", body.len()),
-                ));
+                let got = body.len();
+                return Err(early(&format!("body ended after {got} of {n} bytes")));
             }
         }
         Framing::UntilClose => {
@@ -116,7 +114,7 @@ pub fn read_body(from: &mut impl BufRead, framing: Framing) -> io::Result<(Vec<u
         }
         Framing::Chunked => loop {
             let line =
-                read_line(from)?.ok_or_else(|| bad("connection closed inside a chunked body"))?;
+                read_line(from)?.ok_or_else(|| early("connection closed inside a chunked body"))?;
             let size = line.split(';').next().unwrap_or_default().trim();
             let size =
                 u64::from_str_radix(size, 16).map_err(|_| bad(&format!("chunk size {size:?}")))?;
@@ -128,7 +126,10 @@ pub fn read_body(from: &mut impl BufRead, framing: Framing) -> io::Result<(Vec<u
             }
             let before = body.len() as u64;
             from.take(size).read_to_end(&mut body)?;
-            if body.len() as u64 != before + size || read_line(from)?.as_deref() != Some("") {
+            if body.len() as u64 != before + size {
+                return Err(early("connection closed inside a chunk"));
+            }
+            if read_line(from)?.as_deref() != Some("") {
                 return Err(bad("chunk is not as long as it says"));
             }
         },
@@ -167,6 +168,10 @@ fn read_line(from: &mut impl BufRead) -> io::Result<Option<String>> {
     String::from_utf8(text.to_vec())
         .map(Some)
         .map_err(|_| bad("line is not UTF-8"))
+}
+
+fn early(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, what.to_owned())
 }
 
 fn bad(what: &str) -> io::Error {

@@ -7,16 +7,19 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::asked::{Asked, connect, is_https, to_request};
+use crate::authority::Authority;
 use crate::backend::Backend;
 use crate::case::{Case, LoadSpec, Persistence, RequestSpec, Step};
 use crate::check;
 use crate::client::{Answer, Connection, Request};
-use crate::coding;
 use crate::gateway::{Gateway, eventually};
 use crate::load::Load;
 use crate::objects::{Key, Object};
@@ -45,7 +48,12 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
     for backend in &backends {
         objects.extend(backend.objects()?);
     }
+    let authority = Authority::new()?;
+    for spec in &case.spec.certificates {
+        objects.push(authority.secret(spec, &case.namespace())?);
+    }
     gateway.apply(&objects)?;
+    let counted = counts(case, gateway)?;
     let mut placeholders: Vec<(String, String)> =
         backends.iter().flat_map(Backend::placeholders).collect();
     for name in &case.spec.ports {
@@ -73,12 +81,12 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
             })
             .with_context(shown)?;
         }
-        let each = gateway.each_address().with_context(shown)?;
         let mut targets = Vec::with_capacity(step.requests.len());
         for spec in &step.requests {
             let first = match &spec.gateway {
                 None if spec.admin => vec![gateway.admin().with_context(shown)?],
-                None => each.clone(),
+                None if is_https(spec)? => gateway.each_https().with_context(shown)?,
+                None => gateway.each_address().with_context(shown)?,
                 Some(named) => {
                     let (key, listener) = of_gateway(case, named);
                     let one = eventually(|| gateway.address_of(&key, listener));
@@ -86,18 +94,19 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
                 }
             };
             for one in &first {
-                eventually(|| send(known(spec, gateway)?.as_ref(), *one))
+                eventually(|| send(known(spec, gateway)?.as_ref(), *one, &authority))
                     .with_context(|| format!("step {}: {} ({one})", step.name, title(spec)))?;
             }
             // Two that are under way together share a data plane.
             let is_alone = spec.gateway.is_some() || spec.admin || spec.beside.is_some();
             targets.push(match first.first() {
                 Some(one) if is_alone => *one,
+                _ if is_https(spec)? => gateway.https().with_context(shown)?,
                 _ => address,
             });
         }
         for (spec, target) in step.requests.iter().zip(targets) {
-            send(known(spec, gateway)?.as_ref(), target)
+            send(known(spec, gateway)?.as_ref(), target, &authority)
                 .with_context(|| format!("step {}, second pass: {}", step.name, title(spec)))?;
         }
         for (key, expected) in &step.events {
@@ -142,7 +151,42 @@ fn play(case: &Case, gateway: &mut dyn Gateway) -> Result<()> {
             Ok(())
         })?;
     }
-    Ok(())
+    for parts in &case.spec.log {
+        eventually(|| {
+            let lines = gateway.log()?;
+            let found = lines
+                .iter()
+                .any(|line| parts.iter().all(|part| line.contains(part)));
+            ensure!(found, "no line with {parts:?} in the log");
+            Ok(())
+        })?;
+    }
+    eventually(|| {
+        let now = counts(case, gateway)?;
+        let all = case.spec.grown.iter().zip(counted.iter().zip(now));
+        for ((name, least), (before, now)) in all {
+            let more = now - before;
+            ensure!(more >= *least, "{name} has grown by {more}");
+        }
+        Ok(())
+    })
+}
+
+/// What the metrics that are to grow have come to, of all data planes together.
+fn counts(case: &Case, gateway: &dyn Gateway) -> Result<Vec<f64>> {
+    if case.spec.grown.is_empty() {
+        return Ok(Vec::new());
+    }
+    let pages = gateway.metrics()?;
+    let lines: Vec<&str> = pages.iter().flat_map(|page| page.lines()).collect();
+    let sum = |name: &String| {
+        let values = lines.iter().filter_map(|line| {
+            let value = line.strip_prefix(name.as_str())?.strip_prefix(' ')?;
+            value.parse::<f64>().ok()
+        });
+        values.sum()
+    };
+    Ok(case.spec.grown.keys().map(sum).collect())
 }
 
 /// The one revision that all data planes show, when it is none of those before.
@@ -175,17 +219,24 @@ fn known<'a>(spec: &'a RequestSpec, gateway: &dyn Gateway) -> Result<Cow<'a, Req
 }
 
 fn start_load(spec: &LoadSpec, address: SocketAddr) -> Result<Load> {
-    let (method, host, target) = parts(&spec.send)?;
-    ensure!(method == "GET", "load is GETs");
+    let asked = Asked::parse(&spec.send)?;
+    let is_plain = asked.method == "GET" && !asked.https;
+    ensure!(is_plain, "load is GETs in clear");
     let field = spec.same_both_ways.clone();
-    Ok(Load::checked(address, host, target, move |answer| {
-        let field = field.as_deref()?;
-        let back = answer.headers.get(field);
-        let echo: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let there = echo["headers"][field].as_str();
-        (back.is_none() || back != there)
-            .then(|| format!("{field} was {there:?} on the way there and {back:?} on the way back"))
-    }))
+    Ok(Load::checked(
+        address,
+        asked.host,
+        asked.target,
+        move |answer| {
+            let field = field.as_deref()?;
+            let back = answer.headers.get(field);
+            let echo: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let there = echo["headers"][field].as_str();
+            (back.is_none() || back != there).then(|| {
+                format!("{field} was {there:?} on the way there and {back:?} on the way back")
+            })
+        },
+    ))
 }
 
 fn apply_step(
@@ -272,33 +323,34 @@ fn title(spec: &RequestSpec) -> String {
 }
 
 /// Send a request as often as it says, on one connection as long as that is kept, and compare.
-fn send(spec: &RequestSpec, address: SocketAddr) -> Result<()> {
+fn send(spec: &RequestSpec, address: SocketAddr, authority: &Authority) -> Result<()> {
     let mut request = to_request(spec)?;
+    let connect = || connect(spec, address, authority);
     // Until this one is answered.
     let _beside = match &spec.beside {
         None => None,
         Some(line) => {
-            let (method, host, target) = parts(line)?;
-            let request = Request {
-                method: method.into(),
-                host: host.into(),
-                target: target.into(),
-                ..Request::default()
-            };
+            let request = Asked::parse(line)?.request();
             // The gateway may have yet to notice that the one before has gone.
             Some(eventually(|| {
-                let mut open = Connection::open(address)?;
+                let mut open = connect()?;
                 open.begin(&request).with_context(|| line.clone())?;
                 Ok(open)
             })?)
         }
     };
+    if spec.at_once > 1 {
+        let answer = first_of(spec.at_once, &request, connect)?;
+        let wrong = check::answer(&spec.expect, &answer);
+        ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+        return Ok(());
+    }
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut connection = None;
     for _ in 0..spec.repeat {
         let mut open = match connection.take() {
             Some(open) => open,
-            None => Connection::open(address)?,
+            None => connect()?,
         };
         let begun = Instant::now();
         let answer = open.send(&request)?;
@@ -342,6 +394,21 @@ fn send(spec: &RequestSpec, address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
+/// Sends a request so many times at the same time; the answer that comes first.
+fn first_of(
+    count: usize,
+    request: &Request,
+    connect: impl Fn() -> Result<Connection>,
+) -> Result<Answer> {
+    let (sender, answers) = mpsc::channel();
+    for _ in 0..count {
+        let (mut open, request, sender) = (connect()?, request.clone(), sender.clone());
+        // Those that come later find nobody who waits for them.
+        thread::spawn(move || sender.send(open.send(&request)));
+    }
+    answers.recv()?
+}
+
 /// Whether the answer is that of RFC 6455 section 4.2.2.
 fn check_switch(answer: &Answer) -> Result<()> {
     ensure!(
@@ -366,55 +433,4 @@ fn answered_by(answer: &Answer) -> String {
         .headers
         .get("x-backend")
         .map_or_else(|| answer.status.to_string(), str::to_owned)
-}
-
-/// Method, host and target of `METHOD http://host/target`.
-fn parts(send: &str) -> Result<(&str, &str, &str)> {
-    let (method, url) = send.split_once(' ').context("send: METHOD URL")?;
-    let rest = url
-        .strip_prefix("http://")
-        .context("send: a URL with http://")?;
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    Ok((method, host, if path.is_empty() { "/" } else { path }))
-}
-
-fn to_request(spec: &RequestSpec) -> Result<Request> {
-    let (method, host, target) = parts(&spec.send)?;
-    let of_websocket = [
-        ("connection", "upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", websocket::KEY),
-    ];
-    let asked = spec.websocket.iter().flat_map(|_| of_websocket);
-    let mut headers: Vec<(String, String)> = spec
-        .headers
-        .iter()
-        .map(|(n, v)| (n.clone(), letters(v)))
-        .chain(asked.map(|(n, v)| (n.to_owned(), v.to_owned())))
-        .collect();
-    let mut body = spec.body.clone().into_bytes();
-    if let Some(encoding) = &spec.encoding {
-        body = coding::encode(encoding, &body)?;
-        headers.push(("content-encoding".into(), encoding.clone()));
-    }
-    Ok(Request {
-        method: method.into(),
-        host: host.into(),
-        target: letters(target),
-        headers,
-        body,
-    })
-}
-
-/// The text with N letters where it says `${letters N}`.
-fn letters(text: &str) -> String {
-    let parts = text.split_once("${letters ").and_then(|(before, rest)| {
-        let (count, after) = rest.split_once('}')?;
-        Some((before, count.parse::<usize>().ok()?, after))
-    });
-    match parts {
-        Some((before, count, after)) => format!("{before}{}{after}", "a".repeat(count)),
-        None => text.to_owned(),
-    }
 }

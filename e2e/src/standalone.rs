@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client;
-use crate::gateway::{Gateway, PATIENCE, eventually, revision_at};
+use crate::gateway::{Gateway, PATIENCE, eventually, metrics_at, revision_at};
 use crate::objects::{Key, Object};
 use crate::process::{Process, program};
 
@@ -20,8 +20,10 @@ pub struct Standalone {
     running: Option<Running>,
 }
 
-/// End of the key of a listener that is not where the requests of cases go.
-const HTTPS: &str = "/https";
+/// Whether these are the keys of the port where requests within TLS go.
+fn are_https(keys: &str) -> bool {
+    keys.split(", ").any(|key| key.ends_with("/https"))
+}
 
 struct Running {
     process: Process,
@@ -64,7 +66,7 @@ impl Standalone {
         let gateway = process
             .stderr
             .wait(PATIENCE, |line| {
-                let is_https = listener_of(line)?.ends_with(HTTPS);
+                let is_https = are_https(&listener_of(line)?);
                 address_of(line, "listening").filter(|_| !is_https)
             })
             .with_context(|| {
@@ -91,17 +93,6 @@ impl Standalone {
             gateway,
             admin,
         })
-    }
-
-    /// Where the listener named `https` of the GatewayConfig takes requests.
-    pub fn https(&self) -> Result<SocketAddr> {
-        let running = self.running.as_ref().context("not started")?;
-        let found = running.process.stderr.wait(PATIENCE, |line| {
-            listener_of(line)?
-                .ends_with(HTTPS)
-                .then(|| address_of(line, "listening"))?
-        });
-        found.context("no listener https")
     }
 
     /// Write a file so that the gateway never sees half of it.
@@ -161,6 +152,15 @@ impl Gateway for Standalone {
         Ok(self.running.insert(running).gateway)
     }
 
+    fn https(&mut self) -> Result<SocketAddr> {
+        self.address()?;
+        let running = self.running.as_ref().context("not started")?;
+        let found = running.process.stderr.wait(PATIENCE, |line| {
+            are_https(&listener_of(line)?).then(|| address_of(line, "listening"))?
+        });
+        found.context("no listener https")
+    }
+
     fn address_of(&mut self, gateway: &Key, listener: Option<&str>) -> Result<SocketAddr> {
         let first = self.address()?;
         let (Some(listener), Some(running)) = (listener, &self.running) else {
@@ -198,6 +198,15 @@ impl Gateway for Standalone {
             .as_ref()
             .map(|r| r.process.stdout.all())
             .unwrap_or_default())
+    }
+
+    fn log(&self) -> Result<Vec<String>> {
+        let running = self.running.as_ref().context("not started")?;
+        Ok(running.process.stderr.all())
+    }
+
+    fn metrics(&self) -> Result<Vec<String>> {
+        self.running.iter().map(|r| metrics_at(r.admin)).collect()
     }
 
     fn log_tail(&self) -> String {

@@ -1,5 +1,6 @@
 //! Data planes find out together which endpoints work (features.md F51): real ones, over the push channel.
 
+use super::logs;
 use super::push::{Controller, GROUP, key, mounted};
 use dataplane::app::{Config, DataPlane};
 use dataplane::listeners::Binds;
@@ -134,6 +135,7 @@ fn checked() -> Health {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_check_an_endpoint_and_all_know() {
+    logs::listen();
     let authority = Authority::generate(SystemTime::now()).unwrap();
     let mut controller = Controller::start(&authority).await;
     let certificates = mounted(&authority.client_data(GROUP, SystemTime::now()).unwrap());
@@ -157,6 +159,12 @@ async fn two_check_an_endpoint_and_all_know() {
     let change = change.unwrap().unwrap();
     assert_eq!((&*change.upstream, change.endpoint), (&*key("pool").1, ill));
     assert_eq!(change.unhealthy, Some(Opinion::FailsChecks));
+    let endpoint = ill.to_string();
+    let agree = ["data planes agree", "active_check", &endpoint];
+    until("it is said", || {
+        logs::count("backend_unhealthy", &agree) == 1
+    })
+    .await;
     until("none uses it, and one goes by what the others say", || {
         let of = planes.iter().map(|p| p.of(ill).unwrap());
         let of: Vec<_> = of.collect();
@@ -169,6 +177,8 @@ async fn two_check_an_endpoint_and_all_know() {
     let (_, _serving) = serve(&ill.to_string()).await;
     let change = timeout(FOREVER, controller.changes.recv()).await;
     assert_eq!(change.unwrap().unwrap().unhealthy, None);
+    let again = ["works again", &endpoint];
+    until("it is said", || logs::count("backend_healthy", &again) == 1).await;
     until("all use it again", || planes.iter().all(|p| p.uses(ill))).await;
     // Nothing of this is a configuration.
     assert_eq!(controller.publisher.cursor().generation, 1);

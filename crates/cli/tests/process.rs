@@ -1,6 +1,7 @@
 //! `diolkos run` as a process: it is replaced by another one, again and again, while clients send requests; and it stops.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use dataplane::handover;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use tempfile::NamedTempFile;
 
 /// No test waits longer than this for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,23 +46,31 @@ spec:
 /// One `diolkos run`. It is killed when it is dropped.
 struct Gateway {
     child: Child,
+    log: NamedTempFile,
 }
 
 impl Gateway {
     fn start(directory: &Path, http: SocketAddr, admin: SocketAddr) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_diolkos"))
-            .arg("run")
-            .arg(directory.join("manifests"))
-            .args(["--http", &http.to_string()])
-            .args(["--admin", &admin.to_string()])
-            .args(["--threads", "2"])
-            .arg("--handover")
-            .arg(directory.join("handover.sock"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        Self { child }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_diolkos"));
+        command.arg("run").arg(directory.join("manifests"));
+        command.args(["--http", &http.to_string(), "--admin", &admin.to_string()]);
+        command.args(["--threads", "2", "--handover"]);
+        command.arg(directory.join("handover.sock"));
+        Self::logged(&mut command)
+    }
+
+    fn logged(command: &mut Command) -> Self {
+        let log = NamedTempFile::new().unwrap();
+        command.args(["--log-format", "json"]).stdout(Stdio::null());
+        let child = command.stderr(log.reopen().unwrap()).spawn().unwrap();
+        Self { child, log }
+    }
+
+    /// Waits for a line of the log.
+    fn says(&self, event: &str) {
+        let line = format!(r#""event":"{event}""#);
+        let text = || fs::read_to_string(self.log.path()).unwrap();
+        until(event, || text().contains(&line).then_some(()));
     }
 
     fn ended(&mut self) -> ExitStatus {
@@ -72,6 +82,10 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            let log = fs::read_to_string(self.log.path());
+            eprintln!("{}", log.unwrap_or_default());
+        }
     }
 }
 
@@ -90,18 +104,13 @@ fn until<T>(what: &str, mut read: impl FnMut() -> Option<T>) -> T {
 fn activated(directory: &Path, socket: &TcpListener, admin: SocketAddr) -> Gateway {
     const START: &str = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@""#;
     let address = socket.local_addr().unwrap();
-    let child = Command::new("sh")
-        .args(["-c", START, env!("CARGO_BIN_EXE_diolkos"), "run"])
-        .arg(directory.join("manifests"))
-        .args(["--http", &address.to_string()])
-        .args(["--admin", &admin.to_string()])
-        .args(["--threads", "2"])
-        .stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())))
-        .stdout(Stdio::null())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    Gateway { child }
+    let mut command = Command::new("sh");
+    command.args(["-c", START, env!("CARGO_BIN_EXE_diolkos"), "run"]);
+    command.arg(directory.join("manifests"));
+    command.args(["--http", &address.to_string()]);
+    command.args(["--admin", &admin.to_string(), "--threads", "2"]);
+    command.stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
+    Gateway::logged(&mut command)
 }
 
 /// An address that is free at the moment.
@@ -269,6 +278,8 @@ fn processes_take_over_from_each_other_and_no_request_fails() {
             _ => {
                 let mut old = old;
                 assert!(old.ended().success());
+                old.says("handed_over");
+                running.says("taken_over");
             }
         }
         load.goes_on(200);
@@ -297,11 +308,17 @@ fn a_successor_that_does_not_come_to_serve_changes_nothing() {
     until("it serves", || Client::connect(http).ok());
     let load = Load::start(http);
     load.goes_on(50);
-    // It has the sockets and dies.
+    // One dies on its way, and one has the sockets when it goes.
     let mut next = Gateway::start(directory.path(), http, admin);
     next.child.kill().unwrap();
     assert!(!next.ended().success());
-    load.goes_on(200);
+    load.goes_on(100);
+    let taken = handover::take(&socket).unwrap().unwrap();
+    assert!(taken.sockets.contains_key(&http));
+    load.goes_on(100);
+    drop(taken);
+    running.says("handover_not_finished");
+    load.goes_on(100);
     assert!(running.child.try_wait().unwrap().is_none());
     load.end();
 }
@@ -329,6 +346,7 @@ fn sockets_that_were_passed_outlive_the_process_and_refuse_nobody() {
         let id = gateway.child.id().to_string();
         assert!(Command::new("kill").arg(id).status().unwrap().success());
         assert!(gateway.ended().success());
+        gateway.says("socket_passed");
     }
 }
 
@@ -375,17 +393,12 @@ fn clients_leave_descriptors_for_the_admin_port() {
     let manifests = MANIFESTS.replace("PORT", &port);
     fs::write(directory.path().join("manifests/all.yaml"), manifests).unwrap();
     let (http, admin) = (free(), free());
-    let child = Command::new("sh")
-        .args(["-c", START, env!("CARGO_BIN_EXE_diolkos"), "run"])
-        .arg(directory.path().join("manifests"))
-        .args(["--http", &http.to_string()])
-        .args(["--admin", &admin.to_string()])
-        .args(["--threads", "1"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    let _gateway = Gateway { child };
+    let mut command = Command::new("sh");
+    command.args(["-c", START, env!("CARGO_BIN_EXE_diolkos"), "run"]);
+    command.arg(directory.path().join("manifests"));
+    command.args(["--http", &http.to_string()]);
+    command.args(["--admin", &admin.to_string(), "--threads", "1"]);
+    let gateway = Gateway::logged(&mut command);
     let get = |address, path| Client::connect(address).ok()?.get(path).ok();
     until("it serves", || get(http, "/"));
 
@@ -418,6 +431,7 @@ fn clients_leave_descriptors_for_the_admin_port() {
         }
     };
     assert_eq!(refused, "HTTP/1.1 503 Service Unavailable\r\n");
+    gateway.says("descriptors");
     let refusals = |reason: &str| {
         let (_, page, _) = get(admin, "/metrics").unwrap();
         let page = String::from_utf8(page).unwrap();

@@ -40,6 +40,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// Sees to it that the registries of upstreams are asked.
 pub(crate) struct Poller {
     runtime: Handle,
+    /// Registries that are asked.
+    most: usize,
     shared: Arc<Shared>,
 }
 
@@ -67,8 +69,19 @@ impl Poller {
         resolver: Arc<Resolver>,
         count: Bounded,
     ) -> Self {
+        Self::with(runtime, registry, resolver, count, REGISTRIES)
+    }
+
+    fn with(
+        runtime: &Handle,
+        registry: Arc<Registry>,
+        resolver: Arc<Resolver>,
+        count: Bounded,
+        most: usize,
+    ) -> Self {
         Self {
             runtime: runtime.clone(),
+            most,
             shared: Arc::new(Shared {
                 registry,
                 resolver,
@@ -89,7 +102,7 @@ impl Poller {
             let mut running = self.shared.running.lock();
             if let Some(task) = running.get(&job) {
                 task.notify_one();
-            } else if running.len() < REGISTRIES {
+            } else if running.len() < self.most {
                 let wake = Arc::new(Notify::new());
                 running.insert(job.clone(), Arc::clone(&wake));
                 self.shared.count.entries.inc();
@@ -101,7 +114,8 @@ impl Poller {
                     event = "registries_full",
                     registry = shown(&job.source.url),
                     upstream = &*job.upstream,
-                    "a registry is not asked: there are {REGISTRIES} already"
+                    "a registry is not asked: there are {} already",
+                    self.most
                 );
             }
         }
@@ -141,29 +155,31 @@ async fn keep_asking(shared: Arc<Shared>, job: Job, wake: Arc<Notify>) {
             return;
         };
         let (registry, stale) = (shown(&source.url), memory.has_some);
-        match &said {
-            Err(error) => tracing::warn!(
-                event = "discovery_failed",
-                upstream = &**key,
-                registry,
-                error,
-                stale,
-                "a registry did not say which endpoints there are"
-            ),
-            Ok(Listed {
-                dropped: Some((count, first)),
-                ..
-            }) => tracing::warn!(
+        if let Ok(Listed {
+            dropped: Some((count, first)),
+            ..
+        }) = &said
+        {
+            tracing::warn!(
                 event = "discovery_partly",
                 upstream = &**key,
                 registry,
                 count,
                 first,
                 "a registry lists what is no endpoint"
-            ),
-            Ok(_) => {}
+            );
         }
         let (take, wait) = memory.take(said, interval);
+        if let Err(error) = &take {
+            tracing::warn!(
+                event = "discovery_failed",
+                upstream = &**key,
+                registry,
+                error,
+                stale,
+                "a registry did not say which endpoints there are"
+            );
+        }
         upstream.set_polled(source, take.as_deref().map_err(Clone::clone));
         shared.resolver.follow(&upstream);
         // Up to a tenth sooner, so that data planes that began together do not stay together.

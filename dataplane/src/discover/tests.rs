@@ -1,6 +1,7 @@
 //! A real registry on the loopback, which answers what a test tells it to.
 
 use super::*;
+use crate::logs;
 use crate::table::{Compiler, Wire};
 use crate::telemetry::Metrics;
 use model::{Discovery, DiscoverySource, EndpointSource, ObjectRef, StaticEndpoint};
@@ -54,6 +55,11 @@ impl Server {
         server
     }
 
+    /// Lines of an event that are about it.
+    fn said(&self, event: &str) -> usize {
+        logs::count(event, &[&format!("http://{}/", self.address)])
+    }
+
     fn says(&self, status: u16, body: &str) {
         *self.says.lock() = Some((status, body.to_owned()));
     }
@@ -71,6 +77,9 @@ impl Server {
     }
 }
 
+/// Registries that a rig asks.
+const MOST: usize = 2;
+
 struct Rig {
     registry: Arc<Registry>,
     poller: Poller,
@@ -80,6 +89,7 @@ struct Rig {
 
 impl Rig {
     fn start(discovery: &Discovery) -> Self {
+        logs::listen();
         let runtime = Runtime::new().unwrap();
         let registry = Compiler::default().registry();
         let Metrics {
@@ -89,12 +99,8 @@ impl Rig {
         } = Metrics::new();
         let resolver = Resolver::start(runtime.handle(), Arc::clone(&registry), dns_names, &[]);
         let resolver = Arc::new(resolver);
-        let poller = Poller::start(
-            runtime.handle(),
-            Arc::clone(&registry),
-            resolver,
-            registries,
-        );
+        let of_poller = Arc::clone(&registry);
+        let poller = Poller::with(runtime.handle(), of_poller, resolver, registries, MOST);
         let origin = ObjectRef::new("Upstream", "n", "u");
         let source = EndpointSource::Discovery(discovery.clone());
         let settings = model::Upstream::new(origin, source);
@@ -181,37 +187,6 @@ fn a_registry_is_asked_again_and_again_and_its_word_takes_effect() {
 }
 
 #[test]
-fn a_registry_for_which_there_is_no_room_is_counted() {
-    let server = Server::start(&listed(&["10.0.0.1:80"]));
-    let rig = Rig::of(vec![DiscoverySource::Http(server.source())], false);
-    rig.become_(&["10.0.0.1:80"]);
-    let shared = &rig.poller.shared;
-    let other = |n: usize| HttpSource {
-        url: format!("http://{}/{n}", server.address),
-        ..server.source()
-    };
-    for n in 1..REGISTRIES {
-        let job = Job {
-            upstream: "Upstream/n/other".into(),
-            source: other(n),
-        };
-        shared.running.lock().insert(job, Arc::default());
-    }
-    assert_eq!(
-        (shared.count.entries.get(), shared.count.evictions.get()),
-        (1, 0)
-    );
-    let late = Discovery {
-        first_available: false,
-        sources: vec![DiscoverySource::Http(other(0))],
-        filter: None,
-    };
-    rig.upstream.set_discovery(&late, |_| std::iter::empty());
-    rig.follow();
-    assert_eq!(shared.count.evictions.get(), 1);
-}
-
-#[test]
 fn the_last_list_outlives_whatever_goes_wrong() {
     let server = Server::start(&listed(&["10.0.0.1:80"]));
     let rig = Rig::of(vec![DiscoverySource::Http(server.source())], false);
@@ -235,6 +210,10 @@ fn the_last_list_outlives_whatever_goes_wrong() {
     *server.says.lock() = None;
     rig.troubled("before message completed");
     rig.become_(&["10.0.0.1:80"]);
+    assert!(server.said("discovery_failed") >= 7);
+    let at = format!("http://{}/", server.address);
+    let stale = logs::count("discovery_failed", &[&at, r#""stale":true"#]);
+    assert_eq!(stale, server.said("discovery_failed"));
     server.says(200, &listed(&["10.0.0.3:80"]));
     rig.poller.follow(&rig.upstream);
     rig.become_(&["10.0.0.3:80"]);
@@ -251,6 +230,39 @@ fn an_empty_list_is_believed_the_third_time() {
     rig.troubled("not believed yet");
     rig.become_(&[]);
     assert_eq!(server.asked() - before, 3);
+    assert_eq!(server.said("discovery_failed"), 2, "what is not believed");
+}
+
+#[test]
+fn what_is_no_endpoint_is_said_and_left_out() {
+    let server = Server::start(&listed(&["10.0.0.1:80", "no port", "10.0.0.2:0"]));
+    let rig = Rig::of(vec![DiscoverySource::Http(server.source())], false);
+    rig.become_(&["10.0.0.1:80"]);
+    until(
+        || server.said("discovery_partly") == 1,
+        || "not said".into(),
+    );
+    assert_eq!(rig.trouble(), None);
+}
+
+#[test]
+fn so_many_registries_are_asked_and_those_go_on() {
+    let servers: Vec<Server> = (1..=MOST + 1)
+        .map(|n| Server::start(&listed(&[&format!("10.0.0.{n}:80")])))
+        .collect();
+    let sources = servers.iter().map(|s| DiscoverySource::Http(s.source()));
+    let rig = Rig::of(sources.collect(), false);
+    rig.become_(&["10.0.0.1:80", "10.0.0.2:80"]);
+    let count = &rig.poller.shared.count;
+    assert_eq!(
+        (count.entries.get(), count.evictions.get()),
+        (MOST as i64, 1)
+    );
+    let last = &servers[MOST];
+    assert_eq!((last.asked(), last.said("registries_full")), (0, 1));
+    servers[0].says(200, &listed(&["10.0.0.9:80"]));
+    rig.poller.follow(&rig.upstream);
+    rig.become_(&["10.0.0.2:80", "10.0.0.9:80"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::exchange::Summary;
 use super::fail::{self, Failure};
 use super::tap::Why;
 use super::wait::Refused;
-use crate::engine::{DownFault, Fault, UpFault};
+use crate::engine::{Fault, UpFault};
 use crate::telemetry::metrics::{Attempt, Cut};
 
 /// How an exchange with an upstream ended.
@@ -45,25 +45,13 @@ pub(super) fn stopped(why: Why, summary: &Summary) -> End {
 /// The exchange came to no end.
 pub(super) fn faulty(fault: &Fault, summary: &mut Summary) -> End {
     if summary.progress.answered.is_some() {
-        summary.cut = cut(fault);
+        summary.cut = Cut::of(fault);
     }
     match (Failure::of(fault), summary.progress.answered) {
         (None, _) => End::Gone,
         (Some(failure), None) => instead(failure),
         (Some(failure), Some(_)) => End::Cut(failure),
     }
-}
-
-/// Why an answer that had begun came to no end; `None`: a fault of ours or of a plugin.
-fn cut(fault: &Fault) -> Option<Cut> {
-    Some(match fault {
-        Fault::Down(DownFault::Closed | DownFault::Reject(_)) => Cut::Client,
-        Fault::Down(DownFault::Timeout) => Cut::SlowReader,
-        Fault::Up(UpFault::Timeout) | Fault::Idle => Cut::Idle,
-        Fault::Up(_) => Cut::Upstream,
-        Fault::Total => Cut::Deadline,
-        Fault::Aborted | Fault::Length | Fault::NoTunnel => return None,
-    })
 }
 
 /// How an attempt that ended so is counted.

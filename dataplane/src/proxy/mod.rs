@@ -31,9 +31,8 @@ mod work;
 use crate::engine::drain::Ticket;
 use crate::engine::{
     ClientSocket, ConnInfo, Connections, Down, Event, Exchange, Outcome, ResponseHead, Service,
-    Shortage,
 };
-use crate::h1::{EdgeRule, Reject};
+use crate::h1::Reject;
 use crate::pressure::{MemoryState, Pressure};
 use crate::sync::Current;
 use crate::table::{Action, Found, Labels, ListenerTable, PortTable, Query, Rule, Table};
@@ -192,16 +191,7 @@ impl Service for Proxy {
     }
 
     fn note(&self, event: Event) {
-        let metrics = &self.shared.metrics;
-        metrics.connections.note(event);
-        match event {
-            Event::H2Budget => metrics.edge_rejected(EdgeRule::H2Budget),
-            Event::NoProxyHeader => metrics.refused_proxy_protocol.inc(),
-            Event::OpeningCut => metrics.refused_tls.inc(),
-            Event::Refused(Shortage::Memory) => metrics.refused_memory.inc(),
-            Event::Refused(Shortage::Descriptors) => metrics.refused_fds.inc(),
-            _ => {}
-        }
+        self.shared.metrics.note(event);
     }
 
     fn takes_stream(&self, port: u16, host: &str) -> bool {
@@ -228,12 +218,7 @@ impl Service for Proxy {
     }
 
     fn refuse(&self, conn: &ConnInfo, reject: &Reject, head: &mut ResponseHead) -> Bytes {
-        let metrics = &self.shared.metrics;
-        match reject.rule {
-            Some(rule) => metrics.edge_rejected(rule),
-            None => metrics.panics_request.inc(),
-        }
-        metrics.error(reject.code);
+        self.shared.metrics.refused(reject);
         let table = self.shared.current.table.load();
         // Nothing is known of the request but its connection.
         let sni = conn.tls.as_ref().and_then(|tls| tls.sni.as_deref());

@@ -48,9 +48,8 @@ struct Family {
 impl Family {
     /// Says whether the matter is open: the answer failed or is not believed yet.
     fn take(&mut self, answer: Answer) -> bool {
-        match answer {
+        match of_hosts(answer) {
             Answer::Addresses(mut addresses, _) => {
-                addresses.retain(|ip| !ip.is_unspecified() && !ip.is_multicast());
                 addresses.sort_unstable();
                 addresses.dedup();
                 addresses.truncate(ADDRESSES);
@@ -67,6 +66,18 @@ impl Family {
             }
             Answer::Failed(_) => true,
         }
+    }
+}
+
+/// Without addresses that no host has, as servers give them that want a name blocked: there is nothing else then.
+fn of_hosts(answer: Answer) -> Answer {
+    let Answer::Addresses(mut addresses, ttl) = answer else {
+        return answer;
+    };
+    addresses.retain(|ip| !ip.is_unspecified() && !ip.is_multicast());
+    match addresses.is_empty() {
+        true => Answer::Nothing,
+        false => Answer::Addresses(addresses, ttl),
     }
 }
 
@@ -201,6 +212,20 @@ mod tests {
         );
         memory.take(Answer::Nothing, Answer::Nothing, SLOW);
         assert!(!memory.is_empty(), "counted anew");
+    }
+
+    #[test]
+    fn addresses_of_no_host_are_as_if_there_were_none() {
+        let mut memory = Memory::default();
+        memory.take(some(&["10.0.0.1"], 60), Answer::Nothing, SLOW);
+        let nobody = || some(&["0.0.0.0", "224.0.0.1"], 60);
+        for _ in 0..2 {
+            let wait = memory.take(nobody(), some(&["::"], 60), SLOW);
+            assert!(wait < Duration::from_secs(60), "{wait:?}");
+            assert_eq!(shown(&memory), ["10.0.0.1"]);
+        }
+        memory.take(nobody(), Answer::Nothing, SLOW);
+        assert!(memory.is_empty());
     }
 
     #[test]

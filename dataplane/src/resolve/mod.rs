@@ -24,6 +24,8 @@ const AT_ONCE: usize = 64;
 /// Sees to it that the names of upstreams are resolved.
 pub(crate) struct Resolver {
     runtime: Handle,
+    /// Names that are kept resolved.
+    most: usize,
     shared: Arc<Shared>,
 }
 
@@ -57,12 +59,19 @@ impl Resolver {
         names: Bounded,
         servers: &[SocketAddr],
     ) -> Self {
-        Self::with(runtime, registry, names, Lookup::of(servers))
+        Self::with(runtime, registry, names, Lookup::of(servers), NAMES)
     }
 
-    fn with(runtime: &Handle, registry: Arc<Registry>, names: Bounded, lookup: Lookup) -> Self {
+    fn with(
+        runtime: &Handle,
+        registry: Arc<Registry>,
+        names: Bounded,
+        lookup: Lookup,
+        most: usize,
+    ) -> Self {
         Self {
             runtime: runtime.clone(),
+            most,
             shared: Arc::new(Shared {
                 registry,
                 lookup,
@@ -85,7 +94,7 @@ impl Resolver {
             let mut running = self.shared.running.lock();
             if let Some(task) = running.get(&job) {
                 task.notify_one();
-            } else if running.len() < NAMES {
+            } else if running.len() < self.most {
                 let wake = Arc::new(Notify::new());
                 running.insert(job.clone(), Arc::clone(&wake));
                 self.shared.names.entries.inc();
@@ -97,7 +106,8 @@ impl Resolver {
                     event = "dns_names_full",
                     name = job.name,
                     upstream = job.upstream,
-                    "a name is not resolved: there are {NAMES} already"
+                    "a name is not resolved: there are {} already",
+                    self.most
                 );
             }
         }

@@ -1,6 +1,7 @@
 //! Names as a real server of names on the loopback has them.
 
 use super::*;
+use crate::logs;
 use crate::table::Wire;
 use crate::telemetry::Metrics;
 use hickory_resolver::TokioResolver;
@@ -41,11 +42,16 @@ struct Rig {
     registry: Arc<Registry>,
     resolver: Resolver,
     upstream: Arc<Upstream>,
+    name: String,
     _runtime: Runtime,
 }
 
+/// Names that a rig keeps resolved.
+const MOST: usize = 3;
+
 impl Rig {
     fn start(v4: Says, v6: Says) -> Self {
+        logs::listen();
         let server = Server::start();
         server.says(v4, v6);
         let runtime = Runtime::new().unwrap();
@@ -55,12 +61,16 @@ impl Rig {
             lookup(&server)
         };
         let names = Metrics::new().dns_names;
-        let resolver = Resolver::with(runtime.handle(), Arc::clone(&registry), names, lookup);
+        let registry_ = Arc::clone(&registry);
+        let resolver = Resolver::with(runtime.handle(), registry_, names, lookup, MOST);
+        // No other test has this one.
+        let name = format!("web-{}.test", server.address.port());
         let rig = Self {
+            upstream: upstream("u", &name),
             server,
             registry,
             resolver,
-            upstream: upstream(),
+            name,
             _runtime: runtime,
         };
         rig.follow();
@@ -70,6 +80,11 @@ impl Rig {
     fn follow(&self) {
         self.registry.insert(Arc::clone(&self.upstream));
         self.resolver.follow(&self.upstream);
+    }
+
+    /// Lines of an event that are about its name.
+    fn said(&self, event: &str) -> usize {
+        logs::count(event, &[&self.name])
     }
 
     fn addresses(&self) -> Vec<IpAddr> {
@@ -105,21 +120,18 @@ fn until(condition: impl Fn() -> bool, state: impl Fn() -> String) {
     }
 }
 
-fn source(hostname: &str) -> DnsSource {
-    DnsSource {
-        hostname: hostname.into(),
+fn upstream(key: &str, name: &str) -> Arc<Upstream> {
+    let source = DnsSource {
+        hostname: name.into(),
         port: 80,
         refresh_ms: 300_000,
         respect_ttl: true,
-    }
-}
-
-fn upstream() -> Arc<Upstream> {
-    let source = source("web.test");
-    let origin = ObjectRef::new("Upstream", "n", "u");
+    };
+    let origin = ObjectRef::new("Upstream", "n", key);
     let settings = model::Upstream::new(origin, EndpointSource::Dns(source.clone()));
     let wire = Wire::compile(&settings, |_| None).unwrap();
-    let upstream = Upstream::new("Upstream/n/u", &settings, wire, None, &Arc::default());
+    let key = format!("Upstream/n/{key}");
+    let upstream = Upstream::new(&key, &settings, wire, None, &Arc::default());
     upstream.set_dns(&source);
     Arc::new(upstream)
 }
@@ -145,6 +157,9 @@ fn addresses_outlive_failures_and_silence_and_a_doubtful_word() {
         rig.ask();
         assert_eq!(rig.addresses(), ["10.0.0.1".parse::<IpAddr>().unwrap()]);
     }
+    // Each look asks for both families, and in each turn at least one came to nothing.
+    assert!(rig.said("dns_failed") >= 6, "{}", rig.said("dns_failed"));
+    assert_eq!(rig.said("dns_gone"), 0);
     rig.server.says(Says::Silence, Says::Silence);
     rig.ask();
     assert_eq!(rig.addresses(), ["10.0.0.1".parse::<IpAddr>().unwrap()]);
@@ -160,6 +175,7 @@ fn a_name_that_is_gone_for_good_has_no_address() {
     rig.server.says(GONE, GONE);
     rig.ask();
     rig.become_(&[]);
+    until(|| rig.said("dns_gone") == 1, || "not said".into());
     rig.server.says(some(&["10.0.0.2"], 60), NONE);
     rig.become_(&["10.0.0.2"]);
 }
@@ -175,6 +191,53 @@ fn an_answer_that_is_too_long_for_a_packet_comes_by_tcp_and_has_a_bound() {
 }
 
 #[test]
+fn what_is_no_hosts_address_is_none() {
+    let rig = Rig::start(some(&["0.0.0.0", "10.0.0.1", "224.0.0.1"], 60), NONE);
+    rig.become_(&["10.0.0.1"]);
+    let nobody = some(&["0.0.0.0", "239.1.1.1"], 60);
+    let nobody_v6 = some(&["::", "ff02::1"], 60);
+    rig.server
+        .says_in_turn([(nobody.clone(), nobody_v6.clone()), (BROKEN, BROKEN)]);
+    rig.ask();
+    rig.become_(&["10.0.0.1"]);
+    rig.server.says(nobody, nobody_v6);
+    rig.ask();
+    rig.become_(&[]);
+    until(|| rig.said("dns_gone") == 1, || "not said".into());
+}
+
+#[test]
+fn so_many_names_are_resolved_and_those_go_on() {
+    let rig = Rig::start(some(&["10.0.0.1"], 1), NONE);
+    let others: Vec<_> = (1..=MOST)
+        .map(|n| upstream(&format!("other-{n}"), &format!("{n}.{}", rig.name)))
+        .collect();
+    for other in &others {
+        rig.registry.insert(Arc::clone(other));
+        rig.resolver.follow(other);
+    }
+    let has_address = |upstream: &Upstream| upstream.endpoints().endpoints().len() == 1;
+    until(
+        || others[..MOST - 1].iter().all(|u| has_address(u)),
+        || "none".into(),
+    );
+    rig.become_(&["10.0.0.1"]);
+    let names = &rig.resolver.shared.names;
+    assert_eq!(
+        (names.entries.get(), names.evictions.get()),
+        (MOST as i64, 1)
+    );
+    assert!(!has_address(&others[MOST - 1]));
+    assert_eq!(rig.said("dns_names_full"), 1);
+    // Who is first told of when there is room again is resolved.
+    rig.registry.remove(&others[0].key);
+    rig.resolver.follow(&others[0]);
+    until(|| names.entries.get() < MOST as i64, || "goes on".into());
+    rig.resolver.follow(&others[MOST - 1]);
+    until(|| has_address(&others[MOST - 1]), || "not resolved".into());
+}
+
+#[test]
 fn a_name_has_a_task_for_as_long_as_its_upstream_is_there() {
     let rig = Rig::start(some(&["10.0.0.1"], 1), NONE);
     rig.become_(&["10.0.0.1"]);
@@ -185,28 +248,6 @@ fn a_name_has_a_task_for_as_long_as_its_upstream_is_there() {
     rig.server.says(some(&["10.0.0.2"], 1), NONE);
     rig.follow();
     rig.become_(&["10.0.0.2"]);
-}
-
-#[test]
-fn a_name_for_which_there_is_no_room_is_counted() {
-    let rig = Rig::start(some(&["10.0.0.1"], 60), NONE);
-    rig.become_(&["10.0.0.1"]);
-    let shared = &rig.resolver.shared;
-    assert_eq!(
-        (shared.names.entries.get(), shared.names.evictions.get()),
-        (1, 0)
-    );
-    for n in 1..NAMES {
-        let job = Job {
-            upstream: "Upstream/n/other".into(),
-            name: n.to_string(),
-        };
-        shared.running.lock().insert(job, Arc::default());
-    }
-    rig.upstream.set_dns(&source("late.test"));
-    rig.follow();
-    assert_eq!(shared.names.evictions.get(), 1);
-    assert_eq!(shared.running.lock().len(), NAMES);
 }
 
 #[test]

@@ -438,6 +438,39 @@ mod tests {
         }
     }
 
+    /// Takes nothing for as long as the other end is held.
+    struct Stuck(Receiver<()>, Shared);
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.0.recv();
+            self.1.write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_nobody_takes_are_dropped_and_counted() {
+        let (held, until) = sync_channel(0);
+        let (out, metrics) = (Shared::default(), Arc::new(Metrics::new()));
+        let stuck = Stuck(until, out.clone());
+        let log = AccessLog::to(stuck, std::io::sink(), Arc::clone(&metrics)).unwrap();
+        let mut noted = 0;
+        while metrics.log_dropped.get() == 0 {
+            log.note(&JSON, &Record::example());
+            noted += 1;
+            assert!(noted < 1_000_000, "there is no end");
+        }
+        drop(held);
+        log.flush();
+        let written = out.0.lock().iter().filter(|byte| **byte == b'\n').count() as u64;
+        assert_eq!(written + metrics.log_dropped.get(), noted);
+        // One at the writer, those that wait, and what was gathered last.
+        let most = (QUEUE + 2) * (BUFFER + 1024);
+        assert!((QUEUE * BUFFER..most).contains(&out.0.lock().len()));
+    }
+
     #[test]
     fn what_was_passed_on_is_no_request() {
         let out = Shared::default();

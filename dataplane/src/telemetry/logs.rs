@@ -35,6 +35,11 @@ pub fn init(format: LogFormat) {
     if started.is_ok() {
         let _ = FILTER.set(handle);
     }
+    tell_panics();
+}
+
+/// Every panic is one line of the log from now on.
+pub fn tell_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(

@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod apart;
 mod budget;
 pub mod connections;
+mod engine;
 pub mod listeners;
 mod log_filter;
 mod log_template;

@@ -301,6 +301,31 @@ fn the_name_that_a_client_asks_for_decides_the_listener_of_its_connection() {
 }
 
 #[test]
+fn what_is_no_handshake_is_closed_on_a_port_for_https() {
+    let gateway = Gateway::start(|model, ca| {
+        add_https(model, "secure", "*", ("a", &ca.sign(&["a.test"])), None);
+    });
+    let noise = noise(1000);
+    // HTTP in clear, HTTP/2 in clear, a record of TLS that is none, anything.
+    let all: [&[u8]; 4] = [
+        b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x00\x04\x01\xff\xff\xff",
+        &noise,
+    ];
+    for said in all {
+        let mut client = gateway.client();
+        client.send(said);
+        let got = client.rest();
+        // An alert of TLS at most.
+        assert!(got.first().is_none_or(|kind| *kind == 0x15), "{got:?}");
+    }
+    let failures = r#"diolkos_tls_failures_total{reason="protocol"}"#;
+    gateway.metric_becomes(failures, all.len() as f64);
+    assert_eq!(gateway.origin.count(), 0);
+}
+
+#[test]
 fn certificates_and_client_certificates_are_those_of_the_listener() {
     let mut gateway = Gateway::start(|model, ca| {
         add_https(

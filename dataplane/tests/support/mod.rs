@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod gateway;
+pub mod logs;
 pub mod names;
 pub mod pki;
 pub mod plane;
@@ -16,12 +17,14 @@ pub mod plane;
 use bytes::Bytes;
 use diolkos_dataplane::engine::open::Opening;
 use diolkos_dataplane::engine::{
-    Abort, BodyTap, ClientTimeouts, ConnConfig, Connections, Down, DownExt, DownFault, Exchange,
-    Fault, Outcome, PoolConfig, PoolCounters, Progress, ResponseHead, Service, Timeouts, Want,
-    relay,
+    Abort, BodyTap, ClientTimeouts, ConnConfig, ConnInfo, Connections, Down, DownExt, DownFault,
+    Event, Exchange, Fault, Outcome, PoolConfig, PoolCounters, Progress, ResponseHead, Service,
+    Timeouts, Want, relay,
 };
 use diolkos_dataplane::h1::Reject;
 use diolkos_dataplane::listen::{ListenCounters, ListenerConfig, Workers, WorkersConfig};
+use diolkos_dataplane::telemetry::Metrics;
+use diolkos_dataplane::telemetry::metrics::Cut;
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -324,6 +327,7 @@ pub struct Forward {
     connections: Connections,
     timeouts: Timeouts,
     tapped: Arc<Tapped>,
+    metrics: Arc<Metrics>,
 }
 
 /// Bytes that the counting tap has seen.
@@ -407,6 +411,8 @@ impl Service for Forward {
                 Err(fault) => fault,
             };
             if progress.answered.is_some() {
+                let cut = Cut::of(&fault);
+                cut.into_iter().for_each(|cut| self.metrics.stream_cut(cut));
                 return Outcome::Close;
             }
             return match fault {
@@ -427,6 +433,18 @@ impl Service for Forward {
             };
         }
         Outcome::Close
+    }
+
+    fn note(&self, event: Event) {
+        self.metrics.note(event);
+    }
+
+    fn refuse(&self, _: &ConnInfo, reject: &Reject, head: &mut ResponseHead) -> Bytes {
+        self.metrics.refused(reject);
+        head.headers
+            .push("content-type", "application/json")
+            .unwrap();
+        Bytes::from([r#"{"error":""#, reject.code, r#""}"#].concat())
     }
 }
 
@@ -482,6 +500,7 @@ pub struct Rig {
     pub tapped: Arc<Tapped>,
     pub pool: Arc<PoolCounters>,
     pub listen: Arc<ListenCounters>,
+    pub metrics: Arc<Metrics>,
     pub runtime: tokio::runtime::Runtime,
 }
 
@@ -507,6 +526,8 @@ impl Rig {
             Arc::new(PoolCounters::default()),
         );
         let (tapped2, pool2) = (tapped.clone(), pool.clone());
+        let metrics = Arc::new(Metrics::new());
+        let metrics2 = metrics.clone();
         let timeouts = setup.timeouts;
         let config = WorkersConfig {
             threads: 1,
@@ -525,6 +546,7 @@ impl Rig {
             connections: Connections::new(PoolConfig::default(), pool2.clone()),
             timeouts,
             tapped: tapped2.clone(),
+            metrics: metrics2.clone(),
         })
         .unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -542,8 +564,26 @@ impl Rig {
             tapped,
             pool,
             listen,
+            metrics,
             runtime,
         }
+    }
+
+    /// The value on the line of the metrics page that begins so.
+    pub fn metric(&self, line: &str) -> f64 {
+        self.metrics.follow(&self.listen);
+        value(&self.metrics, line)
+    }
+
+    /// An exchange is accounted for after its last byte has left.
+    pub fn metric_becomes(&self, line: &str, value: f64) {
+        becomes(line, value, || self.metric(line));
+    }
+
+    /// So many answers have been cut for this reason.
+    pub fn cuts(&self, reason: &str, count: f64) {
+        let line = format!(r#"diolkos_streams_cut_total{{reason="{reason}"}}"#);
+        self.metric_becomes(&line, count);
     }
 
     pub fn client(&self) -> Client {
@@ -713,6 +753,15 @@ impl Client {
             }
         }
     }
+}
+
+/// The value on the line of the metrics page that begins so; 0 where there is none.
+pub fn value(metrics: &Metrics, line: &str) -> f64 {
+    let text = metrics.text();
+    let found = text
+        .lines()
+        .find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
+    found.unwrap_or(0.0)
 }
 
 /// Waits until what is read is this.

@@ -1,6 +1,6 @@
 //! A whole data plane, driven by a test as its controller: configured by the bytes of snapshots, read by its metrics.
 
-use super::{Answer, Client, becomes};
+use super::{Answer, Client, becomes, value};
 use diolkos_dataplane::app::{Config, DataPlane};
 use diolkos_dataplane::listeners::Binds;
 use diolkos_dataplane::push::{Apply, Reply};
@@ -105,11 +105,7 @@ impl Plane {
 
     /// The value on the line of the metrics page that begins so; 0 where there is none.
     pub fn metric(&self, line: &str) -> f64 {
-        let text = self.data.metrics.text();
-        let found = text
-            .lines()
-            .find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
-        found.unwrap_or(0.0)
+        value(&self.data.metrics, line)
     }
 
     /// A request is accounted for after its last byte has left, so a client may look too early.

@@ -230,7 +230,17 @@ impl Server<'_> {
             return Poll::Ready(None);
         };
         connection.poll_accept(cx).map(|next| {
-            let stream = next?.ok()?;
+            let stream = match next? {
+                Ok(stream) => stream,
+                Err(error) => {
+                    // What the crate bounds itself: header blocks without end, streams that are reset before they begin.
+                    let calm = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+                    if calm && !self.cut && !error.is_remote() {
+                        service.note(Event::H2Budget);
+                    }
+                    return None;
+                }
+            };
             if self.allowance.take(service) && !self.ending {
                 self.end();
             }
