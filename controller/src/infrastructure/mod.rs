@@ -10,6 +10,7 @@ mod drift;
 mod objects;
 mod pod_template;
 
+pub(crate) use objects::ADMIN_PORT;
 pub use objects::{CONFIG_NAME, GATEWAY_NAME, Plan, Settings};
 pub(crate) use pod_template::PodTemplate;
 
