@@ -81,6 +81,11 @@ impl FakeApi {
         self.0.lock().clone()
     }
 
+    /// As if nothing had been asked yet.
+    pub(crate) fn forget(&self) {
+        self.0.lock().clear();
+    }
+
     /// Requests of a method so far.
     pub(crate) fn count(&self, method: &str) -> usize {
         self.0.lock().iter().filter(|a| a.method == method).count()

@@ -5,7 +5,7 @@
 
 use crate::load::{LoadProblem, Loaded, Loader};
 use crate::publish::Publisher;
-use crate::report::{Findings, ObjectReport, Programmed, Report, Severity};
+use crate::report::{Findings, ObjectReport, Programmed, Progress, Report, Severity};
 use crate::translate::{Resources, Translation, Translator};
 use crate::world::{Object, ObjectId, World};
 use model::Model;
@@ -13,7 +13,7 @@ use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::RwLock;
 use serde_json::{Map, Value};
-use snapshot::Kind;
+use snapshot::{Kind, ResourceId};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,9 +151,13 @@ impl Standalone {
     /// `Kind/namespace/name` → status, for `/api/v1/status`. `findings`: of the data plane.
     pub fn status(&self, findings: &Findings) -> Map<String, Value> {
         let publisher = &self.publisher;
-        let programmed = |report: &ObjectReport| publisher.programmed(&report.resources);
         let view = self.view.read();
-        view.report.statuses(programmed, findings, &view.resources)
+        let progress = |report: &ObjectReport| {
+            let whole = publisher.programmed(&report.resources);
+            let of = |some: &[ResourceId]| publisher.programmed(some);
+            Progress::new(whole, report, &view.resources, of)
+        };
+        view.report.statuses(progress, findings, &view.resources)
     }
 
     /// What is wrong in the files now, by file and line.

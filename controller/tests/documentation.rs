@@ -5,6 +5,7 @@
 use diolkos_controller::report::Reason;
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::path::PathBuf;
 
 const HEAD: &str = "# Conditions and their reasons
 
@@ -67,6 +68,51 @@ fn every_reason_is_documented() {
     }
     let documented = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(documented, text, "BLESS=1 writes docs/conditions.md anew");
+}
+
+/// A test or an expected answer has each of them by its name: what is never made, or never looked at, is found here.
+#[test]
+fn every_reason_is_expected_by_a_test() {
+    let mut tests = String::new();
+    let mut report = String::new();
+    let mut folders = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
+    folders.push(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden"));
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let name = path.to_string_lossy();
+            let (code, test) = match text.split_once("#[cfg(test)]") {
+                _ if name.ends_with("tests.rs") || name.contains("_tests/") => ("", &*text),
+                _ if name.ends_with(".yaml") => {
+                    ("", text.split_once("---- expect ----").unwrap().1)
+                }
+                Some(parts) => parts,
+                None => (&*text, ""),
+            };
+            tests.push_str(test);
+            if name.contains("/src/report/") {
+                report.push_str(code);
+            }
+        }
+    }
+    // Those of the Gateway API that are no faults of an object.
+    let said = regex::Regex::new(r#""(?:False|Unknown)",\s+"([A-Z]\w+)""#).unwrap();
+    let said = said.captures_iter(&report).map(|found| found[1].to_owned());
+    let mut reasons: BTreeSet<String> = said.collect();
+    assert!(reasons.contains("AddressNotUsable"));
+    reasons.extend(Reason::ALL.iter().map(|reason| reason.as_str().to_owned()));
+    // Of an Event.
+    reasons.insert("Restored".to_owned());
+    let known = regex::Regex::new(r"\b[A-Z]\w+\b").unwrap();
+    for word in known.find_iter(&tests) {
+        reasons.remove(word.as_str());
+    }
+    assert_eq!(reasons, BTreeSet::new());
 }
 
 /// Whoever makes a condition says its type in one of a few ways.

@@ -9,6 +9,10 @@ What must hold all the time:
     status is that of the present version and every data plane serves what it should: the present version, the last
     acceptable one of a version that is not, 500 for a backend that does not exist, 404 for what is gone.
 
+Of eight objects that are edited four are Routes, and one each is an HTTPRoute (at the GatewayConfig), an Upstream, an
+EndpointSlice and a Secret. The last three stand behind Routes that nobody touches, which lead to this script: it answers
+with the port at which it was asked, or with the value of the Secret.
+
 Faults: kill -9 of the leader, of another controller, of a data plane; API server killed and started; etcd paused; the
 network between controllers and data planes (and among controllers) cut; the wall clock of the leader, of all controllers,
 of the data planes or of all of them back by up to 4 minutes (certificates begin 5 minutes before they are made) or forth
@@ -19,6 +23,7 @@ import base64
 import datetime
 import email.utils
 import http.client
+import http.server
 import os
 import pathlib
 import random
@@ -29,6 +34,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "rig"))
@@ -39,7 +45,12 @@ RIG = str(HERE.parent / "rig/rig")
 SYSTEM = "diolkos-system"
 NAMESPACE = "chaos"
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/diolkos-leader"
-ROUTES = f"/apis/diolkos.io/v1alpha1/namespaces/{NAMESPACE}/routes"
+OURS = "/apis/diolkos.io/v1alpha1"
+ROUTES = f"{OURS}/namespaces/{NAMESPACE}/routes"
+# Where data planes find this script: address, and first port of as many as versions take turns with.
+NODE = "10.250.0.1"
+FIRST_PORT = 18700
+ANSWERING = 8
 TRUTH = 5.0
 # What reconnects by itself does so with a pause of up to 10 s.
 HEALED = 15.0
@@ -47,6 +58,7 @@ UNTOUCHED = 20
 PORT = 8080
 NOT_FOUND = (404, '{"error":"route_not_found"}')
 INVALID_BACKEND = '{"error":"invalid_backend"}'
+NO_ENDPOINT = (503, '{"error":"no_healthy_upstream"}')
 # Kinds of versions that a controller takes.
 ACCEPTABLE = ("good", "unknown")
 
@@ -379,8 +391,16 @@ def rig(*args):
     subprocess.run([RIG, *args], check=True, stdout=subprocess.DEVNULL)
 
 
-class Route:
-    """What an edited Route is, and what may be seen of it."""
+class Edited:
+    """What an edited object is, and what may be seen of it."""
+
+    # Of each: where it stands, what its author may do to it (with weights) and what is answered where there is none.
+    path = ROUTES
+    api, kind_of = "diolkos.io/v1alpha1", "Route"
+    kinds = {"good": 60, "invalid": 12, "unknown": 10, "refused": 8, "gone": 10}
+    missing = NOT_FOUND
+    # Whether its status says what is in effect, and whether it says that an older version is.
+    has_status = says_quarantined = True
 
     def __init__(self, number):
         self.name = f"edited-{number}"
@@ -394,19 +414,36 @@ class Route:
         self.certain = False
         self.changed = 0.0
 
-    def spec(self, kind, version):
-        rule = {"directResponse": {"status": 200, "body": str(version)}}
-        if kind == "invalid":
-            rule["matches"] = [{"path": {"type": "RegularExpression", "value": f"/({version}"}}]
-        if kind == "unknown":
-            rule = {"backends": [{"name": f"nothing-{version}", "port": 80}]}
-        if kind == "refused":
-            rule["directResponse"]["status"] = 99999
-        return {"hostnames": [f"{self.name}.chaos"], "rules": [rule]}
+    def object(self, kind, version):
+        """What to apply."""
+        return {
+            "apiVersion": self.api, "kind": self.kind_of,
+            "metadata": {"name": self.name, "namespace": NAMESPACE}, **self.content(kind, version),
+        }
+
+    def around(self):
+        """Objects that stand before it, and are not edited."""
+        return []
 
     def answer(self):
         """Of the present version, which is acceptable: status code and body."""
         return (200, str(self.version)) if self.kind == "good" else (500, INVALID_BACKEND)
+
+    def next_kind(self, random):
+        kinds = self.kinds
+        if self.kind == "gone":
+            kinds = {kind: kinds[kind] for kind in ACCEPTABLE if kind in kinds}
+        kind = random.choices(list(kinds), list(kinds.values()))[0]
+        known = self.certain or self.says_quarantined
+        if kind == "invalid" and not (self.acceptable and known and self.kind in ("good", "invalid")):
+            kind = "good"
+        return kind
+
+    def said(self, status):
+        """Whether a status is of the present version, and says Ready and Quarantined (`None`: it never does)."""
+        conditions = {c["type"]: c["status"] == "True" for c in status.get("conditions", [])}
+        current = status.get("observedGeneration") == self.generation
+        return current, current and conditions.get("Ready", False), conditions.get("Quarantined", False)
 
     def expected(self, quarantined):
         """Answers, any of which will do, and whether `Ready` and `Quarantined`, of which the present status says the latter."""
@@ -415,8 +452,162 @@ class Route:
         if self.kind == "invalid" and (self.certain or quarantined):
             return self.acceptable, False, True
         if self.kind == "invalid":
-            return {NOT_FOUND}, False, False
-        return {NOT_FOUND}, None, None
+            return {self.missing}, False, False
+        return {self.missing}, None, None
+
+
+class Route(Edited):
+    def content(self, kind, version):
+        rule = {"directResponse": {"status": 200, "body": str(version)}}
+        if kind == "invalid":
+            rule["matches"] = [{"path": {"type": "RegularExpression", "value": f"/({version}"}}]
+        if kind == "unknown":
+            rule = {"backends": [{"name": f"nothing-{version}", "port": 80}]}
+        if kind == "refused":
+            rule["directResponse"]["status"] = 99999
+        return {"spec": {"hostnames": [f"{self.name}.chaos"], "rules": [rule]}}
+
+
+class HttpRoute(Edited):
+    """It has no answer of its own but a redirect: the host of that is its version."""
+
+    path = f"/apis/gateway.networking.k8s.io/v1/namespaces/{NAMESPACE}/httproutes"
+    api, kind_of = "gateway.networking.k8s.io/v1", "HTTPRoute"
+    says_quarantined = False
+    # The GatewayConfig where Routes attach that name none.
+    parent = {"group": "diolkos.io", "kind": "GatewayConfig", "namespace": SYSTEM, "name": "default"}
+
+    def content(self, kind, version):
+        redirect = {"type": "RequestRedirect", "requestRedirect": {"hostname": f"v{version}.chaos", "statusCode": 302}}
+        rule = {"filters": [redirect]}
+        if kind == "invalid":
+            rule["matches"] = [{"path": {"type": "RegularExpression", "value": f"/({version}"}}]
+        if kind == "unknown":
+            rule = {"backendRefs": [{"name": f"nothing-{version}", "port": 80}]}
+        if kind == "refused":
+            redirect["requestRedirect"]["statusCode"] = 99
+        return {"spec": {"parentRefs": [self.parent], "hostnames": [f"{self.name}.chaos"], "rules": [rule]}}
+
+    def answer(self):
+        return (302, f"v{self.version}.chaos") if self.kind == "good" else super().answer()
+
+    def said(self, status):
+        conditions = [c for parent in status.get("parents", []) for c in parent["conditions"]]
+        current = bool(conditions) and all(c.get("observedGeneration") == self.generation for c in conditions)
+        true = {c["type"] for c in conditions if c["status"] == "True"}
+        return current, current and {"Accepted", "ResolvedRefs", "Programmed"} <= true, None
+
+
+class Behind(Edited):
+    """Something behind a Route that nobody touches."""
+
+    missing = (500, INVALID_BACKEND)
+
+    def route(self, kind):
+        backend = {"kind": kind, "name": self.name} | ({"port": 80} if kind == "Service" else {})
+        return {
+            "apiVersion": Edited.api, "kind": "Route", "metadata": {"name": self.name, "namespace": NAMESPACE},
+            "spec": {"hostnames": [f"{self.name}.chaos"], "rules": [{"backends": [backend]}]},
+        }
+
+    def port(self, version):
+        return FIRST_PORT + version % ANSWERING
+
+    def answer(self):
+        return (200, str(self.port(self.version))) if self.kind == "good" else self.missing
+
+
+class Upstream(Behind):
+    path = f"{OURS}/namespaces/{NAMESPACE}/upstreams"
+    kind_of = "Upstream"
+    kinds = {"good": 60, "invalid": 15, "refused": 10, "gone": 15}
+
+    def around(self):
+        return [(ROUTES, self.route("Upstream"))]
+
+    def content(self, kind, version):
+        spec = {"endpoints": [{"address": NODE, "port": self.port(version)}]}
+        if kind == "invalid":
+            spec["protocol"] = "H2"
+        if kind == "refused":
+            spec["endpoints"][0]["port"] = 99999
+        return {"spec": spec}
+
+
+class Slice(Behind):
+    path = f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
+    api, kind_of = "discovery.k8s.io/v1", "EndpointSlice"
+    kinds = {"good": 70, "unknown": 10, "refused": 8, "gone": 12}
+    missing = NO_ENDPOINT
+    has_status = False
+
+    def around(self):
+        service = {
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": self.name, "namespace": NAMESPACE},
+            "spec": {"ports": [{"name": "http", "port": 80}]},
+        }
+        return [(f"/api/v1/namespaces/{NAMESPACE}/services", service), (ROUTES, self.route("Service"))]
+
+    def object(self, kind, version):
+        endpoints = [{"addresses": [NODE], "conditions": {"ready": True}}]
+        port = 99999 if kind == "refused" else self.port(version)
+        labels = {"kubernetes.io/service-name": self.name, "endpointslice.kubernetes.io/managed-by": "chaos"}
+        return {
+            "apiVersion": self.api, "kind": self.kind_of,
+            "metadata": {"name": self.name, "namespace": NAMESPACE, "labels": labels}, "addressType": "IPv4",
+            "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
+            "endpoints": [] if kind == "unknown" else endpoints,
+        }
+
+
+class Secret(Behind):
+    """What an Upstream shows to its endpoint."""
+
+    path = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+    api, kind_of = "v1", "Secret"
+    kinds = {"good": 80, "refused": 8, "gone": 12}
+    has_status = False
+
+    def around(self):
+        header = {"name": "x-version", "valueFrom": {"secretKeyRef": {"name": self.name, "key": "version"}}}
+        upstream = {
+            "apiVersion": Edited.api, "kind": "Upstream", "metadata": {"name": self.name, "namespace": NAMESPACE},
+            "spec": {"endpoints": [{"address": NODE, "port": FIRST_PORT}], "auth": {"headers": [header]}},
+        }
+        return [(Upstream.path, upstream), (ROUTES, self.route("Upstream"))]
+
+    def content(self, kind, version):
+        key = "no key" if kind == "refused" else "version"
+        return {"data": {key: base64.b64encode(f"v{version}".encode()).decode()}}
+
+    def answer(self):
+        return (200, f"v{self.version}")
+
+
+# In turn.
+EDITED = (Route, HttpRoute, Route, Upstream, Route, Slice, Route, Secret)
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    """Answers with the value of x-version, or with the port at which it is asked."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = (self.headers.get("x-version") or str(self.server.server_port)).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+    @classmethod
+    def start(cls):
+        for port in range(FIRST_PORT, FIRST_PORT + ANSWERING):
+            server = http.server.ThreadingHTTPServer((NODE, port), cls)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
 class Chaos:
@@ -425,18 +616,14 @@ class Chaos:
         self.random = random.Random(args.seed)
         self.report = Report()
         self.kube = Kube()
-        self.routes = [Route(n) for n in range(args.routes)]
+        self.edited = [EDITED[n % len(EDITED)](n) for n in range(args.routes)]
         self.faults = Faults(args.seed + 1, args.faults.split(",") if args.faults else [], self.report)
         self.connections = {}
         self.checked = self.edits = self.refusals = 0
         self.slowest = 0.0
 
-    def apply(self, name, spec):
-        body = {
-            "apiVersion": "diolkos.io/v1alpha1", "kind": "Route",
-            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec,
-        }
-        path = f"{ROUTES}/{name}?fieldManager=chaos&force=true"
+    def apply(self, collection, body):
+        path = f"{collection}/{body['metadata']['name']}?fieldManager=chaos&force=true"
         return self.kube.call("PATCH", path, body, "application/apply-patch+yaml")
 
     def prepare(self):
@@ -450,13 +637,30 @@ class Chaos:
         self.kube.call("POST", "/api/v1/namespaces", namespace)
         for n in range(UNTOUCHED):
             name = f"untouched-{n}"
-            self.apply(name, {"hostnames": [f"{name}.chaos"], "rules": [{"directResponse": {"status": 200, "body": name}}]})
+            route = Route(name)
+            route.name = name
+            body = route.object("good", name)
+            self.apply(ROUTES, body)
+        self.parent()
+        for edited in self.edited:
+            for collection, body in edited.around():
+                status, answer = self.apply(collection, body)
+                if status >= 300:
+                    sys.exit(f"{body['kind']} {edited.name}: {status} {answer}")
         for plane in self.planes():
             end = time.monotonic() + 30
             while any(self.ask(plane, f"untouched-{n}")[0] != 200 for n in range(UNTOUCHED)):
                 if time.monotonic() > end:
                     sys.exit("the untouched Routes do not serve")
                 time.sleep(0.1)
+
+    def parent(self):
+        """Where Routes attach that name no parent."""
+        _, configs = self.kube.call("GET", f"{OURS}/gatewayconfigs")
+        default = [c["metadata"] for c in configs["items"] if c["spec"].get("default")]
+        if default:
+            oldest = min(default, key=lambda metadata: metadata["creationTimestamp"])
+            HttpRoute.parent |= {"namespace": oldest["namespace"], "name": oldest["name"]}
 
     def planes(self):
         """Data planes that have been ready for a while."""
@@ -474,7 +678,10 @@ class Chaos:
             try:
                 connection.request("GET", "/", headers={"host": f"{name}.chaos"})
                 answer = connection.getresponse()
-                return answer.status, answer.read().decode(errors="replace")
+                body = answer.read().decode(errors="replace")
+                if answer.status == 302:
+                    body = urllib.parse.urlsplit(answer.headers["location"]).hostname
+                return answer.status, body
             except (OSError, http.client.HTTPException):
                 self.connections.pop(plane, None)
                 if not again:
@@ -482,84 +689,89 @@ class Chaos:
         return None, None
 
     def edit(self):
-        route = self.random.choice(self.routes)
-        if route.kind == "gone":
-            kind = self.random.choices(["good", "unknown"], [8, 2])[0]
-        else:
-            kind = self.random.choices(["good", "invalid", "unknown", "refused", "gone"], [60, 12, 10, 8, 10])[0]
-        if kind == "invalid" and not (route.acceptable and route.kind in ("good", "invalid")):
-            kind = "good"
-        version = route.version + 1
-        if route.kind in ACCEPTABLE and time.monotonic() - max(route.changed, self.faults.excused_until) > TRUTH:
-            route.acceptable, route.certain = {route.answer()}, True
+        edited = self.random.choice(self.edited)
+        kind = edited.next_kind(self.random)
+        version = edited.version + 1
+        if edited.kind in ACCEPTABLE and time.monotonic() - max(edited.changed, self.faults.excused_until) > TRUTH:
+            edited.acceptable, edited.certain = {edited.answer()}, True
         if kind == "gone":
-            self.kube.call("DELETE", f"{ROUTES}/{route.name}")
-            route.acceptable, route.certain = set(), False
+            self.kube.call("DELETE", f"{edited.path}/{edited.name}")
+            edited.acceptable, edited.certain = set(), False
         else:
-            status, answer = self.apply(route.name, route.spec(kind, version))
+            status, answer = self.apply(edited.path, edited.object(kind, version))
             if kind == "refused":
                 self.refusals += 1
                 if status < 400:
-                    self.report.violation(f"{route.name}: the API server takes what the schema forbids")
+                    self.report.violation(f"{edited.kind_of} {edited.name}: the API server takes what the schema forbids")
                 self.edits += 1
                 return
             if status >= 300:
-                sys.exit(f"{route.name}: {status} {answer}")
-            route.generation = answer["metadata"]["generation"]
-        route.kind, route.version, route.changed = kind, version, time.monotonic()
+                sys.exit(f"{edited.kind_of} {edited.name}: {status} {answer}")
+            edited.generation = answer["metadata"].get("generation", 0)
+        edited.kind, edited.version, edited.changed = kind, version, time.monotonic()
         if kind in ACCEPTABLE:
-            route.acceptable.add(route.answer())
+            edited.acceptable.add(edited.answer())
         self.edits += 1
+
+    def statuses(self):
+        """Of all objects that have one, by path and name; `None`: they cannot be had."""
+        found = {}
+        for path in {edited.path for edited in self.edited if edited.has_status}:
+            status, answer = self.kube.call("GET", path)
+            if status != 200:
+                return None
+            found |= {(path, o["metadata"]["name"]): o.get("status", {}) for o in answer["items"]}
+        return found
 
     def check(self, everything=False):
         """Whether all that has had its time is true; violations are reported."""
         listed = time.monotonic()
-        status, answer = self.kube.call("GET", ROUTES)
-        if status != 200:
+        statuses = self.statuses()
+        if statuses is None:
             return False
-        objects = {o["metadata"]["name"]: o for o in answer["items"]}
         planes = self.planes()
         recently_killed = self.faults.plane_killed_since(listed - HEALED)
         all_true = True
-        sample = self.routes if everything else self.random.sample(self.routes, min(60, len(self.routes)))
-        for route in sample:
-            said = objects.get(route.name, {}).get("status", {})
-            conditions = {c["type"]: c["status"] == "True" for c in said.get("conditions", [])}
-            expected, ready, quarantined = route.expected(conditions.get("Quarantined", False))
-            current = said.get("observedGeneration") == route.generation
-            is_ready_now = current and conditions.get("Ready", False)
-            told_truth = route.kind == "gone" or (
-                current and is_ready_now == ready and conditions.get("Quarantined", False) == quarantined
+        sample = self.edited if everything else self.random.sample(self.edited, min(60, len(self.edited)))
+        for edited in sample:
+            status = statuses.get((edited.path, edited.name), {})
+            current, is_ready_now, quarantined_now = edited.said(status)
+            is_ready_now = is_ready_now and edited.has_status
+            expected, ready, quarantined = edited.expected(quarantined_now)
+            told_truth = edited.kind == "gone" or not edited.has_status or (
+                current and is_ready_now == ready and quarantined_now in (quarantined, None)
             )
-            quiet = listed - max(route.changed, self.faults.excused_until)
+            quiet = listed - max(edited.changed, self.faults.excused_until)
             due = quiet > TRUTH
             if not (due or everything or (is_ready_now and not recently_killed)):
                 continue
             self.checked += 1
-            answers = [self.ask(plane, route.name) for plane in planes]
+            answers = [self.ask(plane, edited.name) for plane in planes]
             if self.faults.plane_killed_since(listed - 8):
                 answers = [a for a in answers if a[0] is not None]
             served = all(a in expected for a in answers)
-            served = served and len(set(answers)) <= 1 if route.kind == "invalid" else served
-            if route.kind in ACCEPTABLE and served and told_truth:
+            served = served and len(set(answers)) <= 1 if edited.kind == "invalid" else served
+            if edited.kind in ACCEPTABLE and served and told_truth and (due or edited.has_status):
                 # Nothing older is ever served again.
-                route.acceptable, route.certain = {route.answer()}, True
+                edited.acceptable, edited.certain = {edited.answer()}, True
             if is_ready_now and not served and not recently_killed:
-                self.report.violation(f"{route.name} says that version {route.version} is in effect, and data planes answer {answers}")
+                self.report.violation(
+                    f"{edited.kind_of} {edited.name} says that version {edited.version} is in effect, and data planes answer {answers}"
+                )
             elif not (told_truth and served):
                 all_true = False
                 if due and not (recently_killed and told_truth):
                     self.report.violation(
-                        f"{route.name} ({route.kind}, version {route.version}, generation {route.generation}), {quiet:.1f} s after"
-                        f" the edit: status {said.get('observedGeneration')} {conditions}, data planes answer {answers}"
+                        f"{edited.kind_of} {edited.name} ({edited.kind}, version {edited.version}, generation {edited.generation}),"
+                        f" {quiet:.1f} s after the edit: status {status}, data planes answer {answers}"
                     )
                     # Said once.
-                    route.changed = time.monotonic()
+                    edited.changed = time.monotonic()
         return all_true
 
     def run(self):
         args = self.args
-        print(f"seed {args.seed}, {args.edits} edits of {args.routes} Routes, faults {args.faults or 'none'}", flush=True)
+        print(f"seed {args.seed}, {args.edits} edits of {args.routes} objects, faults {args.faults or 'none'}", flush=True)
         clocks = "clock" in self.faults.kinds
         if clocks:
             self.faults.clocks_of.install()
@@ -571,6 +783,7 @@ class Chaos:
 
     def run_prepared(self):
         args = self.args
+        Echo.start()
         self.prepare()
         _, service = self.kube.call("GET", f"/api/v1/namespaces/{SYSTEM}/services/diolkos-dataplane")
         loads = [Load(service["spec"]["clusterIP"], self.report, self.faults, n) for n in range(2)]
@@ -617,7 +830,7 @@ def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--edits", type=int, default=10000)
     args.add_argument("--rate", type=int, default=25, help="edits a second")
-    args.add_argument("--routes", type=int, default=300)
+    args.add_argument("--routes", type=int, default=300, help="objects that are edited: Routes, and one of each other kind for four of them")
     args.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     args.add_argument("--faults", default="leader,follower,plane,apiserver,etcd,cut,clock", help="some of them; empty: none")
     sys.exit(Chaos(args.parse_args()).run())

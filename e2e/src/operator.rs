@@ -76,6 +76,52 @@ pub fn a_class_outlives_its_gateways(cluster: &mut Cluster) -> Result<()> {
     })
 }
 
+/// What somebody deletes or changes of a Gateway's data planes is put right, without a change of the Gateway.
+pub fn what_is_deleted_comes_back(cluster: &mut Cluster) -> Result<()> {
+    let class = class(OURS, "diolkos.io/controller")?;
+    let gateway = gateway(OURS, 9090)?;
+    cluster.apply(&[class, gateway.clone()])?;
+    eventually(|| cluster.address_of(&gateway.key, None))?;
+    let made = made(cluster)?;
+    ensure!(made.len() >= 5, "made are {made:?}");
+    for one in &made {
+        cluster.kubectl(
+            &["delete", "--wait=false", "--namespace", NAMESPACE, one],
+            "",
+        )?;
+    }
+    eventually(|| {
+        let left = self::made(cluster)?;
+        ensure!(left == made, "of {made:?} there are {left:?}");
+        Ok(())
+    })?;
+    let replicas = |cluster: &Cluster| {
+        let number = "--output=jsonpath={.spec.replicas}";
+        let of = [
+            "get",
+            "--namespace",
+            NAMESPACE,
+            "deployment/gw-diolkos",
+            number,
+        ];
+        cluster.kubectl(&of, "")
+    };
+    let wanted = replicas(cluster)?;
+    let scale = [
+        "scale",
+        "--namespace",
+        NAMESPACE,
+        "deployment/gw-diolkos",
+        "--replicas=0",
+    ];
+    cluster.kubectl(&scale, "")?;
+    eventually(|| {
+        let now = replicas(cluster)?;
+        ensure!(now == wanted, "{now} data planes are asked for");
+        Ok(())
+    })
+}
+
 fn class(name: &str, controller: &str) -> Result<Object> {
     Object::from_value(json!({
         "apiVersion": "gateway.networking.k8s.io/v1",

@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
         })
         .collect();
     type Test = fn(&mut Cluster) -> anyhow::Result<()>;
-    let tests: [(&str, Test); 12] = [
+    let tests: [(&str, Test); 13] = [
         ("admission_policies", admission::policies),
         ("admission_webhook", admission::webhook),
         ("rollback", rollback::rollback),
@@ -32,6 +32,10 @@ fn main() -> anyhow::Result<()> {
         (
             "a_class_outlives_its_gateways",
             operator::a_class_outlives_its_gateways,
+        ),
+        (
+            "what_is_deleted_comes_back",
+            operator::what_is_deleted_comes_back,
         ),
         (
             "a_gateway_config_with_data_planes_of_its_own",

@@ -1,25 +1,27 @@
 //! Fields by the names that their author gave them.
 
+use std::collections::BTreeMap;
+
 /// Where the fields of a spec that was made from another object stand in that object.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Names(Vec<(String, String)>);
+pub(crate) struct Names(BTreeMap<String, String>);
 
 impl Names {
     /// The field `ours`, and whatever is below it, is called `theirs`.
     pub(super) fn add(&mut self, ours: impl Into<String>, theirs: impl Into<String>) {
-        self.0.push((ours.into(), theirs.into()));
+        self.0.insert(ours.into(), theirs.into());
     }
 
     /// What a field is called there. A field of which nothing is known has the same name in both.
     pub(crate) fn theirs(&self, field: &str) -> String {
-        let below = |ours: &str| {
-            let rest = field.strip_prefix(ours)?;
-            (rest.is_empty() || rest.starts_with(['.', '['])).then(|| rest.to_owned())
-        };
-        let known = self.0.iter();
-        let found = known.filter_map(|(ours, theirs)| Some((ours, theirs, below(ours)?)));
-        match found.max_by_key(|(ours, _, _)| ours.len()) {
-            Some((_, theirs, rest)) => format!("{theirs}{rest}"),
+        let above = field.rmatch_indices(['.', '[']).map(|(end, _)| end);
+        let mut ends = std::iter::once(field.len()).chain(above);
+        let found = ends.find_map(|end| {
+            let (ours, rest) = field.split_at_checked(end)?;
+            Some((self.0.get(ours)?, rest))
+        });
+        match found {
+            Some((theirs, rest)) => format!("{theirs}{rest}"),
             None => field.to_owned(),
         }
     }

@@ -210,12 +210,12 @@ async fn an_older_version_is_told_of_once_and_that_it_is_over() {
     }
     for _ in 0..2 {
         it.changes(Some(of_tenant(4, &[]))).await;
-        assert_eq!(it.told(), [REASON, RESTORED]);
+        assert_eq!(it.told(), [REASON, "Restored"]);
     }
     // Of what is gone there is nothing to say.
     it.changes(Some(of_tenant(5, &["x"]))).await;
     it.changes(None).await;
-    assert_eq!(it.told(), [REASON, RESTORED, REASON]);
+    assert_eq!(it.told(), [REASON, "Restored", REASON]);
     let paths: BTreeSet<String> = it.api.asked().into_iter().map(|asked| asked.path).collect();
     let path = "/apis/events.k8s.io/v1/namespaces/default/events";
     assert_eq!(paths, BTreeSet::from([path.to_owned()]));
@@ -237,14 +237,14 @@ async fn what_data_planes_refuse_is_told_once_however_often_they_answer() {
         it.progress.send_modify(|n| *n += 1);
         sleep(SECOND / 4).await;
     }
-    assert_eq!(it.told(), [REASON, RESTORED]);
+    assert_eq!(it.told(), [REASON, "Restored"]);
     // Others tell while others lead.
     it.crown.lose();
     sleep(SECOND).await;
     it.becomes(Some(of_tenant(3, &["bad"])));
     it.progress.send_modify(|n| *n += 1);
     sleep(SECOND * 60).await;
-    assert_eq!(it.told(), [REASON, RESTORED]);
+    assert_eq!(it.told(), [REASON, "Restored"]);
 }
 
 #[tokio::test(start_paused = true)]

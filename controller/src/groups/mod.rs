@@ -266,9 +266,18 @@ impl Groups {
     /// How far an object has come: in each group that needs something of it, all data planes must have acknowledged
     /// what they need.
     pub fn programmed(&self, report: &ObjectReport) -> Programmed {
+        self.programmed_of(&report.id, &report.resources)
+    }
+
+    /// The same of some resources of an object.
+    pub fn programmed_of<'a>(
+        &self,
+        object: &ObjectId,
+        resources: impl IntoIterator<Item = &'a ResourceId>,
+    ) -> Programmed {
         let inner = self.inner.lock();
         let mut by_group: BTreeMap<&Name, Vec<&ResourceId>> = BTreeMap::new();
-        for id in &report.resources {
+        for id in resources {
             let Some(holders) = inner.closure.holders(id) else {
                 // It is about to be published.
                 return Programmed::Pending;
@@ -277,9 +286,9 @@ impl Groups {
                 by_group.entry(name).or_default().push(id);
             }
         }
-        let own: Option<Name> = match report.id.kind {
+        let own: Option<Name> = match object.kind {
             ObjectKind::Gateway | ObjectKind::GatewayConfig => {
-                Some(self.group_of_owner(&report.id, &inner.apart))
+                Some(self.group_of_owner(object, &inner.apart))
             }
             _ => None,
         };
@@ -297,6 +306,8 @@ impl Groups {
     }
 }
 
+#[cfg(test)]
+mod status_tests;
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;

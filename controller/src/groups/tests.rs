@@ -17,14 +17,14 @@ fn groups() -> Arc<Groups> {
 }
 
 /// The world of a test, and what is published of it.
-struct Control {
+pub(super) struct Control {
     world: World,
-    translator: Translator,
-    groups: Arc<Groups>,
+    pub(super) translator: Translator,
+    pub(super) groups: Arc<Groups>,
 }
 
 impl Control {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut control = Self {
             world: World::default(),
             translator: Translator::for_groups(),
@@ -43,7 +43,7 @@ impl Control {
         self.groups.publish(gateways, delta.resources, 1);
     }
 
-    fn apply(&mut self, value: Value) {
+    pub(super) fn apply(&mut self, value: Value) {
         let object = Object::from_json(&value).unwrap().unwrap();
         let id = object.id.clone();
         self.world.apply(object);
@@ -102,7 +102,7 @@ impl Control {
     }
 
     /// What a data plane of a group would be sent from nothing.
-    fn holds(&self, group: &str) -> Vec<String> {
+    pub(super) fn holds(&self, group: &str) -> Vec<String> {
         let mut session = Session::new(self.groups.get(group).unwrap().publisher);
         let hello = pb::Hello {
             schema_min: 1,
@@ -126,7 +126,7 @@ impl Control {
     }
 }
 
-const SHARED: &str = "diolkos-system/diolkos-dataplane";
+pub(super) const SHARED: &str = "diolkos-system/diolkos-dataplane";
 
 #[test]
 fn each_gateway_has_what_is_its_own() {
@@ -408,7 +408,7 @@ fn data_planes_stay_with_the_version_in_effect() {
     assert_eq!(control.holds(OWN), ["Listener a/config-x/http"]);
 }
 
-fn service(address: Option<&str>) -> Value {
+pub(super) fn service(address: Option<&str>) -> Value {
     let ingress: Vec<Value> = address.iter().map(|ip| json!({ "ip": ip })).collect();
     json!({
         "apiVersion": "v1", "kind": "Service",

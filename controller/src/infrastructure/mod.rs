@@ -2,13 +2,15 @@
 //! PodDisruptionBudget, Service and the Secret of the push channel. The leader alone applies them, and takes away what is
 //! for no Gateway of ours any more, or for a GatewayConfig that shares data planes again.
 //!
-//! What is wanted is compared by a hash with what was applied, so that nothing is written without need; now and then
-//! everything is applied again, which puts right what others have changed.
+//! What is wanted is compared by a hash with what was applied, so that nothing is written without need. What others change or
+//! delete of it is applied again a second later ([`drift`]), and now and then everything is.
 
 mod classes;
+mod drift;
 mod objects;
 mod pod_template;
 
+pub(crate) use objects::ADMIN_PORT;
 pub use objects::{CONFIG_NAME, GATEWAY_NAME, Plan, Settings};
 pub(crate) use pod_template::PodTemplate;
 
@@ -19,18 +21,21 @@ use crate::report::CONTROLLER_NAME;
 use crate::watch::handle::WorldHandle;
 use crate::world::{ObjectKind, Scope};
 use crds::GatewayConfig;
+use drift::{Drift, Found};
 use gateway_api::gateway::Gateway;
 use gateway_api::gateway_class::GatewayClass;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use objects::{AUTOSCALER, MANAGED_BY};
 use serde_json::{Value, json};
 use snapshot::Hash;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -40,6 +45,8 @@ use tokio_util::sync::CancellationToken;
 const FIELD_MANAGER: &str = "diolkos-controller-infrastructure";
 /// Changes that come together are one.
 const SETTLE: Duration = Duration::from_millis(50);
+/// Before what others have changed is put right: who changes it back each time does not keep the API server busy.
+const MEND: Duration = Duration::from_secs(1);
 /// Everything is applied again so often; certificates are looked at, too, which live for a day.
 const AGAIN: Duration = Duration::from_secs(300);
 /// Pause after a failure: at first, and at most after it has doubled again and again.
@@ -56,6 +63,8 @@ enum Failure {
     Silent,
     #[error("this replica leads no more")]
     Over,
+    #[error("what they are for is gone, or is another of that name")]
+    Owner,
     #[error("{0}")]
     Certificate(#[from] KeeperError),
     #[error("{0}")]
@@ -77,19 +86,81 @@ pub struct Operator {
 
 /// What was applied, by group and kind.
 #[derive(Default)]
-struct Applied(BTreeMap<(String, String), Hash>);
+struct Applied(BTreeMap<(String, String), Left>);
+
+/// How an object was left.
+struct Left {
+    wanted: Hash,
+    /// Which of its fields are ours; `None`: there is no such object.
+    ours: Option<Hash>,
+}
+
+impl Applied {
+    fn is(&self, group: &str, kind: &str, wanted: Hash) -> bool {
+        let left = self.0.get(&(group.to_owned(), kind.to_owned()));
+        left.is_some_and(|left| left.wanted == wanted)
+    }
+
+    fn leave(&mut self, group: &str, kind: &str, wanted: Hash, object: Option<&ObjectMeta>) {
+        let ours = object.map(drift::ours);
+        let left = Left { wanted, ours };
+        self.0.insert((group.to_owned(), kind.to_owned()), left);
+    }
+
+    /// Forgets what others have changed, and says whether there was any.
+    fn compare(&mut self, found: &Found) -> bool {
+        let drifted: Vec<(String, String)> = match found {
+            Found::Object { group, kind, ours } => {
+                let key = (group.clone(), (*kind).to_owned());
+                let left = self.0.get(&key);
+                let is_changed = left.is_some_and(|left| left.ours != *ours);
+                is_changed.then_some(key).into_iter().collect()
+            }
+            Found::List {
+                kind,
+                namespace,
+                groups,
+            } => {
+                let is_here = |group: &str| {
+                    let namespace = namespace.as_deref();
+                    namespace.is_none_or(|here| group.split('/').next() == Some(here))
+                };
+                let gone = self.0.iter().filter(|((group, of), left)| {
+                    let is_of_it = of == kind && is_here(group);
+                    is_of_it && left.ours.is_some() && !groups.contains(group)
+                });
+                gone.map(|(key, _)| key.clone()).collect()
+            }
+        };
+        for key in &drifted {
+            let (group, kind) = key;
+            tracing::info!(
+                event = "drift",
+                group,
+                kind,
+                "others have changed or deleted it"
+            );
+            self.0.remove(key);
+        }
+        !drifted.is_empty()
+    }
+}
 
 impl Operator {
     /// Works while leading, until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         self.leadership = self.leadership.ending(&stop);
         let mut applied = Applied::default();
+        let mut drift = None;
         let mut since = Instant::now();
         let mut retry = RETRY.0;
         let mut term = None;
         loop {
             let mut pause = AGAIN;
             let before = std::mem::replace(&mut term, self.leadership.term());
+            if term != before {
+                drift = term.map(|_| Drift::of(&self.client, &self.scope));
+            }
             if term != before || since.elapsed() >= AGAIN {
                 applied = Applied::default();
                 since = Instant::now();
@@ -103,11 +174,22 @@ impl Operator {
                     }
                 }
             }
+            let drifted = async {
+                match &mut drift {
+                    Some(drift) => drift.found(&mut applied).await,
+                    None => pending().await,
+                }
+            };
+            let settle = tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.leadership.changed() => continue,
+                Ok(()) = self.changed.changed() => SETTLE,
+                () = drifted => MEND,
+                () = sleep(pause) => continue,
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.leadership.changed() => {}
-                Ok(()) = self.changed.changed() => sleep(SETTLE).await,
-                () = sleep(pause) => {}
+                () = sleep(settle) => {}
             }
         }
     }
@@ -159,34 +241,55 @@ impl Operator {
     }
 
     async fn apply(&self, plan: &Plan, applied: &mut Applied) -> Result<(), Failure> {
-        self.certificate(plan).await?;
         let group = own_group(&plan.owner);
-        for object in plan.objects(&self.settings) {
-            let key = (group.clone(), object["kind"].to_string());
+        let kind = |object: &Value| object["kind"].as_str().unwrap_or_default().to_owned();
+        let objects = plan.objects(&self.settings).into_iter().map(|object| {
             let hash = Hash::of(object.to_string().as_bytes());
-            if applied.0.get(&key) == Some(&hash) {
-                continue;
-            }
-            let object: DynamicObject = serde_json::from_value(object)?;
-            let Some(resource) = resource(object.types.as_ref().map_or("", |t| &t.kind)) else {
+            (kind(&object), object, hash)
+        });
+        let mut objects: Vec<_> = objects.collect();
+        objects.retain(|(kind, _, hash)| !applied.is(&group, kind, *hash));
+        let is_whole = objects.is_empty() && applied.is(&group, SECRET, Hash::default());
+        if !is_whole && !self.stays(plan).await? {
+            return Ok(());
+        }
+        self.certificate(plan, applied).await?;
+        for (kind, object, hash) in objects {
+            let Some(resource) = resource(&kind) else {
                 continue;
             };
+            let object: DynamicObject = serde_json::from_value(object)?;
             let api = self.api(&plan.owner.namespace, &resource);
             let parameters = PatchParams::apply(FIELD_MANAGER).force();
             let name = object.name_any();
-            self.request(api.patch(&name, &parameters, &Patch::Apply(&object)))
-                .await?;
-            tracing::info!(owner = %plan.owner, kind = resource.kind, name, "applied");
-            applied.0.insert(key, hash);
+            let patch = Patch::Apply(&object);
+            let patched = self.request(api.patch(&name, &parameters, &patch)).await?;
+            tracing::info!(owner = %plan.owner, kind, name, "applied");
+            applied.leave(&group, &kind, hash, Some(&patched.metadata));
         }
-        let key = (group, AUTOSCALER.to_owned());
         let none = Hash::of(b"");
-        if plan.is_fixed() && applied.0.get(&key) != Some(&none) {
+        if plan.is_fixed() && !applied.is(&group, AUTOSCALER, none) {
             self.delete(&plan.owner.namespace, AUTOSCALER, &plan.name())
                 .await?;
-            applied.0.insert(key, none);
+            applied.leave(&group, AUTOSCALER, none, None);
         }
         Ok(())
+    }
+
+    /// Whether the owner is not about to go. Else the cluster takes away what is the owner's, in whatever order, and it must not
+    /// come back meanwhile.
+    async fn stays(&self, plan: &Plan) -> Result<bool, Failure> {
+        let owner = &plan.owner;
+        let resource = match owner.kind {
+            ObjectKind::GatewayConfig => ApiResource::erase::<GatewayConfig>(&()),
+            _ => ApiResource::erase::<Gateway>(&()),
+        };
+        let api = self.api(&owner.namespace, &resource);
+        let found = self.request(api.get_metadata_opt(&owner.name)).await?;
+        let is_same = |found: &ObjectMeta| found.uid.as_ref() == Some(&plan.uid);
+        let found = found.map(|found| found.metadata).filter(is_same);
+        let found = found.ok_or(Failure::Owner)?;
+        Ok(found.deletion_timestamp.is_none())
     }
 
     /// Takes an object away that may be gone already.
@@ -204,7 +307,7 @@ impl Operator {
     }
 
     /// The Secret that the data planes mount: a certificate that names their group.
-    async fn certificate(&self, plan: &Plan) -> Result<(), Failure> {
+    async fn certificate(&self, plan: &Plan, applied: &mut Applied) -> Result<(), Failure> {
         let name = plan.name();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &plan.owner.namespace);
         let found = self.request(api.get_opt(&name)).await?;
@@ -213,6 +316,8 @@ impl Operator {
         let renewed = self.keeper.client_data(&group, data, SystemTime::now());
         let renewed = self.request(renewed).await?;
         let Some(data) = renewed else {
+            let found = found.as_ref().map(|secret| &secret.metadata);
+            applied.leave(&group, SECRET, Hash::default(), found);
             return Ok(());
         };
         let secret = json!({
@@ -220,8 +325,9 @@ impl Operator {
             "metadata": plan.metadata(), "data": data,
         });
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        self.request(api.patch(&name, &parameters, &Patch::Apply(&secret)))
-            .await?;
+        let patch = Patch::Apply(&secret);
+        let patched = self.request(api.patch(&name, &parameters, &patch)).await?;
+        applied.leave(&group, SECRET, Hash::default(), Some(&patched.metadata));
         tracing::info!(owner = %plan.owner, "data planes have a new certificate");
         Ok(())
     }
@@ -306,27 +412,38 @@ fn asks_for_data_planes(spec: &Value) -> bool {
     spec["dataPlane"].is_object() && listeners.is_some_and(|all| !all.is_empty())
 }
 
+/// What holds the certificate.
+const SECRET: &str = "Secret";
+
 /// Kinds of what is made. The Deployment goes last: by it the rest is found.
 const KINDS: [&str; 6] = [
     AUTOSCALER,
     "Service",
     "PodDisruptionBudget",
-    "Secret",
+    SECRET,
     "ServiceAccount",
     "Deployment",
 ];
+
+/// What is made, for whoever compares it with what is permitted.
+#[cfg(test)]
+pub(crate) fn resources() -> impl Iterator<Item = ApiResource> {
+    KINDS.into_iter().filter_map(resource)
+}
 
 fn resource(kind: &str) -> Option<ApiResource> {
     Some(match kind {
         AUTOSCALER => ApiResource::erase::<HorizontalPodAutoscaler>(&()),
         "Service" => ApiResource::erase::<Service>(&()),
         "PodDisruptionBudget" => ApiResource::erase::<PodDisruptionBudget>(&()),
-        "Secret" => ApiResource::erase::<Secret>(&()),
+        SECRET => ApiResource::erase::<Secret>(&()),
         "ServiceAccount" => ApiResource::erase::<ServiceAccount>(&()),
         "Deployment" => ApiResource::erase::<Deployment>(&()),
         _ => return None,
     })
 }
 
+#[cfg(test)]
+mod drift_tests;
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 pub const CONFIG_NAME: &str = "diolkos.io/gateway-config-name";
 const GATEWAY_CLASS: &str = "gateway.networking.k8s.io/gateway-class-name";
 /// Where data planes show their state: no port that a listener is likely to want.
-const ADMIN_PORT: u16 = 19090;
+pub(crate) const ADMIN_PORT: u16 = 19090;
 /// What lets the number of data planes follow the load.
 pub(super) const AUTOSCALER: &str = "HorizontalPodAutoscaler";
 /// Longest value of a label.

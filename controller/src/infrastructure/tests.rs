@@ -14,17 +14,8 @@ struct Running {
     operator: JoinHandle<()>,
 }
 
-/// A leader with one Gateway, before an API server that takes a while for each answer.
-fn start(takes: Duration) -> Running {
-    start_in(Scope::default(), takes)
-}
-
-fn start_in(scope: Scope, takes: Duration) -> Running {
-    let (client, api) = FakeApi::answering(move |asked: Asked| async move {
-        sleep(takes).await;
-        fake_api::empty(asked)
-    });
-    let plan = Plan {
+pub(super) fn plan() -> Plan {
+    Plan {
         owner: ObjectId::new(ObjectKind::Gateway, "shop", "web"),
         uid: "u".to_owned(),
         class: Some("diolkos".to_owned()),
@@ -33,15 +24,23 @@ fn start_in(scope: Scope, takes: Duration) -> Running {
         address: None,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
-    };
+    }
+}
+
+/// One whose world is as `plan` says, and of which nobody tells.
+pub(super) fn operator(
+    client: Client,
+    plan: impl Fn() -> Plan + Send + 'static,
+    leadership: Leadership,
+    scope: Scope,
+) -> Operator {
     let world = WorldHandle::answering(move |ask| {
         if let Ask::DataPlanes(reply) = ask {
-            drop(reply.send(vec![plan.clone()]));
+            drop(reply.send(vec![plan()]));
         }
     });
-    let (crown, leadership) = Crown::new();
     let secrets = Api::namespaced(client.clone(), "diolkos-system");
-    let operator = Operator {
+    Operator {
         client,
         world,
         keeper: Keeper::new(secrets, "diolkos-system"),
@@ -54,7 +53,35 @@ fn start_in(scope: Scope, takes: Duration) -> Running {
             replicas: 2,
             cpu_request: "100m".to_owned(),
         },
-    };
+    }
+}
+
+/// The Gateway of [`plan`], as the API server has it.
+pub(super) fn owner(asked: &Asked) -> Option<Value> {
+    let is_it = asked.method == "GET" && asked.path.ends_with("/namespaces/shop/gateways/web");
+    is_it.then(|| {
+        json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+            "metadata": {"namespace": "shop", "name": "web", "uid": "u"},
+        })
+    })
+}
+
+/// A leader with one Gateway, before an API server that takes a while for each answer.
+fn start(takes: Duration) -> Running {
+    start_in(Scope::default(), takes)
+}
+
+fn start_in(scope: Scope, takes: Duration) -> Running {
+    let (client, api) = FakeApi::answering(move |asked: Asked| async move {
+        sleep(takes).await;
+        match owner(&asked) {
+            Some(owner) => (200, owner),
+            None => fake_api::empty(asked),
+        }
+    });
+    let (crown, leadership) = Crown::new();
+    let operator = operator(client, plan, leadership, scope);
     let stop = CancellationToken::new();
     let operator = tokio::spawn(operator.run(stop.clone()));
     Running {

@@ -3,13 +3,16 @@
 use super::file::Place;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::Spanned;
+use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::{Error, Spanned};
 use std::fmt;
 
 /// Nodes that one file may have, aliases expanded.
 const MAX_NODES: usize = 2_000_000;
 /// Nesting of lists and maps.
 const MAX_DEPTH: usize = 64;
+/// A list, a map and a document have an end, too: more of them than nodes can have.
+const MAX_EVENTS: usize = 2 * (MAX_NODES + super::MAX_OBJECTS + 1);
 
 /// The documents of one file, in order.
 pub(super) struct Documents(Vec<Spanned<Node>>);
@@ -29,6 +32,20 @@ pub(super) struct SyntaxError {
     pub message: String,
 }
 
+/// The limit that a file passes from this place on.
+fn passed(error: &Error) -> Option<String> {
+    let Error::Budget { breach, .. } = error else {
+        return None;
+    };
+    let (most, of_what) = match breach {
+        BudgetBreach::Nodes { .. } => (MAX_NODES, "values in a file"),
+        BudgetBreach::Documents { .. } => (super::MAX_OBJECTS, "documents in a file"),
+        BudgetBreach::Depth { .. } => (MAX_DEPTH, "levels of lists and maps"),
+        _ => return None,
+    };
+    Some(format!("more than {most} {of_what}"))
+}
+
 impl Documents {
     /// # Errors
     /// The first place where the text is not YAML, or is too deep, too long, or full of aliases.
@@ -37,6 +54,7 @@ impl Documents {
             with_snippet: false,
             budget: serde_saphyr::budget! {
                 max_depth: MAX_DEPTH,
+                max_events: MAX_EVENTS,
                 max_nodes: MAX_NODES,
                 max_documents: super::MAX_OBJECTS,
             },
@@ -44,7 +62,8 @@ impl Documents {
         match serde_saphyr::from_multiple_with_options(text, options) {
             Ok(documents) => Ok(Self(documents)),
             Err(e) => {
-                let message = e.without_snippet().to_string();
+                let error = e.without_snippet();
+                let message = passed(error).unwrap_or_else(|| error.to_string());
                 Err(SyntaxError {
                     line: e.location().map_or(1, |at| at.line()),
                     message: message.lines().collect::<Vec<_>>().join(" "),

@@ -10,6 +10,8 @@ mod files;
 mod substitute;
 
 #[cfg(test)]
+mod many_rules_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::report::Severity;

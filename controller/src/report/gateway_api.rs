@@ -4,8 +4,8 @@ use super::listeners::{
     certificate_ready, is_about_certificates, judge_by, listener_of, program, serves,
 };
 use super::{
-    CONTROLLER_NAME, Condition, ListenerReport, ObjectReport, Problem, Programmed, Reason,
-    Severity, conditions, limit,
+    CONTROLLER_NAME, Condition, ListenerReport, ObjectReport, Problem, Programmed, Progress,
+    Reason, Severity, conditions, limit,
 };
 use crate::adapt::gateway::BACKEND_CERTIFICATE;
 use crate::world::ObjectKind;
@@ -139,10 +139,7 @@ fn parted(report: &ObjectReport) -> (Vec<&Problem>, Vec<&Problem>) {
 }
 
 /// Whether the object itself is accepted, and what there is to say of its listeners.
-fn with_listeners(
-    report: &ObjectReport,
-    programmed: &Programmed,
-) -> (Condition, Vec<(Value, Judged)>) {
+fn with_listeners(report: &ObjectReport, progress: &Progress) -> (Condition, Vec<(Value, Judged)>) {
     let (mut own, of_listeners) = parted(report);
     own.retain(|problem| !is_of_backends(problem));
     let mut accepted = judge(report, "Accepted", &own);
@@ -157,7 +154,7 @@ fn with_listeners(
                 let of_frontend = frontend.is_some_and(|f| problem.field.starts_with(&f.field));
                 of_frontend || listener_of(problem) == Some(i)
             });
-            listener(report, one, &problems, programmed)
+            listener(report, one, &problems, progress.of(one))
         })
         .collect();
     let names = |wanted: Judged| {
@@ -191,8 +188,8 @@ pub(super) fn is_accepted_set(report: &ObjectReport) -> bool {
 }
 
 /// The status of a ListenerSet.
-pub(super) fn listener_set(report: &ObjectReport, programmed: &Programmed) -> Value {
-    let (mut accepted, mut listeners) = with_listeners(report, programmed);
+pub(super) fn listener_set(report: &ObjectReport, progress: &Progress) -> Value {
+    let (mut accepted, mut listeners) = with_listeners(report, progress);
     if accepted.status != "True" && accepted.reason != "ListenersNotValid" {
         // It adds nothing to the Gateway, whatever its listeners are like.
         listeners.clear();
@@ -200,7 +197,7 @@ pub(super) fn listener_set(report: &ObjectReport, programmed: &Programmed) -> Va
     if accepted.status == "True" && !is_accepted_set(report) {
         (accepted.status, accepted.reason) = ("False", "ListenersNotValid");
     }
-    let mut ready = program(report, programmed);
+    let mut ready = program(report, &progress.whole);
     if accepted.status != "True" {
         (ready.status, ready.reason) = ("False", accepted.reason);
         ready.message = "no listener of it serves".to_owned();
@@ -216,13 +213,13 @@ pub(super) fn listener_set(report: &ObjectReport, programmed: &Programmed) -> Va
 }
 
 /// The status of a Gateway.
-pub(super) fn gateway(report: &ObjectReport, programmed: &Programmed) -> Value {
-    let (accepted, listeners) = with_listeners(report, programmed);
+pub(super) fn gateway(report: &ObjectReport, progress: &Progress) -> Value {
+    let (accepted, listeners) = with_listeners(report, progress);
     let serving = report
         .resources
         .iter()
         .any(|(kind, _)| *kind == snapshot::Kind::Listener);
-    let mut ready = program(report, programmed);
+    let mut ready = program(report, &progress.whole);
     if accepted.status != "True" || !serving {
         (ready.status, ready.reason) = ("False", "Invalid");
         ready.message = "no listener serves".to_owned();

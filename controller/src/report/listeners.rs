@@ -1,18 +1,18 @@
 //! What is said of each listener: all of it for a GatewayConfig, and of the certificates of any listener.
 
 use super::{
-    Condition, ListenerReport, ObjectReport, Problem, Programmed, Reason, Severity, conditions,
-    limit,
+    Condition, ListenerReport, ObjectReport, Problem, Programmed, Progress, Reason, Severity,
+    conditions, limit,
 };
 use serde_json::{Value, json};
 
 /// Those of a GatewayConfig.
-pub(super) fn statuses(report: &ObjectReport, programmed: &Programmed) -> Vec<Value> {
+pub(super) fn statuses(report: &ObjectReport, progress: &Progress) -> Vec<Value> {
     let all = report.listeners.iter().enumerate();
     all.map(|(i, one)| {
         let problems = report.problems.iter();
         let problems = problems.filter(|problem| listener_of(problem) == Some(i));
-        status(report, one, &problems.collect::<Vec<_>>(), programmed)
+        status(report, one, &problems.collect::<Vec<_>>(), progress.of(one))
     })
     .collect()
 }
@@ -114,7 +114,7 @@ pub(super) fn judge_by(
     }
 }
 
-/// `Programmed` of the object as a whole.
+/// `Programmed` of the object, or of a listener of it that has come so far.
 pub(super) fn program(report: &ObjectReport, programmed: &Programmed) -> Condition {
     const TYPE: &str = "Programmed";
     let all = conditions(report, &[], programmed);

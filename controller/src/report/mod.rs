@@ -8,10 +8,12 @@ mod backends;
 mod gateway_api;
 mod ingress;
 mod listeners;
+mod progress;
 mod reason;
 mod reference;
 
 pub use backends::{Findings, upstreams_of};
+pub use progress::{Programmed, Progress};
 pub use reason::Reason;
 pub use reference::Reference;
 
@@ -189,56 +191,14 @@ impl ObjectReport {
     }
 
     /// The object's `status`; `None` for kinds without one of ours.
-    pub(crate) fn status(&self, programmed: &Programmed) -> Option<Value> {
-        has_status(self).then(|| status(self, programmed))
+    pub(crate) fn status(&self, progress: &Progress) -> Option<Value> {
+        has_status(self).then(|| status(self, progress))
     }
 
     /// All problems, those at single parents included.
     pub fn all_problems(&self) -> impl Iterator<Item = &Problem> {
         let parents = self.parents.iter().flat_map(|p| &p.problems);
         self.problems.iter().chain(parents)
-    }
-}
-
-/// How far an object has come in the data planes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Programmed {
-    /// All connected data planes have acknowledged it.
-    Yes,
-    /// Some have not answered yet.
-    Pending,
-    /// No data plane needs it, since nothing that serves refers to it.
-    Unused,
-    /// None is connected.
-    NoDataPlane,
-    /// One refused it, with this message.
-    Rejected(String),
-    /// One could not open a listener, with the reason.
-    NotBound(String),
-    /// The object is held as it was at this revision.
-    RolledBack(Revision),
-    /// Nobody asks: `diolkos translate` has no data planes.
-    Unknown,
-}
-
-impl Programmed {
-    /// Larger is worse: what is said of an object that is in several places.
-    pub(crate) fn rank(&self) -> u8 {
-        match self {
-            Self::Unused => 0,
-            Self::Yes => 1,
-            Self::Unknown => 2,
-            Self::Pending => 3,
-            Self::NoDataPlane => 4,
-            Self::NotBound(_) => 5,
-            Self::Rejected(_) => 6,
-            Self::RolledBack(_) => 7,
-        }
-    }
-
-    /// Whether data planes have yet to answer.
-    pub(crate) fn waits(&self) -> bool {
-        !matches!(self, Self::Yes | Self::Unused | Self::RolledBack(_))
     }
 }
 
@@ -277,23 +237,23 @@ impl Report {
     }
 
     /// The object's `status`; `None` for kinds without one of ours and for objects that are not known.
-    pub fn status(&self, id: &ObjectId, programmed: &Programmed) -> Option<Value> {
-        self.objects.get(id)?.status(programmed)
+    pub fn status(&self, id: &ObjectId, progress: impl Into<Progress>) -> Option<Value> {
+        self.objects.get(id)?.status(&progress.into())
     }
 
     /// `Kind/namespace/name` → status, for every object with a status of ours. `findings` are about the endpoints among
     /// `resources`.
-    pub fn statuses(
+    pub fn statuses<P: Into<Progress>>(
         &self,
-        programmed: impl Fn(&ObjectReport) -> Programmed,
+        progress: impl Fn(&ObjectReport) -> P,
         findings: &Findings,
         resources: &Resources,
     ) -> Map<String, Value> {
         let ours = self.objects.values().filter(|r| has_status(r));
         ours.map(|r| {
-            let programmed = programmed(r);
-            let mut status = status(r, &programmed);
-            findings.add_to(&mut status, r, &programmed, resources);
+            let progress = progress(r).into();
+            let mut status = status(r, &progress);
+            findings.add_to(&mut status, r, &progress.whole, resources);
             (r.id.key(), status)
         })
         .collect()
@@ -315,11 +275,12 @@ fn has_status(report: &ObjectReport) -> bool {
     }
 }
 
-fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
+fn status(report: &ObjectReport, progress: &Progress) -> Value {
+    let programmed = &progress.whole;
     match report.id.kind {
         ObjectKind::GatewayClass => return gateway_api::class(report),
-        ObjectKind::Gateway => return gateway_api::gateway(report, programmed),
-        ObjectKind::ListenerSet => return gateway_api::listener_set(report, programmed),
+        ObjectKind::Gateway => return gateway_api::gateway(report, progress),
+        ObjectKind::ListenerSet => return gateway_api::listener_set(report, progress),
         kind if kind.is_gateway_api_route() => return gateway_api::route(report, programmed),
         ObjectKind::BackendTLSPolicy => return gateway_api::policy(report),
         ObjectKind::Ingress => return ingress::status(report),
@@ -332,7 +293,7 @@ fn status(report: &ObjectReport, programmed: &Programmed) -> Value {
             status["addresses"] = gateway_api::addresses_of(addresses);
         }
         if !report.listeners.is_empty() {
-            status["listeners"] = listeners::statuses(report, programmed).into();
+            status["listeners"] = listeners::statuses(report, progress).into();
         }
         return status;
     }

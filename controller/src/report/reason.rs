@@ -65,6 +65,8 @@ reasons! {
     HostnameConflict,
     /// Another listener speaks another protocol on the same port. Of two listeners of one Gateway neither serves; of others the first of the object, or of the older object, does, and a Gateway's own before those of its ListenerSets.
     ProtocolConflict,
+    /// A listener asks for the port at which data planes of its Gateway's or GatewayConfig's own show their state (19090 over TCP): it is not opened.
+    PortUnavailable,
     /// Another, older GatewayConfig is the default.
     NotDefault,
     /// A backend does not exist, or cannot serve the Route: its share of the requests answers 500 `invalid_backend`, of connections and datagrams it is dropped.
@@ -150,6 +152,7 @@ impl Reason {
                 | Self::NotBuilt
                 | Self::InvalidKind
                 | Self::UnsupportedValue
+                | Self::PortUnavailable
         )
     }
 

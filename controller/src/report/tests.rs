@@ -85,7 +85,7 @@ fn what_is_in_effect_is_not_said_of_what_was_refused() {
         ..ObjectReport::new(id, 3, Vec::new())
     };
     let effective = |programmed: &Programmed| {
-        let mut status = report.status(programmed).unwrap();
+        let mut status = report.status(&programmed.into()).unwrap();
         status["effective"].take()
     };
     let plugins = json!({"plugins": [{"stage": "PreRequest", "name": "p", "from": "route/b"}]});

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::adapt::{grpc_route, http_route, ingress, stream_route};
 use crate::world::{Body, Object, ObjectId, ObjectKind};
 
 /// How long a Route waits at most, however often it changes meanwhile.
@@ -72,12 +73,33 @@ impl Expected {
     }
 }
 
-/// What the rules of a Route or an Ingress send requests to.
+/// What the rules of a Route, of whichever kind, or an Ingress send requests to.
 fn backends(object: &Object) -> BTreeSet<ObjectId> {
+    let said;
     let spec = match &object.body {
-        Body::Route(spec) => spec,
-        Body::Ingress(ingress) => {
-            let all = crate::adapt::ingress::backends(ingress).into_iter();
+        Body::Route(spec) => &**spec,
+        Body::HTTPRoute(spec) => {
+            said = http_route::as_route(spec).spec;
+            &said
+        }
+        Body::GRPCRoute(spec) => {
+            said = grpc_route::as_route(spec).0.spec;
+            &said
+        }
+        Body::TLSRoute(spec) => {
+            said = stream_route::of_tls(spec).0.spec;
+            &said
+        }
+        Body::TCPRoute(spec) => {
+            said = stream_route::of_tcp(spec).0.spec;
+            &said
+        }
+        Body::UDPRoute(spec) => {
+            said = stream_route::of_udp(spec).0.spec;
+            &said
+        }
+        Body::Ingress(spec) => {
+            let all = ingress::backends(spec).into_iter();
             let services = all.filter_map(|(_, backend)| backend.service.as_ref());
             return services
                 .map(|s| ObjectId::new(ObjectKind::Service, &*object.id.namespace, &*s.name))
@@ -130,6 +152,26 @@ mod tests {
         assert_eq!(expected.arrived(&upstream("two")), [(route.id.clone(), 7)]);
         assert_eq!(expected.due(), None);
         assert!(!expected.hold(&route, |_| true, 8, now));
+    }
+
+    #[test]
+    fn routes_of_the_gateway_api_wait_too() {
+        let now = Instant::now();
+        let kinds = ["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"];
+        for kind in kinds {
+            let value = json!({
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": kind, "metadata": {"namespace": "a", "name": "r"},
+                "spec": {"hostnames": ["a.example"], "rules": [{"backendRefs": [
+                    {"name": "there", "port": 80}, {"name": "new", "namespace": "b", "port": 80},
+                ]}]},
+            });
+            let route = Object::from_json(&value).unwrap().unwrap();
+            let mut expected = Expected::default();
+            let there = ObjectId::new(ObjectKind::Service, "a", "there");
+            assert!(expected.hold(&route, |id| *id == there, 7, now), "{kind}");
+            let new = ObjectId::new(ObjectKind::Service, "b", "new");
+            assert_eq!(expected.arrived(&new), [(route.id.clone(), 7)], "{kind}");
+        }
     }
 
     #[test]

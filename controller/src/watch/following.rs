@@ -27,7 +27,7 @@ pub(super) const SETTLED: Duration = Duration::from_secs(10);
 type Events<K> = Pin<Box<dyn Stream<Item = Result<Event<K>, watcher::Error>> + Send>>;
 
 /// See the module.
-pub(super) struct Following<K> {
+pub(crate) struct Following<K> {
     api: Api<K>,
     config: watcher::Config,
     /// `None`: it is to begin anew.
@@ -39,7 +39,7 @@ pub(super) struct Following<K> {
 }
 
 /// What a watch brings.
-pub(super) enum Seen<K> {
+pub(crate) enum Seen<K> {
     Event(Event<K>),
     /// After a failure it works again.
     Works,
@@ -47,7 +47,7 @@ pub(super) enum Seen<K> {
 
 /// Why a watch is interrupted. It goes on by itself, and what is known stays so.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     #[error(transparent)]
     Failed(#[from] watcher::Error),
     /// A new list is on its way.
@@ -59,7 +59,7 @@ impl<K> Following<K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    pub(super) fn new(api: Api<K>, config: watcher::Config) -> Self {
+    pub(crate) fn new(api: Api<K>, config: watcher::Config) -> Self {
         let mut following = Self {
             api,
             config,
@@ -83,7 +83,7 @@ where
     ///
     /// # Errors
     /// [`Trouble`].
-    pub(super) async fn next(&mut self) -> Result<Seen<K>, Trouble> {
+    pub(crate) async fn next(&mut self) -> Result<Seen<K>, Trouble> {
         if let Some(event) = self.later.take() {
             return Ok(Seen::Event(event));
         }
@@ -139,7 +139,7 @@ where
 
 impl Trouble {
     /// The HTTP status with which the API server refused a list or watch.
-    pub(super) fn refusal(&self) -> Option<u16> {
+    pub(crate) fn refusal(&self) -> Option<u16> {
         match self {
             Self::Failed(error) => refusal(error),
             Self::Stale(_) => None,

@@ -32,7 +32,7 @@ use crate::status::Written;
 use crate::world::{ObjectId, ObjectKind, Scope};
 
 /// How often it is asked again for a kind that the cluster does not know, and for what nobody promised to permit.
-pub(super) const ASK_AGAIN: Duration = Duration::from_secs(30);
+pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 /// An API server that has just begun refuses what it has not read the roles for yet. For so long it is not believed, where
 /// things go on without what it refuses: without Tenants a host is anybody's.

@@ -12,7 +12,7 @@ mod backoff;
 mod brake;
 mod bundle;
 pub mod expected;
-mod following;
+pub(crate) mod following;
 pub mod gate;
 pub mod handle;
 pub mod held;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use kube::api::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 
+use crate::infrastructure;
 use crate::world::ObjectKind;
 
 const CLUSTER: &str = include_str!("../../../deploy/manifests/11-cluster-role.yaml");
@@ -74,6 +75,20 @@ fn what_is_followed_is_permitted() {
             assert!(cluster.contains(&permission), "{permission:?}");
             assert!(here.contains(&permission), "{permission:?}");
             assert!(!other.contains(&permission), "{permission:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_made_may_be_followed_and_written() {
+    let cluster = permitted(CLUSTER, "diolkos-controller");
+    let inside = permitted(NAMESPACED, "diolkos-controller-namespace");
+    for resource in infrastructure::resources() {
+        for verb in ["list", "watch", "create", "patch", "delete"] {
+            let [group, plural] = [&resource.group, &resource.plural].map(Clone::clone);
+            let permission = (group, plural, String::new(), verb.to_owned());
+            assert!(cluster.contains(&permission), "{permission:?}");
+            assert!(inside.contains(&permission), "{permission:?}");
         }
     }
 }

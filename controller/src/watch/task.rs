@@ -281,18 +281,20 @@ impl Owner {
 
     /// Takes what came of reading values that something refers to.
     fn settle(&mut self, id: ObjectId, outcome: Result<Option<Version>, String>, at: u64) {
-        let version = outcome.as_ref().ok().and_then(Option::as_ref);
+        // That there is none the watch says, in its place among all that became of it: this may be of one before the present.
+        let Some(outcome) = outcome.transpose() else {
+            return;
+        };
+        let version = outcome.as_ref().ok();
         if !self.held.settle(&id, version.map(|v| v.version.as_str())) {
             return;
         }
         match outcome {
-            Ok(Some(version)) => {
+            Ok(version) => {
                 if self.world.apply(version.object) {
                     self.changed(id, at);
                 }
             }
-            // It is gone, and the watch is about to say so.
-            Ok(None) => self.remove(id, at),
             Err(why) => {
                 // Values that were read before stay in effect.
                 if let Some(object) = self.world.get(&id)

@@ -158,9 +158,10 @@ impl Reader<'_> {
     fn read(&mut self) {
         // By host, in the order in which they come.
         let mut hosts: Vec<(&str, SaidRoute)> = Vec::new();
+        let mut places = BTreeMap::new();
         for (i, rule) in self.ingress.spec.rules.iter().flatten().enumerate() {
             let host = rule.host.as_deref().unwrap_or_default();
-            if hosts.iter().any(|(known, _)| *known == host) {
+            if places.contains_key(host) {
                 continue;
             }
             let route = match self.hosts(host) {
@@ -174,13 +175,15 @@ impl Reader<'_> {
                     continue;
                 }
             };
+            places.insert(host, hosts.len());
             hosts.push((host, route));
         }
         for (_, route) in &mut hosts {
             self.settings.before_paths(route);
         }
         for (host, at, path) in paths(self.ingress) {
-            let Some((_, route)) = hosts.iter_mut().find(|(known, _)| *known == host) else {
+            let place = places.get(host).copied();
+            let Some((_, route)) = place.and_then(|place| hosts.get_mut(place)) else {
                 continue;
             };
             self.path(host, &at, path, route);

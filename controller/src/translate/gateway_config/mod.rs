@@ -194,7 +194,7 @@ pub(super) fn lower(
                 }
             }
         }
-        let mut own = Ports::default();
+        let mut own = Ports::own();
         let is_apart = around.apart && candidate.own_data_planes().is_some();
         let ports = match is_apart || (around.apart && candidate.said.is_some()) {
             true => &mut own,

@@ -1,12 +1,18 @@
 //! Ports that listeners share: by their hosts, where their connections begin alike.
 
+use crate::infrastructure::ADMIN_PORT;
 use crate::report::Reason;
 use model::{HostPattern, Listener, ListenerProtocol};
 use std::collections::BTreeMap;
 
-/// What listeners have taken, each before those that come after it. Datagrams (`true`) have ports of their own.
+/// What listeners have taken, each before those that come after it.
 #[derive(Default)]
-pub(super) struct Ports(BTreeMap<(u16, bool), Port>);
+pub(super) struct Ports {
+    /// Datagrams (`true`) have ports of their own.
+    taken: BTreeMap<(u16, bool), Port>,
+    /// The port at which the data planes show their state.
+    reserved: Option<u16>,
+}
 
 /// A port in use. Networks and hosts are as text, to be compared.
 struct Port {
@@ -28,13 +34,28 @@ pub(super) struct Taken {
 }
 
 impl Ports {
+    /// Of data planes that the controller has made.
+    pub(super) fn own() -> Self {
+        Self {
+            reserved: Some(ADMIN_PORT),
+            ..Self::default()
+        }
+    }
+
     /// Gives a listener its place on its port.
     pub(super) fn take(&mut self, key: &str, listener: &Listener) -> Result<(), Taken> {
         let number = listener.port;
         let trusted = || listener.forwarded.trusted.iter().map(ToString::to_string);
         let proxies = listener.proxy_protocol.then(|| trusted().collect());
         let place = (number, listener.protocol == ListenerProtocol::Udp);
-        let port = self.0.entry(place).or_insert_with(|| Port {
+        if self.reserved.map(|reserved| (reserved, false)) == Some(place) {
+            return Err(Taken {
+                field: "port",
+                reason: Reason::PortUnavailable,
+                message: format!("data planes show their state on port {number}"),
+            });
+        }
+        let port = self.taken.entry(place).or_insert_with(|| Port {
             first: key.to_owned(),
             protocol: listener.protocol,
             proxies: Option::clone(&proxies),

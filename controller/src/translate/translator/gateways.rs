@@ -360,6 +360,42 @@ mod tests {
         assert!(delta.reports.contains(&config.id) && !delta.gateways);
     }
 
+    /// The Gateway's own and those of older ListenerSets go before.
+    #[test]
+    fn a_gateway_has_so_many_listeners_and_no_more() {
+        let object = |kind: &str, name: &str, spec: &serde_json::Value| {
+            let object = json!({
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": kind, "spec": spec,
+                "metadata": {"namespace": "a", "name": name},
+            });
+            Object::from_json(&object).unwrap().unwrap()
+        };
+        let listener = |i: usize| json!({"name": format!("l{i}"), "port": 80, "protocol": "HTTP", "hostname": format!("l{i}.test")});
+        let gateway = json!({
+            "gatewayClassName": "diolkos", "listeners": [listener(0)], "allowedListeners": {"namespaces": {"from": "Same"}},
+        });
+        let mut world = World::default();
+        world.apply(object("Gateway", "g", &gateway));
+        for set in 0..32 {
+            let listeners: Vec<_> = (1..=64).map(|i| listener(set * 64 + i)).collect();
+            let set_of = json!({"parentRef": {"name": "g"}, "listeners": listeners});
+            world.apply(object("ListenerSet", &format!("s{set:02}"), &set_of));
+        }
+        let mut translator = Translator::default();
+        let ids = world.ids().cloned().collect();
+        translator.update(&world, &ids);
+        assert_eq!(translator.resources().count(snapshot::Kind::Listener), 2048);
+        let last = ObjectId::new(ObjectKind::ListenerSet, "a", "s31");
+        let status = translator.report().status(&last, &Programmed::Yes).unwrap();
+        let reason = |i: usize| status["listeners"][i]["conditions"][0]["reason"].clone();
+        assert_eq!(
+            (reason(62), reason(63)),
+            (json!("Accepted"), json!("TooManyListeners"))
+        );
+        let problems = translator.report().problems().map(|p| p.reason);
+        assert_eq!(problems.collect::<Vec<_>>(), [Reason::TooManyListeners]);
+    }
+
     #[test]
     fn a_class_says_whether_the_release_of_the_gateway_api_is_one_of_ours() {
         let manifest = json!({

@@ -15,7 +15,7 @@ impl Owner {
     /// Whoever asked may have gone meanwhile.
     pub(super) fn answer(&self, ask: Ask) {
         let report = self.translator.report();
-        let programmed = |report: &_| self.programmed(report);
+        let progress = |report: &_| self.progress(report);
         match ask {
             Ask::Ids(reply) => {
                 let absent = self.absent_reports().map(|report| report.id);
@@ -31,8 +31,10 @@ impl Owner {
                     .collect();
                 let wanted = ids.into_iter().map(|id| {
                     let of_it = report.get(&id).or_else(|| absent.get(&id));
-                    let programmed = of_it.map(programmed).unwrap_or(Programmed::Unknown);
-                    let mut status = of_it.and_then(|r| r.status(&programmed));
+                    let progress = of_it.map(progress);
+                    let progress = progress.unwrap_or_else(|| Programmed::Unknown.into());
+                    let mut status = of_it.and_then(|r| r.status(&progress));
+                    let programmed = progress.whole;
                     if let (Some(status), Some(report)) = (&mut status, of_it) {
                         findings.add_to(status, report, &programmed, resources);
                         self.add_revision(&id, status);
@@ -103,7 +105,7 @@ impl Owner {
             Ask::All(reply) => {
                 let findings = self.with.groups.findings();
                 let resources = self.translator.resources();
-                drop(reply.send(report.statuses(programmed, &findings, resources)));
+                drop(reply.send(report.statuses(progress, &findings, resources)));
             }
         }
     }

@@ -3,11 +3,11 @@
 
 use super::{Owner, unix_ns, unix_seconds};
 use crate::history::{Changed, Rollback};
-use crate::report::{ObjectReport, Programmed};
+use crate::report::{ObjectReport, Programmed, Progress};
 use crate::world::{Object, ObjectId, ObjectKind};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
-use snapshot::{Kind, Revision};
+use snapshot::{Kind, ResourceId, Revision};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -233,6 +233,13 @@ impl Owner {
             Some(revision) => Programmed::RolledBack(revision),
             None => self.with.groups.programmed(report),
         }
+    }
+
+    /// The same with what is different of its listeners.
+    pub(super) fn progress(&self, report: &ObjectReport) -> Progress {
+        let (groups, resources) = (&self.with.groups, self.translator.resources());
+        let of = |some: &[ResourceId]| groups.programmed_of(&report.id, some);
+        Progress::new(self.programmed(report), report, resources, of)
     }
 
     /// Reports on objects that are held as if they were not there.

@@ -1,0 +1,105 @@
+//! How far an object has come in the data planes, and each of its listeners.
+
+use super::{ListenerReport, ObjectReport};
+use crate::translate::Resources;
+use model::Listener;
+use snapshot::{Kind, ResourceId, Revision};
+use std::collections::BTreeMap;
+
+/// How far an object has come in the data planes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Programmed {
+    /// All connected data planes have acknowledged it.
+    Yes,
+    /// Some have not answered yet.
+    Pending,
+    /// No data plane needs it, since nothing that serves refers to it.
+    Unused,
+    /// None is connected.
+    NoDataPlane,
+    /// One refused it, with this message.
+    Rejected(String),
+    /// One could not open a listener, with the reason.
+    NotBound(String),
+    /// The object is held as it was at this revision.
+    RolledBack(Revision),
+    /// Nobody asks: `diolkos translate` has no data planes.
+    Unknown,
+}
+
+impl Programmed {
+    /// Larger is worse: what is said of an object that is in several places.
+    pub(crate) fn rank(&self) -> u8 {
+        match self {
+            Self::Unused => 0,
+            Self::Yes => 1,
+            Self::Unknown => 2,
+            Self::Pending => 3,
+            Self::NoDataPlane => 4,
+            Self::NotBound(_) => 5,
+            Self::Rejected(_) => 6,
+            Self::RolledBack(_) => 7,
+        }
+    }
+
+    /// Whether data planes have yet to answer.
+    pub(crate) fn waits(&self) -> bool {
+        !matches!(self, Self::Yes | Self::Unused | Self::RolledBack(_))
+    }
+}
+
+/// How far an object has come, and what of its listeners have come less far or further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub whole: Programmed,
+    /// By their keys, those that may not be as the whole is.
+    listeners: BTreeMap<String, Programmed>,
+}
+
+impl Progress {
+    /// `whole`: of the object. `of`: how far some of its resources have come.
+    pub(crate) fn new(
+        whole: Programmed,
+        report: &ObjectReport,
+        resources: &Resources,
+        of: impl Fn(&[ResourceId]) -> Programmed,
+    ) -> Self {
+        let mut listeners = BTreeMap::new();
+        let differ = matches!(
+            whole,
+            Programmed::Pending | Programmed::NotBound(_) | Programmed::Rejected(_)
+        );
+        for listener in report.listeners.iter().filter(|_| differ) {
+            let key = &listener.key;
+            let Some(serving) = resources.get::<Listener>(key) else {
+                continue;
+            };
+            let tls = serving.tls.iter();
+            let shown = tls.flat_map(|tls| tls.certificates.iter().chain(&tls.default_certificate));
+            let shown = shown.chain(&serving.backend_certificate);
+            let certificates = shown.map(|key| (Kind::Certificate, key.as_str().into()));
+            let mut own = vec![(Kind::Listener, key.as_str().into())];
+            own.extend(certificates);
+            listeners.insert(key.clone(), of(&own));
+        }
+        Self { whole, listeners }
+    }
+
+    pub(super) fn of(&self, listener: &ListenerReport) -> &Programmed {
+        self.listeners.get(&listener.key).unwrap_or(&self.whole)
+    }
+}
+
+/// Of an object whose listeners are all as it is.
+impl From<Programmed> for Progress {
+    fn from(whole: Programmed) -> Self {
+        let listeners = BTreeMap::new();
+        Self { whole, listeners }
+    }
+}
+
+impl From<&Programmed> for Progress {
+    fn from(whole: &Programmed) -> Self {
+        whole.clone().into()
+    }
+}
