@@ -31,7 +31,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// A value cannot be used: an expression does not compile, a duration is out of range, a type is unknown. The last accepted version serves; without one the rules concerned answer 500.
+    /// A value cannot be used: an expression does not compile, a duration is out of range, a type is unknown. The last accepted version serves; without one the rules concerned answer 500, and requests to the Services of a BackendTLSPolicy 503.
     Invalid,
     /// A fault of the controller's own while it translated the object, of which the log has the place: please report it. What served before serves on.
     InternalError,
@@ -113,7 +113,7 @@ reasons! {
     EndpointsUnhealthy,
     /// A port of a Service is declared as TLS, and no Upstream says how its certificate is checked: it is spoken to in clear.
     TlsNotConfigured,
-    /// A data plane refused the resource; the last accepted one serves.
+    /// A data plane refused the resource. All have what was accepted before; where there is nothing before it, or the data plane has come anew, only that one does without.
     RejectedByDataPlane,
     /// A data plane could not open the listener, for example because the port is taken.
     ListenerNotBound,
