@@ -341,23 +341,5 @@ mod tests {
         assert_eq!(ask(address, "GET", "/metrics", "").0, 200);
         assert_eq!(ask(address, "PUT", "/metrics", "").0, 405);
         assert_eq!(ask(address, "GET", "/elsewhere", "").0, 404);
-
-        logs::init(logs::LogFormat::Text);
-        let (status, log) = ask(
-            address,
-            "PUT",
-            "/api/v1/log",
-            "warn,diolkos_dataplane=debug\n",
-        );
-        assert_eq!(status, 200, "{log}");
-        let filter = log["filter"].as_str().unwrap();
-        assert!(filter.contains("diolkos_dataplane=debug"), "{filter}");
-        assert_eq!(ask(address, "GET", "/api/v1/log", "").1, log);
-        let (status, refused) = ask(address, "PUT", "/api/v1/log", "a=b=c");
-        assert_eq!(
-            (status, &refused["error"]),
-            (400, &json!("invalid_request"))
-        );
-        assert_eq!(ask(address, "GET", "/api/v1/log", "").1, log);
     }
 }
