@@ -6,6 +6,9 @@ use crate::table::Rule;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// A client looks at its clock itself. What ends its call before it does would be another failure to it than the time.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// When a request as a whole has taken too long.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Due {
@@ -25,7 +28,11 @@ impl Due {
         // A client of gRPC says itself how long it waits.
         let asked = grpc::timeout(head);
         let clients = asked.is_some_and(|asked| own.is_none_or(|own| asked < own));
-        let limit = if clients { asked } else { own };
+        let limit = if clients {
+            asked.map(|asked| asked + GRACE)
+        } else {
+            own
+        };
         Self {
             at: limit.map(|limit| Instant::from_std(begun) + limit),
             clients,
