@@ -236,7 +236,7 @@ impl Metrics {
             for plane in publisher.data_planes() {
                 let state = match () {
                     () if plane.draining => 3,
-                    () if plane.refused.is_some() => 2,
+                    () if plane.is_rejecting() => 2,
                     () if plane.acknowledged.is_none_or(|g| g < current) => 1,
                     () => 0,
                 };

@@ -5,11 +5,15 @@
 //! At most one transaction is under way on a session; what changes meanwhile merges into the next one.
 //!
 //! A data plane that refuses a resource does not hold up the others: the [`Publisher`] puts back what was accepted
-//! before (or takes the resource out), remembers why, and goes on. What a data plane of another replica of the
-//! controller has refused is kept back as well (`others`), so that equal worlds stay equal snapshots.
+//! before, remembers why, and goes on. What a data plane of another replica of the controller has refused is kept back as
+//! well (`others`), so that equal worlds stay equal snapshots. When all that refused it are gone it gets another chance
+//! (`refusals`). Where it is not for one data plane to hold all back, it alone is given something else (`lacks`).
 
+mod lacks;
 mod others;
+mod refusals;
 mod session;
+mod wire;
 
 pub use others::{BUILD, ReplicaStream, Teller};
 pub(crate) use session::{NAME, REASON, printable};
@@ -18,10 +22,12 @@ pub use snapshot::ResourceId;
 
 use crate::report::Programmed;
 use bytes::Bytes;
+use lacks::Lacks;
 use others::Other;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+use refusals::Rejected;
 use snapshot::{Cursor, Digest, Generation, Hash, Kind, Store, pb};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -50,8 +56,8 @@ struct Inner {
     observed_unix_ns: u64,
     peers: BTreeMap<u64, DataPlane>,
     next_peer: u64,
-    /// What every data plane had accepted of resources whose present body some have not acknowledged yet. An absent
-    /// body means that there was no such resource.
+    /// What every data plane had accepted of resources whose present body some have not acknowledged yet, or all refuse.
+    /// An absent body means that there was no such resource.
     accepted: BTreeMap<ResourceId, Accepted>,
     rejected: BTreeMap<ResourceId, Rejected>,
     /// What present bodies have replaced, while there is a replica of another build.
@@ -70,15 +76,6 @@ struct Accepted {
     since: Generation,
 }
 
-/// A body that a data plane has refused.
-#[derive(Clone, PartialEq)]
-struct Rejected {
-    hash: Hash,
-    reason: String,
-    /// What serves in its place.
-    restored: Option<Bytes>,
-}
-
 /// A connected data plane.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DataPlane {
@@ -95,9 +92,16 @@ pub struct DataPlane {
     pub listeners: Vec<pb::ListenerState>,
     /// Why it refused the last transaction as a whole.
     pub refused: Option<String>,
+    /// What it alone is given otherwise.
+    lacks: Lacks,
 }
 
 impl DataPlane {
+    /// Whether it refuses anything.
+    pub fn is_rejecting(&self) -> bool {
+        self.refused.is_some() || !self.lacks.is_empty()
+    }
+
     /// One of these listeners that it could not open.
     fn not_bound(&self, resources: &[&ResourceId]) -> Option<&pb::ListenerState> {
         let mut not_bound = self.listeners.iter().filter(|l| !l.bound);
@@ -149,14 +153,21 @@ impl Publisher {
                 continue;
             };
             let hash = Hash::of(&body);
-            if inner.rejected.get(&id).is_some_and(|r| r.hash == hash) {
+            let rejected = inner.rejected.get(&id);
+            if rejected.is_some_and(|r| r.refusal.hash == hash) {
                 continue;
             }
             inner.rejected.remove(&id);
-            if let Some(refused) = inner.refused_elsewhere(&id, hash) {
+            if let Some(refusal) = inner.refused_elsewhere(&id, hash) {
                 inner.accepted.remove(&id);
-                effective.push((id.0, id.1.clone(), refused.restored.clone()));
-                inner.rejected.insert(id, refused);
+                effective.push((id.0, id.1.clone(), Some(refusal.restored.clone())));
+                let kept = Rejected {
+                    body,
+                    since: Generation::MAX,
+                    refusal,
+                    by: BTreeSet::new(),
+                };
+                inner.rejected.insert(id, kept);
                 continue;
             }
             let before = inner.store.get(&id).cloned();
@@ -234,8 +245,20 @@ impl Publisher {
     /// Resources that data planes have refused, with their words.
     pub fn rejections(&self) -> Vec<(ResourceId, String)> {
         let inner = self.inner.lock();
-        let all = inner.rejected.iter();
-        all.map(|(id, r)| (id.clone(), r.reason.clone())).collect()
+        let kept = inner.rejected.iter();
+        let kept = kept.map(|(id, r)| (id.clone(), r.refusal.reason.clone()));
+        kept.chain(inner.lacking()).collect()
+    }
+
+    /// Something has become of data planes; `changed`: and of what is served.
+    fn settle(&self, inner: MutexGuard<'_, Inner>, changed: bool) {
+        let generation = inner.store.cursor().generation;
+        let ready = inner.ready;
+        drop(inner);
+        if changed && ready {
+            self.generation.send_replace(Some(generation));
+        }
+        self.advanced();
     }
 
     /// How far an object of these resources has come: every data plane that is connected to any replica and does not
@@ -248,7 +271,7 @@ impl Publisher {
         let inner = self.inner.lock();
         let rejected = resources.iter().find_map(|id| inner.rejected.get(*id));
         if let Some(rejected) = rejected {
-            return Programmed::Rejected(rejected.reason.clone());
+            return Programmed::Rejected(rejected.refusal.reason.clone());
         }
         let here = inner.programmed_here(&resources);
         let elsewhere = inner.programmed_elsewhere(&resources);
@@ -263,8 +286,13 @@ impl Publisher {
 impl Inner {
     /// How far these resources have come with the data planes that are connected here; `None`: there are none.
     fn programmed_here(&self, resources: &[&ResourceId]) -> Option<Programmed> {
-        let mut planes = self.peers.values().filter(|p| !p.draining).peekable();
-        planes.peek()?;
+        let planes = || self.peers.values().filter(|p| !p.draining);
+        planes().next()?;
+        let present = |id: &ResourceId| self.store.hash_of(id);
+        let lacking = planes().find_map(|plane| plane.lacking(resources, present));
+        if let Some(text) = lacking {
+            return Some(Programmed::Lacking(text));
+        }
         let newest = resources
             .iter()
             .map(|id| self.store.generation_of(id))
@@ -273,7 +301,7 @@ impl Inner {
             return Some(Programmed::Pending);
         };
         let mut not_bound = None;
-        for plane in planes {
+        for plane in planes() {
             if plane
                 .acknowledged
                 .is_none_or(|generation| generation < newest)
@@ -307,47 +335,15 @@ impl Inner {
         self.store.forget(holding.unwrap_or(horizon).max(horizon));
     }
 
-    fn acknowledged(&mut self, peer: u64, cursor: Cursor) {
+    /// `digest`: of what it holds by its own words.
+    fn acknowledged(&mut self, peer: u64, generation: Generation, digest: Digest) {
         if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.acknowledged = Some(cursor.generation);
-            peer.digest = cursor.digest;
+            peer.acknowledged = Some(generation);
+            peer.digest = digest;
             peer.refused = None;
         }
-        if let Some(passed) = self.passed() {
-            self.accepted.retain(|_, a| a.since > passed);
-        }
+        self.forget_accepted();
         self.forget_tombstones();
-    }
-
-    /// Puts back what was accepted before. Returns whether any of it concerned what is served.
-    fn reject(&mut self, rejected: &[pb::Rejection], transaction: Generation) -> bool {
-        let mut restore = Vec::new();
-        for rejection in rejected {
-            let Some(kind) = Kind::from_number(rejection.kind) else {
-                continue;
-            };
-            let id = (kind, rejection.key.as_str().into());
-            let Some(body) = self.store.get(&id) else {
-                continue;
-            };
-            if self
-                .store
-                .generation_of(&id)
-                .is_none_or(|g| g > transaction)
-            {
-                continue; // It has changed since; the new body gets its own chance.
-            }
-            let (hash, reason) = (Hash::of(body), printable(&rejection.reason, REASON));
-            let before = self.accepted.remove(&id).and_then(|a| a.body);
-            let rejected = Rejected {
-                hash,
-                reason,
-                restored: before.clone(),
-            };
-            self.rejected.insert(id.clone(), rejected);
-            restore.push((id.0, id.1, before));
-        }
-        self.store.update(restore)
     }
 }
 

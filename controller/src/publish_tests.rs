@@ -4,11 +4,11 @@ use crate::world::{ObjectId, ObjectKind};
 use snapshot::pb::client_message::Message;
 use snapshot::{ApplyError, Replica, SCHEMA};
 
-/// A data plane on the other end of a session; it refuses one body when told to.
+/// A data plane on the other end of a session; it refuses bodies when told to.
 pub(crate) struct Client {
     pub(crate) session: Session,
     replica: Replica,
-    pub(crate) refuses: Option<Bytes>,
+    pub(crate) refuses: Vec<Bytes>,
 }
 
 impl Client {
@@ -31,7 +31,7 @@ impl Client {
         Self {
             session,
             replica,
-            refuses: None,
+            refuses: Vec::new(),
         }
     }
 
@@ -42,9 +42,10 @@ impl Client {
             count += 1;
             assert!(self.session.next_chunks().is_none(), "one at a time");
             let transaction = chunks[0].transaction;
-            let refused = |r: &pb::Resource| Some(&r.body[..]) == self.refuses.as_deref();
-            if chunks.iter().flat_map(|c| &c.upsert).any(refused) {
-                self.refuse(transaction);
+            let refused = |r: &&pb::Resource| self.refuses.contains(&r.body);
+            let mut all = chunks.iter().flat_map(|c| &c.upsert);
+            if let Some(r) = all.find(refused) {
+                self.refuse(transaction, r.kind, &r.key);
                 continue;
             }
             self.take(chunks);
@@ -74,12 +75,12 @@ impl Client {
         }
     }
 
-    fn refuse(&mut self, transaction: u64) {
+    fn refuse(&mut self, transaction: u64, kind: u32, key: &str) {
         let nack = pb::Nack {
             transaction,
             rejected: vec![pb::Rejection {
-                kind: Kind::Plugin as u32,
-                key: "bad".into(),
+                kind,
+                key: key.into(),
                 reason: "cannot be used".into(),
             }],
             message: "one resource".into(),
@@ -259,7 +260,7 @@ fn a_refused_resource_goes_back_and_the_others_go_on() {
     publisher.publish([plugin("bad", "1"), plugin("x", "1")], 0);
     let mut client = Client::connect(&publisher, Replica::default());
     client.sync();
-    client.refuses = plugin("bad", "2").1;
+    client.refuses.extend(plugin("bad", "2").1);
     publisher.publish([plugin("bad", "2"), plugin("x", "2")], 0);
     assert_eq!(client.sync(), 2, "refused, then without the bad one");
     assert_eq!(
@@ -283,14 +284,160 @@ fn a_refused_resource_goes_back_and_the_others_go_on() {
     assert!(publisher.rejections().is_empty());
 }
 
+/// Two data planes; the second comes later, and refuses what the first serves.
+fn one_and_a_bad_one(publisher: &Arc<Publisher>, bad: &(ResourceId, Option<Bytes>)) -> [Client; 2] {
+    let mut one = Client::connect(publisher, Replica::default());
+    one.sync();
+    let mut other = Client::connect(publisher, Replica::default());
+    other.refuses.extend(bad.1.clone());
+    assert_eq!(other.sync(), 2, "everything, then without what it refuses");
+    assert_eq!(one.sync(), 0, "it is told nothing");
+    [one, other]
+}
+
+fn lacking() -> Programmed {
+    Programmed::Lacking("data plane a refuses it: cannot be used".into())
+}
+
 #[test]
-fn a_new_resource_that_is_refused_is_taken_out() {
+fn what_others_serve_is_not_taken_from_them_by_one_that_comes_and_refuses_it() {
     let publisher = Publisher::new("s");
     publisher.publish([plugin("bad", "1"), plugin("x", "1")], 0);
+    let [mut one, mut other] = one_and_a_bad_one(&publisher, &plugin("bad", "1"));
+    assert_eq!((one.replica.len(), other.replica.len()), (2, 1));
+    assert_eq!(publisher.programmed(&report("bad").resources), lacking());
+    assert_eq!(publisher.rejections().len(), 1);
+    assert!(publisher.data_planes()[1].is_rejecting());
+
+    // It is given everything else, also what changes, and another version of what it refuses.
+    publisher.publish([plugin("x", "2")], 0);
+    assert_eq!((one.sync(), other.sync()), (1, 1));
+    assert_eq!(
+        publisher.programmed(&report("x").resources),
+        Programmed::Yes
+    );
+    publisher.publish([plugin("bad", "2")], 0);
+    assert_eq!((one.sync(), other.sync()), (1, 1));
+    assert_eq!(one.replica.digest(), other.replica.digest());
+    assert_eq!(
+        publisher.programmed(&report("bad").resources),
+        Programmed::Yes
+    );
+    assert!(!publisher.data_planes()[1].is_rejecting());
+}
+
+#[test]
+fn whoever_goes_without_one_version_holds_back_no_other() {
+    let publisher = Publisher::new("s");
+    publisher.publish([plugin("bad", "1"), plugin("x", "1")], 0);
+    let [mut one, mut other] = one_and_a_bad_one(&publisher, &plugin("bad", "1"));
+    other.refuses.extend(plugin("bad", "2").1);
+    publisher.publish([plugin("bad", "2")], 0);
+    assert_eq!(other.sync(), 2);
+    assert_eq!(one.sync(), 1);
+    assert_eq!(one.replica.digest(), publisher.cursor().digest);
+    assert_eq!(publisher.programmed(&report("bad").resources), lacking());
+    // What it is gone without is gone, too.
+    publisher.publish([((Kind::Plugin, "bad".into()), None)], 0);
+    assert_eq!((one.sync(), other.sync()), (1, 1));
+    assert_eq!(one.replica.digest(), other.replica.digest());
+    drop(other);
+    assert!(publisher.rejections().is_empty());
+}
+
+#[test]
+fn a_controller_that_starts_anew_takes_nothing_from_anybody_either() {
+    let all = || [plugin("bad", "1"), plugin("x", "1")];
+    let before = Publisher::new("s");
+    before.publish(all(), 0);
+    let mut one = Client::connect(&before, Replica::default());
+    one.sync();
+
+    let publisher = Publisher::new("s");
+    publisher.publish(all(), 0);
+    // The one that refuses it is the first that comes.
+    let mut other = Client::connect(&publisher, Replica::default());
+    other.refuses.extend(plugin("bad", "1").1);
+    assert_eq!(other.sync(), 2);
+    let mut one = Client::connect(&publisher, one.replica);
+    assert_eq!(one.sync(), 0);
+    assert_eq!(one.replica.len(), 2);
+}
+
+#[test]
+fn one_that_comes_while_a_version_is_new_is_given_the_one_before() {
+    let publisher = Publisher::new("s");
+    publisher.publish([plugin("bad", "1")], 0);
+    let mut one = Client::connect(&publisher, Replica::default());
+    one.sync();
+    publisher.publish([plugin("bad", "2")], 0);
+    let mut other = Client::connect(&publisher, Replica::default());
+    other.refuses.extend(plugin("bad", "2").1);
+    assert_eq!(other.sync(), 2);
+    assert_eq!((one.sync(), other.replica.len()), (1, 1));
+    assert_eq!(one.replica.digest(), publisher.cursor().digest);
+    assert_eq!(publisher.programmed(&report("bad").resources), lacking());
+}
+
+#[test]
+fn what_nobody_refuses_any_more_gets_another_chance() {
+    let publisher = Publisher::new("s");
+    publisher.publish([plugin("bad", "1")], 0);
+    let connect = || {
+        let mut client = Client::connect(&publisher, Replica::default());
+        client.sync();
+        client
+    };
+    let [mut one, mut other] = [connect(), connect()];
+    other.refuses.extend(plugin("bad", "2").1);
+    publisher.publish([plugin("bad", "2")], 0);
+    other.sync();
+    one.sync();
+    let before = one.replica.digest();
+    assert_eq!(before, other.replica.digest());
+    let mut generations = publisher.subscribe();
+    generations.mark_unchanged();
+    drop(other);
+    assert!(generations.has_changed().unwrap());
+    assert_eq!(one.sync(), 1);
+    assert_ne!(before, one.replica.digest());
+    assert!(publisher.rejections().is_empty());
+}
+
+#[test]
+fn a_route_that_is_refused_answers_500_there_or_nothing() {
+    let matches = vec![model::Match::any()];
+    let redirect = model::Action::Closed { code: "x".into() };
+    let route = model::Route {
+        origin: model::ObjectRef::new("Route", "a", "bad"),
+        created: 0,
+        tenant: None,
+        listeners: vec!["a/c/l".into()],
+        hosts: vec![model::HostPattern::Any],
+        rules: vec![model::Rule {
+            max_request_body: 7,
+            ..model::Rule::new(matches.clone(), redirect)
+        }],
+    };
+    let mut closed = route.clone();
+    let code = "plugin_error".to_owned();
+    closed.rules = vec![model::Rule::new(matches, model::Action::Closed { code })];
+    let body = |route: &model::Route| Bytes::from(snapshot::encode(route).unwrap());
+    let publisher = Publisher::new("s");
+    let id: ResourceId = (Kind::Route, "a/bad".into());
+    publisher.publish([(id, Some(body(&route)))], 0);
+
     let mut client = Client::connect(&publisher, Replica::default());
-    client.refuses = plugin("bad", "1").1;
+    client.refuses.push(body(&route));
     assert_eq!(client.sync(), 2);
-    assert_eq!(client.replica.len(), 1);
+    let mut expected = Digest::default();
+    expected.add(Kind::Route as u32, "a/bad", Hash::of(&body(&closed)));
+    assert_eq!(client.replica.digest(), expected);
+
+    let mut client = Client::connect(&publisher, Replica::default());
+    client.refuses.extend([body(&route), body(&closed)]);
+    assert_eq!(client.sync(), 3);
+    assert_eq!(client.replica.digest(), Digest::default());
 }
 
 #[test]

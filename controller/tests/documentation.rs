@@ -35,7 +35,7 @@ Kubernetes Events (`kubectl events --for route/shop`) tell when an older version
 | Reason | Type | When |
 |---|---|---|
 | `Quarantined` | Warning | the present version cannot be used, and the one before it serves on |
-| `RejectedByDataPlane` | Warning | a data plane refused a resource that the object needs, with its words; what was accepted last serves on |
+| `RejectedByDataPlane` | Warning | a data plane refused a resource that the object needs, with its words, and whether what was accepted last serves on |
 | `Restored` | Normal | neither is so any more |
 
 The leader alone writes them, once for each change and not again for the same version of the object; of what data planes refuse it

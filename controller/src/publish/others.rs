@@ -5,25 +5,22 @@
 //! resource as we have it when its replica does, in a generation that the data plane has acknowledged. Equal objects are
 //! equal bodies on replicas of one build; for one of another build see [`Other::writes`].
 
-use super::{DataPlane, Inner, Publisher, REASON, Rejected, ResourceId, printable};
+use super::lacks::Lack;
+use super::refusals::{Refusal, Rejected};
+use super::wire::{
+    FRAME, MESSAGE_BYTES, held_to_wire, of_wire, plane_of_wire, plane_to_wire, to_wire,
+};
+use super::{DataPlane, Inner, Publisher, ResourceId};
 use crate::report::Programmed;
 use prost::Message as _;
-use snapshot::{Cursor, Generation, Hash, Kind, SCHEMA, Transaction, pb};
-use std::collections::{BTreeMap, HashMap};
+use snapshot::{Cursor, Generation, Hash, SCHEMA, Transaction, pb};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// What tells replicas of one build from those of another while controllers are upgraded.
 pub const BUILD: &str = env!("CARGO_PKG_VERSION");
 
-/// Resources in one message: 32 bytes each, so that it stays far below the 1 MiB that a replica reads.
-const HELD: usize = 8192;
-/// Bytes of data planes, or of what is kept back, in one message; a single body has at most 448 KiB.
-const MESSAGE_BYTES: usize = 512 * 1024;
-/// Listeners that one data plane could not open, as far as they are told.
-const NOT_BOUND: usize = 256;
-/// What a message within another takes beside itself.
-const FRAME: usize = 8;
 /// Length of a name or hash.
 const HASH: usize = 16;
 
@@ -59,7 +56,7 @@ pub(super) struct Other {
     /// By the hash of kind and key: the hash of the body, and in which of its generations it is so at the latest.
     held: HashMap<Hash, (Hash, Generation)>,
     planes: BTreeMap<u64, DataPlane>,
-    quarantine: BTreeMap<(ResourceId, Hash), Rejected>,
+    quarantine: BTreeMap<(ResourceId, Hash), Refusal>,
     /// Its stream has ended then: its data planes are looked for elsewhere.
     parted: Option<Instant>,
 }
@@ -91,8 +88,16 @@ impl Other {
         }
         if let Some(quarantine) = state.quarantine {
             let all = quarantine.all.into_iter().filter_map(of_wire);
-            self.quarantine = all.map(|(id, r)| ((id, r.hash), r)).collect();
+            self.quarantine = all
+                .map(|(id, refusal)| ((id, refusal.hash), refusal))
+                .collect();
         }
+    }
+
+    /// The hash of a resource's body there.
+    fn body_of(&self, (kind, key): &ResourceId) -> Option<Hash> {
+        let held = self.held.get(&Hash::of_name(*kind as u32, key));
+        held.map(|(body, _)| *body)
     }
 
     /// Whether it holds all of these in what the data plane has acknowledged.
@@ -140,7 +145,7 @@ impl Inner {
     }
 
     /// Why a body is kept back although no data plane of ours has refused it.
-    pub(super) fn refused_elsewhere(&self, id: &ResourceId, hash: Hash) -> Option<Rejected> {
+    pub(super) fn refused_elsewhere(&self, id: &ResourceId, hash: Hash) -> Option<Refusal> {
         if self.others.values().all(|o| o.quarantine.is_empty()) {
             return None;
         }
@@ -157,11 +162,12 @@ impl Inner {
         };
         let mut restore = Vec::new();
         for ((id, hash), theirs) in &other.quarantine {
-            let ours = self.rejected.get(id).filter(|r| r.hash == *hash);
+            let ours = self.rejected.get(id).filter(|r| r.refusal.hash == *hash);
             let present = self.store.get(id);
             let counts = match ours {
                 Some(ours) => {
-                    decides && ours.restored != theirs.restored && present == ours.restored.as_ref()
+                    let restored = &ours.refusal.restored;
+                    decides && *restored != theirs.restored && present == Some(restored)
                 }
                 None => self.store.hash_of(id) == Some(*hash),
             };
@@ -169,18 +175,52 @@ impl Inner {
                 restore.push((id.clone(), theirs.clone()));
             }
         }
-        for (id, theirs) in &restore {
+        let mut bodies = Vec::with_capacity(restore.len());
+        for (id, refusal) in restore {
             tracing::warn!(
-                kind = ?id.0, key = &*id.1, reason = theirs.reason, replica,
+                kind = ?id.0, key = &*id.1, reason = refusal.reason, replica,
                 "a resource is kept back: a data plane of another replica refuses it"
             );
-            self.accepted.remove(id);
-            self.rejected.insert(id.clone(), theirs.clone());
+            self.accepted.remove(&id);
+            bodies.push((id.0, Arc::clone(&id.1), Some(refusal.restored.clone())));
+            if let Some(ours) = self.rejected.get_mut(&id) {
+                ours.refusal = refusal;
+            } else if let Some(body) = self.store.get(&id) {
+                let kept = Rejected {
+                    body: body.clone(),
+                    since: self.store.generation_of(&id).unwrap_or_default(),
+                    refusal,
+                    by: BTreeSet::new(),
+                };
+                self.rejected.insert(id, kept);
+            }
         }
-        let bodies = restore
-            .into_iter()
-            .map(|((kind, key), r)| (kind, key, r.restored));
         self.store.update(bodies)
+    }
+
+    /// What data planes of other replicas alone go without.
+    pub(super) fn lacking_elsewhere(&self) -> impl Iterator<Item = (&ResourceId, &Lack)> {
+        self.others.values().flat_map(|other| {
+            let planes = other.planes.values().filter(|plane| !plane.draining);
+            let lacks = planes.flat_map(|plane| plane.lacks.iter());
+            lacks.filter(|(id, lack)| other.body_of(id) == Some(lack.refused))
+        })
+    }
+
+    /// What is kept back, as another replica is to know it. `follower`: the one that the leader tells, which needs not hear
+    /// its own words; what a follower itself tells is its own alone. So nothing is kept back because each has it from the
+    /// other.
+    fn refusals(&self, follower: Option<&str>) -> BTreeMap<ResourceId, Refusal> {
+        let heard = |refused: &(ResourceId, Hash)| {
+            let others = self.others.iter();
+            let mut others = others.filter(|(name, _)| follower.is_some_and(|f| ***name != *f));
+            others.any(|(_, other)| other.quarantine.contains_key(refused))
+        };
+        let told = self.rejected.iter().filter(|(id, rejected)| {
+            !rejected.by.is_empty() || heard(&((*id).clone(), rejected.refusal.hash))
+        });
+        told.map(|(id, rejected)| (id.clone(), rejected.refusal.clone()))
+            .collect()
     }
 
     /// How far these resources have come with the data planes of other replicas; `None`: there are none.
@@ -199,6 +239,13 @@ impl Inner {
         let Some(wanted) = wanted.collect::<Option<Vec<_>>>() else {
             return Some(Programmed::Pending);
         };
+        let lacking = self.others.values().find_map(|other| {
+            let mut planes = other.planes.values().filter(|plane| !plane.draining);
+            planes.find_map(|plane| plane.lacking(resources, |id| other.body_of(id)))
+        });
+        if let Some(text) = lacking {
+            return Some(Programmed::Lacking(text));
+        }
         let mut found = None;
         for (replica, other) in &self.others {
             for plane in other.planes.values().filter(|p| !p.draining) {
@@ -242,14 +289,8 @@ impl Publisher {
             return;
         }
         other.hear(from, state);
-        let changed = quarantine && inner.heed(&from.replica, decides);
-        let generation = inner.store.cursor().generation;
-        let ready = inner.ready;
-        drop(inner);
-        if changed && ready {
-            self.generation.send_replace(Some(generation));
-        }
-        self.advanced();
+        let changed = quarantine && inner.heed(&from.replica, decides) | inner.lift();
+        self.settle(inner, changed);
     }
 
     /// Another replica's stream has ended. Unless a later one has come, its data planes count for as long as they may be
@@ -266,11 +307,12 @@ impl Publisher {
 
     /// A replica that has parted at that time and not come back since is not counted any more.
     pub fn forget(&self, replica: &str, parted: Instant) {
-        self.inner
-            .lock()
+        let mut inner = self.inner.lock();
+        inner
             .others
             .retain(|name, other| **name != *replica || other.parted != Some(parted));
-        self.advanced();
+        let changed = inner.lift();
+        self.settle(inner, changed);
     }
 
     /// Whether any data plane of the group is connected to any replica.
@@ -291,16 +333,19 @@ impl Publisher {
 pub struct Teller {
     publisher: Arc<Publisher>,
     group: String,
+    /// Whom the leader tells; `None`: a follower tells the leader.
+    follower: Option<String>,
     /// Among those whom the store keeps traces of removed resources for.
     reader: u64,
     held: Option<Cursor>,
     planes: BTreeMap<u64, DataPlane>,
-    quarantine: Option<BTreeMap<ResourceId, Rejected>>,
+    quarantine: Option<BTreeMap<ResourceId, Refusal>>,
     begun: bool,
 }
 
 impl Teller {
-    pub fn new(publisher: &Arc<Publisher>, group: &str) -> Self {
+    /// `follower`: whom the leader tells; `None`: a follower tells the leader.
+    pub fn new(publisher: &Arc<Publisher>, group: &str, follower: Option<&str>) -> Self {
         let reader = {
             let mut inner = publisher.inner.lock();
             inner.next_peer += 1;
@@ -309,6 +354,7 @@ impl Teller {
         Self {
             publisher: Arc::clone(publisher),
             group: group.to_owned(),
+            follower: follower.map(str::to_owned),
             reader,
             held: None,
             planes: BTreeMap::new(),
@@ -330,12 +376,13 @@ impl Teller {
             held,
             ..pb::GroupState::default()
         }));
-        if self.quarantine.as_ref() != Some(&inner.rejected) {
-            self.quarantine = Some(inner.rejected.clone());
+        let quarantine = inner.refusals(self.follower.as_deref());
+        if self.quarantine.as_ref() != Some(&quarantine) {
             messages.push(pb::GroupState {
-                quarantine: Some(to_wire(&inner.rejected)),
+                quarantine: Some(to_wire(&quarantine)),
                 ..pb::GroupState::default()
             });
+            self.quarantine = Some(quarantine);
         }
         drop(inner);
         let generation = self.held.map_or(0, |c| c.generation);
@@ -422,75 +469,6 @@ impl Drop for Teller {
     fn drop(&mut self) {
         self.publisher.inner.lock().readers.remove(&self.reader);
     }
-}
-
-fn held_to_wire(news: Transaction) -> Vec<Vec<u8>> {
-    let upserts = news
-        .upsert
-        .iter()
-        .filter_map(|r| Some((Hash::of_name(r.kind, &r.key), Hash::from_slice(&r.hash)?)));
-    let removes = news.remove.iter();
-    let removes = removes.map(|n| (Hash::of_name(n.kind, &n.key), Hash::default()));
-    let all: Vec<(Hash, Hash)> = upserts.chain(removes).collect();
-    all.chunks(HELD)
-        .map(|some| {
-            let held = some.iter().flat_map(|(name, body)| [name.0, body.0]);
-            held.flatten().collect()
-        })
-        .collect()
-}
-
-fn plane_to_wire(number: u64, plane: &DataPlane) -> pb::Plane {
-    let not_bound = plane.listeners.iter().filter(|l| !l.bound);
-    pb::Plane {
-        number,
-        node_id: plane.node_id.clone(),
-        build: plane.build.clone(),
-        acknowledged: plane.acknowledged,
-        draining: plane.draining,
-        not_bound: not_bound.take(NOT_BOUND).cloned().collect(),
-        refused: plane.refused.clone().unwrap_or_default(),
-    }
-}
-
-fn plane_of_wire(wire: pb::Plane) -> DataPlane {
-    DataPlane {
-        node_id: wire.node_id,
-        build: wire.build,
-        acknowledged: wire.acknowledged,
-        draining: wire.draining,
-        listeners: wire.not_bound,
-        refused: Some(wire.refused).filter(|r| !r.is_empty()),
-        ..DataPlane::default()
-    }
-}
-
-/// As much of it as a message takes: resources that are kept back are few. What is not told, the data planes of other
-/// replicas refuse themselves.
-fn to_wire(rejected: &BTreeMap<ResourceId, Rejected>) -> pb::Quarantine {
-    let mut room = MESSAGE_BYTES;
-    let all = rejected.iter().filter_map(|((kind, key), r)| {
-        let told = pb::Quarantined {
-            kind: *kind as u32,
-            key: key.to_string(),
-            hash: r.hash.0.to_vec(),
-            reason: r.reason.clone(),
-            body: r.restored.clone(),
-        };
-        room = room.checked_sub(told.encoded_len() + FRAME)?;
-        Some(told)
-    });
-    pb::Quarantine { all: all.collect() }
-}
-
-fn of_wire(wire: pb::Quarantined) -> Option<(ResourceId, Rejected)> {
-    let id = (Kind::from_number(wire.kind)?, wire.key.into());
-    let rejected = Rejected {
-        hash: Hash::from_slice(&wire.hash)?,
-        reason: printable(&wire.reason, REASON),
-        restored: wire.body,
-    };
-    Some((id, rejected))
 }
 
 #[cfg(test)]

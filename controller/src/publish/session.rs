@@ -1,5 +1,6 @@
 //! The server's side of one data plane's stream, without any socket.
 
+use super::lacks::Lacks;
 use super::{DataPlane, HEARTBEAT, Publisher};
 use parking_lot::MutexGuard;
 use snapshot::pb::client_message::Message;
@@ -36,15 +37,40 @@ pub struct Session {
     /// Set by Hello.
     peer: Option<u64>,
     /// What the data plane has acknowledged; `None`: nothing that is known here.
-    held: Option<Cursor>,
+    held: Option<Held>,
     /// What it holds beside that by its own words, until the first transaction.
     said: Option<Inventory>,
     /// It reads patches.
     pub(super) patches: bool,
-    under_way: Option<(u64, Cursor)>,
+    under_way: Option<UnderWay>,
     last_transaction: u64,
     /// Refused for a reason that names no resource: not sent again before something changes.
     refused: Option<Generation>,
+}
+
+/// What a data plane holds.
+#[derive(Clone, Copy)]
+struct Held {
+    /// What those hold that go without nothing.
+    of_all: Cursor,
+    /// Of what it holds itself.
+    digest: Digest,
+}
+
+impl Held {
+    /// It holds the same as others.
+    fn all(of_all: Cursor) -> Self {
+        let digest = of_all.digest;
+        Self { of_all, digest }
+    }
+}
+
+/// A transaction that has been sent.
+struct UnderWay {
+    number: u64,
+    result: Held,
+    /// What the data plane goes without when it has it.
+    lacks: Lacks,
 }
 
 impl Session {
@@ -95,7 +121,7 @@ impl Session {
         self.patches = hello.capabilities.iter().any(|c| c == PATCHES);
         let mut inner = self.publisher.inner.lock();
         let digest = Digest::from_slice(&hello.have_digest);
-        self.held = digest.and_then(|d| inner.store.resume(d));
+        self.held = digest.and_then(|d| inner.store.resume(d)).map(Held::all);
         let holds_any = digest.is_some_and(|d| d != Digest::default());
         if self.held.is_none() && holds_any {
             let buckets = Buckets::from_wire(hello.have_buckets.clone());
@@ -109,8 +135,8 @@ impl Session {
         let data_plane = DataPlane {
             node_id: printable(&hello.node_id, NAME),
             build: printable(&hello.build, NAME),
-            acknowledged: self.held.map(|c| c.generation),
-            digest: self.held.map(|c| c.digest).unwrap_or_default(),
+            acknowledged: self.held.map(|held| held.of_all.generation),
+            digest: self.held.map(|held| held.digest).unwrap_or_default(),
             ..DataPlane::default()
         };
         inner.peers.insert(peer, data_plane);
@@ -140,8 +166,8 @@ impl Session {
         let part = match (known, said) {
             // Nothing had been published yet when it said so.
             (Some(held), _) => {
-                self.held = known;
-                inner.acknowledged(peer, held);
+                self.held = Some(Held::all(held));
+                inner.acknowledged(peer, held.generation, held.digest);
                 self.publisher.advanced();
                 None
             }
@@ -152,28 +178,44 @@ impl Session {
             }
             (None, None) => None,
         };
-        let Some(mut transaction) = part.or_else(|| inner.store.since(self.held)) else {
+        let of_all = self.held.map(|held| held.of_all);
+        let Some(mut transaction) = part.or_else(|| inner.store.since(of_all)) else {
             // It holds all of this already, perhaps as another generation.
             let current = inner.store.cursor();
-            if self
-                .held
-                .is_some_and(|c| c.generation != current.generation)
+            if let Some(held) = &mut self.held
+                && held.of_all.generation != current.generation
             {
-                self.held = Some(current);
-                inner.acknowledged(peer, current);
+                held.of_all = current;
+                inner.acknowledged(peer, current.generation, held.digest);
                 drop(inner);
                 self.publisher.advanced();
             }
             return None;
         };
+        let lacks = inner.peers.get(&peer);
+        let lacks = lacks.map_or_else(Lacks::default, |plane| plane.lacks.clone());
         let few = !transaction.full && transaction.upsert.len() <= PATCHED;
-        if let Some(held) = self.held.filter(|_| self.patches && few) {
-            inner.store.patch(&mut transaction, held);
+        // Of one that goes without something it is not known what it could be a patch of.
+        let patches = self.patches && few && lacks.is_empty();
+        if let Some(of_all) = of_all.filter(|_| patches) {
+            inner.store.patch(&mut transaction, of_all);
         }
         let observed = inner.observed_unix_ns;
+        let lacks = lacks.present(&inner.store);
         drop(inner);
+        let of_all = transaction.result;
+        let digest = lacks.digest(of_all.digest);
+        transaction.result.digest = digest;
+        if let Some(held) = self.held.filter(|_| !transaction.full) {
+            transaction.base = held.digest;
+        }
+        lacks.replace(&mut transaction.upsert);
         self.last_transaction += 1;
-        self.under_way = Some((self.last_transaction, transaction.result));
+        self.under_way = Some(UnderWay {
+            number: self.last_transaction,
+            result: Held { of_all, digest },
+            lacks,
+        });
         Some(transaction.into_chunks(self.last_transaction, observed))
     }
 
@@ -187,18 +229,19 @@ impl Session {
     /// # Errors
     /// For another transaction or another digest than what is under way.
     pub fn on_ack(&mut self, ack: &pb::Ack) -> Result<(), SessionError> {
-        let cursor = self.take_under_way(ack.transaction)?;
-        if Digest::from_slice(&ack.digest) != Some(cursor.digest) {
+        let UnderWay { result, lacks, .. } = self.take_under_way(ack.transaction)?;
+        if Digest::from_slice(&ack.digest) != Some(result.digest) {
             return Err(SessionError::Digest);
         }
-        self.held = Some(cursor);
+        self.held = Some(result);
         self.refused = None;
         if let Some(peer) = self.peer {
             let mut inner = self.publisher.inner.lock();
             if let Some(data_plane) = inner.peers.get_mut(&peer) {
                 data_plane.listeners = ack.listeners.iter().map(readable).collect();
+                data_plane.lacks = lacks;
             }
-            inner.acknowledged(peer, cursor);
+            inner.acknowledged(peer, result.of_all.generation, result.digest);
         }
         self.publisher.advanced();
         Ok(())
@@ -207,21 +250,22 @@ impl Session {
     /// # Errors
     /// For another transaction than the one under way.
     pub fn on_nack(&mut self, nack: &pb::Nack) -> Result<(), SessionError> {
-        let cursor = self.take_under_way(nack.transaction)?;
+        let sent = self.take_under_way(nack.transaction)?.result.of_all;
+        let Some(peer) = self.peer else {
+            return Err(SessionError::Order);
+        };
         let mut inner = self.publisher.inner.lock();
-        let changed = inner.reject(&nack.rejected, cursor.generation);
-        let current = inner.store.cursor().generation;
-        if current == cursor.generation {
-            self.refused = Some(current);
+        let consequence = inner.reject(peer, &nack.rejected, sent.generation);
+        if consequence.lacks {
+            // Which version it has of what it refuses is not known: it gets everything else anew.
+            self.held = None;
+        } else if inner.store.cursor().generation == sent.generation {
+            self.refused = Some(sent.generation);
         }
-        if let Some(data_plane) = self.peer.and_then(|peer| inner.peers.get_mut(&peer)) {
+        if let Some(data_plane) = inner.peers.get_mut(&peer) {
             data_plane.refused = Some(printable(&nack.message, REASON));
         }
-        drop(inner);
-        if changed {
-            self.publisher.generation.send_replace(Some(current));
-        }
-        self.publisher.advanced();
+        self.publisher.settle(inner, consequence.serves);
         Ok(())
     }
 
@@ -245,9 +289,9 @@ impl Session {
         self.publisher.advanced();
     }
 
-    fn take_under_way(&mut self, transaction: u64) -> Result<Cursor, SessionError> {
+    fn take_under_way(&mut self, transaction: u64) -> Result<UnderWay, SessionError> {
         match self.under_way.take() {
-            Some((number, cursor)) if number == transaction => Ok(cursor),
+            Some(under_way) if under_way.number == transaction => Ok(under_way),
             other => {
                 self.under_way = other;
                 Err(SessionError::NotUnderWay)
@@ -259,8 +303,9 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(peer) = self.peer {
-            self.publisher.inner.lock().peers.remove(&peer);
-            self.publisher.advanced();
+            let mut inner = self.publisher.inner.lock();
+            let changed = inner.leave(peer);
+            self.publisher.settle(inner, changed);
         }
     }
 }

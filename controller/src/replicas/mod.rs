@@ -167,7 +167,7 @@ impl Tell {
             let known = self.tellers.get(&name);
             if known.is_none_or(|of| !of.publisher.ptr_eq(&publisher)) {
                 let of = OfGroup {
-                    teller: Teller::new(&group.publisher, &name),
+                    teller: Teller::new(&group.publisher, &name, self.follower.as_deref()),
                     publisher,
                     seen: None,
                 };

@@ -488,7 +488,7 @@ fn program(
             "NoDataPlane",
             "no data plane is connected".to_owned(),
         ),
-        Programmed::Rejected(message) => {
+        Programmed::Rejected(message) | Programmed::Lacking(message) => {
             let reason = Reason::RejectedByDataPlane.as_str();
             condition(TYPE, "False", reason, limit(message.clone()))
         }

@@ -17,8 +17,10 @@ pub enum Programmed {
     Unused,
     /// None is connected.
     NoDataPlane,
-    /// One refused it, with this message.
+    /// One refused it, with this message: all have what was accepted before.
     Rejected(String),
+    /// One refuses what others have, with its name and message.
+    Lacking(String),
     /// One could not open a listener, with the reason.
     NotBound(String),
     /// The object is held as it was at this revision.
@@ -37,8 +39,9 @@ impl Programmed {
             Self::Pending => 3,
             Self::NoDataPlane => 4,
             Self::NotBound(_) => 5,
-            Self::Rejected(_) => 6,
-            Self::RolledBack(_) => 7,
+            Self::Lacking(_) => 6,
+            Self::Rejected(_) => 7,
+            Self::RolledBack(_) => 8,
         }
     }
 

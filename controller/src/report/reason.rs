@@ -113,7 +113,7 @@ reasons! {
     EndpointsUnhealthy,
     /// A port of a Service is declared as TLS, and no Upstream says how its certificate is checked: it is spoken to in clear.
     TlsNotConfigured,
-    /// A data plane refused the resource; the last accepted one serves.
+    /// A data plane refused the resource. All have what was accepted before; where there is nothing before it, or the data plane has come anew, only that one does without.
     RejectedByDataPlane,
     /// A data plane could not open the listener, for example because the port is taken.
     ListenerNotBound,

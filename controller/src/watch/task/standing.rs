@@ -71,6 +71,11 @@ fn older_version(report: &ObjectReport, programmed: &Programmed) -> Option<(&'st
             Reason::RejectedByDataPlane.as_str(),
             format!("what data planes accepted last serves in place of this version: {words}"),
         )),
+        // What it has instead only it can say; others may have this version.
+        Programmed::Lacking(words) => Some((
+            Reason::RejectedByDataPlane.as_str(),
+            format!("this version is not in effect everywhere: {words}"),
+        )),
         _ => None,
     }
 }
