@@ -4,12 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
+use kube::api::ApiResource;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use snapshot::Hash;
 
 use super::Next;
-use crate::world::ObjectId;
+use crate::world::{ObjectId, ObjectKind};
 
 /// Beyond this it is cheaper to look at all objects.
 const MAX: usize = 4096;
@@ -26,6 +27,8 @@ struct Known {
     /// Objects that were seen with another status than they were known to carry. One more than there is room for says
     /// that all are meant.
     overwritten: BTreeSet<ObjectId>,
+    /// Kinds in the version in which they are followed: the cluster may serve no other.
+    followed: HashMap<ObjectKind, ApiResource>,
 }
 
 /// An object as it was seen last, or as we have written it since.
@@ -38,6 +41,16 @@ struct Seen {
 }
 
 impl Written {
+    /// A kind is followed in this version.
+    pub fn follow(&self, kind: ObjectKind, resource: ApiResource) {
+        self.0.lock().followed.insert(kind, resource);
+    }
+
+    /// In which version a kind is followed, if it is.
+    pub fn followed(&self, kind: ObjectKind) -> Option<ApiResource> {
+        self.0.lock().followed.get(&kind).cloned()
+    }
+
     /// An object was given a status, or has it already.
     pub fn note(&self, id: &ObjectId, status: Option<&Value>) {
         let imprint = status.map(Imprint::of);

@@ -292,9 +292,10 @@ impl StatusWriter {
     }
 
     async fn write(&self, id: &ObjectId, uid: &str, status: &Value) -> Outcome {
-        let Some(resource) = resource(id.kind) else {
+        let Some(newest) = resource(id.kind) else {
             return Outcome::Dropped;
         };
+        let resource = self.written.followed(id.kind).unwrap_or(newest);
         let api: Api<DynamicObject> = match &*id.namespace {
             "" => Api::all_with(self.client.clone(), &resource),
             namespace => Api::namespaced_with(self.client.clone(), namespace, &resource),
@@ -436,6 +437,7 @@ fn is_of_several(kind: ObjectKind) -> bool {
     kind == ObjectKind::Ingress || shared_list(kind).is_some()
 }
 
+/// In the version that this build knows; `None`: it has no status of ours.
 fn resource(kind: ObjectKind) -> Option<ApiResource> {
     Some(match kind {
         ObjectKind::GatewayConfig => ApiResource::erase::<crds::GatewayConfig>(&()),

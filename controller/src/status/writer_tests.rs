@@ -111,6 +111,29 @@ fn status(generation: usize) -> impl Fn(ObjectId) -> Wanted {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_status_is_written_in_the_version_that_is_followed() {
+    let routes = [ObjectKind::TCPRoute, ObjectKind::UDPRoute];
+    let routes = routes.map(|kind| ObjectId::new(kind, "a", "0"));
+    let it = start(routes.to_vec(), |id| Wanted {
+        status: Some(json!({"parents": [{"controllerName": CONTROLLER_NAME}]})),
+        ..status(1)(id)
+    });
+    let mut resource = resource(ObjectKind::TCPRoute).unwrap();
+    resource.version = "v1alpha2".to_owned();
+    resource.api_version = format!("{}/v1alpha2", resource.group);
+    it.written.follow(ObjectKind::TCPRoute, resource);
+    it.until("PATCH", 2).await;
+    let asked = it.api.asked().into_iter();
+    let writes = asked.filter(|asked| asked.method == "PATCH");
+    let paths: BTreeSet<String> = writes.map(|asked| asked.path).collect();
+    let expected = [
+        "/apis/gateway.networking.k8s.io/v1/namespaces/a/udproutes/0/status",
+        "/apis/gateway.networking.k8s.io/v1alpha2/namespaces/a/tcproutes/0/status",
+    ];
+    assert_eq!(paths, BTreeSet::from(expected.map(str::to_owned)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_others_overwrite_is_written_again_but_not_each_time() {
     let route = ObjectId::new(ObjectKind::Route, "a", "0");
     let it = start(vec![route.clone()], status(1));

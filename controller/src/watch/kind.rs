@@ -43,7 +43,7 @@ const BELIEVED: Duration = Duration::from_secs(5);
 pub struct Watches {
     pub client: Client,
     pub events: mpsc::Sender<Event>,
-    /// Learns the statuses that objects carry.
+    /// Learns the statuses that objects carry, and in which version each kind is followed.
     pub written: Arc<Written>,
     pub metrics: Arc<Metrics>,
     /// What is followed of kinds in namespaces.
@@ -112,6 +112,7 @@ impl Watches {
                 }
             };
             said = false;
+            self.written.follow(kind, resource.clone());
             let targets = Target::of(kind, &self.scope);
             let watches = targets.iter().map(|target| self.stream(target, &resource));
             let mut watches: FuturesUnordered<_> = watches.collect();
@@ -147,9 +148,12 @@ impl Watches {
             false => discovery::group(&self.client, kind.group()).await,
         };
         match group {
-            Ok(group) => Ok(group
-                .recommended_kind(kind.name())
-                .map(|(resource, _)| resource)),
+            // The version that the group prefers may lack the kind: TCPRoute was v1alpha2 beside HTTPRoute v1.
+            Ok(group) => {
+                let mut all = group.resources_by_stability().into_iter();
+                let found = all.find(|(resource, _)| resource.kind == kind.name());
+                Ok(found.map(|(resource, _)| resource))
+            }
             Err(kube::Error::Discovery(DiscoveryError::InvalidGroupVersion(text))) => Err(
                 kube::Error::Discovery(DiscoveryError::InvalidGroupVersion(text)),
             ),

@@ -72,6 +72,7 @@ struct Following {
     api: FakeApi,
     events: mpsc::Receiver<Event>,
     metrics: Arc<Metrics>,
+    written: Arc<Written>,
 }
 
 /// Follows a kind.
@@ -94,10 +95,11 @@ fn follow<const N: usize>(
     });
     let metrics = Arc::new(Metrics::new().unwrap());
     let (sender, events) = mpsc::channel(64);
+    let written = Arc::<Written>::default();
     let watches = Watches {
         client,
         events: sender,
-        written: Arc::default(),
+        written: Arc::clone(&written),
         metrics: Arc::clone(&metrics),
         scope: scope.parse().unwrap(),
         standing: Arc::new(Standing::new(Arc::clone(&metrics))),
@@ -108,6 +110,7 @@ fn follow<const N: usize>(
         api,
         events,
         metrics,
+        written,
     }
 }
 
@@ -185,6 +188,48 @@ fn refuse(code: u16) -> Reply {
 
 fn error_event(code: u16) -> Value {
     json!({"type": "ERROR", "object": refusal(code).1})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_is_followed_in_the_version_that_is_served_and_written_in_it() {
+    const GROUP: &str = "gateway.networking.k8s.io";
+    let version = |name: &str| json!({"version": name, "groupVersion": format!("{GROUP}/{name}")});
+    let group = json!({
+        "name": GROUP, "versions": [version("v1"), version("v1alpha2")], "preferredVersion": version("v1"),
+    });
+    let groups = json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]});
+    let resource = |name: &str, kind: &str| json!({"name": name, "singularName": "", "namespaced": true, "kind": kind, "verbs": ["list", "watch"]});
+    let resources = |version: &str, resource: Value| {
+        let of_version = format!("{GROUP}/{version}");
+        let list =
+            json!({"kind": "APIResourceList", "groupVersion": of_version, "resources": [resource]});
+        script([Reply::Json(200, list)], [])
+    };
+    let mut it = follow(
+        ObjectKind::TCPRoute,
+        "",
+        [
+            ("/apis", script([Reply::Json(200, groups)], [])),
+            (
+                "/apis/gateway.networking.k8s.io/v1",
+                resources("v1", resource("httproutes", "HTTPRoute")),
+            ),
+            (
+                "/apis/gateway.networking.k8s.io/v1alpha2",
+                resources("v1alpha2", resource("tcproutes", "TCPRoute")),
+            ),
+            (
+                "/apis/gateway.networking.k8s.io/v1alpha2/tcproutes",
+                script([list(&[])], []),
+            ),
+        ],
+    );
+    it.expect(&["TCPRoute: "]).await;
+    let followed = it.written.followed(ObjectKind::TCPRoute).unwrap();
+    assert_eq!(
+        (&*followed.version, &*followed.plural),
+        ("v1alpha2", "tcproutes")
+    );
 }
 
 #[tokio::test(start_paused = true)]
