@@ -3,7 +3,7 @@
 use super::document::Documents;
 use super::{LoadProblem, Loader, MAX_FILE_BYTES, substitute};
 use crate::report::Severity;
-use crate::world::{Object, ObjectId, ObjectKind, Refusal};
+use crate::world::{Body, Object, ObjectId, ObjectKind, Refusal};
 use serde_json::Value;
 use std::io::Read;
 use std::path::Path;
@@ -138,8 +138,8 @@ impl File {
             field: format!("stringData.{key}"),
             message: format!("the environment variable {name} is not set"),
         }));
-        if let (true, crate::world::Body::Refused(unread)) = (refusals.is_empty(), &object.body) {
-            refusals.clone_from(unread);
+        if let (true, Some(unread)) = (refusals.is_empty(), object.body.refusals()) {
+            refusals = unread.to_vec();
         }
         if refusals.is_empty() {
             self.objects.push((object, place));
@@ -150,7 +150,10 @@ impl File {
             let (field, message) = (refusal.field.as_str(), refusal.message.clone());
             self.problem(path, line, Some(&object.id), field, message);
         }
-        let refused = Object::refused(object.id, object.meta, refusals);
+        let refused = match object.body {
+            Body::RefusedPolicy(..) => object,
+            _ => Object::refused(object.id, object.meta, refusals),
+        };
         self.objects.push((refused, place));
     }
 

@@ -31,7 +31,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// A value cannot be used: an expression does not compile, a duration is out of range, a type is unknown. The last accepted version serves; without one the rules concerned answer 500.
+    /// A value cannot be used: an expression does not compile, a duration is out of range, a type is unknown. The last accepted version serves; without one the rules concerned answer 500, and requests to the Services of a BackendTLSPolicy 503.
     Invalid,
     /// A fault of the controller's own while it translated the object, of which the log has the place: please report it. What served before serves on.
     InternalError,

@@ -3,16 +3,55 @@
 use super::lowering::{Dep, Lowered, Lowering, PortKey};
 use super::upstream::{alternative_name, host_name};
 use crate::report::Reason;
-use crate::world::{Body, Object, ObjectKind, World};
+use crate::world::{Meta, ObjectId, ObjectKind};
 use crds::refs::ObjectRef;
 use gateway_api::backend_tls_policy::{
     BackendTlsPolicySpec as Spec, BackendTlsPolicyTargetRefs as Target,
     BackendTlsPolicyValidationSubjectAltNamesType as NameType,
 };
 use model::UpstreamTls;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The one value of wellKnownCACertificates that is supported.
 const SYSTEM: &str = "System";
+
+/// Of each policy the version that is in effect.
+#[derive(Default)]
+pub(super) struct Policies(BTreeMap<ObjectId, Policy>);
+
+#[derive(PartialEq)]
+pub(super) struct Policy {
+    pub meta: Meta,
+    pub spec: Arc<Spec>,
+}
+
+/// Where nobody asks for them.
+pub(super) static NONE: Policies = Policies(BTreeMap::new());
+
+impl Policies {
+    /// `None`: nothing of it is in effect. Returns whether that is new.
+    pub(super) fn set(&mut self, id: &ObjectId, policy: Option<Policy>) -> bool {
+        if self.0.get(id) == policy.as_ref() {
+            return false;
+        }
+        match policy {
+            Some(policy) => drop(self.0.insert(id.clone(), policy)),
+            None => drop(self.0.remove(id)),
+        }
+        true
+    }
+
+    /// Those of a namespace; the older speaks before the younger.
+    fn of(&self, namespace: &str) -> Vec<(&ObjectId, &Policy)> {
+        let first = ObjectId::new(ObjectKind::BackendTLSPolicy, namespace, "");
+        let all = self.0.range(first..);
+        let all = all.take_while(|(id, _)| *id.namespace == *namespace);
+        let mut all: Vec<_> = all.collect();
+        all.sort_by_key(|(id, policy)| (policy.meta.created, *id));
+        all
+    }
+}
 
 impl Lowering<'_> {
     /// What a policy asks for towards a port of a Service; `Some(None)`: it cannot be had.
@@ -22,25 +61,24 @@ impl Lowering<'_> {
             .insert(Dep::Policies(port.service.namespace.clone()));
         // What names the port goes before what names the Service alone.
         let found = [Some(name), None].into_iter().find_map(|section| {
-            let mut all = policies(self.world, &port.service.namespace);
-            all.retain(|(_, spec)| {
-                let mut targets = spec.target_refs.iter();
+            let all = self.policies.of(&port.service.namespace);
+            all.into_iter().find(|(_, policy)| {
+                let mut targets = policy.spec.target_refs.iter();
                 targets.any(|target| {
                     is_service(target, &port.service.name)
                         && target.section_name.as_deref() == section
                 })
-            });
-            all.into_iter().next()
+            })
         });
-        let (policy, spec) = found?;
+        let (id, policy) = found?;
         // It says itself what is wrong with it.
         let mut of_policy = Lowering {
-            id: &policy.id,
+            id,
             meta: &policy.meta,
             out: Lowered::default(),
             ..*self
         };
-        let tls = of_policy.policy_tls(spec);
+        let tls = of_policy.policy_tls(&policy.spec);
         let Lowered { deps, demands, .. } = of_policy.out;
         self.out.deps.extend(deps);
         self.out.demands.extend(demands);
@@ -53,10 +91,9 @@ impl Lowering<'_> {
         self.out
             .deps
             .insert(Dep::Policies(self.id.namespace.clone()));
-        let older: Vec<(&Object, &Spec)> = policies(self.world, &self.id.namespace)
-            .into_iter()
-            .take_while(|(policy, _)| policy.id != *self.id)
-            .collect();
+        let own = (self.meta.created, self.id);
+        let mut older = self.policies.of(&self.id.namespace);
+        older.retain(|(id, policy)| (policy.meta.created, *id) < own);
         let mut lost = Vec::new();
         for (i, target) in spec.target_refs.iter().enumerate() {
             let field = format!("spec.targetRefs[{i}]");
@@ -65,9 +102,10 @@ impl Lowering<'_> {
                 self.error(field, Reason::Invalid, message);
                 continue;
             }
-            let speaks = |(_, spec): &&(&Object, &Spec)| spec.target_refs.contains(target);
-            if let Some((policy, _)) = older.iter().find(speaks) {
-                lost.push((field, format!("{} speaks for it already", policy.id)));
+            let mut older = older.iter();
+            let speaks = older.find(|(_, policy)| policy.spec.target_refs.contains(target));
+            if let Some((id, _)) = speaks {
+                lost.push((field, format!("{id} speaks for it already")));
             }
         }
         // One that loses everywhere has no effect at all.
@@ -156,17 +194,4 @@ impl Lowering<'_> {
 
 fn is_service(target: &Target, name: &str) -> bool {
     target.group.is_empty() && target.kind == ObjectKind::Service.name() && target.name == name
-}
-
-/// The policies of a namespace; the older speaks before the younger.
-fn policies<'a>(world: &'a World, namespace: &'a str) -> Vec<(&'a Object, &'a Spec)> {
-    let mut all: Vec<(&Object, &Spec)> = world
-        .in_namespace(ObjectKind::BackendTLSPolicy, namespace)
-        .filter_map(|object| match &object.body {
-            Body::BackendTLSPolicy(spec) => Some((object, &**spec)),
-            _ => None,
-        })
-        .collect();
-    all.sort_by_key(|(object, _)| (object.meta.created, &object.id));
-    all
 }

@@ -1,5 +1,6 @@
 //! What lowering one unit reads, and what it gives.
 
+use super::backend_tls::Policies;
 use super::certificate::LastGood;
 use super::conflict::Claim;
 use super::effective::Slot;
@@ -183,6 +184,7 @@ pub(super) struct Lowering<'a> {
     pub last_good: &'a LastGood,
     pub ingresses: &'a ingress::Index,
     pub tenants: &'a Tenants,
+    pub policies: &'a Policies,
     /// Where Plugins run that can be used.
     pub slots: &'a BTreeMap<ObjectId, Slot>,
     pub id: &'a ObjectId,

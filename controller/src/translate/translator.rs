@@ -24,7 +24,7 @@ use crate::adapt::stream_route;
 use crate::few::Few;
 use crate::fill::fill;
 use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
-use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
+use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, Refusal, World};
 use accepted::{Accepted, LastAccepted};
 use ahead::Ahead;
 use crds::DataPlane;
@@ -256,7 +256,7 @@ impl Translator {
         let Some(object) = world.get(id) else {
             self.accepted.forget(id);
             self.slots.remove(id);
-            self.policies.remove(id);
+            self.forget_policy(id, todo);
             self.report.objects.remove(id);
             delta.reports.insert(id.clone());
             return self.install(unit.clone(), Lowered::default(), todo, delta);
@@ -265,9 +265,6 @@ impl Translator {
         // What is wrong with a path or an annotation of an Ingress concerns that alone.
         let is_whole = id.kind != ObjectKind::Ingress;
         let holds_back = |lowered: &Lowered| is_whole && lowered.is_quarantining();
-        if id.kind == ObjectKind::BackendTLSPolicy {
-            self.policies.set(id, present.as_ref());
-        }
         let mut lowered = match &present {
             Some(version) => {
                 let lower = || self.lower(world, id, &object.meta, version);
@@ -294,6 +291,9 @@ impl Translator {
                 lowered.problems.push(guard::fault(id));
             }
             lowered.stand_in(older);
+        }
+        if id.kind == ObjectKind::BackendTLSPolicy {
+            self.follow_policy(object, present, todo);
         }
         if lowered.has_panicked() {
             self.keep(unit, &mut lowered);
@@ -405,6 +405,7 @@ impl Translator {
             last_good: &self.last_good,
             ingresses: &self.ingresses,
             tenants: &self.tenants,
+            policies: self.policies.in_effect(),
             slots: &self.slots,
             id,
             gateway: None,
@@ -616,22 +617,18 @@ fn refusals(id: &ObjectId, body: &Body) -> Vec<Problem> {
         severity,
         message,
     };
-    match body {
-        Body::Refused(refusals) if refusals.is_empty() => {
+    if let Some(refusals) = body.refusals() {
+        if refusals.is_empty() {
             let message = "the object cannot be read".to_owned();
-            vec![problem("", Reason::Invalid, Severity::Error, message)]
+            return vec![problem("", Reason::Invalid, Severity::Error, message)];
         }
-        Body::Refused(refusals) => refusals
-            .iter()
-            .map(|r| {
-                problem(
-                    &r.field,
-                    Reason::Invalid,
-                    Severity::Error,
-                    r.message.clone(),
-                )
-            })
-            .collect(),
+        let invalid = |r: &Refusal| {
+            let message = r.message.clone();
+            problem(&r.field, Reason::Invalid, Severity::Error, message)
+        };
+        return refusals.iter().map(invalid).collect();
+    }
+    match body {
         Body::Consumer | Body::ModelCatalog => {
             let message = format!("kind {} is not built yet and has no effect", id.kind);
             vec![problem("", Reason::NotBuilt, Severity::Error, message)]

@@ -5,7 +5,9 @@ use super::kubernetes::{EndpointSlice, Namespace, Pod, Service};
 use super::reference_grant::{ReferenceGrant, ReferenceGrantSpec};
 use super::values::{self, Values};
 use super::{ObjectId, ObjectKind};
-use gateway_api::backend_tls_policy::{BackendTlsPolicy, BackendTlsPolicySpec};
+use gateway_api::backend_tls_policy::{
+    BackendTlsPolicy, BackendTlsPolicySpec, BackendTlsPolicyTargetRefs,
+};
 use gateway_api::gateway::{Gateway, GatewaySpec};
 use gateway_api::gateway_class::{GatewayClass, GatewayClassSpec};
 use gateway_api::grpc_route::{GrpcRoute, GrpcRouteSpec};
@@ -18,6 +20,7 @@ use k8s_openapi::api::{
     core::v1 as core, discovery::v1 as discovery, networking::v1 as networking,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
@@ -71,6 +74,18 @@ pub enum Body {
     IngressClass(Arc<IngressClass>),
     /// It is there, but admission refuses it or this build cannot read it.
     Refused(Vec<Refusal>),
+    /// The same of a BackendTLSPolicy, with what it speaks for as far as that can be read: nothing goes there in clear.
+    RefusedPolicy(Vec<Refusal>, Arc<[BackendTlsPolicyTargetRefs]>),
+}
+
+impl Body {
+    /// Why it is not used; `None`: it may be.
+    pub fn refusals(&self) -> Option<&[Refusal]> {
+        match self {
+            Self::Refused(refusals) | Self::RefusedPolicy(refusals, _) => Some(refusals),
+            _ => None,
+        }
+    }
 }
 
 /// Why a version of an object is not used.
@@ -177,7 +192,7 @@ impl Object {
 
     /// Whether this version cannot be used.
     pub fn is_refused(&self) -> bool {
-        matches!(self.body, Body::Refused(_))
+        self.body.refusals().is_some()
     }
 }
 
@@ -283,7 +298,10 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
         ObjectKind::TLSRoute => Body::TLSRoute(spec(value)?),
         ObjectKind::TCPRoute => Body::TCPRoute(spec(value)?),
         ObjectKind::UDPRoute => Body::UDPRoute(spec(value)?),
-        ObjectKind::BackendTLSPolicy => Body::BackendTLSPolicy(spec(value)?),
+        ObjectKind::BackendTLSPolicy => match spec(value) {
+            Ok(spec) => Body::BackendTLSPolicy(spec),
+            Err(refusal) => Body::RefusedPolicy(vec![refusal], policy_targets(value)),
+        },
         ObjectKind::Ingress => {
             Body::Ingress(Arc::new((&read::<networking::Ingress>(value, "")?).into()))
         }
@@ -291,6 +309,13 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
             (&read::<networking::IngressClass>(value, "")?).into(),
         )),
     })
+}
+
+/// What a policy speaks for that cannot be read as a whole.
+fn policy_targets(value: &Value) -> Arc<[BackendTlsPolicyTargetRefs]> {
+    let all = value.pointer("/spec/targetRefs").and_then(Value::as_array);
+    let read = |target| BackendTlsPolicyTargetRefs::deserialize(target).ok();
+    all.into_iter().flatten().filter_map(read).collect()
 }
 
 impl From<&ObjectMeta> for Meta {

@@ -17,7 +17,7 @@ use super::certificate::LastGood;
 use super::ingress;
 use super::lowering::{Lowered, Lowering};
 use super::resources::Resources;
-use super::{effective, tenants, unbuilt};
+use super::{backend_tls, effective, tenants, unbuilt};
 use crate::adapt::gateway::{BACKEND_CERTIFICATE, Said, kinds_of, takes_sets_from};
 use crate::infrastructure::PodTemplate;
 use crate::report::{Problem, Reason};
@@ -265,6 +265,7 @@ fn lowering<'a>(
         last_good: around.last_good,
         ingresses: around.ingresses,
         tenants: &tenants::NOBODY,
+        policies: &backend_tls::NONE,
         slots: &effective::NOWHERE,
         id: candidate.id,
         gateway: candidate.gateway,
