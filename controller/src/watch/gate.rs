@@ -26,7 +26,8 @@ pub struct Gate {
     is_scoped: bool,
 }
 
-/// Kinds without which everything still fails closed: references that they would permit or resolve stay refused.
+/// Kinds without which everything still fails closed: references that they would permit or resolve stay refused, and what
+/// they would serve is not served. A BackendTLSPolicy is none of these: without it its Service is spoken to in clear.
 fn is_optional(kind: ObjectKind) -> bool {
     use ObjectKind as K;
     matches!(
@@ -43,10 +44,8 @@ fn is_optional(kind: ObjectKind) -> bool {
             | K::TLSRoute
             | K::TCPRoute
             | K::UDPRoute
-            | K::BackendTLSPolicy
             | K::Pod
             | K::Ingress
-            | K::IngressClass
     )
 }
 
@@ -90,6 +89,14 @@ impl Gate {
         of_it.all(|(_, first)| *first == First::Done)
     }
 
+    fn can_do_without(&self, kind: ObjectKind) -> bool {
+        match kind {
+            // What an Ingress's class says of where it is published would be lost, and the default be taken.
+            ObjectKind::IngressClass => !self.knows(ObjectKind::Ingress),
+            kind => is_optional(kind),
+        }
+    }
+
     /// When to ask again although nothing has happened.
     pub fn patience(&self) -> Instant {
         self.patience
@@ -105,7 +112,7 @@ impl Gate {
         let waits = move |(target, first): &(&Target, &First)| match first {
             First::Done => false,
             First::Waiting => true,
-            First::Forbidden => patient || !is_optional(target.kind),
+            First::Forbidden => patient || !self.can_do_without(target.kind),
         };
         let missing = self.lists.iter().filter(waits);
         missing.map(|(target, _)| target)
@@ -172,11 +179,28 @@ mod tests {
     }
 
     #[test]
+    fn classes_of_ingresses_that_may_not_be_read_either_are_not_waited_for() {
+        let now = Instant::now();
+        let mut gate = Gate::new(&Scope::default(), now, TIMEOUT);
+        let kinds = [ObjectKind::Ingress, ObjectKind::IngressClass];
+        for kind in ObjectKind::ALL.iter().filter(|kind| !kinds.contains(kind)) {
+            gate.listed(&(*kind).into());
+        }
+        for kind in kinds {
+            gate.forbidden(&kind.into());
+        }
+        assert!(!gate.is_open(now));
+        assert!(gate.is_open(now + TIMEOUT));
+    }
+
+    #[test]
     fn a_forbidden_kind_is_waited_for_unless_it_is_optional() {
         let now = Instant::now();
         for (kind, in_the_end) in [
             (ObjectKind::Route, false),
             (ObjectKind::Tenant, false),
+            (ObjectKind::BackendTLSPolicy, false),
+            (ObjectKind::IngressClass, false),
             (ObjectKind::Secret, true),
         ] {
             let mut gate = gate(now, kind);
