@@ -184,13 +184,14 @@ fn with_listeners(report: &ObjectReport, progress: &Progress) -> (Condition, Vec
 pub(super) fn is_accepted_set(report: &ObjectReport) -> bool {
     let (own, _) = parted(report);
     let mut listeners = report.listeners.iter();
-    own.iter().all(|p| p.severity != Severity::Error) && listeners.any(|l| serves(report, l))
+    let is_good = report.quarantined || own.iter().all(|p| p.severity != Severity::Error);
+    is_good && listeners.any(|l| serves(report, l))
 }
 
 /// The status of a ListenerSet.
 pub(super) fn listener_set(report: &ObjectReport, progress: &Progress) -> Value {
     let (mut accepted, mut listeners) = with_listeners(report, progress);
-    if accepted.status != "True" && accepted.reason != "ListenersNotValid" {
+    if accepted.status != "True" && accepted.reason != "ListenersNotValid" && !report.quarantined {
         // It adds nothing to the Gateway, whatever its listeners are like.
         listeners.clear();
     }
@@ -198,7 +199,9 @@ pub(super) fn listener_set(report: &ObjectReport, progress: &Progress) -> Value 
         (accepted.status, accepted.reason) = ("False", "ListenersNotValid");
     }
     let mut ready = program(report, &progress.whole);
-    if accepted.status != "True" {
+    if report.quarantined {
+        // The version before it serves.
+    } else if accepted.status != "True" {
         (ready.status, ready.reason) = ("False", accepted.reason);
         ready.message = "no listener of it serves".to_owned();
     } else if report.addresses.as_ref().is_some_and(Vec::is_empty) {
@@ -220,7 +223,9 @@ pub(super) fn gateway(report: &ObjectReport, progress: &Progress) -> Value {
         .iter()
         .any(|(kind, _)| *kind == snapshot::Kind::Listener);
     let mut ready = program(report, &progress.whole);
-    if accepted.status != "True" || !serving {
+    if report.quarantined && serving {
+        // The version before it serves.
+    } else if accepted.status != "True" || !serving {
         (ready.status, ready.reason) = ("False", "Invalid");
         ready.message = "no listener serves".to_owned();
     } else if !report.lacks_addresses.is_empty() {

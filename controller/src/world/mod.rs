@@ -31,6 +31,8 @@ use std::ops::Bound;
 pub struct World {
     /// Boxed: nodes of the map are never full.
     objects: BTreeMap<ObjectId, Box<Object>>,
+    /// Of what has listeners: why the present version cannot be read, where the one before it is here instead.
+    unread: BTreeMap<ObjectId, Vec<Refusal>>,
     /// A Service, and one of its EndpointSlices.
     slices: BTreeSet<(ObjectId, ObjectId)>,
     now: i64,
@@ -68,23 +70,51 @@ impl World {
     /// Takes an object as it is now. Returns whether anything that matters is different.
     ///
     /// A refused version ([`Object::refused`]) of a kind without quarantine of its own (Service, EndpointSlice,
-    /// Secret, …) leaves the version that is there.
+    /// Secret, …) leaves the version that is there. So does one of what has listeners, but that is said ([`Self::unread`]):
+    /// many read it beside its own unit.
     pub fn apply(&mut self, mut object: Object) -> bool {
-        let keeps_old = !object.id.kind.has_status() && matches!(object.body, Body::Refused(_));
+        let keeps_old = !object.id.kind.has_status() && object.is_refused();
+        let unread = self.take_before(&mut object);
+        let was_unread = self.unread.get(&object.id);
         match self.objects.get(&object.id) {
-            Some(old) if **old == object || keeps_old => return false,
+            Some(old) if **old == object && was_unread == unread.as_ref() || keeps_old => {
+                return false;
+            }
             Some(_) => self.unindex(&object.id),
             None => {}
         }
         object.id = self.known(&object.id);
         self.slices.extend(self.slice(&object));
+        match unread {
+            Some(refusals) => drop(self.unread.insert(object.id.clone(), refusals)),
+            None => drop(self.unread.remove(&object.id)),
+        }
         self.objects.insert(object.id.clone(), Box::new(object));
         true
+    }
+
+    /// Puts the version that is there in the place of one that cannot be read. Gives why it cannot.
+    fn take_before(&self, object: &mut Object) -> Option<Vec<Refusal>> {
+        let refusals = object.body.refusals()?.to_vec();
+        let before = self.get(&object.id).filter(|before| {
+            let uids = [&before.meta.uid, &object.meta.uid];
+            object.id.kind.has_listeners()
+                && !before.is_refused()
+                && (uids[0] == uids[1] || uids.iter().any(|uid| uid.is_empty()))
+        })?;
+        object.body = before.body.clone();
+        Some(refusals)
+    }
+
+    /// Why the present version of what has listeners cannot be read, while the one before it is here.
+    pub fn unread(&self, id: &ObjectId) -> &[Refusal] {
+        self.unread.get(id).map_or(&[], Vec::as_slice)
     }
 
     /// Forgets an object. Returns whether it was there.
     pub fn remove(&mut self, id: &ObjectId) -> bool {
         self.unindex(id);
+        self.unread.remove(id);
         self.objects.remove(id).is_some()
     }
 
@@ -256,6 +286,36 @@ mod tests {
         }
         assert_eq!(world.of_kind(ObjectKind::Route).count(), 2);
         assert_eq!(world.in_namespace(ObjectKind::Route, "a").count(), 1);
+    }
+
+    #[test]
+    fn of_a_gateway_that_cannot_be_read_the_version_before_is_here() {
+        let gateway = |uid: &str, generation: i64, class: serde_json::Value| {
+            object(
+                json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+                "metadata": {"namespace": "a", "name": "g", "uid": uid, "generation": generation},
+                "spec": {"gatewayClassName": class, "listeners": []}}),
+            )
+        };
+        let mut world = World::default();
+        let id = gateway("1", 1, json!("x")).id;
+        assert!(world.apply(gateway("1", 1, json!("x"))));
+        assert!(world.apply(gateway("1", 2, json!(7))));
+        assert!(!world.apply(gateway("1", 2, json!(7))));
+        assert!(!world.get(&id).unwrap().is_refused());
+        assert_eq!(world.meta(&id).unwrap().generation, 2);
+        assert!(
+            world.apply(gateway("1", 2, json!(true))),
+            "for another reason"
+        );
+        assert_eq!(world.unread(&id).len(), 1);
+        assert!(world.apply(gateway("1", 3, json!("y"))));
+        assert!(world.unread(&id).is_empty());
+        assert!(world.apply(gateway("2", 1, json!(7))));
+        assert!(world.get(&id).unwrap().is_refused(), "another of its name");
+        world.remove(&id);
+        assert!(world.apply(gateway("2", 1, json!(7))));
+        assert!(world.unread(&id).is_empty());
     }
 
     #[test]

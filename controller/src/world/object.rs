@@ -23,6 +23,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::fmt;
 use std::sync::Arc;
 
 /// What is kept of an object's metadata.
@@ -94,6 +95,16 @@ pub struct Refusal {
     /// Such as `spec.rules[0].backends`; empty for the object itself.
     pub field: String,
     pub message: String,
+}
+
+/// `FIELD: message`
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.field {
+            "" => f.write_str(&self.message),
+            field => write!(f, "{field}: {}", self.message),
+        }
+    }
 }
 
 /// A manifest that has not even the form of an object.

@@ -11,6 +11,9 @@ use gateway_api::gateway::GatewaySpec;
 use gateway_api::listener_set::ListenerSetSpec;
 use std::sync::Arc;
 
+/// Where a Gateway names its parameters.
+pub(in crate::translate) const PARAMETERS: &str = "spec.infrastructure.parametersRef";
+
 /// A version of an object that has listeners.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::translate) struct Version {
@@ -106,21 +109,33 @@ fn parameters(spec: &GatewaySpec) -> Option<Result<&str, String>> {
     })
 }
 
+/// The GatewayConfig that a Gateway names.
+pub(in crate::translate) fn parameters_of(
+    gateway: &Object,
+    spec: &GatewaySpec,
+) -> Option<ObjectId> {
+    let name = parameters(spec)?.ok()?;
+    Some(ObjectId::new(
+        ObjectKind::GatewayConfig,
+        &*gateway.id.namespace,
+        name,
+    ))
+}
+
 /// What the connections of a Gateway are like beyond its listeners, or why that cannot be known.
 pub(in crate::translate) fn base<'a>(
     world: &'a World,
     gateway: &Object,
     spec: &GatewaySpec,
 ) -> Result<Option<&'a GatewayConfigSpec>, String> {
-    let name = match parameters(spec) {
-        None => return Ok(None),
-        Some(Ok(name)) => name,
-        Some(Err(other)) => {
+    let id = match (parameters(spec), parameters_of(gateway, spec)) {
+        (_, Some(id)) => id,
+        (Some(Err(other)), _) => {
             let group = crds::GROUP;
             return Err(format!("must be a GatewayConfig of {group}, not {other}"));
         }
+        _ => return Ok(None),
     };
-    let id = ObjectId::new(ObjectKind::GatewayConfig, &*gateway.id.namespace, name);
     match world.get(&id).map(|object| &object.body) {
         Some(Body::GatewayConfig(config)) => Ok(Some(config)),
         Some(_) => Err(format!("{id} cannot be read")),
@@ -157,12 +172,11 @@ impl Version {
     }
 
     fn of_gateway(world: &World, object: &Object, spec: &GatewaySpec) -> Self {
-        const FIELD: &str = "spec.infrastructure.parametersRef";
         let base = base(world, object, spec);
         let mut said = adapt::gateway::as_config(spec, base.as_ref().copied().unwrap_or_default());
         if let Err(message) = base {
             said.faults.push(Fault {
-                field: FIELD.to_owned(),
+                field: PARAMETERS.to_owned(),
                 reason: Reason::InvalidParameters,
                 message,
             });

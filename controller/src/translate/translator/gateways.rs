@@ -65,19 +65,23 @@ impl Translator {
                     // It may be another version that serves; this one is looked at again all the same.
                     together.deps.extend(judged.deps.iter().cloned());
                     let present = Accepted::Listening(version.clone());
-                    if !version.is_quarantined_by(&judged) {
-                        if version.can_stand_in() {
-                            self.accepted.note(id, &meta.uid, present);
+                    let unread = unread(world, id);
+                    let stands = !version.is_quarantined_by(&judged);
+                    if stands && unread.is_empty() && version.can_stand_in() {
+                        self.accepted.note(id, &meta.uid, present.clone());
+                    }
+                    // Without anything older, what is valid of it serves.
+                    if stands || self.accepted.get(id).is_none_or(|last| *last == present) {
+                        versions.push((id, meta, version));
+                        if !unread.is_empty() {
+                            quarantine.insert(id.clone(), unread);
                         }
-                        versions.push((id, meta, version));
                         continue;
                     }
-                    if self.accepted.get(id).is_none_or(|last| *last == present) {
-                        // Nothing older: what is valid of it serves.
-                        versions.push((id, meta, version));
-                        continue;
+                    match unread.is_empty() {
+                        true => judged.problems,
+                        false => unread,
                     }
-                    judged.problems
                 }
                 None => refusals(&object.id, &object.body),
             };
@@ -119,8 +123,12 @@ impl Translator {
             let serving = lowered.remove(&object.id);
             let served = serving.is_some();
             let mut serving = serving.unwrap_or_default();
-            if let (Body::Gateway(spec), false) = (&object.body, self.apart) {
-                serving.problems.extend(elsewhere(&object.id, spec));
+            if let Body::Gateway(spec) = &object.body {
+                let of_parameters = unread_parameters(world, object, spec);
+                serving.problems.extend(of_parameters);
+                if !self.apart {
+                    serving.problems.extend(elsewhere(&object.id, spec));
+                }
             }
             let absent = serving.resources.is_empty();
             let keys = arriving(&serving);
@@ -306,6 +314,35 @@ fn foreign(id: &ObjectId, bundle: Option<&str>) -> Option<Problem> {
         severity: Severity::Warning,
         message: format!(
             "the CustomResourceDefinitions of the Gateway API are of {bundle}; this release is made for v{major}.{first} to v{major}.{last}"
+        ),
+    })
+}
+
+/// Why the present version of what has listeners cannot be read. The fields are those of that version, whose listeners are
+/// not those that serve: it is said of the object as a whole.
+fn unread(world: &World, id: &ObjectId) -> Vec<Problem> {
+    let all = world.unread(id).iter();
+    let problems = all.map(|refusal| Problem {
+        origin: id.clone(),
+        field: String::new(),
+        reason: Reason::Invalid,
+        severity: Severity::Error,
+        message: refusal.to_string(),
+    });
+    problems.collect()
+}
+
+/// What a Gateway says of its parameters, which have no status of their own.
+fn unread_parameters(world: &World, gateway: &Object, spec: &GatewaySpec) -> Option<Problem> {
+    let config = gateway_config::parameters_of(gateway, spec)?;
+    let refusal = world.unread(&config).first()?;
+    Some(Problem {
+        origin: gateway.id.clone(),
+        field: gateway_config::PARAMETERS.to_owned(),
+        reason: Reason::InvalidParameters,
+        severity: Severity::Warning,
+        message: format!(
+            "{config} cannot be read, and the version before it is in effect: {refusal}"
         ),
     })
 }
