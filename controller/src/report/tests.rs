@@ -51,6 +51,27 @@ fn quarantine_says_what_serves() {
     assert_eq!(of(&all, "Ready").status, "False");
 }
 
+/// An older version serves everywhere where all went back to it, and only there.
+#[test]
+fn what_one_data_plane_goes_without_is_not_quarantined() {
+    let of_type = |programmed: &Programmed, type_: &str| {
+        let all = conditions(&report(Vec::new()), &[], programmed);
+        all.into_iter().find(|c| c.type_ == type_)
+    };
+    let words = "data plane x refuses it: no";
+    let lacking = Programmed::Lacking(words.into());
+    assert_eq!(of_type(&lacking, "Quarantined"), None);
+    for type_ in ["Programmed", "Ready"] {
+        let condition = of_type(&lacking, type_).unwrap();
+        assert_eq!((condition.status, &*condition.message), ("False", words));
+    }
+    let quarantined = of_type(&Programmed::Rejected("no".into()), "Quarantined");
+    assert_eq!(
+        quarantined.unwrap().message,
+        "what data planes accepted last serves in place of this version"
+    );
+}
+
 #[test]
 fn programmed_follows_the_data_planes() {
     for (programmed, status, reason) in [

@@ -109,6 +109,10 @@ async fn what_a_data_plane_refuses_is_told_of_in_its_words() {
     let (reason, text) = &told.all[0];
     assert_eq!(*reason, "RejectedByDataPlane");
     assert!(text.ends_with(": no such thing"), "{text}");
+    assert!(
+        text.starts_with("this version is not in effect everywhere"),
+        "nothing serves in its place: {text}"
+    );
 
     // A later version gets its own chance.
     running.send(apply(route(2, json!({"status": 201})))).await;
