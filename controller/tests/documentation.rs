@@ -50,6 +50,13 @@ Another one tells that a version is on its way to data planes:
 At most 20 of these at once and one a second after that; `events` of `diolkos_table_evictions_total` counts objects that are not told
 of. The log has each change (event `diff_config`), also that of `diolkos run`: revision, and the first ten of what changed.
 
+The version that serves in place of one that cannot be used is in the memory of the controllers, and nowhere else. The leader tells the
+others which ones stand in, and they tell each other what was accepted before what data planes refuse: it outlives any one controller.
+Of Gateways, ListenerSets and Ingresses, which are made of more than one object, each knows only what it has seen itself. When all
+controllers start anew at the same time it is lost, and with `diolkos run` when that does: an object of which the present version cannot
+be used has none before it then, for which the reasons below say what happens, and data planes are told so, whatever they served until
+then. `diolkos_objects_quarantined` should be 0 before all controllers are replaced at once.
+
 The message of a condition names the field and what is allowed there. Reasons are fixed:
 
 | Reason | Meaning |
