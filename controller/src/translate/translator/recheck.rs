@@ -73,6 +73,8 @@ impl Translator {
             .collect();
         let listening = units.contains(&Unit::Gateways);
         let listening = listening.then(|| (self.gateways.clone(), self.data_planes.clone()));
+        let owning = units.contains(&Unit::Tenants);
+        let owning = owning.then(|| self.tenants.clone());
         let stand_ins_changed = self.stand_ins_changed;
         for id in reports.keys() {
             if let Some(meta) = world.meta(id) {
@@ -95,6 +97,9 @@ impl Translator {
             gateways != self.gateways || data_planes != self.data_planes
         }) {
             of.insert(name(&Unit::Gateways));
+        }
+        if owning.is_some_and(|tenants| tenants != self.tenants) {
+            of.insert(name(&Unit::Tenants));
         }
         delta.reports.retain(|id| {
             let before = reports.get(id).map(Option::as_deref);
