@@ -70,7 +70,10 @@ impl Progress {
         let mut listeners = BTreeMap::new();
         let differ = matches!(
             whole,
-            Programmed::Pending | Programmed::NotBound(_) | Programmed::Rejected(_)
+            Programmed::Pending
+                | Programmed::NotBound(_)
+                | Programmed::Lacking(_)
+                | Programmed::Rejected(_)
         );
         for listener in report.listeners.iter().filter(|_| differ) {
             let key = &listener.key;
