@@ -100,7 +100,7 @@ fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) ->
         for _ in 1..threads {
             let named = thread::Builder::new().name(TRANSLATING.to_owned());
             // Without it this thread does it all.
-            others.extend(named.spawn_scoped(scope, &take_part));
+            others.extend(named.spawn_scoped(scope, take_part));
         }
         let mut all = take_part();
         for other in others {
