@@ -11,6 +11,8 @@ use crate::objects::{Key, Object};
 
 const NAMESPACE: &str = "operator-removal";
 const OURS: &str = "operator-removal";
+/// Of the other test, while the first one's goes.
+const DRIFT: &str = "operator-drift";
 const OTHERS: &str = "operator-removal-of-another";
 const HOST: &str = "operator.example.com";
 const FINALIZER: &str = "gateway-exists-finalizer.gateway.networking.k8s.io";
@@ -24,7 +26,7 @@ const BETWEEN: usize = 100;
 pub fn a_class_outlives_its_gateways(cluster: &mut Cluster) -> Result<()> {
     let ours = class(OURS, "diolkos.io/controller")?;
     let others = class(OTHERS, "example.com/other")?;
-    let (class, gateway) = (ours.key.clone(), gateway(OURS, 9090)?);
+    let (class, gateway) = (ours.key.clone(), gateway(NAMESPACE, OURS, 9090)?);
     cluster.apply(&[ours, others, gateway.clone(), route()?])?;
     let address = eventually(|| cluster.address_of(&gateway.key, None))?;
     eventually(|| {
@@ -45,14 +47,14 @@ pub fn a_class_outlives_its_gateways(cluster: &mut Cluster) -> Result<()> {
         ensure!(is_supported, "the class says {conditions:?}");
         Ok(())
     })?;
-    let made = made(cluster)?;
+    let made = made(cluster, NAMESPACE)?;
     ensure!(made.len() >= 5, "made are {made:?}");
 
     let load = Load::start(address, HOST, "/");
     load.pass(BETWEEN)?;
     cluster.kubectl(&["delete", "--wait=false", &class.kubectl()], "")?;
     // The operator looks at everything again when a Gateway changes; this change is the sign that it has.
-    cluster.apply(&[self::gateway(OURS, 8081)?])?;
+    cluster.apply(&[self::gateway(NAMESPACE, OURS, 8081)?])?;
     eventually(|| {
         let ports = "--output=jsonpath={.spec.ports[*].port}";
         let service = ["get", "--namespace", NAMESPACE, "service/gw-diolkos", ports];
@@ -63,13 +65,13 @@ pub fn a_class_outlives_its_gateways(cluster: &mut Cluster) -> Result<()> {
     load.pass(BETWEEN)?;
     let going = get(cluster, &class)?.context("the class went from under its Gateway")?;
     ensure!(!going["metadata"]["deletionTimestamp"].is_null());
-    let left = self::made(cluster)?;
+    let left = self::made(cluster, NAMESPACE)?;
     ensure!(left == made, "of {made:?} there are {left:?} left");
     load.finish()?;
 
-    cluster.apply(&[self::gateway(OTHERS, 8081)?])?;
+    cluster.apply(&[self::gateway(NAMESPACE, OTHERS, 8081)?])?;
     eventually(|| {
-        let left = self::made(cluster)?;
+        let left = self::made(cluster, NAMESPACE)?;
         ensure!(left.is_empty(), "{left:?} are left");
         ensure!(get(cluster, &class)?.is_none(), "the class is still there");
         Ok(())
@@ -78,39 +80,30 @@ pub fn a_class_outlives_its_gateways(cluster: &mut Cluster) -> Result<()> {
 
 /// What somebody deletes or changes of a Gateway's data planes is put right, without a change of the Gateway.
 pub fn what_is_deleted_comes_back(cluster: &mut Cluster) -> Result<()> {
-    let class = class(OURS, "diolkos.io/controller")?;
-    let gateway = gateway(OURS, 9090)?;
+    let class = class(DRIFT, "diolkos.io/controller")?;
+    let gateway = gateway(DRIFT, DRIFT, 9090)?;
     cluster.apply(&[class, gateway.clone()])?;
     eventually(|| cluster.address_of(&gateway.key, None))?;
-    let made = made(cluster)?;
+    let made = made(cluster, DRIFT)?;
     ensure!(made.len() >= 5, "made are {made:?}");
     for one in &made {
-        cluster.kubectl(
-            &["delete", "--wait=false", "--namespace", NAMESPACE, one],
-            "",
-        )?;
+        cluster.kubectl(&["delete", "--wait=false", "--namespace", DRIFT, one], "")?;
     }
     eventually(|| {
-        let left = self::made(cluster)?;
+        let left = self::made(cluster, DRIFT)?;
         ensure!(left == made, "of {made:?} there are {left:?}");
         Ok(())
     })?;
     let replicas = |cluster: &Cluster| {
         let number = "--output=jsonpath={.spec.replicas}";
-        let of = [
-            "get",
-            "--namespace",
-            NAMESPACE,
-            "deployment/gw-diolkos",
-            number,
-        ];
+        let of = ["get", "--namespace", DRIFT, "deployment/gw-diolkos", number];
         cluster.kubectl(&of, "")
     };
     let wanted = replicas(cluster)?;
     let scale = [
         "scale",
         "--namespace",
-        NAMESPACE,
+        DRIFT,
         "deployment/gw-diolkos",
         "--replicas=0",
     ];
@@ -132,11 +125,11 @@ fn class(name: &str, controller: &str) -> Result<Object> {
 }
 
 /// `another`: port of a second listener.
-fn gateway(class: &str, another: u16) -> Result<Object> {
+fn gateway(namespace: &str, class: &str, another: u16) -> Result<Object> {
     Object::from_value(json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "Gateway",
-        "metadata": {"name": "gw", "namespace": NAMESPACE},
+        "metadata": {"name": "gw", "namespace": namespace},
         "spec": {
             "gatewayClassName": class,
             "listeners": [
@@ -172,13 +165,13 @@ fn get(cluster: &Cluster, key: &Key) -> Result<Option<Value>> {
 }
 
 /// Names, with their kinds, of what there is for the Gateway.
-fn made(cluster: &Cluster) -> Result<Vec<String>> {
+fn made(cluster: &Cluster, namespace: &str) -> Result<Vec<String>> {
     let selector = "--selector=gateway.networking.k8s.io/gateway-name=gw";
     let all = cluster.kubectl(
         &[
             "get",
             "--namespace",
-            NAMESPACE,
+            namespace,
             MADE,
             selector,
             "--output=name",
