@@ -662,6 +662,11 @@ fn heads() -> Vec<(&'static str, Vec<u8>, Want)> {
             Refused(414, "uri_too_long"),
         ),
         (
+            "LONG-URL-IN-NORMAL-FORM",
+            target(&format!("/{}", "[".repeat(3 << 10))),
+            Refused(414, "uri_too_long"),
+        ),
+        (
             "LONG-URL-ENDLESS",
             format!("GET /{}", "a".repeat(9 << 10)).into_bytes(),
             Refused(414, "uri_too_long"),

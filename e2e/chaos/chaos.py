@@ -549,13 +549,14 @@ class Slice(Behind):
         return [(f"/api/v1/namespaces/{NAMESPACE}/services", service), (ROUTES, self.route("Service"))]
 
     def object(self, kind, version):
-        endpoints = [{"addresses": [NODE], "conditions": {"ready": True}}]
-        port = 99999 if kind == "refused" else self.port(version)
+        # (Any number of a port is taken; an endpoint without address is not.)
+        addresses = [] if kind == "refused" else [NODE]
+        endpoints = [{"addresses": addresses, "conditions": {"ready": True}}]
         labels = {"kubernetes.io/service-name": self.name, "endpointslice.kubernetes.io/managed-by": "chaos"}
         return {
             "apiVersion": self.api, "kind": self.kind_of,
             "metadata": {"name": self.name, "namespace": NAMESPACE, "labels": labels}, "addressType": "IPv4",
-            "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
+            "ports": [{"name": "http", "port": self.port(version), "protocol": "TCP"}],
             "endpoints": [] if kind == "unknown" else endpoints,
         }
 
@@ -647,9 +648,12 @@ class Chaos:
                 status, answer = self.apply(collection, body)
                 if status >= 300:
                     sys.exit(f"{body['kind']} {edited.name}: {status} {answer}")
+        behind = [edited.name for edited in self.edited if edited.around()]
         for plane in self.planes():
             end = time.monotonic() + 30
-            while any(self.ask(plane, f"untouched-{n}")[0] != 200 for n in range(UNTOUCHED)):
+            while any(self.ask(plane, f"untouched-{n}")[0] != 200 for n in range(UNTOUCHED)) or any(
+                self.ask(plane, name) == NOT_FOUND for name in behind
+            ):
                 if time.monotonic() > end:
                     sys.exit("the untouched Routes do not serve")
                 time.sleep(0.1)

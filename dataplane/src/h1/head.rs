@@ -125,6 +125,10 @@ fn read(
         (false, None) => Framing::Empty,
     };
     read_target(target.as_bytes(), control.host, head)?;
+    // In its normal form a byte may take three.
+    if head.target.as_str().len() > limits.target {
+        return Err(Reject::uri_too_long());
+    }
     // Also where the target names a host (RFC 9112 section 3.2).
     if control.host.is_none() && !is_http10 {
         return Err(Reject::bad_request("host is missing").of(EdgeRule::Host));

@@ -119,7 +119,12 @@ fn read_target(
         head.target.path_done();
         return Ok(());
     }
-    sanitize::target(raw.as_bytes(), &mut head.target)
+    sanitize::target(raw.as_bytes(), &mut head.target)?;
+    // In its normal form a byte may take three.
+    match head.target.as_str().len() > limits.target {
+        true => Err(Reject::uri_too_long()),
+        false => Ok(()),
+    }
 }
 
 /// `:authority` and `host` say the same, or one of them is not there (RFC 9113 section 8.3.1).
