@@ -5,22 +5,19 @@
 //!
 //! The leader alone tells, and nothing of what happened while others led.
 
+use super::frame::{self, Said, Wrote};
 use crate::history::Changed;
 use crate::leader::Leadership;
-use crate::report::CONTROLLER_NAME;
 use crate::watch::handle::WorldHandle;
 use crate::world::ObjectId;
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, Client};
+use kube::Client;
 use prometheus::IntCounter;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// Changes of the configuration that wait to be looked at.
@@ -31,7 +28,6 @@ const OBJECTS: usize = 256;
 const BURST: u32 = 20;
 /// and one each time that so long has passed.
 const PACE: Duration = Duration::from_secs(1);
-const WRITE: Duration = Duration::from_secs(5);
 /// Groups of data planes whose revisions are named.
 const GROUPS: usize = 4;
 const ACTION: &str = "Publish";
@@ -129,13 +125,10 @@ impl Chronicler {
     async fn write(&self, id: &ObjectId, note: String) {
         let uid = self.world.uid(id.clone()).await;
         let event = event(id, uid, note, &self.identity, Timestamp::now());
-        let events: Api<Event> = Api::namespaced(self.client.clone(), super::namespace(id));
-        let parameters = PostParams::default();
-        let write = timeout(WRITE, events.create(&parameters, &event));
-        let error = match self.leadership.request(write).await {
-            None | Some(Ok(Ok(_))) => return,
-            Some(Ok(Err(error))) => error.to_string(),
-            Some(Err(_)) => "no answer".to_owned(),
+        let error = match frame::write(&self.client, &self.leadership, id, &event).await {
+            Wrote::Over | Wrote::Told => return,
+            Wrote::Known => "there is one of its name".to_owned(),
+            Wrote::Failed(error) => error,
         };
         self.dropped.inc();
         tracing::warn!(event = "event_failed", object = %id, error, "an Event cannot be written");
@@ -149,33 +142,16 @@ fn event(
     identity: &str,
     now: Timestamp,
 ) -> Event {
-    Event {
-        metadata: ObjectMeta {
-            name: Some(format!(
-                "{}.{:x}",
-                id.name.chars().take(200).collect::<String>(),
-                now.as_nanosecond(),
-            )),
-            namespace: Some(super::namespace(id).to_owned()),
-            ..ObjectMeta::default()
-        },
-        event_time: Some(MicroTime(now)),
-        reporting_controller: Some(CONTROLLER_NAME.to_owned()),
-        reporting_instance: Some(identity.chars().take(128).collect()),
-        action: Some(ACTION.to_owned()),
-        reason: Some(CHANGED.to_owned()),
-        regarding: Some(ObjectReference {
-            api_version: Some(id.kind.api_version()),
-            kind: Some(id.kind.name().to_owned()),
-            namespace: Some(id.namespace.to_string()).filter(|n| !n.is_empty()),
-            name: Some(id.name.to_string()),
-            uid,
-            ..ObjectReference::default()
-        }),
-        note: Some(note),
-        type_: Some("Normal".to_owned()),
-        ..Event::default()
-    }
+    let said = Said {
+        id,
+        uid,
+        suffix: format!("{:x}", now.as_nanosecond()),
+        action: ACTION,
+        reason: CHANGED,
+        type_: "Normal",
+        note,
+    };
+    frame::event(said, identity, now)
 }
 
 #[cfg(test)]
@@ -273,6 +249,10 @@ mod tests {
             Timestamp::UNIX_EPOCH,
         );
         assert_eq!(said.reason.as_deref(), Some("ConfigChanged"));
+        let service = ObjectId::new(ObjectKind::Service, "a", "s");
+        let of_service = event(&service, None, String::new(), "r", Timestamp::UNIX_EPOCH);
+        let version = of_service.regarding.unwrap().api_version;
+        assert_eq!(version.as_deref(), Some("v1"));
         let regarding = said.regarding.unwrap();
         assert_eq!(regarding.name.as_deref(), Some("r1"));
         assert_eq!(

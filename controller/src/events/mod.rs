@@ -5,44 +5,33 @@
 //! and less, and there is a rate for all together.
 
 pub mod changes;
+mod frame;
 pub mod objections;
 mod story;
 
 use crate::health::Change;
 use crate::leader::Leadership;
-use crate::report::CONTROLLER_NAME;
 use crate::watch::handle::WorldHandle;
 use crate::world::{ObjectId, ObjectKind};
-use k8s_openapi::api::core::v1::ObjectReference;
+use frame::{Said, Wrote};
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, Client};
+use kube::Client;
 use prometheus::IntCounter;
 use std::time::Duration;
 use story::{Notice, Stories};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// Changes that wait to be looked at.
 const WAITING: usize = 1024;
 /// Between two Events.
 const PACE: Duration = Duration::from_millis(100);
-const WRITE: Duration = Duration::from_secs(5);
 /// Who does what to what; the reasons of the Events.
 const ACTION: &str = "CheckEndpoints";
 const UNHEALTHY: &str = "BackendUnhealthy";
 const HEALTHY: &str = "BackendHealthy";
-
-/// Where Events about an object are: those about what stands outside namespaces have a place of their own.
-fn namespace(id: &ObjectId) -> &str {
-    match &*id.namespace {
-        "" => "default",
-        namespace => namespace,
-    }
-}
 
 /// Where changes go, and where Events are made of them.
 pub fn queue() -> (mpsc::Sender<Change>, mpsc::Receiver<Change>) {
@@ -111,13 +100,10 @@ impl Announcer {
         };
         let uid = self.world.uid(id.clone()).await;
         let event = event(notice, &id, uid, &self.identity, Timestamp::now());
-        let events: Api<Event> = Api::namespaced(self.client.clone(), &id.namespace);
-        let parameters = PostParams::default();
-        let write = timeout(WRITE, events.create(&parameters, &event));
-        let error = match self.leadership.request(write).await {
-            None | Some(Ok(Ok(_))) => return,
-            Some(Ok(Err(error))) => error.to_string(),
-            Some(Err(_)) => "no answer".to_owned(),
+        let error = match frame::write(&self.client, &self.leadership, &id, &event).await {
+            Wrote::Over | Wrote::Told => return,
+            Wrote::Known => "there is one of its name".to_owned(),
+            Wrote::Failed(error) => error,
         };
         self.dropped.inc();
         tracing::warn!(
@@ -140,38 +126,17 @@ fn event(
         true => (HEALTHY, "Normal"),
         false => (UNHEALTHY, "Warning"),
     };
-    Event {
-        metadata: ObjectMeta {
-            // As the client library of Kubernetes calls them; 253 is the most that a name may have.
-            name: Some(format!(
-                "{}.{:x}{}",
-                id.name.chars().take(200).collect::<String>(),
-                now.as_nanosecond(),
-                u8::from(notice.healthy)
-            )),
-            namespace: Some(id.namespace.to_string()),
-            ..ObjectMeta::default()
-        },
-        event_time: Some(MicroTime(now)),
-        reporting_controller: Some(CONTROLLER_NAME.to_owned()),
-        reporting_instance: Some(identity.chars().take(128).collect()),
-        action: Some(ACTION.to_owned()),
-        reason: Some(reason.to_owned()),
-        regarding: Some(ObjectReference {
-            api_version: Some(match id.kind {
-                ObjectKind::Upstream => "diolkos.io/v1alpha1".to_owned(),
-                _ => "v1".to_owned(),
-            }),
-            kind: Some(id.kind.name().to_owned()),
-            namespace: Some(id.namespace.to_string()),
-            name: Some(id.name.to_string()),
-            uid,
-            ..ObjectReference::default()
-        }),
-        note: Some(notice.note.clone()),
-        type_: Some(kind.to_owned()),
-        ..Event::default()
-    }
+    let said = Said {
+        id,
+        uid,
+        // As the client library of Kubernetes calls them.
+        suffix: format!("{:x}{}", now.as_nanosecond(), u8::from(notice.healthy)),
+        action: ACTION,
+        reason,
+        type_: kind,
+        note: notice.note.clone(),
+    };
+    frame::event(said, identity, now)
 }
 
 /// The object that an upstream resource is made of: `Upstream/NAMESPACE/NAME` or `Service/NAMESPACE/NAME:PORT`.
@@ -195,6 +160,7 @@ mod tests {
     use crate::leader::fake::Crown;
     use snapshot::health::Opinion;
     use std::net::SocketAddr;
+    use tokio::time::timeout;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -6,31 +6,26 @@
 //! says, so that another leader, or the same after a restart, does not tell it again while it is there, nor whoever comes
 //! and goes with the same version of the object.
 
-use super::namespace;
+use super::frame::{self, Said, Wrote};
 use crate::leader::Leadership;
-use crate::report::CONTROLLER_NAME;
 use crate::status::{Next, Queue};
 use crate::watch::handle::{Objections, WorldHandle};
 use crate::world::{ObjectId, ObjectKind};
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, Client};
+use kube::Client;
 use prometheus::IntCounter;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// What happens within this time is told together.
 const GATHER: Duration = Duration::from_secs(1);
 /// Between two Events.
 const PACE: Duration = Duration::from_millis(100);
-const WRITE: Duration = Duration::from_secs(5);
 /// Pause before what could not be written is tried again: at first, and at most after it has doubled again and again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Objects that are looked at together.
@@ -173,16 +168,11 @@ impl Objector {
 
     /// An Event that cannot be written is in the log.
     async fn write(&self, id: &ObjectId, event: &Event) -> Outcome {
-        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace(id));
-        let parameters = PostParams::default();
-        let write = timeout(WRITE, events.create(&parameters, event));
-        let error = match self.leadership.request(write).await {
-            None => return Outcome::Over,
-            Some(Ok(Ok(_))) => return Outcome::Told,
+        let error = match frame::write(&self.client, &self.leadership, id, event).await {
+            Wrote::Over => return Outcome::Over,
             // It has been told.
-            Some(Ok(Err(kube::Error::Api(status)))) if status.code == 409 => return Outcome::Told,
-            Some(Ok(Err(error))) => error.to_string(),
-            Some(Err(_)) => "no answer".to_owned(),
+            Wrote::Told | Wrote::Known => return Outcome::Told,
+            Wrote::Failed(error) => error,
         };
         self.dropped.inc();
         let note = event.note.as_deref().unwrap_or_default();
@@ -258,32 +248,16 @@ fn event(objections: &Objections, note: String, identity: &str, now: Timestamp) 
         ObjectKind::Ingress => hash(&note),
         _ => hash(&format!("{id} {uid:?} {generation} {note}")),
     };
-    Event {
-        metadata: ObjectMeta {
-            name: Some(format!(
-                "{}.{hash:016x}",
-                id.name.chars().take(200).collect::<String>()
-            )),
-            namespace: Some(namespace(id).to_owned()),
-            ..ObjectMeta::default()
-        },
-        event_time: Some(MicroTime(now)),
-        reporting_controller: Some(CONTROLLER_NAME.to_owned()),
-        reporting_instance: Some(identity.chars().take(128).collect()),
-        action: Some(ACTION.to_owned()),
-        reason: Some(reason.to_owned()),
-        regarding: Some(ObjectReference {
-            api_version: Some(id.kind.api_version()),
-            kind: Some(id.kind.name().to_owned()),
-            namespace: Some(id.namespace.to_string()).filter(|n| !n.is_empty()),
-            name: Some(id.name.to_string()),
-            uid: uid.clone(),
-            ..ObjectReference::default()
-        }),
-        note: Some(note),
-        type_: Some(type_.to_owned()),
-        ..Event::default()
-    }
+    let said = Said {
+        id,
+        uid: uid.clone(),
+        suffix: format!("{hash:016x}"),
+        action: ACTION,
+        reason,
+        type_,
+        note,
+    };
+    frame::event(said, identity, now)
 }
 
 #[cfg(test)]
