@@ -28,6 +28,10 @@ struct Edits {
 }
 
 impl BackendSpec {
+    pub(super) fn weight(&self) -> u32 {
+        self.weight
+    }
+
     pub(super) fn new(backend: model::Backend, names: &Names) -> Self {
         let (target, resolved) = names.of_target(backend.target);
         let edits = Edits {

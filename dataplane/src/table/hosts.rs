@@ -154,6 +154,13 @@ impl HostRules {
         }
     }
 
+    /// See [`Rule::warm`].
+    fn warm(&self) {
+        if let Entries::One(entry) = &self.entries {
+            entry.rule.warm();
+        }
+    }
+
     /// Whether some rule has a precedence other than 0.
     pub(super) fn has_precedence(&self) -> bool {
         self.many().is_some_and(|many| many.has_precedence)
@@ -229,7 +236,12 @@ impl Index {
         path: &str,
     ) -> impl Iterator<Item = &'t Entry> {
         let get = move |table: &HashTable<Group>, path: &str| {
-            let same = |at: &Group| path_of(entries, *at) == path;
+            let same = |at: &Group| {
+                if let Some(entry) = entries.get(at.0 as usize) {
+                    entry.rule.warm();
+                }
+                path_of(entries, *at) == path
+            };
             let (begin, end) = *table.find(hash(path), same)?;
             entries.get(begin as usize..end as usize)
         };
@@ -298,7 +310,10 @@ impl Sharded {
         }
         let hash = hash(host);
         let shard = self.shards.get(Self::place(hash))?;
-        shard.find(hash, |rules| rules.pattern.text() == host)
+        shard.find(hash, |rules| {
+            rules.warm();
+            rules.pattern.text() == host
+        })
     }
 
     /// Sets or removes a host and gives what was there.

@@ -94,6 +94,15 @@ impl Matcher {
         })
     }
 
+    /// Of the path.
+    pub(super) fn first_byte(&self) -> Option<u8> {
+        match &self.path {
+            PathMatch::Exact(path) | PathMatch::Prefix(path) | PathMatch::Regex(path) => {
+                path.as_bytes().first().copied()
+            }
+        }
+    }
+
     /// What it asks beside the path.
     pub fn conditions(&self) -> &Conditions {
         static NONE: Conditions = Conditions {

@@ -19,6 +19,7 @@ use plugins::{Chain, ChainEntry, Meter, Plugin};
 use regex::Regex;
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::hint::black_box;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -429,6 +430,25 @@ impl Rule {
             spec,
             link,
         }
+    }
+
+    /// Reads a little of all that a request of this rule is going to read. Where there are thousands of rules none of it
+    /// is in the cache, and a processor waits once for what it is asked for together, but each time for what comes
+    /// one after the other.
+    pub(super) fn warm(&self) {
+        let spec = &*self.spec;
+        let backend = match &spec.action {
+            ActionSpec::Forward(backends) => backends.first().map(BackendSpec::weight),
+            _ => None,
+        };
+        let path = spec.matches.first().and_then(Matcher::first_byte);
+        black_box((
+            spec.route.created,
+            spec.max_request_body,
+            spec.extras.is_some(),
+            backend,
+            path,
+        ));
     }
 
     /// The name, or `rules[N]` where the user gave none.
