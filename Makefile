@@ -1,6 +1,6 @@
 # Everything a person or a CI job runs. Each target is a script that can be read and run on its own.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults fuzz charts rig-up rig-cases rig-charts conformance gitops chaos rig-down bench bench-propagation bench-scale bench-control-plane bench-instructions release
+.PHONY: help quickstart test tools fmt lint tidy gen cases differential faults fuzz charts rig-up rig-cases rig-charts conformance gitops chaos outage rig-down bench bench-propagation bench-scale bench-control-plane bench-instructions release
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-20s %s\n' "$$name" "$$text"; done
@@ -59,6 +59,9 @@ gitops: ## what Flux (kstatus) and Argo CD make of our statuses, on the rig that
 
 chaos: ## random edits on the rig while controllers, data planes, API server, etcd and network fail (CHAOS_EDITS=10000)
 	@scripts/chaos.sh
+
+outage: ## the rig's API server away for an hour, while data planes and controllers die (OUTAGE_SECONDS=3600)
+	@scripts/outage.sh
 
 rig-down: ## stop it, leaving nothing behind
 	@scripts/rig.sh down
