@@ -41,6 +41,8 @@ pub struct WorldTask {
     pub changes: mpsc::Sender<Changed>,
     /// Where the data planes that GatewayConfigs share are reached.
     pub published: Published,
+    /// Whether data planes are made for Gateways and GatewayConfigs that have their own.
+    pub makes_data_planes: bool,
     pub written: Arc<Written>,
     pub metrics: Arc<Metrics>,
     /// What the [`super::reader::Reader`] is to read.
@@ -122,7 +124,9 @@ impl Owner {
         let metrics = &with.metrics;
         Self {
             world: World::of(with.scope.clone()),
-            translator: Translator::for_groups().publishing(with.published.clone()),
+            translator: Translator::for_groups()
+                .publishing(with.published.clone())
+                .making_data_planes(with.makes_data_planes),
             gate: Gate::new(&with.scope, now, with.sync_timeout),
             pacer: Pacer::default(),
             expected: Expected::default(),

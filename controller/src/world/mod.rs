@@ -60,6 +60,26 @@ impl World {
         format!("{id} is in another namespace and no ReferenceGrant there permits it{why}")
     }
 
+    /// Says of a Secret that is not here that nobody knows whether there is one.
+    pub fn not_readable(&self, id: &ObjectId) -> Option<String> {
+        let namespace = &id.namespace;
+        let is_watched = self.scope.includes(namespace);
+        let is_it = id.kind == ObjectKind::Secret
+            && is_watched
+            && !self.scope.includes_secrets_of(namespace);
+        is_it.then(|| {
+            format!(
+                "the controller may not read Secrets in namespace {namespace}: add that to --secret-namespaces (by Helm \
+                 rbac.secretNamespaces)"
+            )
+        })
+    }
+
+    /// Which part of the cluster is known.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     fn because_unwatched(&self, id: &ObjectId) -> String {
         match self.scope.includes(&id.namespace) {
             true => String::new(),
