@@ -200,6 +200,7 @@ impl Owner {
             Event::Delete { id, at } => self.remove(id, at),
             Event::Listed { of, ids } => {
                 self.reconcile(&of, &ids);
+                self.note_listed(&of, true);
                 self.gate.listed(&of);
                 self.need_no_pods();
                 self.look_at_gate();
@@ -210,7 +211,9 @@ impl Owner {
                 self.look_at_gate();
             }
             Event::Forbidden(target) => {
-                self.gate.forbidden(&target);
+                if self.gate.forbidden(&target) {
+                    self.note_listed(&target, false);
+                }
                 self.look_at_gate();
             }
         }
@@ -232,6 +235,18 @@ impl Owner {
         }
         for id in gone {
             self.remove(id, unix_ns());
+        }
+    }
+
+    /// What refers to objects that are not known says why.
+    fn note_listed(&mut self, of: &Target, is_listed: bool) {
+        let place = of.namespace.clone();
+        if self.world.set_listed(of.kind, place, is_listed) {
+            let lacking = self.held.ids().filter(|id| of.holds(id));
+            let lacking = lacking.filter(|id| !self.world.contains(id));
+            for id in lacking.cloned().collect::<Vec<_>>() {
+                self.changed(id, unix_ns());
+            }
         }
     }
 
