@@ -2,7 +2,7 @@
 # The Helm charts of charts/.
 #   charts.sh check   what needs no cluster: lint, wrong values are refused, and the charts hold what deploy/ holds
 #   charts.sh rig     on a rig that `make rig-up` started: an installation is taken over by Helm, upgraded under load and
-#                     removed, another one is made for some namespaces; then the manifests are put back
+#                     removed, others are made for some namespaces and for Secrets of some; then the manifests are put back
 . "$(dirname "$0")/lib.sh"
 NAMESPACE=diolkos-system
 values=e2e/charts/values
@@ -36,6 +36,15 @@ wrong() {
   [[ $said == *"$words"* ]] || die "$flags: '$words' is not in: $said"
 }
 
+# with_variable NAME VALUE FILE...: these objects, where the controller has one more variable.
+with_variable() {
+  local name=$1 value=$2; shift 2
+  jq -s -S --arg name "$name" --arg value "$value" 'add | map(
+      if .kind == "Deployment" and .metadata.name == "diolkos-controller"
+      then .spec.template.spec.containers[0].env += [{$name, $value}] else . end)
+    | sort_by(.kind, .metadata.namespace, .metadata.name)' "$@"
+}
+
 check() {
   "$RIG" build kube helm
   local chart values_of
@@ -61,19 +70,29 @@ check() {
       'map(if .kind == "Deployment" and .metadata.name == "diolkos-controller" then $patched[0] else . end)' >"$work/manifests.json"
   same "deploy/manifests with deploy/admission" "$work/manifests.json" -f $values/admission.yaml
 
-  # In the place of the ClusterRole: the others, their bindings, and the variable.
+  # In the place of the ClusterRoles: the others, their bindings, and the variable.
   local namespace bindings=()
   for namespace in $NAMESPACE shop blog; do
     objects "$namespace" deploy/namespaced/binding.yaml >"$work/$namespace.binding"
     bindings+=("$work/$namespace.binding")
   done
-  local manifests; manifests=$(ls deploy/manifests/*.yaml | grep -v 11-cluster-role)
+  local manifests; manifests=$(ls deploy/manifests/*.yaml | grep -v cluster-role)
   objects "$NAMESPACE" $manifests deploy/namespaced/cluster-roles.yaml >"$work/others.json"
-  jq -s -S 'add | map(
-      if .kind == "Deployment" and .metadata.name == "diolkos-controller"
-      then .spec.template.spec.containers[0].env += [{name: "DIOLKOS_WATCH_NAMESPACES", value: "shop,blog"}] else . end)
-    | sort_by(.kind, .metadata.namespace, .metadata.name)' "$work/others.json" "${bindings[@]}" >"$work/manifests.json"
+  with_variable DIOLKOS_WATCH_NAMESPACES shop,blog "$work/others.json" "${bindings[@]}" >"$work/manifests.json"
   same deploy/namespaced "$work/manifests.json" -f $values/namespaced.yaml
+
+  # In the place of the ClusterRole for Secrets: a Role in each namespace, and the variable.
+  local roles=()
+  for namespace in $NAMESPACE shop blog; do
+    objects "$namespace" deploy/secrets/role.yaml >"$work/$namespace.role"
+    roles+=("$work/$namespace.role")
+  done
+  manifests=$(ls deploy/manifests/*.yaml | grep -v cluster-role-secrets)
+  objects "$NAMESPACE" $manifests >"$work/others.json"
+  with_variable DIOLKOS_SECRET_NAMESPACES $NAMESPACE,shop,blog "$work/others.json" "${roles[@]}" >"$work/manifests.json"
+  same deploy/secrets "$work/manifests.json" -f $values/secrets.yaml
+  jq -e '[.[] | select(.kind == "ClusterRole") | .rules[].resources[] | select(. == "secrets" or . == "*")] == []' "$work/chart.json" >/dev/null ||
+    die "rbac.secrets=Namespaces leaves rights to Secrets in the whole cluster"
 
   "$RIG_BIN/helm" template diolkos-crds charts/diolkos-crds >"$work/chart.yaml"
   objects "" "$work/chart.yaml" | jq 'map(del(.metadata.labels, .metadata.annotations))' >"$work/chart.json"
@@ -194,12 +213,99 @@ uninstall() {
   die "left after helm uninstall: $left"
 }
 
+controller=system:serviceaccount:charts:diolkos-controller
+# may VERB RESOURCE NAMESPACE: whether the controller of the release in the namespace charts may, as `yes` or `no`.
+may() { kube auth can-i "$1" "$2" -n "$3" --as "$controller" 2>/dev/null | cut -d' ' -f1 || true; }
+
+# states NAMESPACE NAME TYPE WANT: waits for a condition of a GatewayConfig, as `status reason`, and prints its message.
+states() {
+  local conditions found=
+  for _ in $(seq 300); do
+    conditions=$(kube -n "$1" get gatewayconfig "$2" -o json | jq -c --arg type "$3" '.status.conditions[]? | select(.type == $type)')
+    found=$(jq -r '"\(.status) \(.reason)"' <<<"$conditions")
+    if [ "$found" = "$4" ]; then jq -r .message <<<"$conditions"; return; fi
+    sleep 0.1
+  done
+  die "$3 of GatewayConfig $1/$2 is '$found' and not '$4': $conditions"
+}
+
+# asked NAMESPACE ADDRESS FLAG...: what the site of a namespace answers over TLS to a client that trusts its certificate alone. The
+# flags are curl's.
+asked() {
+  local site=$1.test
+  "$RIG" exec curl -s --max-time 5 --fail --cacert "$work/$1.crt" --resolve "$site:443:$2" "${@:3}" "https://$site/"
+}
+
+# secrets_of_some_namespaces FLAG...: two namespaces are alike, and of one the controller may read the Secrets. The flags are Helm's.
+secrets_of_some_namespaces() {
+  local namespace address message said patiently=(--retry 20 --retry-all-errors --retry-delay 1)
+  for namespace in charts-shop charts-blog; do
+    kube create namespace $namespace >/dev/null
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=$namespace \
+      -addext "subjectAltName=DNS:$namespace.test" -keyout "$work/$namespace.key" -out "$work/$namespace.crt" 2>/dev/null
+    kube -n $namespace create secret tls site --cert="$work/$namespace.crt" --key="$work/$namespace.key" >/dev/null
+  done
+  # The quickstart and its Service are of the default namespace.
+  helm -n charts install diolkos charts/diolkos "$@" --set rbac.secrets=Namespaces --set rbac.secretNamespaces='{charts-shop}' \
+    --set-json 'dataPlane.listeners=[{"name":"http","port":8080,"protocol":"HTTP"}]' >/dev/null
+  address=$(serves charts)
+  for namespace in charts-shop charts-blog; do
+    kube apply --server-side -f - >/dev/null <<YAML
+apiVersion: diolkos.io/v1alpha1
+kind: GatewayConfig
+metadata: {name: tls, namespace: $namespace}
+spec:
+  listeners:
+  - {name: https, port: 8443, protocol: HTTPS, hostname: $namespace.test, tls: {certificateRefs: [{name: site}]}}
+---
+apiVersion: diolkos.io/v1alpha1
+kind: GatewayConfig
+metadata: {name: own, namespace: $namespace}
+spec:
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+  dataPlane: {replicas: 1, service: {type: ClusterIP}}
+---
+apiVersion: diolkos.io/v1alpha1
+kind: Route
+metadata: {name: site, namespace: $namespace}
+spec:
+  parentRefs: [{kind: GatewayConfig, name: tls}]
+  rules: [{directResponse: {status: 200, body: "from $namespace"}}]
+YAML
+  done
+
+  states charts-shop tls ResolvedRefs "True ResolvedRefs" >/dev/null
+  said=$(asked charts-shop "$address" "${patiently[@]}") || die "charts-shop is not served with the certificate of its Secret: $said"
+  [ "$said" = "from charts-shop" ] || die "charts-shop answers '$said'"
+  states charts-shop own Programmed "True Programmed" >/dev/null
+  message=$(states charts-blog tls ResolvedRefs "False RefNotReadable")
+  [[ $message == *"may not read Secrets in namespace charts-blog"*secretNamespaces* ]] || die "said of charts-blog: $message"
+  ! said=$(asked charts-blog "$address") || die "charts-blog is served: $said"
+  message=$(states charts-blog own Programmed "False DataPlanesNotPermitted")
+  [[ $message == *"may not write Secrets in namespace charts-blog"* ]] || die "said of the data planes of charts-blog: $message"
+
+  # What the controller is not given it cannot take: the API server itself refuses.
+  said=$(kube -n charts-blog get secret site --as "$controller" 2>&1) && die "the controller may read a Secret of charts-blog"
+  [[ $said == *Forbidden* ]] || die "another refusal than 403: $said"
+  [ "$(may get secrets charts-shop) $(may create secrets charts-shop) $(may get secrets charts-blog) $(may create secrets charts-blog) $(may list secrets kube-system)" = \
+    "yes yes no no no" ] || die "the rights to Secrets are others than rbac.secretNamespaces says"
+  [ "$(may list gatewayconfigs.diolkos.io charts-blog)" = yes ] || die "everything else is of the whole cluster"
+
+  # Given later, it serves.
+  helm -n charts upgrade diolkos charts/diolkos --reuse-values "$@" --set rbac.secretNamespaces='{charts-shop,charts-blog}' >/dev/null
+  states charts-blog tls ResolvedRefs "True ResolvedRefs" >/dev/null
+  said=$(asked charts-blog "$address" "${patiently[@]}") || die "charts-blog is not served after its namespace was added: $said"
+  kube delete namespace charts-shop charts-blog --wait=false >/dev/null
+  uninstall charts
+  say "installed with Secrets of some namespaces alone"
+}
+
 put_back() {
   trap - EXIT
   unload
   kube delete -f examples/quickstart --ignore-not-found >/dev/null || true
   helm -n charts uninstall diolkos >/dev/null 2>&1 || true
-  kube delete namespace charts --ignore-not-found --wait=false >/dev/null || true
+  kube delete namespace charts charts-shop charts-blog --ignore-not-found --wait=false >/dev/null || true
   # What a release of an attempt that failed holds is the manifests' again.
   kube -n $NAMESPACE delete secrets -l owner=helm >/dev/null || true
   scripts/rig.sh up >"$work/up" 2>&1 || { cat "$work/up"; say "the manifests could not be put back: scripts/rig.sh up"; }
@@ -213,7 +319,7 @@ rig() {
   local wait=(--wait --timeout=120s) address
 
   # The API server's own validation, of every template.
-  kube delete namespace charts --ignore-not-found >/dev/null
+  kube delete namespace charts charts-shop charts-blog --ignore-not-found >/dev/null
   kube create namespace charts >/dev/null
   # (But the test: a Pod needs its account to be there.)
   NAMESPACE=charts render -f $values/everything.yaml --set test.enabled=false | kube apply --server-side --dry-run=server --force-conflicts --field-manager=charts -f - >/dev/null
@@ -243,6 +349,8 @@ rig() {
     --set-json 'dataPlane.listeners=[{"name":"http","port":8080,"protocol":"HTTP"}]' >/dev/null
   serves charts >/dev/null
   kube -n charts get gatewayconfig default >/dev/null
+  [ "$(may list routes.diolkos.io default) $(may get secrets default) $(may list routes.diolkos.io kube-system) $(may get secrets kube-system)" = \
+    "yes yes no no" ] || die "the rights are others than in the namespaces of watchNamespaces"
   tested charts
   uninstall charts
   # What the controller wrote for itself goes with the namespace.
@@ -253,6 +361,7 @@ secret/diolkos-push
 secret/diolkos-push-ca
 LIST
   say "installed for some namespaces, in another one, and uninstalled"
+  secrets_of_some_namespaces "${wait[@]}"
 }
 
 case ${1:-} in

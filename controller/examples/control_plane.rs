@@ -135,6 +135,7 @@ impl Control {
             objected: Arc::new(Queue::uncounted()),
             changes: changes::queue().0,
             published: Published::default(),
+            makes_data_planes: false,
             written: Arc::clone(&written),
             metrics,
             wishes: Arc::new(Wishes::default()),

@@ -117,6 +117,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         objected: Arc::clone(&objected),
         changes: config_changed,
         published: config.published(),
+        makes_data_planes: config.makes_data_planes(),
         written: Arc::clone(&written),
         metrics: Arc::clone(&metrics),
         wishes: Arc::clone(&wishes),
@@ -241,7 +242,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     } else {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace);
         let keeper = Keeper::new(secrets, &config.namespace);
-        if !config.dataplane_image.is_empty() {
+        if config.makes_data_planes() {
             let operator = Operator {
                 client: client.clone(),
                 world: world.clone(),

@@ -32,6 +32,15 @@ pub struct Config {
         hide_default_value = true
     )]
     watch_namespaces: Scope,
+    /// Namespaces whose Secrets may be read, and written for the data planes of Gateways there, at most 64, with commas between
+    /// them; the controller's own is always one of them. Default: wherever everything else is watched.
+    #[arg(
+        long,
+        env = "DIOLKOS_SECRET_NAMESPACES",
+        default_value = "",
+        hide_default_value = true
+    )]
+    secret_namespaces: Scope,
     /// Name of this replica in the Lease, such as the Pod's.
     #[arg(long, env = "DIOLKOS_IDENTITY", default_value = "diolkos-controller")]
     pub identity: String,
@@ -114,7 +123,16 @@ impl Config {
 
     /// What of the cluster is watched.
     pub fn scope(&self) -> Scope {
-        self.watch_namespaces.clone().with(&self.namespace)
+        let scope = self.watch_namespaces.clone();
+        scope
+            .with_secrets_of(&self.secret_namespaces)
+            .with(&self.namespace)
+    }
+
+    /// Whether Gateways, and GatewayConfigs with `dataPlane`, get data planes: with certificates, which nobody asks for over a push
+    /// channel without TLS.
+    pub fn makes_data_planes(&self) -> bool {
+        !self.dataplane_image.is_empty() && !self.insecure_plaintext
     }
 
     /// Where the data planes that GatewayConfigs share are reached.
@@ -173,6 +191,21 @@ mod tests {
         assert_eq!(scope.places(), expected);
         let error = parse(&["--watch-namespaces=a,B"]).unwrap_err().to_string();
         assert!(error.contains("\"B\" cannot be a namespace"), "{error}");
+    }
+
+    #[test]
+    fn secrets_are_read_in_chosen_namespaces_and_its_own() {
+        let parse = |namespaces: &str| {
+            let flag = format!("--secret-namespaces={namespaces}");
+            Config::try_parse_from(["diolkos-controller", "--namespace=own", &flag])
+        };
+        let places = |namespaces: &str| parse(namespaces).unwrap().scope().places_of_secrets();
+        assert_eq!(places(""), [None]);
+        assert_eq!(places("own"), [Some("own".into())]);
+        let expected = ["a", "own"].map(|name| Some(name.into()));
+        assert_eq!(places("a"), expected);
+        assert!(parse("a").unwrap().scope().is_cluster());
+        assert!(parse("A").is_err());
     }
 
     #[test]

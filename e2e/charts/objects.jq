@@ -4,5 +4,5 @@
   | del(.metadata.labels["helm.sh/chart", "app.kubernetes.io/instance", "app.kubernetes.io/managed-by"])
   # Of Helm alone as well: its own tests. And a chart has no way to make the namespace that its release is kept in.
   | select(.metadata.annotations["helm.sh/hook"] == null and .kind != "Namespace")
-  | if .kind == "RoleBinding" then .metadata.namespace //= $namespace else . end]
+  | if .kind == "Role" or .kind == "RoleBinding" then .metadata.namespace //= $namespace else . end]
 | sort_by(.kind, .metadata.namespace, .metadata.name)

@@ -25,14 +25,20 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* An object that is a file of this chart, in this release's namespace. Of: root and the object. */}}
+{{/* Where Secrets may be read if not everywhere, with commas between. */}}
+{{- define "diolkos.secretNamespaces" -}}
+{{ prepend .Values.rbac.secretNamespaces .Release.Namespace | uniq | join "," }}
+{{- end }}
+
+{{/* An object that is a file of this chart. Of: root, the object and its namespace; without that it has none. */}}
 {{- define "diolkos.copied" -}}
 {{- $root := index . 0 }}
-{{- $object := index . 1 -}}
+{{- $object := index . 1 }}
+{{- $namespace := index . 2 -}}
 apiVersion: {{ $object.apiVersion }}
 kind: {{ $object.kind }}
 metadata:
-  {{- include "diolkos.metadata" (dict "root" $root "name" $object.metadata.name "cluster" true) | nindent 2 }}
+  {{- include "diolkos.metadata" (dict "root" $root "name" $object.metadata.name "cluster" (empty $namespace) "namespace" $namespace) | nindent 2 }}
 {{ toYaml (omit $object "apiVersion" "kind" "metadata") }}
 {{- end }}
 

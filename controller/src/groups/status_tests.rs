@@ -4,6 +4,8 @@ use super::tests::{Control, SHARED, service};
 use super::*;
 use crate::publish::Session;
 use crate::report::Progress;
+use crate::translate::Translator;
+use crate::world::{Scope, World};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use snapshot::{Kind, Replica, SCHEMA, pb};
@@ -221,4 +223,37 @@ fn a_gateway_says_which_of_its_addresses_it_did_not_get() {
     assert_eq!(programmed(&control), ["AddressNotUsable", "True"]);
     control.apply(service(Some("192.0.2.8")));
     assert_eq!(programmed(&control), ["True", "True"]);
+}
+
+/// Their certificate would be in a Secret of the owner's namespace.
+#[test]
+fn data_planes_that_may_not_be_made_are_said_to_be_missing() {
+    let elsewhere = Scope::default().with_secrets_of(&"b".parse().unwrap());
+    for (makes, scope, gateway, own) in [
+        (
+            true,
+            elsewhere.clone(),
+            "DataPlanesNotPermitted",
+            "DataPlanesNotPermitted",
+        ),
+        (true, Scope::default(), "AddressNotAssigned", "NoDataPlane"),
+        // Somebody else makes them.
+        (false, elsewhere, "AddressNotAssigned", "NoDataPlane"),
+    ] {
+        let translator = Translator::for_groups().making_data_planes(makes);
+        let mut control = Control::of(World::of(scope), translator);
+        control.gateway("x", 80);
+        control.config("config-x", Some(json!({})));
+        control.config("config-shared", None);
+        for (kind, name, reason) in [
+            (ObjectKind::Gateway, "x", gateway),
+            (ObjectKind::GatewayConfig, "config-x", own),
+            (ObjectKind::GatewayConfig, "config-shared", "NoDataPlane"),
+        ] {
+            let id = ObjectId::new(kind, "a", name);
+            let programmed = reasons(&control, &id, "Programmed");
+            assert_eq!(programmed.first().unwrap(), reason, "{id}");
+            assert_eq!(reasons(&control, &id, "Accepted"), ["True", "True"]);
+        }
+    }
 }

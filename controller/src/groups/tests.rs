@@ -25,9 +25,13 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) fn new() -> Self {
+        Self::of(World::default(), Translator::for_groups())
+    }
+
+    pub(super) fn of(world: World, translator: Translator) -> Self {
         let mut control = Self {
-            world: World::default(),
-            translator: Translator::for_groups(),
+            world,
+            translator,
             groups: groups(),
         };
         control.apply(json!({
@@ -55,7 +59,7 @@ impl Control {
         self.publish(id);
     }
 
-    fn gateway(&mut self, name: &str, port: u16) {
+    pub(super) fn gateway(&mut self, name: &str, port: u16) {
         self.apply(json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
             "metadata": {"namespace": "a", "name": name, "generation": 1},
@@ -64,7 +68,7 @@ impl Control {
     }
 
     /// A GatewayConfig that listens on port 80; `data_plane`: what it asks of data planes of its own.
-    fn config(&mut self, name: &str, data_plane: Option<Value>) {
+    pub(super) fn config(&mut self, name: &str, data_plane: Option<Value>) {
         let mut spec = json!({"listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]});
         if let Some(asked) = data_plane {
             spec["dataPlane"] = asked;

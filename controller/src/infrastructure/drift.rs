@@ -2,7 +2,7 @@
 //! of ours takes it over, and with a deleted object all are gone. What others may change (a status, the number of replicas of
 //! a Deployment with an autoscaler) never was ours.
 
-use super::{Applied, FIELD_MANAGER, KINDS, MANAGED_BY, resource};
+use super::{Applied, FIELD_MANAGER, KINDS, MANAGED_BY, SECRET, resource};
 use crate::watch::following::{Following, Seen};
 use crate::watch::kind::ASK_AGAIN;
 use crate::world::Scope;
@@ -48,7 +48,11 @@ impl Drift {
             let Some(resource) = resource(kind) else {
                 continue;
             };
-            for namespace in scope.places() {
+            let places = match kind {
+                SECRET => scope.places_of_secrets(),
+                _ => scope.places(),
+            };
+            for namespace in places {
                 let all = Api::all_with(client.clone(), &resource);
                 let api = all.constrain(namespace.as_deref().unwrap_or_default());
                 let watch = Watch {

@@ -206,6 +206,10 @@ impl Operator {
             if !self.leadership.holds() {
                 return false;
             }
+            // Its Pods would wait for ever for their certificate. The owner's status says what is missing.
+            if !self.scope.includes_secrets_of(&plan.owner.namespace) {
+                continue;
+            }
             if let Err(error) = self.apply(plan, applied).await {
                 tracing::warn!(owner = %plan.owner, %error, "data planes cannot be applied");
                 fine = false;
@@ -352,7 +356,10 @@ impl Operator {
                 "data planes that nothing asks for are removed"
             );
             for kind in KINDS {
-                self.delete(&namespace, kind, &name).await?;
+                // One that was written while that was permitted stays, and its certificate expires within a day.
+                if kind != SECRET || self.scope.includes_secrets_of(&namespace) {
+                    self.delete(&namespace, kind, &name).await?;
+                }
             }
         }
         Ok(())

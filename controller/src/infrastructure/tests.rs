@@ -149,6 +149,58 @@ async fn of_chosen_namespaces_nothing_else_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_it_may_not_write_secrets_it_makes_nothing() {
+    let scope = Scope::default().with_secrets_of(&"blog".parse().unwrap());
+    let it = start_in(scope, Duration::from_millis(1));
+    sleep(AGAIN * 2).await;
+    assert_eq!(it.api.count("PATCH"), 0);
+    let asked = it.api.asked().into_iter().map(|asked| asked.path);
+    let of_secrets: BTreeSet<String> = asked.filter(|path| path.contains("/secrets")).collect();
+    let here = "/api/v1/namespaces/blog/secrets".to_owned();
+    assert_eq!(of_secrets, [here].into(), "by the watch");
+}
+
+/// What is deleted of the data planes of a GatewayConfig that shares those of others again.
+async fn deleted(scope: Scope) -> BTreeSet<String> {
+    let (client, api) = FakeApi::answering(|asked: Asked| async move {
+        let last = asked.path.rsplit('/').next().unwrap_or_default();
+        let metadata = json!({"namespace": "shop", "name": "c"});
+        match (&*asked.method, last) {
+            ("GET", "deployments") => {
+                let mut made = json!({"namespace": "shop", "name": "c-diolkos-config"});
+                let api = "diolkos.io/v1alpha1";
+                made["ownerReferences"] =
+                    json!([{"apiVersion": api, "kind": "GatewayConfig", "name": "c", "uid": "c"}]);
+                let items = json!([{ "metadata": made }]);
+                (
+                    200,
+                    json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}),
+                )
+            }
+            ("GET", "c") => (200, json!({"metadata": metadata, "spec": {}})),
+            _ => fake_api::empty(asked),
+        }
+    });
+    let (_crown, leadership) = Crown::new();
+    tokio::spawn(operator(client, plan, leadership, scope).run(CancellationToken::new()));
+    sleep(AGAIN).await;
+    let asked = api.asked().into_iter();
+    let deletes = asked.filter(|asked| asked.method == "DELETE");
+    let kind = |asked: Asked| Some(asked.path.rsplit('/').nth(1)?.to_owned());
+    deletes.filter_map(kind).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn secrets_that_may_not_be_written_do_not_keep_the_rest_from_going() {
+    let everything = deleted(Scope::default()).await;
+    assert_eq!(everything.len(), KINDS.len(), "{everything:?}");
+    let elsewhere = Scope::default().with_secrets_of(&"blog".parse().unwrap());
+    let mut left = everything.clone();
+    assert!(left.remove("secrets"));
+    assert_eq!(deleted(elsewhere).await, left);
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_ends_soon_though_the_api_server_is_silent() {
     let it = start(SECOND * 3600);
     sleep(SECOND).await;

@@ -228,6 +228,8 @@ pub(super) fn gateway(report: &ObjectReport, progress: &Progress) -> Value {
     } else if accepted.status != "True" || !serving {
         (ready.status, ready.reason) = ("False", "Invalid");
         ready.message = "no listener serves".to_owned();
+    } else if ready.reason == Reason::DataPlanesNotPermitted.as_str() {
+        // Without them there is no Service, and no address.
     } else if !report.lacks_addresses.is_empty() {
         (ready.status, ready.reason) = ("False", "AddressNotUsable");
         ready.message = limit(report.lacks_addresses.join("; "));

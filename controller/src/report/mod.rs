@@ -195,6 +195,12 @@ impl ObjectReport {
         has_status(self).then(|| status(self, progress))
     }
 
+    /// Why none are made that would be its own.
+    fn lacks_data_planes(&self) -> Option<&Problem> {
+        let mut problems = self.problems.iter();
+        problems.find(|problem| problem.reason == Reason::DataPlanesNotPermitted)
+    }
+
     /// All problems, those at single parents included.
     pub fn all_problems(&self) -> impl Iterator<Item = &Problem> {
         let parents = self.parents.iter().flat_map(|p| &p.problems);
@@ -482,12 +488,15 @@ fn program(
             let message = "nothing that a data plane serves refers to it";
             condition(TYPE, "True", TYPE, message.to_owned())
         }
-        Programmed::NoDataPlane => condition(
-            TYPE,
-            "False",
-            "NoDataPlane",
-            "no data plane is connected".to_owned(),
-        ),
+        Programmed::NoDataPlane => match report.lacks_data_planes() {
+            Some(why) => condition(TYPE, "False", why.reason.as_str(), limit(why.text())),
+            None => condition(
+                TYPE,
+                "False",
+                "NoDataPlane",
+                "no data plane is connected".to_owned(),
+            ),
+        },
         Programmed::Rejected(message) | Programmed::Lacking(message) => {
             let reason = Reason::RejectedByDataPlane.as_str();
             condition(TYPE, "False", reason, limit(message.clone()))

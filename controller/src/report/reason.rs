@@ -75,7 +75,7 @@ reasons! {
     PluginNotFound,
     /// A Secret or ConfigMap, or a key in it, does not exist: what needs it is not in effect. A certificate that was good before serves on.
     RefNotFound,
-    /// A Secret or ConfigMap cannot be read.
+    /// A Secret or ConfigMap cannot be read, or may not be in its namespace: whether it exists is not known. A certificate that was good before serves on.
     RefNotReadable,
     /// A Secret or ConfigMap is being read. Until then the last accepted version serves.
     RefPending,
@@ -119,6 +119,8 @@ reasons! {
     ListenerNotBound,
     /// The Service of data planes of its own has no address yet.
     AddressNotAssigned,
+    /// Data planes of its own need a Secret with their certificate in its namespace, where the controller may not write one: none are made, and those that are there are left as they are.
+    DataPlanesNotPermitted,
     /// The configuration is rolled back: the object is held as it was then, or as if it were not there.
     RolledBack,
 }

@@ -2,7 +2,7 @@
 
 use crate::report::{Programmed, Reason};
 use crate::translate::Translator;
-use crate::world::{Object, ObjectId, ObjectKind, World};
+use crate::world::{Object, ObjectId, ObjectKind, Scope, World};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -137,6 +137,28 @@ fn the_last_good_one_outlives_its_secret_until_nothing_refers_to_it() {
     given.apply(&https());
     assert!(given.certificates().is_empty());
     assert!(given.reasons().contains(&Reason::RefNotFound));
+}
+
+#[test]
+fn a_secret_that_may_not_be_read_is_told_from_one_that_is_not_there() {
+    let mut given = Given::new();
+    given.world = World::of(Scope::default().with_secrets_of(&"b".parse().unwrap()));
+    given.apply(&https());
+    assert_eq!(given.reasons(), [Reason::RefNotReadable]);
+    let mut neighbour = https();
+    neighbour["metadata"]["namespace"] = json!("b");
+    neighbour["spec"]["listeners"][0]["port"] = json!(9443);
+    given.apply(&neighbour);
+    assert_eq!(
+        given.reasons(),
+        [Reason::RefNotReadable, Reason::RefNotFound]
+    );
+    let mut readable = secret();
+    readable["metadata"]["namespace"] = json!("b");
+    given.apply(&readable);
+    assert_eq!(given.reasons(), [Reason::RefNotReadable]);
+    assert_eq!(given.certificates(), ["b/s"]);
+    assert_eq!(given.translator.resources().model().listeners.len(), 1);
 }
 
 /// A renewal that went wrong: a replica that starts later has never seen what was good before.

@@ -65,7 +65,10 @@ impl<'a> Lowering<'a> {
                 None => unreadable("it has another form"),
             },
             Some(_) => unreadable("it is of another kind"),
-            None => (Reason::RefNotFound, self.world.not_found(id)),
+            None => match self.world.not_readable(id) {
+                Some(why) => unreadable(&why),
+                None => (Reason::RefNotFound, self.world.not_found(id)),
+            },
         })
     }
 

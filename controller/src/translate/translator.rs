@@ -61,6 +61,8 @@ pub struct Translator {
     /// What GatewayConfigs with data planes of their own ask of these.
     data_planes: BTreeMap<ObjectId, DataPlane>,
     published: Option<Published>,
+    /// See [`Self::making_data_planes`].
+    makes_data_planes: bool,
 }
 
 /// Where the data planes that GatewayConfigs share are reached, for the statuses of Ingresses.
@@ -98,6 +100,16 @@ impl Translator {
     pub fn publishing(self, published: Published) -> Self {
         Self {
             published: Some(published),
+            ..self
+        }
+    }
+
+    /// The same whose controller makes the data planes that Gateways and GatewayConfigs have of their own; otherwise they are
+    /// somebody else's.
+    #[must_use]
+    pub fn making_data_planes(self, makes_data_planes: bool) -> Self {
+        Self {
+            makes_data_planes,
             ..self
         }
     }
@@ -151,6 +163,7 @@ impl Translator {
             last_good: self.last_good.clone(),
             apart: self.apart,
             published: self.published.clone(),
+            makes_data_planes: self.makes_data_planes,
             ..Self::default()
         }
     }

@@ -72,15 +72,18 @@ impl Gate {
         of_it.for_each(|(_, first)| *first = First::Done);
     }
 
-    pub fn forbidden(&mut self, target: &Target) {
-        if let Some(first) = self.lists.get_mut(target)
-            && *first == First::Waiting
-        {
+    /// Returns whether it has never been listed.
+    pub fn forbidden(&mut self, target: &Target) -> bool {
+        let Some(first) = self.lists.get_mut(target) else {
+            return false;
+        };
+        if *first == First::Waiting {
             *first = match self.is_scoped && target.kind.is_cluster_scoped() {
                 true => First::Done,
                 false => First::Forbidden,
             };
         }
+        *first == First::Forbidden
     }
 
     /// Whether all of a kind is listed.
@@ -205,11 +208,11 @@ mod tests {
         ] {
             let mut gate = gate(now, kind);
             let target = Target::from(kind);
-            gate.forbidden(&target);
+            assert!(gate.forbidden(&target) && gate.forbidden(&target));
             assert!(!gate.is_open(now));
             assert_eq!(gate.is_open(now + TIMEOUT), in_the_end, "{kind}");
             gate.listed(&target);
-            gate.forbidden(&target);
+            assert!(!gate.forbidden(&target));
             assert!(
                 gate.is_open(now),
                 "a right that is lost later does not close it"

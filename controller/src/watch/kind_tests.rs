@@ -81,6 +81,14 @@ fn follow<const N: usize>(
     scope: &str,
     scripts: [(&'static str, Script); N],
 ) -> Following {
+    follow_in(kind, scope.parse().unwrap(), scripts)
+}
+
+fn follow_in<const N: usize>(
+    kind: ObjectKind,
+    scope: Scope,
+    scripts: [(&'static str, Script); N],
+) -> Following {
     let scripts = BTreeMap::from(scripts);
     let scripts = Arc::new(Mutex::new(scripts));
     let (client, api) = FakeApi::serving(move |asked| {
@@ -101,7 +109,7 @@ fn follow<const N: usize>(
         events: sender,
         written: Arc::clone(&written),
         metrics: Arc::clone(&metrics),
-        scope: scope.parse().unwrap(),
+        scope,
         standing: Arc::new(Standing::new(Arc::clone(&metrics))),
         pods: watch::channel(false).1,
     };
@@ -404,6 +412,25 @@ async fn chosen_namespaces_are_followed_each_for_itself() {
     assert_eq!(of(" in b", &["+two", "+three"]), b);
     assert_eq!(it.gauges(ObjectKind::ConfigMap), (1, 0));
     assert!(it.api.asked().iter().all(|asked| asked.path != MAPS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn secrets_are_followed_where_they_may_be_read_and_nowhere_else() {
+    const IN_A: &str = "/api/v1/namespaces/a/secrets";
+    const IN_B: &str = "/api/v1/namespaces/b/secrets";
+    let scope = Scope::default().with_secrets_of(&"a,b".parse().unwrap());
+    let a = script([list(&["one"])], []);
+    let b = script([page("b", &["two"], "")], []);
+    let mut it = follow_in(ObjectKind::Secret, scope, [(IN_A, a), (IN_B, b)]);
+    let mut seen = BTreeSet::new();
+    for _ in 0..4 {
+        seen.insert(it.next().await);
+    }
+    let expected = ["+one", "+two", "Secret in a: one", "Secret in b: two"];
+    assert_eq!(seen, expected.map(str::to_owned).into());
+    let asked = it.api.asked();
+    let elsewhere = asked.iter().find(|a| ![IN_A, IN_B].contains(&&*a.path));
+    assert!(elsewhere.is_none(), "{elsewhere:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,15 +9,17 @@ use crate::infrastructure;
 use crate::world::ObjectKind;
 
 const CLUSTER: &str = include_str!("../../../deploy/manifests/11-cluster-role.yaml");
+const SECRETS: &str = include_str!("../../../deploy/manifests/12-cluster-role-secrets.yaml");
+const SECRETS_HERE: &str = include_str!("../../../deploy/secrets/role.yaml");
 const NAMESPACED: &str = include_str!("../../../deploy/namespaced/cluster-roles.yaml");
 
 /// A group, a resource, the name of the one that is meant, and a verb.
 type Permission = (String, String, String, String);
 
-/// What a ClusterRole of a file permits.
+/// What a Role or ClusterRole of a file permits.
 fn permitted(file: &str, role: &str) -> BTreeSet<Permission> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(file).unwrap();
-    let mut roles = documents.iter().filter(|d| d["kind"] == "ClusterRole");
+    let mut roles = documents.iter().filter(|d| d["rules"].is_array());
     let role = roles.find(|d| d["metadata"]["name"] == role).unwrap();
     let strings = |rule: &Value, field: &str| -> Vec<String> {
         let all = rule[field].as_array().into_iter().flatten();
@@ -42,6 +44,13 @@ fn permitted(file: &str, role: &str) -> BTreeSet<Permission> {
     permitted
 }
 
+/// What the controller may do in the whole cluster.
+fn in_cluster() -> BTreeSet<Permission> {
+    let mut permitted_there = permitted(CLUSTER, "diolkos-controller");
+    permitted_there.extend(permitted(SECRETS, "diolkos-controller-secrets"));
+    permitted_there
+}
+
 /// What following a kind, and telling its status, needs.
 fn needed(kind: ObjectKind) -> impl Iterator<Item = Permission> {
     let kind_of = GroupVersionKind::gvk(kind.group(), "v1", kind.name());
@@ -63,7 +72,7 @@ fn needed(kind: ObjectKind) -> impl Iterator<Item = Permission> {
 
 #[test]
 fn what_is_followed_is_permitted() {
-    let cluster = permitted(CLUSTER, "diolkos-controller");
+    let cluster = in_cluster();
     let inside = permitted(NAMESPACED, "diolkos-controller-namespace");
     let outside = permitted(NAMESPACED, "diolkos-controller-outside");
     for kind in ObjectKind::ALL {
@@ -81,7 +90,7 @@ fn what_is_followed_is_permitted() {
 
 #[test]
 fn what_is_made_may_be_followed_and_written() {
-    let cluster = permitted(CLUSTER, "diolkos-controller");
+    let cluster = in_cluster();
     let inside = permitted(NAMESPACED, "diolkos-controller-namespace");
     for resource in infrastructure::resources() {
         for verb in ["list", "watch", "create", "patch", "delete"] {
@@ -95,7 +104,7 @@ fn what_is_made_may_be_followed_and_written() {
 
 #[test]
 fn namespaces_are_given_the_same_as_the_cluster() {
-    let mut cluster = permitted(CLUSTER, "diolkos-controller");
+    let mut cluster = in_cluster();
     // The finalizers of classes: who sees some namespaces leaves them alone.
     let classes = ["gateway.networking.k8s.io", "gatewayclasses", "", "patch"];
     let [group, resource, name, verb] = classes.map(str::to_owned);
@@ -103,4 +112,15 @@ fn namespaces_are_given_the_same_as_the_cluster() {
     let mut namespaced = permitted(NAMESPACED, "diolkos-controller-namespace");
     namespaced.extend(permitted(NAMESPACED, "diolkos-controller-outside"));
     assert_eq!(namespaced, cluster);
+}
+
+#[test]
+fn rights_to_secrets_stand_by_themselves() {
+    let is_it = |(_, resource, ..): &Permission| resource == "secrets" || resource == "*";
+    let cluster = permitted(CLUSTER, "diolkos-controller");
+    assert!(!cluster.iter().any(is_it));
+    let everywhere = permitted(SECRETS, "diolkos-controller-secrets");
+    assert!(everywhere.iter().all(is_it));
+    let here = permitted(SECRETS_HERE, "diolkos-controller-secrets");
+    assert_eq!(here, everywhere);
 }

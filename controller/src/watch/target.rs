@@ -16,9 +16,10 @@ pub struct Target {
 impl Target {
     /// What is to be followed of a kind.
     pub fn of(kind: ObjectKind, scope: &Scope) -> Vec<Self> {
-        let places = match kind.is_cluster_scoped() {
-            true => vec![None],
-            false => scope.places(),
+        let places = match kind {
+            kind if kind.is_cluster_scoped() => vec![None],
+            ObjectKind::Secret => scope.places_of_secrets(),
+            _ => scope.places(),
         };
         let target = |namespace| Self { kind, namespace };
         places.into_iter().map(target).collect()
@@ -46,6 +47,24 @@ impl fmt::Display for Target {
         match &self.namespace {
             None => f.write_str(self.kind.name()),
             Some(namespace) => write!(f, "{} in {namespace}", self.kind.name()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_may_be_followed_elsewhere_than_everything_else() {
+        let scope = Scope::default().with_secrets_of(&"a,b".parse().unwrap());
+        for kind in ObjectKind::ALL {
+            let targets = Target::of(*kind, &scope).into_iter();
+            let places: Vec<_> = targets.map(|target| target.namespace).collect();
+            match kind {
+                ObjectKind::Secret => assert_eq!(places, ["a", "b"].map(|n| Some(n.into()))),
+                kind => assert_eq!(places, [None], "{kind}"),
+            }
         }
     }
 }

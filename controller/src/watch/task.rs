@@ -41,6 +41,8 @@ pub struct WorldTask {
     pub changes: mpsc::Sender<Changed>,
     /// Where the data planes that GatewayConfigs share are reached.
     pub published: Published,
+    /// Whether data planes are made for Gateways and GatewayConfigs that have their own.
+    pub makes_data_planes: bool,
     pub written: Arc<Written>,
     pub metrics: Arc<Metrics>,
     /// What the [`super::reader::Reader`] is to read.
@@ -122,7 +124,9 @@ impl Owner {
         let metrics = &with.metrics;
         Self {
             world: World::of(with.scope.clone()),
-            translator: Translator::for_groups().publishing(with.published.clone()),
+            translator: Translator::for_groups()
+                .publishing(with.published.clone())
+                .making_data_planes(with.makes_data_planes),
             gate: Gate::new(&with.scope, now, with.sync_timeout),
             pacer: Pacer::default(),
             expected: Expected::default(),
@@ -196,6 +200,7 @@ impl Owner {
             Event::Delete { id, at } => self.remove(id, at),
             Event::Listed { of, ids } => {
                 self.reconcile(&of, &ids);
+                self.note_listed(&of, true);
                 self.gate.listed(&of);
                 self.need_no_pods();
                 self.look_at_gate();
@@ -206,7 +211,9 @@ impl Owner {
                 self.look_at_gate();
             }
             Event::Forbidden(target) => {
-                self.gate.forbidden(&target);
+                if self.gate.forbidden(&target) {
+                    self.note_listed(&target, false);
+                }
                 self.look_at_gate();
             }
         }
@@ -228,6 +235,18 @@ impl Owner {
         }
         for id in gone {
             self.remove(id, unix_ns());
+        }
+    }
+
+    /// What refers to objects that are not known says why.
+    fn note_listed(&mut self, of: &Target, is_listed: bool) {
+        let place = of.namespace.clone();
+        if self.world.set_listed(of.kind, place, is_listed) {
+            let lacking = self.held.ids().filter(|id| of.holds(id));
+            let lacking = lacking.filter(|id| !self.world.contains(id));
+            for id in lacking.cloned().collect::<Vec<_>>() {
+                self.changed(id, unix_ns());
+            }
         }
     }
 

@@ -87,6 +87,7 @@ fn prepared(
         objected: crate::events::objections::queue(),
         changes: crate::events::changes::queue().0,
         published: crate::translate::Published::default(),
+        makes_data_planes: true,
         written: Arc::default(),
         metrics,
         wishes: Arc::new(Wishes::default()),

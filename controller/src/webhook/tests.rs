@@ -64,6 +64,7 @@ async fn start(callers: bool) -> Running {
         objected: crate::events::objections::queue(),
         changes: crate::events::changes::queue().0,
         published: crate::translate::Published::default(),
+        makes_data_planes: true,
         written: Arc::default(),
         metrics,
         wishes: Arc::default(),

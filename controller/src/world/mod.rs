@@ -25,6 +25,7 @@ pub use values::{Data, Values};
 use crate::fill::fill;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// The objects by identity, with the few indexes that translation needs.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +39,8 @@ pub struct World {
     now: i64,
     bundle: Option<Box<str>>,
     scope: Scope,
+    /// Kinds that could never be listed, and where (`None`: anywhere), because that is not permitted.
+    unlisted: BTreeSet<(ObjectKind, Option<Arc<str>>)>,
 }
 
 impl World {
@@ -58,6 +61,44 @@ impl World {
     pub fn not_granted(&self, id: &ObjectId) -> String {
         let why = self.because_unwatched(id);
         format!("{id} is in another namespace and no ReferenceGrant there permits it{why}")
+    }
+
+    /// Says of a Secret or ConfigMap that is not here why nobody knows whether there is one; `None`: there is none.
+    pub fn not_readable(&self, id: &ObjectId) -> Option<String> {
+        let (kind, namespace) = (id.kind, &*id.namespace);
+        let is_watched = self.scope.includes(namespace);
+        if kind == ObjectKind::Secret && is_watched && !self.scope.includes_secrets_of(namespace) {
+            return Some(format!(
+                "the controller may not read Secrets in namespace {namespace}: add that to --secret-namespaces (by Helm \
+                 rbac.secretNamespaces)"
+            ));
+        }
+        let mut unlisted = self.unlisted.iter();
+        let is_unlisted = unlisted.any(|(of, place)| {
+            *of == kind && place.as_deref().is_none_or(|place| place == namespace)
+        });
+        is_unlisted.then(|| {
+            format!("the controller lacks the permission: allow it to get, list and watch every {kind} in namespace {namespace}")
+        })
+    }
+
+    /// Notes whether what there is of a kind, in a namespace or anywhere, has ever been listed or may not be. Returns whether
+    /// that is new.
+    pub fn set_listed(
+        &mut self,
+        kind: ObjectKind,
+        namespace: Option<Arc<str>>,
+        is_listed: bool,
+    ) -> bool {
+        match is_listed {
+            true => self.unlisted.remove(&(kind, namespace)),
+            false => self.unlisted.insert((kind, namespace)),
+        }
+    }
+
+    /// Which part of the cluster is known.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     fn because_unwatched(&self, id: &ObjectId) -> String {

@@ -1,4 +1,4 @@
-//! Which part of the cluster is looked at: all of it, or some namespaces.
+//! Which part of the cluster is looked at: all of it, or some namespaces. Of Secrets it may be another part.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -12,37 +12,68 @@ const LONGEST: usize = 63;
 
 /// See the module. Objects outside of namespaces belong to every scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scope(
+pub struct Scope {
     /// Empty: all there are.
-    BTreeSet<Arc<str>>,
-);
+    namespaces: BTreeSet<Arc<str>>,
+    /// Where Secrets may be read. Empty: where everything else is.
+    secrets: BTreeSet<Arc<str>>,
+}
 
 impl Scope {
     /// Whether it is the whole cluster.
     pub fn is_cluster(&self) -> bool {
-        self.0.is_empty()
+        self.namespaces.is_empty()
     }
 
     /// Whether objects of this namespace are looked at.
     pub fn includes(&self, namespace: &str) -> bool {
-        self.is_cluster() || namespace.is_empty() || self.0.contains(namespace)
+        self.is_cluster() || namespace.is_empty() || self.namespaces.contains(namespace)
+    }
+
+    /// Whether Secrets of this namespace may be read.
+    pub fn includes_secrets_of(&self, namespace: &str) -> bool {
+        match self.secrets.is_empty() {
+            true => self.includes(namespace),
+            false => self.secrets.contains(namespace),
+        }
     }
 
     /// What to ask the API server for, one after the other: `None` is all namespaces at once.
     pub fn places(&self) -> Vec<Option<Arc<str>>> {
-        match self.is_cluster() {
-            true => vec![None],
-            false => self.0.iter().cloned().map(Some).collect(),
+        places(&self.namespaces)
+    }
+
+    /// The same for Secrets.
+    pub fn places_of_secrets(&self) -> Vec<Option<Arc<str>>> {
+        match self.secrets.is_empty() {
+            true => self.places(),
+            false => places(&self.secrets),
         }
+    }
+
+    /// This scope, with Secrets in those namespaces alone that `namespaces` names, if any.
+    #[must_use]
+    pub fn with_secrets_of(self, namespaces: &Self) -> Self {
+        let secrets = namespaces.namespaces.clone();
+        Self { secrets, ..self }
     }
 
     /// This scope, and a namespace that belongs to it however it was chosen.
     #[must_use]
     pub fn with(mut self, namespace: &str) -> Self {
-        if !self.is_cluster() {
-            self.0.insert(namespace.into());
+        for chosen in [&mut self.namespaces, &mut self.secrets] {
+            if !chosen.is_empty() {
+                chosen.insert(namespace.into());
+            }
         }
         self
+    }
+}
+
+fn places(namespaces: &BTreeSet<Arc<str>>) -> Vec<Option<Arc<str>>> {
+    match namespaces.is_empty() {
+        true => vec![None],
+        false => namespaces.iter().cloned().map(Some).collect(),
     }
 }
 
@@ -65,9 +96,12 @@ impl FromStr for Scope {
             namespaces.insert(name.into());
         }
         match namespaces.len() {
-            0..=MOST_NAMESPACES => Ok(Self(namespaces)),
+            0..=MOST_NAMESPACES => Ok(Self {
+                namespaces,
+                secrets: BTreeSet::new(),
+            }),
             many => Err(format!(
-                "{many} namespaces are more than {MOST_NAMESPACES}: watch the whole cluster, or run several controllers"
+                "{many} namespaces are more than {MOST_NAMESPACES}: name none for the whole cluster, or run several controllers"
             )),
         }
     }
@@ -107,6 +141,31 @@ mod tests {
         assert_eq!(scope.places(), expected);
         assert!(scope.includes("shop") && scope.includes("own") && scope.includes(""));
         assert!(!scope.includes("other"));
+    }
+
+    #[test]
+    fn secrets_of_some_namespaces_of_a_whole_cluster() {
+        let secrets: Scope = "shop".parse().unwrap();
+        let scope = Scope::default().with_secrets_of(&secrets).with("own");
+        assert!(scope.is_cluster() && scope.includes("other"));
+        assert_eq!(scope.places(), [None]);
+        let expected = ["own", "shop"].map(|name| Some(name.into()));
+        assert_eq!(scope.places_of_secrets(), expected);
+        assert!(scope.includes_secrets_of("shop") && scope.includes_secrets_of("own"));
+        assert!(!scope.includes_secrets_of("other"));
+    }
+
+    #[test]
+    fn secrets_are_where_everything_else_is_unless_that_is_said() {
+        for text in ["", "shop,blog"] {
+            let scope: Scope = text.parse().unwrap();
+            let scope = scope.with_secrets_of(&Scope::default()).with("own");
+            assert_eq!(scope.places_of_secrets(), scope.places());
+            for namespace in ["shop", "own", "other"] {
+                let is_there = scope.includes(namespace);
+                assert_eq!(scope.includes_secrets_of(namespace), is_there);
+            }
+        }
     }
 
     #[test]

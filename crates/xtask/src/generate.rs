@@ -9,10 +9,18 @@ use std::{
 use anyhow::Context;
 
 /// Helm reads what is in a chart's own folder alone: copies of what is installed without it.
-const COPIES: [(&str, &str); 3] = [
+const COPIES: [(&str, &str); 5] = [
     (
         "deploy/manifests/11-cluster-role.yaml",
         "charts/diolkos/files/cluster-role.yaml",
+    ),
+    (
+        "deploy/manifests/12-cluster-role-secrets.yaml",
+        "charts/diolkos/files/cluster-role-secrets.yaml",
+    ),
+    (
+        "deploy/secrets/role.yaml",
+        "charts/diolkos/files/role-secrets.yaml",
     ),
     (
         "deploy/namespaced/cluster-roles.yaml",

@@ -139,6 +139,9 @@ impl Translator {
             let version = Version::of(world, object);
             let gateway = version.as_ref().and_then(|v| v.gateway.as_ref());
             let addresses = self.addresses(world, gateway.unwrap_or(&object.id), &mut together);
+            if self.makes_data_planes && gateway.is_none() && addresses.is_some() {
+                serving.problems.extend(not_permitted(world, &object.id));
+            }
             let lacks_addresses = match (&object.body, &addresses) {
                 (Body::Gateway(spec), Some(given)) => adapt::addresses::lacking(spec, given),
                 _ => Vec::new(),
@@ -343,6 +346,22 @@ fn unread_parameters(world: &World, gateway: &Object, spec: &GatewaySpec) -> Opt
         severity: Severity::Warning,
         message: format!(
             "{config} cannot be read, and the version before it is in effect: {refusal}"
+        ),
+    })
+}
+
+/// What keeps the controller from making data planes for it.
+fn not_permitted(world: &World, id: &ObjectId) -> Option<Problem> {
+    let namespace = &id.namespace;
+    let is_permitted = world.scope().includes_secrets_of(namespace);
+    (!is_permitted).then(|| Problem {
+        origin: id.clone(),
+        field: String::new(),
+        reason: Reason::DataPlanesNotPermitted,
+        severity: Severity::Warning,
+        message: format!(
+            "its data planes need a Secret with their certificate, and the controller may not write Secrets in namespace \
+             {namespace}: add that to --secret-namespaces (by Helm rbac.secretNamespaces)"
         ),
     })
 }

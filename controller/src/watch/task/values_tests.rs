@@ -182,3 +182,51 @@ async fn a_late_answer_takes_nothing_away_from_what_came_since() {
     running.send(read("3", "three")).await;
     running.condition("ResolvedRefs", "ResolvedRefs").await;
 }
+
+/// Nobody reads them, and nothing waits for them.
+#[tokio::test]
+async fn secrets_that_may_not_be_read_hold_nothing_up() {
+    let scope = Scope::default().with_secrets_of(&"b".parse().unwrap());
+    let running = start_in(scope.clone(), FOREVER, false);
+    running.send(apply(upstream())).await;
+    let all = ObjectKind::ALL.iter();
+    for of in all.flat_map(|kind| Target::of(*kind, &scope)) {
+        let ids = [upstream().id].into_iter();
+        let ids = ids.filter(|id| id.kind == of.kind).collect();
+        running.send(Event::Listed { of, ids }).await;
+    }
+    running.published(0).await;
+    running.condition("ResolvedRefs", "RefNotReadable").await;
+    let said = running.world.all().await["Upstream/a/up"].to_string();
+    let why = "Secret a/key cannot be read: the controller may not read Secrets in namespace a";
+    assert!(said.contains(why), "{said}");
+    assert_eq!(running.wishes.take(&BTreeSet::new()), None);
+}
+
+/// A Role is missing when the controller starts, and comes later.
+#[tokio::test]
+async fn secrets_that_could_never_be_listed_are_not_said_to_be_missing() {
+    let scope = Scope::default().with_secrets_of(&"a".parse().unwrap());
+    let running = start_in(scope, Duration::from_millis(50), false);
+    running.send(apply(upstream())).await;
+    let secrets = Target {
+        kind: ObjectKind::Secret,
+        namespace: Some("a".into()),
+    };
+    running.send(Event::Forbidden(secrets.clone())).await;
+    let list = |of: Target| {
+        let ids = [upstream().id].into_iter();
+        let ids = ids.filter(|id| id.kind == of.kind).collect();
+        running.send(Event::Listed { of, ids })
+    };
+    for kind in ObjectKind::ALL
+        .iter()
+        .filter(|kind| **kind != ObjectKind::Secret)
+    {
+        list((*kind).into()).await;
+    }
+    running.published(0).await;
+    running.condition("ResolvedRefs", "RefNotReadable").await;
+    list(secrets).await;
+    running.condition("ResolvedRefs", "RefNotFound").await;
+}
