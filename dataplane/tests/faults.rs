@@ -11,7 +11,7 @@ mod support;
 mod faults;
 
 use diolkos_dataplane::push::Reply;
-use faults::backend::{Backend, Does};
+use faults::backend::{Backend, Does, Speaks};
 use faults::load::{Amount, Load};
 use faults::process::Process;
 use faults::rig::{
@@ -20,15 +20,17 @@ use faults::rig::{
 use faults::tally::{Came, Tally};
 use model::{
     Concurrency, DnsSource, Endpoint, EndpointShard, EndpointSource, HostPattern, Listener,
-    ObjectRef, PassiveHealth, Retry, RetryOn, Rule, Upstream, UpstreamTls,
+    ObjectRef, PassiveHealth, Retry, RetryOn, Rule, Upstream, UpstreamProtocol, UpstreamTls,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::version::TLS13;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use support::config::{listener, routes};
 use support::names::{self, BROKEN, GONE, NONE, REFUSED, Says, some};
+use support::pki::{Ca, server};
 use support::plane::Plane;
 use support::{Client, PATIENCE, becomes, logs};
 use tokio_util::sync::CancellationToken;
@@ -78,15 +80,56 @@ fn repeating(rule: Rule) -> Rule {
 
 #[test]
 fn a_backend_that_fails_is_answered_for_and_hurts_nobody_else() {
+    a_backend_fails(&Speaks::Http1, |_| {}, documented);
+}
+
+#[test]
+fn the_same_holds_over_tls() {
+    let ca = Ca::new("ca");
+    let config = server(&ca.issue(&["backend.test"]), None, &[&TLS13], &[]);
+    let trusts = |up: &mut Upstream| {
+        up.tls = Some(UpstreamTls {
+            sni: Some("backend.test".into()),
+            authorities: Some(ca.pem()),
+            ..UpstreamTls::default()
+        });
+    };
+    let may = |does, came: &Came| {
+        let shakes = Came::Error(502, "upstream_tls_error".into());
+        // It dies while a handshake is under way.
+        documented(does, came) || (does == Does::Dead && *came == shakes)
+    };
+    a_backend_fails(&Speaks::Http1OverTls(config.into()), trusts, may);
+}
+
+#[test]
+fn the_same_holds_over_http_2() {
+    let speaks = |up: &mut Upstream| up.protocol = UpstreamProtocol::H2C;
+    let may = |does, came: &Came| {
+        let reset = Came::Error(502, "upstream_reset".into());
+        // The connection that is there ends, and the next one begins with what is no HTTP/2.
+        documented(does, came) || (does == Does::Garbage && *came == reset)
+    };
+    a_backend_fails(&Speaks::Http2, speaks, may);
+}
+
+/// `reach`: how backends are spoken to. `may`: what the rule with nothing but one that fails may say.
+fn a_backend_fails(
+    speaks: &Speaks,
+    reach: impl Fn(&mut Upstream),
+    may: impl Fn(Does, &Came) -> bool,
+) {
     let _alone = alone();
     let others = runtime();
-    let backend = |name| Backend::start(others.handle(), name);
+    let port = ([127, 0, 0, 1], 0).into();
+    let backend = |name| Backend::speaking(others.handle(), name, port, speaks.clone());
     let (good, bad, spare) = (backend("good"), backend("bad"), backend("spare"));
     let mut model = upstreams(&[
         ("good", &[&good]),
         ("bad", &[&bad]),
         ("mixed", &[&bad, &spare, &good]),
     ]);
+    model.upstreams.values_mut().for_each(reach);
     let rules = vec![
         patient("/good", "good"),
         impatient("/bad", "bad"),
@@ -121,10 +164,10 @@ fn a_backend_that_fails_is_answered_for_and_hurts_nobody_else() {
             let refused = budget() - refused;
             load.send("/bad", &Amount::Of(3), &bad_now);
             load.finish();
-            bad_now.is_only(&format!("{does:?} alone"), |came| documented(does, came));
+            bad_now.is_only(&format!("{does:?} alone"), |came| may(does, came));
             // Only an answer that had begun cannot be had elsewhere, and what the retry budget has no room for.
             mixed_now.is_only(&format!("{does:?} among others"), |came| {
-                *came == Came::Whole || documented(does, came)
+                *came == Came::Whole || may(does, came)
             });
             let failed = mixed_now.count(|came| matches!(came, Came::Error(..)));
             assert_eq!(failed as f64, refused, "{does:?} among others: {mixed_now}");

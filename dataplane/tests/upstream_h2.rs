@@ -27,6 +27,10 @@ use tokio::sync::Semaphore;
 /// What `/big` answers.
 static BIG: LazyLock<Vec<u8>> = LazyLock::new(|| noise(4 << 20));
 
+/// What `/events` answers, each in a frame of its own: within the window of one stream.
+const EVENT: &[u8] = b"data: a token.\n\n";
+const EVENTS: usize = 6000;
+
 struct Peer {
     address: SocketAddr,
     state: Arc<State>,
@@ -116,6 +120,7 @@ where
     state.connections.fetch_add(1, SeqCst);
     let built = h2::server::Builder::new()
         .max_concurrent_streams(settings.streams)
+        .data_frame_budget(usize::MAX)
         .handshake(stream)
         .await;
     let Ok(mut connection) = built else { return };
@@ -281,6 +286,13 @@ async fn exchange(
                 state.stalled.fetch_add(data.len(), SeqCst);
             }
             Ok(())
+        }
+        "/events" => {
+            let mut out = respond.send_response(head(200, &seen), false)?;
+            for _ in 0..EVENTS {
+                out.send_data(Bytes::from_static(EVENT), false)?;
+            }
+            out.send_data(Bytes::new(), true)
         }
         "/big" => send(&mut respond, head(200, &seen), &BIG, None).await,
         _ => send(&mut respond, head(200, &seen), b"ok", None).await,
@@ -604,6 +616,90 @@ fn slow_clients_do_not_hold_up_their_neighbours() {
     }
     assert_eq!(peer.connections(), 1);
     assert!(slow.pop().unwrap().answer("GET").unwrap().body == *BIG);
+}
+
+/// A connection of a client who lets nobody count its frames; `open` tells it to open the windows of its streams.
+async fn patient(
+    address: SocketAddr,
+    open: tokio::sync::oneshot::Receiver<()>,
+) -> h2::client::SendRequest<Bytes> {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let built = h2::client::Builder::new()
+        .initial_window_size(1)
+        .initial_connection_window_size(1 << 20)
+        .data_frame_budget(usize::MAX)
+        .handshake(stream);
+    let (send, mut connection) = built.await.unwrap();
+    tokio::spawn(async move {
+        tokio::select! {
+            ended = &mut connection => return ended,
+            _ = open => {}
+        }
+        connection.set_initial_window_size(1 << 20)?;
+        connection.await
+    });
+    send.ready().await.unwrap()
+}
+
+fn ask(method: &str, path: &str) -> Request<()> {
+    let uri = format!("http://t{path}");
+    let request = Request::builder().method(method).uri(uri);
+    request.body(()).unwrap()
+}
+
+#[test]
+fn small_frames_that_nobody_takes_do_not_end_their_neighbours() {
+    let peer = Peer::start();
+    let plane = Plane::start(&through(&h2c(peer.address)));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (open, opened) = tokio::sync::oneshot::channel();
+    let mut send = runtime.block_on(patient(plane.address, opened));
+    // What they leave is more than the crate grants by itself.
+    let slow = (0..6).map(|_| send.send_request(ask("GET", "/events"), true).unwrap().0);
+    let slow: Vec<_> = slow.collect();
+    peer.becomes(&peer.state.streams, 6);
+    for _ in 0..5 {
+        assert_eq!(plane.get("/hello").body, b"hello");
+    }
+    open.send(()).unwrap();
+    for answer in slow {
+        let body = runtime.block_on(async {
+            let mut body = answer.await.unwrap().into_body();
+            whole(&mut body).await.unwrap().0
+        });
+        assert_eq!(body, EVENT.repeat(EVENTS));
+    }
+    assert_eq!(peer.connections(), 1);
+}
+
+#[test]
+fn small_frames_of_a_client_wait_for_an_upstream_that_takes_none() {
+    let peer = Peer::start();
+    let plane = Plane::start(&through(&h2c(peer.address)));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (_open, opened) = tokio::sync::oneshot::channel();
+    let mut send = runtime.block_on(patient(plane.address, opened));
+    let (_answer, mut body) = send.send_request(ask("POST", "/stall"), false).unwrap();
+    // A window of the upstream's and one of ours, in messages of 15 bytes.
+    let sent = runtime.block_on(async {
+        let mut sent = 0;
+        while sent + 15 <= 2 * 65_535 {
+            body.reserve_capacity(15);
+            while body.capacity() < 15 {
+                std::future::poll_fn(|cx| body.poll_capacity(cx))
+                    .await
+                    .unwrap()?;
+            }
+            body.send_data(Bytes::from_static(&[b'm'; 15]), false)?;
+            sent += 15;
+        }
+        Ok::<_, h2::Error>(sent)
+    });
+    assert!(sent.unwrap() > 131_000);
+    peer.becomes(&peer.state.stalled, 65_535);
+    let (answer, _) = send.send_request(ask("GET", "/hello"), true).unwrap();
+    let answer = runtime.block_on(answer).unwrap();
+    assert_eq!(answer.status(), 200);
 }
 
 #[test]

@@ -1,14 +1,17 @@
-//! A backend that misbehaves when it is told to. It serves HTTP/1.1 and says in each answer whom it is for.
+//! A backend that misbehaves when it is told to, and says in each answer whom it is for. It serves HTTP/1.1, in clear or over
+//! TLS; HTTP/2 is [`super::backend_h2`].
 
+use super::backend_h2;
 use super::message::{Message, hash};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Does {
@@ -32,6 +35,15 @@ pub enum Does {
     Garbage,
 }
 
+/// What a backend speaks.
+#[derive(Clone)]
+pub enum Speaks {
+    Http1,
+    Http1OverTls(TlsAcceptor),
+    /// From the first byte.
+    Http2,
+}
+
 pub struct Backend {
     pub address: SocketAddr,
     does: watch::Sender<Does>,
@@ -45,6 +57,15 @@ impl Backend {
     }
 
     pub fn at(runtime: &Handle, name: &'static str, address: SocketAddr) -> Self {
+        Self::speaking(runtime, name, address, Speaks::Http1)
+    }
+
+    pub fn speaking(
+        runtime: &Handle,
+        name: &'static str,
+        address: SocketAddr,
+        speaks: Speaks,
+    ) -> Self {
         let port = socket(address).unwrap();
         let address = port.local_addr().unwrap().as_socket().unwrap();
         let (does, told) = watch::channel(Does::Well);
@@ -52,7 +73,7 @@ impl Backend {
             let _inside = runtime.enter();
             listen(address).unwrap()
         };
-        runtime.spawn(accept(name, address, listener, told));
+        runtime.spawn(accept(name, address, listener, told, speaks));
         Self {
             address,
             does,
@@ -89,6 +110,7 @@ async fn accept(
     address: SocketAddr,
     listener: TcpListener,
     mut told: watch::Receiver<Does>,
+    speaks: Speaks,
 ) {
     let mut listener = Some(listener);
     loop {
@@ -108,34 +130,70 @@ async fn accept(
             changed = told.changed() => if changed.is_err() { return },
             stream = accepted => {
                 let (stream, _) = stream.unwrap();
-                let (told, mut dies) = (told.clone(), told.clone());
-                tokio::spawn(async move {
-                    let mut connection = Connection { name, stream, told };
-                    tokio::select! {
-                        _ = connection.serve() => {}
-                        _ = dies.wait_for(|does| *does == Does::Dead) => connection.reset(),
-                    }
-                });
+                let (told, speaks) = (told.clone(), speaks.clone());
+                tokio::spawn(connection(name, stream, told, speaks));
             }
         }
     }
 }
 
-struct Connection {
+/// One connection, until it ends or the backend is dead.
+async fn connection(
     name: &'static str,
     stream: TcpStream,
     told: watch::Receiver<Does>,
+    speaks: Speaks,
+) {
+    let mut dies = told.clone();
+    let _ = stream.set_nodelay(true);
+    let line = Line(SockRef::from(&stream).try_clone().unwrap());
+    let served = async {
+        match speaks {
+            Speaks::Http1 => Connection::new(name, stream, told, &line).serve().await,
+            Speaks::Http1OverTls(acceptor) => {
+                let stream = acceptor.accept(stream).await?;
+                Connection::new(name, stream, told, &line).serve().await
+            }
+            Speaks::Http2 => backend_h2::serve(name, stream, told, &line).await,
+        }
+    };
+    tokio::select! {
+        _ = served => {}
+        _ = dies.wait_for(|does| *does == Does::Dead) => line.reset(),
+    }
 }
 
-impl Connection {
+/// What a connection goes over.
+pub struct Line(Socket);
+
+impl Line {
+    /// Its end will be a reset.
+    pub fn reset(&self) {
+        let _ = self.0.set_linger(Some(Duration::ZERO));
+    }
+}
+
+struct Connection<'l, S> {
+    name: &'static str,
+    stream: S,
+    told: watch::Receiver<Does>,
+    line: &'l Line,
+}
+
+impl<'l, S: AsyncRead + AsyncWrite + Unpin> Connection<'l, S> {
+    fn new(name: &'static str, stream: S, told: watch::Receiver<Does>, line: &'l Line) -> Self {
+        Self {
+            name,
+            stream,
+            told,
+            line,
+        }
+    }
+
     /// What it is to do, once it is not stopped. The end of the test ends it too.
     async fn does(&mut self) -> io::Result<Does> {
         let told = self.told.wait_for(|does| *does != Does::Paused).await;
         Ok(*told.map_err(|_| io::ErrorKind::BrokenPipe)?)
-    }
-
-    fn reset(&self) {
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     async fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -143,16 +201,19 @@ impl Connection {
             Does::Slow => {
                 for byte in bytes {
                     self.stream.write_all(&[*byte]).await?;
+                    self.stream.flush().await?;
                     tokio::task::yield_now().await;
                 }
                 Ok(())
             }
-            _ => self.stream.write_all(bytes).await,
+            _ => {
+                self.stream.write_all(bytes).await?;
+                self.stream.flush().await
+            }
         }
     }
 
     async fn serve(&mut self) -> io::Result<()> {
-        self.stream.set_nodelay(true)?;
         let mut left = Vec::new();
         loop {
             self.does().await?;
@@ -167,12 +228,12 @@ impl Connection {
                     }
                 }
                 Does::ResetBefore => {
-                    self.reset();
+                    self.line.reset();
                     return Ok(());
                 }
                 Does::ResetInHead => {
                     self.say(b"HTTP/1.1 200 OK\r\ncontent-le").await?;
-                    self.reset();
+                    self.line.reset();
                     return Ok(());
                 }
                 Does::Garbage => {
@@ -215,7 +276,7 @@ impl Connection {
                     // What was sent shall arrive: a reset overtakes what has not been read.
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     if *self.told.borrow() == Does::ResetInBody {
-                        self.reset();
+                        self.line.reset();
                     }
                     return Err(io::ErrorKind::ConnectionAborted.into());
                 }

@@ -319,7 +319,10 @@ impl Shared {
         let mut open = self.open.lock().await;
         if open.1.is_none() {
             let stream = TcpStream::connect(self.address).await.unwrap();
-            let (send, connection) = h2::client::handshake(stream).await.unwrap();
+            // However many small frames come before it looks at them.
+            let mut client = h2::client::Builder::new();
+            let client = client.data_frame_budget(usize::MAX).handshake(stream);
+            let (send, connection) = client.await.unwrap();
             tokio::spawn(connection);
             *open = (open.0 + 1, Some(send));
         }

@@ -3,6 +3,7 @@
 use super::support;
 
 pub mod backend;
+pub mod backend_h2;
 pub mod load;
 pub mod message;
 pub mod process;

@@ -33,6 +33,10 @@ const EXCHANGES: usize = 128;
 /// What a client may send over all streams before it is told that we have taken it. One stream has the protocol's
 /// 64 KiB.
 const WINDOW: u32 = 1 << 20;
+/// What the frames in that window may cost beside their bytes. The crate counts what each that we have not taken yet lacks to
+/// 256 bytes, and ends the connection where that is too much: messages of gRPC may be small, and an upstream that takes
+/// none for a while is not the client's fault. Four streams' windows full of frames of 15 bytes.
+const OVERHEAD: usize = 4 << 20;
 /// What the crate may hold of one stream's answer beyond what the socket takes.
 const SEND_BUFFER: usize = 32 << 10;
 /// Streams that a client may reset before they are accepted.
@@ -134,6 +138,7 @@ fn set(options: &mut H2Options, limits: &HeadLimits) {
         .enable_connect_protocol()
         .max_frame_size(16 << 10)
         .initial_connection_window_size(WINDOW)
+        .data_frame_budget(OVERHEAD)
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(RESETS_UNACCEPTED)
         .max_local_error_reset_streams(Some(OWN_RESETS));

@@ -29,6 +29,10 @@ const STREAM_WINDOW: u32 = 128 << 10;
 /// Window of a connection: room for all of its streams' windows up to this many, so that clients who take nothing
 /// cannot hold up their neighbours.
 const FULL_WINDOWS: usize = 128;
+/// What the frames in one stream's window may cost beside their bytes. The crate counts what each that nobody has taken yet
+/// lacks to 256 bytes, over all streams, and ends the connection where that is too much: events are small, and a few
+/// clients who take nothing must not end the streams of their neighbours. This is a window full of frames of 28 bytes.
+const STREAM_OVERHEAD: usize = 1 << 20;
 /// Bytes of a header list, as for HTTP/1; h2's default is 16 MiB.
 const HEADER_LIST: u32 = crate::h1::MAX_HEAD as u32;
 /// Bytes of one stream's request that wait within h2.
@@ -95,6 +99,7 @@ pub(crate) async fn handshake(
         .initial_max_send_streams(UNTOLD)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(STREAM_WINDOW * windows)
+        .data_frame_budget(STREAM_OVERHEAD * windows as usize)
         .max_header_list_size(HEADER_LIST)
         .max_send_buffer_size(SEND_BUFFER)
         .handshake::<_, Bytes>(io)
