@@ -28,6 +28,7 @@ use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, Refusal, World};
 use accepted::{Accepted, LastAccepted};
 use ahead::Ahead;
 use crds::DataPlane;
+pub(crate) use gateways::class_reports;
 pub use recheck::{Mismatch, Recheck};
 use snapshot::{Kind, ResourceId};
 use std::collections::{BTreeMap, BTreeSet};

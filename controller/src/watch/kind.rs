@@ -25,7 +25,7 @@ use super::lean::{LeanEndpointSlice, LeanObject, LeanService};
 use super::read::{Read, Watched};
 use super::standing::Standing;
 use super::target::Target;
-use super::{Event, bundle, unix_ns};
+use super::{Event, Verb, bundle, unix_ns};
 use crate::metrics::Metrics;
 use crate::panics::Parts;
 use crate::status::Written;
@@ -275,14 +275,14 @@ impl Watches {
             let event = match following.next().await {
                 Ok(Seen::Event(event)) => event,
                 Ok(Seen::Works) => {
-                    self.standing.up(target);
+                    self.up(target).await?;
                     continue;
                 }
                 Err(error) => {
                     self.standing.down(target);
                     match error.refusal() {
                         Some(404) => return Ok(()),
-                        Some(403) => self.forbidden(target).await?,
+                        Some(403) => self.forbidden(target, error.verb()).await?,
                         _ => {
                             tracing::warn!(%target, %error, "the watch is interrupted; what is known stays in effect")
                         }
@@ -304,7 +304,7 @@ impl Watches {
                     }
                 }
                 watcher::Event::InitDone => {
-                    self.standing.up(target);
+                    self.up(target).await?;
                     let ids = std::mem::take(&mut listed);
                     tracing::debug!(%target, objects = ids.len(), "listed");
                     let of = target.clone();
@@ -322,28 +322,36 @@ impl Watches {
         }
     }
 
+    async fn up(&self, target: &Target) -> Result<(), WorldGone> {
+        match self.standing.up(target) {
+            true => self.send(Event::Permitted(target.clone())).await,
+            false => Ok(()),
+        }
+    }
+
     /// Says what is not permitted, once, and asks again, rarely where nobody promised it.
-    async fn forbidden(&self, target: &Target) -> Result<(), WorldGone> {
+    async fn forbidden(&self, target: &Target, verb: Verb) -> Result<(), WorldGone> {
         let (kind, group) = (target.kind, target.kind.group());
         let was_promised = self.scope.is_cluster() || !kind.is_cluster_scoped();
-        let Some(since) = self.standing.forbidden(target) else {
+        let Some(since) = self.standing.forbidden(target, verb) else {
             match &target.namespace {
                 Some(namespace) => tracing::error!(
-                    %kind, group, %namespace,
+                    %kind, group, %namespace, %verb,
                     "get, list and watch are not permitted: add them to the Role of diolkos-controller in the namespace"
                 ),
                 None => tracing::error!(
-                    %kind, group,
+                    %kind, group, %verb,
                     "get, list and watch are not permitted: add them to the ClusterRole of diolkos-controller"
                 ),
             }
             return match was_promised {
-                true => self.send(Event::Forbidden(target.clone())).await,
+                true => self.send(Event::Forbidden(target.clone(), verb)).await,
                 false => Ok(()),
             };
         };
         if !was_promised && since >= BELIEVED {
-            self.send(Event::Forbidden(target.clone())).await?;
+            let event = Event::Forbidden(target.clone(), verb);
+            self.send(event).await?;
             sleep(ASK_AGAIN).await;
         }
         Ok(())

@@ -38,6 +38,7 @@ pub struct World {
     slices: BTreeSet<(ObjectId, ObjectId)>,
     now: i64,
     bundle: Option<Box<str>>,
+    forbidden: Option<Box<str>>,
     scope: Scope,
     /// Kinds that could never be listed, and where (`None`: anywhere), because that is not permitted.
     unlisted: BTreeSet<(ObjectKind, Option<Arc<str>>)>,
@@ -209,6 +210,16 @@ impl World {
     /// Sets [`Self::bundle`]; whether that is another one.
     pub fn set_bundle(&mut self, bundle: Option<Box<str>>) -> bool {
         std::mem::replace(&mut self.bundle, bundle) != self.bundle
+    }
+
+    /// Of what kinds may not be listed or watched, in words; `None`: there is none.
+    pub fn forbidden(&self) -> Option<&str> {
+        self.forbidden.as_deref()
+    }
+
+    /// Sets [`Self::forbidden`]; whether that is another one.
+    pub fn set_forbidden(&mut self, forbidden: Option<Box<str>>) -> bool {
+        std::mem::replace(&mut self.forbidden, forbidden) != self.forbidden
     }
 
     /// Number of objects.

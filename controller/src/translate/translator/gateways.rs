@@ -278,19 +278,9 @@ impl Translator {
         let known = self.report.objects.keys();
         let known = known.filter(|id| id.kind == ObjectKind::GatewayClass);
         let mut gone: BTreeSet<ObjectId> = known.cloned().collect();
-        for object in world.of_kind(ObjectKind::GatewayClass) {
-            if !gateway_config::is_our_class(world, &object.id.name) {
-                continue;
-            }
-            gone.remove(&object.id);
-            let mut problems = refusals(&object.id, &object.body);
-            problems.extend(foreign(&object.id, world.bundle()));
-            let report = ObjectReport {
-                uid: Arc::clone(&object.meta.uid),
-                knows_bundle: world.bundle().is_some(),
-                ..ObjectReport::new(object.id.clone(), object.meta.generation, problems)
-            };
-            if self.report.get(&object.id) != Some(&report) {
+        for report in class_reports(world) {
+            gone.remove(&report.id);
+            if self.report.get(&report.id) != Some(&report) {
                 self.set_report(report, delta);
             }
         }
@@ -299,6 +289,33 @@ impl Translator {
             delta.reports.insert(id);
         }
     }
+}
+
+/// What there is to say of the GatewayClasses that are ours: it does not depend on anything else.
+pub(crate) fn class_reports(world: &World) -> impl Iterator<Item = ObjectReport> {
+    let all = world.of_kind(ObjectKind::GatewayClass);
+    let ours = all.filter(|object| gateway_config::is_our_class(world, &object.id.name));
+    ours.map(|object| {
+        let mut problems = refusals(&object.id, &object.body);
+        problems.extend(foreign(&object.id, world.bundle()));
+        problems.extend(forbidden(&object.id, world));
+        ObjectReport {
+            uid: Arc::clone(&object.meta.uid),
+            knows_bundle: world.bundle().is_some(),
+            ..ObjectReport::new(object.id.clone(), object.meta.generation, problems)
+        }
+    })
+}
+
+/// What a class says of permissions that are missing.
+fn forbidden(id: &ObjectId, world: &World) -> Option<Problem> {
+    Some(Problem {
+        origin: id.clone(),
+        field: String::new(),
+        reason: Reason::MissingPermissions,
+        severity: Severity::Warning,
+        message: world.forbidden()?.to_owned(),
+    })
 }
 
 /// What a class says of CustomResourceDefinitions of a release that this one was not made for.
