@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::api::ApiResource;
-use kube::core::{DeserializeGuard as Guarded, NamespaceScope, PartialObjectMeta};
+use kube::core::{NamespaceScope, PartialObjectMeta};
 use kube::error::DiscoveryError;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, discovery};
@@ -168,34 +168,6 @@ impl Watches {
         let of = target;
         let config = watcher::Config::default();
         match target.kind {
-            ObjectKind::GatewayConfig => {
-                let api = self.api::<Guarded<crds::GatewayConfig>>(of);
-                self.run(of, api, config).await
-            }
-            ObjectKind::Route => {
-                let api = self.api::<Guarded<crds::Route>>(of);
-                self.run(of, api, config).await
-            }
-            ObjectKind::Upstream => {
-                let api = self.api::<Guarded<crds::Upstream>>(of);
-                self.run(of, api, config).await
-            }
-            ObjectKind::Plugin => {
-                let api = self.api::<Guarded<crds::Plugin>>(of);
-                self.run(of, api, config).await
-            }
-            ObjectKind::Consumer => {
-                let api = self.api::<Guarded<crds::Consumer>>(of);
-                self.run(of, api, config).await
-            }
-            ObjectKind::ModelCatalog => {
-                let api = self.api::<Guarded<crds::ModelCatalog>>(of);
-                self.run(of, api, config).await
-            }
-            ObjectKind::Tenant => {
-                let api = Api::<Guarded<crds::Tenant>>::all(self.client.clone());
-                self.run(of, api, config).await
-            }
             ObjectKind::Service => self.run(of, self.api::<LeanService>(of), config).await,
             ObjectKind::EndpointSlice => {
                 // From the server's cache, and only those of Services.
@@ -230,7 +202,15 @@ impl Watches {
                 let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
                 self.run(of, api, config).await
             }
-            ObjectKind::ReferenceGrant
+            // One that this build cannot read does not hold up the others.
+            ObjectKind::GatewayConfig
+            | ObjectKind::Route
+            | ObjectKind::Upstream
+            | ObjectKind::Plugin
+            | ObjectKind::Tenant
+            | ObjectKind::Consumer
+            | ObjectKind::ModelCatalog
+            | ObjectKind::ReferenceGrant
             | ObjectKind::GatewayClass
             | ObjectKind::Gateway
             | ObjectKind::ListenerSet
@@ -246,7 +226,7 @@ impl Watches {
         }
     }
 
-    /// A kind in namespaces. One object of ours that this build cannot read does not hold up the others ([`Guarded`]).
+    /// A kind in namespaces.
     fn api<K>(&self, target: &Target) -> Api<K>
     where
         K: Resource<DynamicType = ()>,

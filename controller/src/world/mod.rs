@@ -8,6 +8,7 @@ mod ingress;
 mod kubernetes;
 mod manifest;
 mod object;
+pub(crate) mod part;
 pub(crate) mod pem;
 mod reference_grant;
 mod scope;
@@ -137,13 +138,14 @@ impl World {
 
     /// Puts the version that is there in the place of one that cannot be read. Gives why it cannot.
     fn take_before(&self, object: &mut Object) -> Option<Vec<Refusal>> {
-        let refusals = object.body.refusals()?.to_vec();
+        let refusals = object.refusals()?.to_vec();
         let before = self.get(&object.id).filter(|before| {
             let uids = [&before.meta.uid, &object.meta.uid];
             object.id.kind.has_listeners()
-                && !before.is_refused()
+                && before.refusals().is_none()
                 && (uids[0] == uids[1] || uids.iter().any(|uid| uid.is_empty()))
         })?;
+        object.unreadable = Box::default();
         object.body = before.body.clone();
         Some(refusals)
     }
@@ -246,6 +248,12 @@ impl World {
 
     pub fn meta(&self, id: &ObjectId) -> Option<&Meta> {
         self.objects.get(id).map(|object| &object.meta)
+    }
+
+    /// Whether all of an object that is there can be read, or of the version before it.
+    pub fn is_whole(&self, id: &ObjectId) -> bool {
+        self.get(id)
+            .is_some_and(|object| object.refusals().is_none())
     }
 
     /// Objects of one kind, by namespace and name.

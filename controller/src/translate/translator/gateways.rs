@@ -469,6 +469,34 @@ mod tests {
         assert_eq!(problems.collect::<Vec<_>>(), [Reason::TooManyListeners]);
     }
 
+    /// Its data planes are told nothing, and keep what they have.
+    #[test]
+    fn a_gateway_of_which_too_little_can_be_read_has_no_group() {
+        let gateway = |port: serde_json::Value, tls: serde_json::Value| {
+            let listeners = json!([{"name": "a", "port": 80, "protocol": "HTTP"}, {"name": "b", "port": port, "protocol": "HTTP"}]);
+            let gateway = json!({
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"namespace": "a", "name": "g"},
+                "spec": {"gatewayClassName": "diolkos", "listeners": listeners, "tls": tls},
+            });
+            Object::from_json(&gateway).unwrap().unwrap()
+        };
+        for (gateway, listeners) in [
+            (gateway(json!(81), json!({})), Some(2)),
+            (gateway(json!("later"), json!({})), Some(1)),
+            (gateway(json!(81), json!("later")), None),
+        ] {
+            let (mut world, mut translator) = (World::default(), Translator::for_groups());
+            let ids = BTreeSet::from([gateway.id.clone()]);
+            world.apply(gateway);
+            translator.update(&world, &ids);
+            let groups: BTreeSet<ObjectId> = translator.with_data_planes().collect();
+            assert_eq!(groups, listeners.map_or_else(BTreeSet::new, |_| ids));
+            let count = translator.resources().count(snapshot::Kind::Listener);
+            // Where there is nothing else, one is implied.
+            assert_eq!(count, listeners.unwrap_or(1));
+        }
+    }
+
     #[test]
     fn a_class_says_whether_the_release_of_the_gateway_api_is_one_of_ours() {
         let manifest = json!({
