@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use diolkos_controller::report::Reason;
+use diolkos_controller::world::ObjectKind;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ Every object of ours has conditions with `observedGeneration`, in its status and
 | `CertificateReady` | every certificate that the listener names is loaded and has not expired; it does not enter `Ready`, and is Unknown where the listener does not serve for another reason | listeners of a GatewayConfig, Gateway or ListenerSet that terminate TLS |
 | `InsecureFrontendValidationMode` | any client is let in, whatever certificate it shows, as the Gateway asks for | Gateway, only while that is so |
 | `SupportedVersion` | the CustomResourceDefinitions of the Gateway API are of a release that this one was made for; it is served also where they are not | GatewayClass, where their release is known |
+| `MissingPermissions` | the controller may not list or watch kinds that it reads, which the message names; what follows is in `deploy/README.md` | GatewayClass, only while that is so |
 | `Ready` | the sum of the others, for `kubectl wait` and GitOps tools | all kinds |
 | `Stalled` | waiting does not help: only another version of the object does (kstatus says Failed, not InProgress) | all kinds, only while that is so |
 
@@ -56,6 +58,12 @@ Of Gateways, ListenerSets and Ingresses, which are made of more than one object,
 controllers start anew at the same time it is lost, and with `diolkos run` when that does: an object of which the present version cannot
 be used has none before it then, for which the reasons below say what happens, and data planes are told so, whatever they served until
 then. `diolkos_objects_quarantined` should be 0 before all controllers are replaced at once.
+
+Of an object that cannot be read, because a later release has written it perhaps, and has no version before it, what can be read is in effect.
+A listener that cannot be read is not opened, and the others are. A rule that cannot be read answers 500 for what it matches, for more than that
+where its matches cannot be read either; where something cannot be read that is said for all of a Route, GatewayConfig or Tenant, all rules that
+it concerns do. Nothing is in effect of an object of which it cannot be read where it belongs: a Route's parents and hosts, a Gateway but for its
+listeners, which data planes a GatewayConfig has. Data planes of a Gateway's own are then told nothing, and keep what they have.
 
 The message of a condition names the field and what is allowed there. Reasons are fixed:
 
@@ -140,6 +148,21 @@ fn every_condition_is_documented() {
     let documented: BTreeSet<String> = rows.map(str::to_owned).collect();
     assert!(documented.contains("BackendsHealthy"));
     assert_eq!(made, documented);
+}
+
+/// Each with what follows where it may not be listed.
+#[test]
+fn every_kind_that_is_followed_is_documented() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/README.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, table) = text.split_once("# Kinds that may not be listed").unwrap();
+    let (table, _) = table.split_once("\n# ").unwrap();
+    let rows = table.lines().filter_map(|row| row.split('|').nth(1));
+    let named: Vec<&str> = rows.flat_map(|row| row.split(',')).map(str::trim).collect();
+    for kind in ObjectKind::ALL {
+        let rows = named.iter().filter(|name| **name == kind.name()).count();
+        assert_eq!(rows, 1, "{kind}");
+    }
 }
 
 #[test]

@@ -67,9 +67,15 @@ const MAX_ADDRESSES: usize = 16;
 
 /// The status of a GatewayClass.
 pub(super) fn class(report: &ObjectReport) -> Value {
-    let is_of_bundle = |p: &&Problem| p.reason == Reason::UnsupportedVersion;
-    let (of_bundle, own): (Vec<&Problem>, Vec<&Problem>) =
-        report.problems.iter().partition(is_of_bundle);
+    let of = |reason| -> Vec<&Problem> {
+        let all = report.problems.iter();
+        all.filter(|p| p.reason == reason).collect()
+    };
+    let of_bundle = of(Reason::UnsupportedVersion);
+    let forbidden = of(Reason::MissingPermissions);
+    let all = report.problems.iter();
+    let own = all.filter(|p| !of_bundle.contains(p) && !forbidden.contains(p));
+    let own: Vec<&Problem> = own.collect();
     let mut conditions = vec![judge(report, "Accepted", &own)];
     if report.knows_bundle {
         let mut supported = judge(report, "SupportedVersion", &of_bundle);
@@ -79,6 +85,9 @@ pub(super) fn class(report: &ObjectReport) -> Value {
             supported.reason = Reason::UnsupportedVersion.as_str();
         }
         conditions.push(supported);
+    }
+    if !forbidden.is_empty() {
+        conditions.push(judge(report, "MissingPermissions", &forbidden));
     }
     let features = FEATURES.iter().map(|name| json!({ "name": name }));
     json!({

@@ -97,6 +97,8 @@ reasons! {
     InvalidParameters,
     /// A GatewayClass while the CustomResourceDefinitions of the Gateway API are of a release that this one was not made for: it is served as far as they agree.
     UnsupportedVersion,
+    /// A GatewayClass while the controller may not list or watch kinds that it reads: the message names them with the verb that is missing, and says whether anything is published.
+    MissingPermissions,
     /// An older policy speaks for the same Service and port.
     Conflicted,
     /// A BackendTLSPolicy, or what a Gateway asks of clients, names no authorities that can be used. What was last good of them serves on; without that, requests to the policy's Services answer 503, and the listeners concerned are not opened.

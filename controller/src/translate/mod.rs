@@ -46,6 +46,7 @@ mod property_tests;
 
 pub use delta::Delta;
 pub use resources::Resources;
+pub(crate) use translator::class_reports;
 pub use translator::{Mismatch, Published, Recheck, Translator};
 
 use crate::report::Report;

@@ -8,7 +8,7 @@ use super::gateway_config::{Gateways, selects};
 use super::lowering::{Lowered, Lowering};
 use super::unbuilt;
 use crate::report::{Reason, Severity};
-use crate::world::{Body, Meta, ObjectId, ObjectKind, World};
+use crate::world::{Body, Meta, ObjectId, ObjectKind, Refusal, World};
 use crds::refs::LabelSelector;
 use crds::{Isolation, RouteSpec, TenantSpec};
 use model::{HostPattern, Tenant};
@@ -38,6 +38,8 @@ pub(super) struct Candidate<'a> {
     pub id: &'a ObjectId,
     pub meta: &'a Meta,
     pub spec: &'a TenantSpec,
+    /// What of the object cannot be read.
+    pub unreadable: &'a [Refusal],
 }
 
 /// What Routes are to be looked at again.
@@ -232,7 +234,12 @@ impl<'a> Lowering<'a> {
     /// What can be said of a Tenant by itself.
     pub(super) fn tenant_alone(&mut self, spec: &TenantSpec) {
         let (id, meta) = (self.id, self.meta);
-        let candidate = Candidate { id, meta, spec };
+        let candidate = Candidate {
+            id,
+            meta,
+            spec,
+            unreadable: &[],
+        };
         let mut tenants = Tenants::default();
         self.tenant(&candidate, self.gateways, &mut tenants);
         self.out.resources.clear();
@@ -242,7 +249,8 @@ impl<'a> Lowering<'a> {
     fn tenant(&mut self, candidate: &Candidate<'_>, gateways: &Gateways, tenants: &mut Tenants) {
         let spec = candidate.spec;
         let name = &candidate.id.name.to_string();
-        let mut closed = false;
+        // What it asks for is not known: it may be about access.
+        let mut closed = !candidate.unreadable.is_empty();
         for found in unbuilt::find(ObjectKind::Tenant, spec) {
             closed |= found.closes;
             self.not_built(found);

@@ -24,10 +24,12 @@ use crate::adapt::stream_route;
 use crate::few::Few;
 use crate::fill::fill;
 use crate::report::{ObjectReport, Problem, Reason, Report, Severity};
+use crate::world::part::reach;
 use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, Refusal, World};
 use accepted::{Accepted, LastAccepted};
 use ahead::Ahead;
 use crds::DataPlane;
+pub(crate) use gateways::class_reports;
 pub use recheck::{Mismatch, Recheck};
 use snapshot::{Kind, ResourceId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,6 +141,7 @@ impl Translator {
         let mut object = object.clone();
         if let Some(body) = accepted.and_then(Accepted::body) {
             object.body = body;
+            object.unreadable = Box::default();
         }
         object
     }
@@ -281,7 +284,8 @@ impl Translator {
         let mut lowered = match &present {
             Some(version) => {
                 let lower = || self.lower(world, id, &object.meta, version);
-                let lowered = lowered.unwrap_or_else(lower);
+                let mut lowered = lowered.unwrap_or_else(lower);
+                say_unreadable(&mut lowered.problems, id, &object.unreadable);
                 if !holds_back(&lowered) && !lowered.has_panicked() {
                     self.accepted.note(id, &object.meta.uid, version.clone());
                 }
@@ -619,6 +623,21 @@ fn arriving(lowered: &Lowered) -> Few<ResourceId> {
     let own = lowered.resources.keys().cloned();
     let own = own.filter(|(kind, _)| *kind != Kind::EndpointShard);
     own.chain(demanded).collect()
+}
+
+/// Adds what of a present version cannot be read. What is wrong with the little that is left of it nobody has written.
+pub(super) fn say_unreadable(problems: &mut Vec<Problem>, id: &ObjectId, unreadable: &[Refusal]) {
+    for refusal in unreadable {
+        let reach = reach(&refusal.field);
+        problems.retain(|problem| !problem.field.starts_with(reach));
+    }
+    problems.extend(unreadable.iter().map(|refusal| Problem {
+        origin: id.clone(),
+        field: refusal.field.clone(),
+        reason: Reason::Invalid,
+        severity: Severity::Error,
+        message: refusal.message.clone(),
+    }));
 }
 
 /// Why nothing of a present version is used.

@@ -12,6 +12,7 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
 
+use super::Verb;
 use super::backoff::Pauses;
 
 /// Before it begins anew.
@@ -143,6 +144,14 @@ impl Trouble {
         match self {
             Self::Failed(error) => refusal(error),
             Self::Stale(_) => None,
+        }
+    }
+
+    /// What was asked for.
+    pub(crate) fn verb(&self) -> Verb {
+        match self {
+            Self::Failed(watcher::Error::InitialListFailed(_)) => Verb::List,
+            _ => Verb::Watch,
         }
     }
 }

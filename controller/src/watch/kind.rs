@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::api::ApiResource;
-use kube::core::{DeserializeGuard as Guarded, NamespaceScope, PartialObjectMeta};
+use kube::core::{NamespaceScope, PartialObjectMeta};
 use kube::error::DiscoveryError;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, discovery};
@@ -25,7 +25,7 @@ use super::lean::{LeanEndpointSlice, LeanObject, LeanService};
 use super::read::{Read, Watched};
 use super::standing::Standing;
 use super::target::Target;
-use super::{Event, bundle, unix_ns};
+use super::{Event, Verb, bundle, unix_ns};
 use crate::metrics::Metrics;
 use crate::panics::Parts;
 use crate::status::Written;
@@ -168,34 +168,6 @@ impl Watches {
         let of = target;
         let config = watcher::Config::default();
         match target.kind {
-            ObjectKind::GatewayConfig => {
-                let api = self.api::<Guarded<crds::GatewayConfig>>(of);
-                self.run(of, api, config).await
-            }
-            ObjectKind::Route => {
-                let api = self.api::<Guarded<crds::Route>>(of);
-                self.run(of, api, config).await
-            }
-            ObjectKind::Upstream => {
-                let api = self.api::<Guarded<crds::Upstream>>(of);
-                self.run(of, api, config).await
-            }
-            ObjectKind::Plugin => {
-                let api = self.api::<Guarded<crds::Plugin>>(of);
-                self.run(of, api, config).await
-            }
-            ObjectKind::Consumer => {
-                let api = self.api::<Guarded<crds::Consumer>>(of);
-                self.run(of, api, config).await
-            }
-            ObjectKind::ModelCatalog => {
-                let api = self.api::<Guarded<crds::ModelCatalog>>(of);
-                self.run(of, api, config).await
-            }
-            ObjectKind::Tenant => {
-                let api = Api::<Guarded<crds::Tenant>>::all(self.client.clone());
-                self.run(of, api, config).await
-            }
             ObjectKind::Service => self.run(of, self.api::<LeanService>(of), config).await,
             ObjectKind::EndpointSlice => {
                 // From the server's cache, and only those of Services.
@@ -230,7 +202,15 @@ impl Watches {
                 let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
                 self.run(of, api, config).await
             }
-            ObjectKind::ReferenceGrant
+            // One that this build cannot read does not hold up the others.
+            ObjectKind::GatewayConfig
+            | ObjectKind::Route
+            | ObjectKind::Upstream
+            | ObjectKind::Plugin
+            | ObjectKind::Tenant
+            | ObjectKind::Consumer
+            | ObjectKind::ModelCatalog
+            | ObjectKind::ReferenceGrant
             | ObjectKind::GatewayClass
             | ObjectKind::Gateway
             | ObjectKind::ListenerSet
@@ -246,7 +226,7 @@ impl Watches {
         }
     }
 
-    /// A kind in namespaces. One object of ours that this build cannot read does not hold up the others ([`Guarded`]).
+    /// A kind in namespaces.
     fn api<K>(&self, target: &Target) -> Api<K>
     where
         K: Resource<DynamicType = ()>,
@@ -275,14 +255,14 @@ impl Watches {
             let event = match following.next().await {
                 Ok(Seen::Event(event)) => event,
                 Ok(Seen::Works) => {
-                    self.standing.up(target);
+                    self.up(target).await?;
                     continue;
                 }
                 Err(error) => {
                     self.standing.down(target);
                     match error.refusal() {
                         Some(404) => return Ok(()),
-                        Some(403) => self.forbidden(target).await?,
+                        Some(403) => self.forbidden(target, error.verb()).await?,
                         _ => {
                             tracing::warn!(%target, %error, "the watch is interrupted; what is known stays in effect")
                         }
@@ -304,7 +284,7 @@ impl Watches {
                     }
                 }
                 watcher::Event::InitDone => {
-                    self.standing.up(target);
+                    self.up(target).await?;
                     let ids = std::mem::take(&mut listed);
                     tracing::debug!(%target, objects = ids.len(), "listed");
                     let of = target.clone();
@@ -322,28 +302,36 @@ impl Watches {
         }
     }
 
+    async fn up(&self, target: &Target) -> Result<(), WorldGone> {
+        match self.standing.up(target) {
+            true => self.send(Event::Permitted(target.clone())).await,
+            false => Ok(()),
+        }
+    }
+
     /// Says what is not permitted, once, and asks again, rarely where nobody promised it.
-    async fn forbidden(&self, target: &Target) -> Result<(), WorldGone> {
+    async fn forbidden(&self, target: &Target, verb: Verb) -> Result<(), WorldGone> {
         let (kind, group) = (target.kind, target.kind.group());
         let was_promised = self.scope.is_cluster() || !kind.is_cluster_scoped();
-        let Some(since) = self.standing.forbidden(target) else {
+        let Some(since) = self.standing.forbidden(target, verb) else {
             match &target.namespace {
                 Some(namespace) => tracing::error!(
-                    %kind, group, %namespace,
+                    %kind, group, %namespace, %verb,
                     "get, list and watch are not permitted: add them to the Role of diolkos-controller in the namespace"
                 ),
                 None => tracing::error!(
-                    %kind, group,
+                    %kind, group, %verb,
                     "get, list and watch are not permitted: add them to the ClusterRole of diolkos-controller"
                 ),
             }
             return match was_promised {
-                true => self.send(Event::Forbidden(target.clone())).await,
+                true => self.send(Event::Forbidden(target.clone(), verb)).await,
                 false => Ok(()),
             };
         };
         if !was_promised && since >= BELIEVED {
-            self.send(Event::Forbidden(target.clone())).await?;
+            let event = Event::Forbidden(target.clone(), verb);
+            self.send(event).await?;
             sleep(ASK_AGAIN).await;
         }
         Ok(())

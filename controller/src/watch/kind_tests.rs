@@ -133,7 +133,8 @@ impl Following {
                 format!("{of}: {}", names.join(" "))
             }
             Ok(Some(Event::Absent(kind))) => format!("no {kind}"),
-            Ok(Some(Event::Forbidden(target))) => format!("not {target}"),
+            Ok(Some(Event::Forbidden(target, verb))) => format!("no {verb} of {target}"),
+            Ok(Some(Event::Permitted(target))) => format!("again {target}"),
             other => panic!("{other:?}"),
         }
     }
@@ -377,6 +378,27 @@ async fn a_watch_that_goes_on_is_up_again_though_nothing_happens() {
     assert_eq!(it.gauges(ObjectKind::ConfigMap), (1, 0));
 }
 
+/// What was known is not taken away.
+#[tokio::test(start_paused = true)]
+async fn a_right_that_is_lost_while_a_kind_is_followed_takes_nothing_away() {
+    let lists = [list(&["one"]), refuse(403), refuse(403), list(&["one"])];
+    let watches = [
+        Reply::Ended(vec![]),
+        refuse(403),
+        Reply::Events(vec![error_event(410)]),
+    ];
+    let mut it = follow(ObjectKind::ConfigMap, "", [(MAPS, script(lists, watches))]);
+    it.expect(&["+one", "ConfigMap: one", "no watch of ConfigMap"])
+        .await;
+    assert_eq!(it.gauges(ObjectKind::ConfigMap), (0, 1));
+    // What came last is too old to go on from, and a new list is refused, too.
+    it.expect(&["no list of ConfigMap"]).await;
+    assert_eq!(it.gauges(ObjectKind::ConfigMap), (0, 1));
+    it.expect(&["+one", "again ConfigMap", "ConfigMap: one"])
+        .await;
+    assert_eq!(it.gauges(ObjectKind::ConfigMap), (1, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn chosen_namespaces_are_followed_each_for_itself() {
     const IN_A: &str = "/api/v1/namespaces/a/configmaps";
@@ -391,7 +413,7 @@ async fn chosen_namespaces_are_followed_each_for_itself() {
     let b = script([refuse(403), refuse(403), page("b", &["two"], "")], [later]);
     let mut it = follow(ObjectKind::ConfigMap, "a,b", [(IN_A, a), (IN_B, b)]);
     let mut seen = Vec::new();
-    for _ in 0..7 {
+    for _ in 0..8 {
         seen.push(it.next().await);
         if seen.len() == 3 {
             assert_eq!(it.gauges(ObjectKind::ConfigMap), (0, 1), "{seen:?}");
@@ -404,8 +426,9 @@ async fn chosen_namespaces_are_followed_each_for_itself() {
     let a = ["+one", "ConfigMap in a: one", "ConfigMap in a: "];
     assert_eq!(of(" in a", &["+one"]), a);
     let b = [
-        "not ConfigMap in b",
+        "no list of ConfigMap in b",
         "+two",
+        "again ConfigMap in b",
         "ConfigMap in b: two",
         "+three",
     ];
@@ -444,15 +467,15 @@ async fn what_nobody_promised_is_asked_for_rarely() {
         [(CLASSES, script(answers, []))],
     );
     let begun = Instant::now();
-    it.expect(&["not IngressClass"]).await;
+    it.expect(&["no list of IngressClass"]).await;
     assert!(begun.elapsed() >= BELIEVED, "{:?}", begun.elapsed());
     assert_eq!(it.gauges(ObjectKind::IngressClass), (0, 1));
     let left = 30 - it.queries(false).len();
     let begun = Instant::now();
     for _ in 0..left {
-        it.expect(&["not IngressClass"]).await;
+        it.expect(&["no list of IngressClass"]).await;
     }
-    it.expect(&["IngressClass: "]).await;
+    it.expect(&["again IngressClass", "IngressClass: "]).await;
     let rarely = ASK_AGAIN * u32::try_from(left).unwrap();
     assert!(begun.elapsed() > rarely && left > 10, "{left}");
     assert_eq!(it.gauges(ObjectKind::IngressClass), (1, 0));

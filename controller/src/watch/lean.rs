@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use super::read::{Read, Watched};
 use crate::status;
-use crate::world::{Object, ObjectKind};
+use crate::world::{Object, ObjectKind, Refusal};
 
 /// What is asked of metadata.
 #[derive(Deserialize)]
@@ -104,7 +104,7 @@ lean!(LeanEndpointSlice of EndpointSlice {
     ports: Option<Vec<EndpointPort>>
 });
 
-/// An object of a kind of the Gateway API.
+/// An object of a kind of ours or of the Gateway API.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct LeanObject {
     #[serde(deserialize_with = "metadata")]
@@ -143,8 +143,14 @@ impl Watched for LeanObject {
     fn read(self, kind: ObjectKind) -> Option<Read> {
         let spec = self.spec.map(|spec| ("spec".to_owned(), spec));
         let fields = Value::Object(Map::from_iter(spec));
+        let object = Object::of_fields(kind, &self.metadata, &fields);
+        if let Some(refusals) = object.refusals() {
+            let error = refusals.first().map(Refusal::to_string);
+            let error = error.unwrap_or_default();
+            tracing::warn!(object = %object.id, error, "this build cannot read all of the object");
+        }
         Some(Read {
-            object: Object::of_fields(kind, &self.metadata, &fields),
+            object,
             status: status::ours(kind, self.status.as_ref()),
         })
     }
@@ -188,6 +194,28 @@ mod tests {
             read.status,
             status::ours(ObjectKind::HTTPRoute, manifest.get("status"))
         );
+    }
+
+    #[test]
+    fn an_object_of_ours_is_read_as_it_stands() {
+        let rule = json!({"directResponse": {"status": 200}});
+        for (kind, spec) in [
+            (ObjectKind::Route, json!({"rules": [rule]})),
+            (
+                ObjectKind::Upstream,
+                json!({"endpoints": [{"address": "10.0.0.1", "port": 80}]}),
+            ),
+            (ObjectKind::Route, json!({"rules": [rule, 7]})),
+            (ObjectKind::Plugin, json!({"type": "Later"})),
+        ] {
+            let status = json!({"observedGeneration": 3, "conditions": []});
+            let manifest = with_metadata(json!({
+                "apiVersion": "diolkos.io/v1alpha1", "kind": kind.name(), "spec": spec, "status": status,
+            }));
+            let read = read::<LeanObject>(kind, &manifest);
+            assert_eq!(read.status, Some(status));
+            assert_eq!(Some(read.object), Object::from_json(&manifest).unwrap());
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub mod target;
 pub mod task;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::SystemTime;
 
 use crate::history::Rollback;
@@ -66,7 +67,26 @@ pub enum Event {
     /// The cluster does not know the kind.
     Absent(ObjectKind),
     /// It may not be listed or watched.
-    Forbidden(Target),
+    Forbidden(Target, Verb),
+    /// It may be again.
+    Permitted(Target),
+}
+
+/// What may not be done with a kind. A list is the first thing that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    List,
+    Watch,
+}
+
+/// As a Role has it.
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::List => "list",
+            Self::Watch => "watch",
+        })
+    }
 }
 
 /// How many events wait for the world at most; then the watches wait.

@@ -2,14 +2,11 @@
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use kube::Resource;
-use kube::core::object::HasStatus;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
-use serde::Serialize;
+use kube::core::PartialObjectMeta;
 use serde_json::Value;
 
 use crate::status;
-use crate::world::{Meta, Object, ObjectId, ObjectKind, Refusal};
+use crate::world::{Object, ObjectKind};
 
 /// What an object is read into.
 pub(super) struct Read {
@@ -22,39 +19,6 @@ pub(super) struct Read {
 pub(super) trait Watched {
     /// `None`: it cannot even be named.
     fn read(self, kind: ObjectKind) -> Option<Read>;
-}
-
-impl<K> Watched for DeserializeGuard<K>
-where
-    K: HasStatus + Resource,
-    K::Status: Serialize,
-    for<'a> Object: From<&'a K>,
-{
-    fn read(self, kind: ObjectKind) -> Option<Read> {
-        Some(match self.0 {
-            Ok(object) => Read {
-                object: Object::from(&object),
-                status: object.status().and_then(|s| serde_json::to_value(s).ok()),
-            },
-            Err(invalid) => {
-                let metadata = &invalid.metadata;
-                let id = ObjectId::new(
-                    kind,
-                    metadata.namespace.clone().unwrap_or_default(),
-                    metadata.name.clone()?,
-                );
-                tracing::warn!(object = %id, error = invalid.error, "this build cannot read the object");
-                let refusal = Refusal {
-                    field: String::new(),
-                    message: invalid.error,
-                };
-                Read {
-                    object: Object::refused(id, Meta::from(metadata), vec![refusal]),
-                    status: None,
-                }
-            }
-        })
-    }
 }
 
 macro_rules! watched {

@@ -9,6 +9,7 @@ use prometheus::IntGaugeVec;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Verb;
 use super::target::Target;
 use crate::metrics::Metrics;
 use crate::world::ObjectKind;
@@ -23,8 +24,8 @@ pub struct Standing {
 #[derive(Default)]
 struct Amiss {
     down: BTreeSet<Target>,
-    /// Since when.
-    forbidden: BTreeMap<Target, Instant>,
+    /// Since when, and what was refused last.
+    forbidden: BTreeMap<Target, (Instant, Verb)>,
 }
 
 impl Standing {
@@ -41,12 +42,13 @@ impl Standing {
         self.interrupted.subscribe()
     }
 
-    /// A watch works.
-    pub(super) fn up(&self, target: &Target) {
+    /// A watch works. Whether it was not permitted until now.
+    pub(super) fn up(&self, target: &Target) -> bool {
         let mut amiss = self.amiss.lock();
         amiss.down.remove(target);
-        amiss.forbidden.remove(target);
+        let was_forbidden = amiss.forbidden.remove(target).is_some();
         self.tell(target.kind, &amiss);
+        was_forbidden
     }
 
     /// A watch is interrupted, or not begun.
@@ -64,15 +66,16 @@ impl Standing {
         self.tell(kind, &amiss);
     }
 
-    /// It may not be listed or watched. For how long that has been so; `None`: it is new.
-    pub(super) fn forbidden(&self, target: &Target) -> Option<Duration> {
+    /// It may not be listed or watched. For how long that has been so; `None`: it is new that this may not be done.
+    pub(super) fn forbidden(&self, target: &Target, verb: Verb) -> Option<Duration> {
         let mut amiss = self.amiss.lock();
-        let since = amiss.forbidden.get(target).map(Instant::elapsed);
-        if since.is_none() {
-            amiss.forbidden.insert(target.clone(), Instant::now());
-        }
+        let known = amiss.forbidden.get(target).copied();
+        let since = known.map_or_else(Instant::now, |(since, _)| since);
+        amiss.forbidden.insert(target.clone(), (since, verb));
         self.tell(target.kind, &amiss);
-        since
+        known
+            .is_some_and(|(_, of)| of == verb)
+            .then(|| since.elapsed())
     }
 
     fn tell(&self, kind: ObjectKind, amiss: &Amiss) {
@@ -117,12 +120,13 @@ mod tests {
         assert_eq!(seen(), (1, 0));
         assert!(!*interrupted.borrow());
         standing.down(b);
-        assert_eq!(standing.forbidden(b), None);
-        assert!(standing.forbidden(b).is_some());
-        standing.up(a);
+        assert_eq!(standing.forbidden(b, Verb::Watch), None);
+        assert!(standing.forbidden(b, Verb::Watch).is_some());
+        assert_eq!(standing.forbidden(b, Verb::List), None, "that is news");
+        assert!(!standing.up(a));
         assert_eq!(seen(), (0, 1));
         assert!(!*interrupted.borrow(), "nobody knows what is forbidden");
-        standing.up(b);
+        assert!(standing.up(b));
         assert_eq!(seen(), (1, 0));
         standing.down(a);
         standing.absent(ObjectKind::Route);

@@ -1,6 +1,7 @@
 //! The one owner of world and translator, on a thread of its own: translating never delays a heartbeat or a renewal.
 
 mod answers;
+mod permissions;
 mod recheck;
 mod rollback;
 mod standing;
@@ -22,7 +23,7 @@ use super::held::Held;
 use super::pacer::{Batch, Pacer};
 use super::reader::{Version, Wishes};
 use super::target::Target;
-use super::{Event, unix_ns};
+use super::{Event, Verb, unix_ns};
 use crate::groups::Groups;
 use crate::history::{Changed, History};
 use crate::metrics::Metrics;
@@ -101,6 +102,8 @@ struct Owner {
     expected: Expected,
     /// Objects that the last list of their kind lacks.
     brake: Brake,
+    /// What may not be listed or watched. Bounded by what is followed.
+    forbidden: BTreeMap<Target, Verb>,
     counts: BTreeMap<ObjectKind, i64>,
     missing: watch::Sender<Vec<ObjectKind>>,
     open: bool,
@@ -131,6 +134,7 @@ impl Owner {
             pacer: Pacer::default(),
             expected: Expected::default(),
             brake: Brake::new(with.removal_grace),
+            forbidden: BTreeMap::new(),
             counts: BTreeMap::new(),
             missing,
             open: false,
@@ -189,11 +193,7 @@ impl Owner {
             Event::Values { id, outcome, at } => self.settle(id, outcome, at),
             Event::Bundle(bundle) => {
                 if self.world.set_bundle(bundle) {
-                    let classes = self.world.of_kind(ObjectKind::GatewayClass);
-                    let classes: Vec<ObjectId> = classes.map(|o| o.id.clone()).collect();
-                    classes
-                        .into_iter()
-                        .for_each(|id| self.changed(id, unix_ns()));
+                    self.classes_changed();
                 }
             }
             Event::RolledBack(rollback) => self.roll_back(rollback.map(|r| *r)),
@@ -207,14 +207,22 @@ impl Owner {
             }
             Event::Absent(kind) => {
                 self.gate.absent(kind);
+                self.forbidden.retain(|target, _| target.kind != kind);
                 self.need_no_pods();
                 self.look_at_gate();
+                self.tell_forbidden();
             }
-            Event::Forbidden(target) => {
+            Event::Forbidden(target, verb) => {
                 if self.gate.forbidden(&target) {
                     self.note_listed(&target, false);
                 }
+                self.forbidden.insert(target, verb);
                 self.look_at_gate();
+                self.tell_forbidden();
+            }
+            Event::Permitted(target) => {
+                self.forbidden.remove(&target);
+                self.tell_forbidden();
             }
         }
     }
@@ -396,8 +404,10 @@ impl Owner {
     }
 
     fn changed(&mut self, id: ObjectId, at: u64) {
-        // Before the gate opens everything is dirty anyway.
+        // Before the gate opens everything is dirty anyway. Of classes there may be something to say.
         if !self.open {
+            let class = (id.kind == ObjectKind::GatewayClass).then_some(id);
+            self.with.queue.push(class);
             return;
         }
         if self.is_noteworthy(&id) {
@@ -440,6 +450,7 @@ impl Owner {
             tracing::info!(objects = ids.len(), "everything is listed");
             self.judged = now;
             self.world.set_now(unix_seconds());
+            self.world.set_forbidden(self.forbidden_text());
             self.world.fill();
             self.translate(Batch { ids, at: unix_ns() }, "full");
         } else {

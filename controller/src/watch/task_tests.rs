@@ -133,6 +133,15 @@ impl Running {
         }
     }
 
+    /// Waits until these alone are waited for.
+    async fn taken(&self, missing: &[ObjectKind]) {
+        let mut kinds = missing.to_vec();
+        kinds.sort();
+        let mut now = self.world.missing.clone();
+        let wait = now.wait_for(|now| *now == kinds);
+        timeout(FOREVER, wait).await.unwrap().unwrap();
+    }
+
     async fn published(&self, routes: usize) {
         let mut generation = self.publisher.subscribe();
         let wait = async {

@@ -8,6 +8,7 @@ mod ingress;
 mod kubernetes;
 mod manifest;
 mod object;
+pub(crate) mod part;
 pub(crate) mod pem;
 mod reference_grant;
 mod scope;
@@ -38,6 +39,7 @@ pub struct World {
     slices: BTreeSet<(ObjectId, ObjectId)>,
     now: i64,
     bundle: Option<Box<str>>,
+    forbidden: Option<Box<str>>,
     scope: Scope,
     /// Kinds that could never be listed, and where (`None`: anywhere), because that is not permitted.
     unlisted: BTreeSet<(ObjectKind, Option<Arc<str>>)>,
@@ -136,13 +138,14 @@ impl World {
 
     /// Puts the version that is there in the place of one that cannot be read. Gives why it cannot.
     fn take_before(&self, object: &mut Object) -> Option<Vec<Refusal>> {
-        let refusals = object.body.refusals()?.to_vec();
+        let refusals = object.refusals()?.to_vec();
         let before = self.get(&object.id).filter(|before| {
             let uids = [&before.meta.uid, &object.meta.uid];
             object.id.kind.has_listeners()
-                && !before.is_refused()
+                && before.refusals().is_none()
                 && (uids[0] == uids[1] || uids.iter().any(|uid| uid.is_empty()))
         })?;
+        object.unreadable = Box::default();
         object.body = before.body.clone();
         Some(refusals)
     }
@@ -211,6 +214,16 @@ impl World {
         std::mem::replace(&mut self.bundle, bundle) != self.bundle
     }
 
+    /// Of what kinds may not be listed or watched, in words; `None`: there is none.
+    pub fn forbidden(&self) -> Option<&str> {
+        self.forbidden.as_deref()
+    }
+
+    /// Sets [`Self::forbidden`]; whether that is another one.
+    pub fn set_forbidden(&mut self, forbidden: Option<Box<str>>) -> bool {
+        std::mem::replace(&mut self.forbidden, forbidden) != self.forbidden
+    }
+
     /// Number of objects.
     pub fn len(&self) -> usize {
         self.objects.len()
@@ -235,6 +248,12 @@ impl World {
 
     pub fn meta(&self, id: &ObjectId) -> Option<&Meta> {
         self.objects.get(id).map(|object| &object.meta)
+    }
+
+    /// Whether all of an object that is there can be read, or of the version before it.
+    pub fn is_whole(&self, id: &ObjectId) -> bool {
+        self.get(id)
+            .is_some_and(|object| object.refusals().is_none())
     }
 
     /// Objects of one kind, by namespace and name.

@@ -4,7 +4,7 @@ use super::ingress::{Ingress, IngressClass};
 use super::kubernetes::{EndpointSlice, Namespace, Pod, Service};
 use super::reference_grant::{ReferenceGrant, ReferenceGrantSpec};
 use super::values::{self, Values};
-use super::{ObjectId, ObjectKind};
+use super::{ObjectId, ObjectKind, part};
 use gateway_api::backend_tls_policy::{
     BackendTlsPolicy, BackendTlsPolicySpec, BackendTlsPolicyTargetRefs,
 };
@@ -42,6 +42,8 @@ pub struct Object {
     pub id: ObjectId,
     pub meta: Meta,
     pub body: Body,
+    /// What of it cannot be read, where the rest can ([`super::part`]).
+    pub unreadable: Box<[Refusal]>,
 }
 
 /// What translation asks of an object. Specs are shared, because the last accepted one outlives its object's next
@@ -122,8 +124,16 @@ pub enum Unreadable {
 impl Object {
     /// A version that is there but cannot be used: the last accepted one serves on and the status says why.
     pub fn refused(id: ObjectId, meta: Meta, refusals: Vec<Refusal>) -> Self {
-        let body = Body::Refused(refusals);
-        Self { id, meta, body }
+        Self::of(id, meta, Body::Refused(refusals))
+    }
+
+    fn of(id: ObjectId, meta: Meta, body: Body) -> Self {
+        Self {
+            id,
+            meta,
+            body,
+            unreadable: Box::default(),
+        }
     }
 
     /// Reads a manifest; `None` for kinds that the world does not hold. A spec of another shape gives a refused object.
@@ -139,17 +149,24 @@ impl Object {
             return Ok(None);
         };
         let (id, meta) = identity(kind, value)?;
-        Ok(Some(match body(kind, value) {
-            Ok(body) => Self { id, meta, body },
+        Ok(Some(Self::read(id, meta, value)))
+    }
+
+    fn read(id: ObjectId, meta: Meta, value: &Value) -> Self {
+        let mut unreadable = Vec::new();
+        match body(id.kind, value, &mut unreadable) {
+            Ok(body) => Self {
+                unreadable: unreadable.into(),
+                ..Self::of(id, meta, body)
+            },
             Err(refusal) => Self::refused(id, meta, vec![refusal]),
-        }))
+        }
     }
 
     /// An object of which the metadata has been read already; `fields` are the others. A spec of another shape gives a
     /// refused object.
     pub fn of_fields(kind: ObjectKind, metadata: &ObjectMeta, fields: &Value) -> Self {
-        let body = body(kind, fields).unwrap_or_else(|refusal| Body::Refused(vec![refusal]));
-        Self::with(kind, metadata, body)
+        Self::read(named(kind, metadata), Meta::from(metadata), fields)
     }
 
     /// A Secret or ConfigMap of which the metadata alone is known.
@@ -177,34 +194,36 @@ impl Object {
 
     /// The same object with other values.
     pub(crate) fn with_values(&self, values: Values) -> Self {
-        Self {
-            id: self.id.clone(),
-            meta: self.meta.clone(),
-            body: match self.id.kind {
-                ObjectKind::ConfigMap => Body::ConfigMap(values),
-                _ => Body::Secret(values),
-            },
-        }
+        let body = match self.id.kind {
+            ObjectKind::ConfigMap => Body::ConfigMap(values),
+            _ => Body::Secret(values),
+        };
+        Self::of(self.id.clone(), self.meta.clone(), body)
     }
 
     fn with(kind: ObjectKind, metadata: &ObjectMeta, body: Body) -> Self {
-        let namespace = match kind.is_cluster_scoped() {
-            true => "",
-            false => metadata.namespace.as_deref().unwrap_or("default"),
-        };
-        let id = ObjectId::new(
-            kind,
-            namespace,
-            metadata.name.as_deref().unwrap_or_default(),
-        );
-        let meta = Meta::from(metadata);
-        Self { id, meta, body }
+        Self::of(named(kind, metadata), Meta::from(metadata), body)
+    }
+
+    /// Why all or some of it is not used; `None`: all of it may be.
+    pub fn refusals(&self) -> Option<&[Refusal]> {
+        let in_part = (!self.unreadable.is_empty()).then_some(&*self.unreadable);
+        self.body.refusals().or(in_part)
     }
 
     /// Whether this version cannot be used.
     pub fn is_refused(&self) -> bool {
         self.body.refusals().is_some()
     }
+}
+
+fn named(kind: ObjectKind, metadata: &ObjectMeta) -> ObjectId {
+    let namespace = match kind.is_cluster_scoped() {
+        true => "",
+        false => metadata.namespace.as_deref().unwrap_or("default"),
+    };
+    let name = metadata.name.as_deref().unwrap_or_default();
+    ObjectId::new(kind, namespace, name)
 }
 
 /// Identity of a manifest. A missing namespace is `default`.
@@ -250,7 +269,8 @@ fn identity(kind: ObjectKind, value: &Value) -> Result<(ObjectId, Meta), Unreada
     Ok((ObjectId::new(kind, namespace, name), meta))
 }
 
-fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
+/// `unreadable`: takes what of it cannot be read.
+fn body(kind: ObjectKind, value: &Value, unreadable: &mut Vec<Refusal>) -> Result<Body, Refusal> {
     /// `below`: the field that `value` stands in.
     fn read<T: DeserializeOwned>(value: &Value, below: &str) -> Result<T, Refusal> {
         serde_path_to_error::deserialize(value).map_err(|e| {
@@ -278,18 +298,33 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
         Ok(read.into())
     }
     fn spec<T: DeserializeOwned>(value: &Value) -> Result<Arc<T>, Refusal> {
-        let spec = value.get("spec").ok_or_else(|| Refusal {
+        read(below(value)?, "spec").map(Arc::new)
+    }
+    fn below(value: &Value) -> Result<&Value, Refusal> {
+        value.get("spec").ok_or_else(|| Refusal {
             field: "spec".to_owned(),
             message: "is missing".to_owned(),
-        })?;
-        read(spec, "spec").map(Arc::new)
+        })
+    }
+    /// As much of it as can be read.
+    fn some<T: DeserializeOwned>(
+        kind: ObjectKind,
+        value: &Value,
+        unreadable: &mut Vec<Refusal>,
+    ) -> Result<Arc<T>, Refusal> {
+        spec(value).or_else(|refusal| {
+            let read = |spec: &Value| read(spec, "spec");
+            let (spec, refusals) = part::read(kind, below(value)?, refusal, read)?;
+            *unreadable = refusals;
+            Ok(Arc::new(spec))
+        })
     }
     Ok(match kind {
-        ObjectKind::GatewayConfig => Body::GatewayConfig(spec(value)?),
-        ObjectKind::Route => Body::Route(spec(value)?),
+        ObjectKind::GatewayConfig => Body::GatewayConfig(some(kind, value, unreadable)?),
+        ObjectKind::Route => Body::Route(some(kind, value, unreadable)?),
         ObjectKind::Upstream => Body::Upstream(spec(value)?),
         ObjectKind::Plugin => Body::Plugin(spec(value)?),
-        ObjectKind::Tenant => Body::Tenant(spec(value)?),
+        ObjectKind::Tenant => Body::Tenant(some(kind, value, unreadable)?),
         ObjectKind::Consumer => Body::Consumer,
         ObjectKind::ModelCatalog => Body::ModelCatalog,
         ObjectKind::Service => Body::Service((&read::<core::Service>(value, "")?).into()),
@@ -302,13 +337,13 @@ fn body(kind: ObjectKind, value: &Value) -> Result<Body, Refusal> {
         ObjectKind::Namespace => Body::Namespace((&read::<core::Namespace>(value, "")?).into()),
         ObjectKind::ReferenceGrant => Body::ReferenceGrant(Arc::unwrap_or_clone(spec(value)?)),
         ObjectKind::GatewayClass => Body::GatewayClass(spec(value)?),
-        ObjectKind::Gateway => Body::Gateway(spec(value)?),
-        ObjectKind::ListenerSet => Body::ListenerSet(spec(value)?),
-        ObjectKind::HTTPRoute => Body::HTTPRoute(spec(value)?),
-        ObjectKind::GRPCRoute => Body::GRPCRoute(spec(value)?),
-        ObjectKind::TLSRoute => Body::TLSRoute(spec(value)?),
-        ObjectKind::TCPRoute => Body::TCPRoute(spec(value)?),
-        ObjectKind::UDPRoute => Body::UDPRoute(spec(value)?),
+        ObjectKind::Gateway => Body::Gateway(some(kind, value, unreadable)?),
+        ObjectKind::ListenerSet => Body::ListenerSet(some(kind, value, unreadable)?),
+        ObjectKind::HTTPRoute => Body::HTTPRoute(some(kind, value, unreadable)?),
+        ObjectKind::GRPCRoute => Body::GRPCRoute(some(kind, value, unreadable)?),
+        ObjectKind::TLSRoute => Body::TLSRoute(some(kind, value, unreadable)?),
+        ObjectKind::TCPRoute => Body::TCPRoute(some(kind, value, unreadable)?),
+        ObjectKind::UDPRoute => Body::UDPRoute(some(kind, value, unreadable)?),
         ObjectKind::BackendTLSPolicy => match spec(value) {
             Ok(spec) => Body::BackendTLSPolicy(spec),
             Err(refusal) => Body::RefusedPolicy(vec![refusal], policy_targets(value)),

@@ -17,11 +17,13 @@ use super::certificate::LastGood;
 use super::ingress;
 use super::lowering::{Lowered, Lowering};
 use super::resources::Resources;
+use super::translator::say_unreadable;
 use super::{backend_tls, effective, tenants, unbuilt};
 use crate::adapt::gateway::{BACKEND_CERTIFICATE, Said, kinds_of, takes_sets_from};
 use crate::infrastructure::PodTemplate;
 use crate::report::{Problem, Reason};
-use crate::world::{Body, Meta, ObjectId, ObjectKind, World};
+use crate::world::part::is_of_whole;
+use crate::world::{Body, Meta, ObjectId, ObjectKind, Refusal, World};
 use crds::refs::{LabelOperator, LabelSelector};
 use crds::{FromNamespaces, GatewayConfigSpec, ListenerProtocol};
 use listener::Place;
@@ -97,6 +99,8 @@ pub(super) struct Candidate<'a> {
     pub said: Option<&'a Said>,
     /// Of a ListenerSet, the Gateway that it adds to.
     pub gateway: Option<&'a ObjectId>,
+    /// What of the object cannot be read.
+    pub unreadable: &'a [Refusal],
 }
 
 impl Candidate<'_> {
@@ -287,6 +291,7 @@ pub(super) fn lower_implied(around: Around<'_>) -> (Gateways, BTreeMap<ObjectId,
         spec: &spec,
         said: None,
         gateway: None,
+        unreadable: &[],
     };
     lower(around, &[candidate])
 }
@@ -368,6 +373,8 @@ impl Lowering<'_> {
             gateway.closed |= found.closes;
             self.not_built(found);
         }
+        let mut unreadable = candidate.unreadable.iter();
+        gateway.closed |= unreadable.any(|refusal| closes(&refusal.field));
         match (said, spec.base_domain.as_deref()) {
             // Whose it is to say what belongs to whom: those that may open ports for all (deploy/admission).
             (None, Some(base)) if !spec.listeners.is_empty() || spec.default == Some(true) => {
@@ -465,8 +472,22 @@ impl Lowering<'_> {
             self.out.problems.sort();
             self.out.problems.dedup();
         }
+        say_unreadable(&mut self.out.problems, self.id, candidate.unreadable);
         gateway
     }
+}
+
+/// Whether Routes cannot be served without a field of a GatewayConfig: those that only tell of them are no loss to access.
+fn closes(field: &str) -> bool {
+    const TELLING: [&str; 6] = [
+        "spec.accessLog",
+        "spec.metrics",
+        "spec.notifications",
+        "spec.requestLog",
+        "spec.tracing",
+        "spec.usage",
+    ];
+    is_of_whole(field) && !TELLING.iter().any(|telling| field.starts_with(telling))
 }
 
 /// Whether labels fulfil all requirements of a selector; an empty selector takes everything.

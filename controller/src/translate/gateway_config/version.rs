@@ -5,7 +5,7 @@ use super::super::lowering::Lowered;
 use super::Candidate;
 use crate::adapt::{self, Fault, gateway::Said};
 use crate::report::{CONTROLLER_NAME, Reason, Severity};
-use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
+use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, Refusal, World};
 use crds::GatewayConfigSpec;
 use gateway_api::gateway::GatewaySpec;
 use gateway_api::listener_set::ListenerSetSpec;
@@ -22,6 +22,8 @@ pub(in crate::translate) struct Version {
     pub said: Option<Arc<Said>>,
     /// Of a ListenerSet, the Gateway that it adds to.
     pub gateway: Option<ObjectId>,
+    /// What of the object cannot be read.
+    pub unreadable: Box<[Refusal]>,
 }
 
 /// Everything that has listeners of ours.
@@ -137,7 +139,8 @@ pub(in crate::translate) fn base<'a>(
         _ => return Ok(None),
     };
     match world.get(&id).map(|object| &object.body) {
-        Some(Body::GatewayConfig(config)) => Ok(Some(config)),
+        // Connections without what cannot be read of them are not as they are asked for.
+        Some(Body::GatewayConfig(config)) if world.is_whole(&id) => Ok(Some(config)),
         Some(_) => Err(format!("{id} cannot be read")),
         None => Err(world.not_found(&id)),
     }
@@ -150,6 +153,7 @@ impl Version {
             spec: Arc::clone(spec),
             said: None,
             gateway: None,
+            unreadable: Box::default(),
         }
     }
 
@@ -160,15 +164,17 @@ impl Version {
 
     /// `None`: the object cannot be read.
     pub(in crate::translate) fn of(world: &World, object: &Object) -> Option<Self> {
-        match &object.body {
-            Body::GatewayConfig(spec) => Some(Self::of_config(spec)),
-            Body::Gateway(spec) => Some(Self::of_gateway(world, object, spec)),
+        let mut version = match &object.body {
+            Body::GatewayConfig(spec) => Self::of_config(spec),
+            Body::Gateway(spec) => Self::of_gateway(world, object, spec),
             Body::ListenerSet(set) => {
                 let (gateway, spec) = gateway_of_set(world, object)?;
-                Some(Self::of_set(world, set, gateway, spec))
+                Self::of_set(world, set, gateway, spec)
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        version.unreadable.clone_from(&object.unreadable);
+        Some(version)
     }
 
     fn of_gateway(world: &World, object: &Object, spec: &GatewaySpec) -> Self {
@@ -185,6 +191,7 @@ impl Version {
             spec: Arc::new(said.spec.clone()),
             said: Some(Arc::new(said)),
             gateway: None,
+            unreadable: Box::default(),
         }
     }
 
@@ -203,6 +210,7 @@ impl Version {
             spec: Arc::new(said.spec.clone()),
             said: Some(Arc::new(said)),
             gateway: Some(gateway.id.clone()),
+            unreadable: Box::default(),
         }
     }
 
@@ -217,10 +225,12 @@ impl Version {
             spec: &self.spec,
             said: self.said.as_deref(),
             gateway: self.gateway.as_ref(),
+            unreadable: &self.unreadable,
         }
     }
 
-    /// Whether it can stand in for a later one: a Gateway without its parameters serves nothing, as does what adds to it.
+    /// Whether it can stand in for a later one: a Gateway without its parameters serves nothing, as does what adds to it,
+    /// and what cannot be read is not known.
     pub(in crate::translate) fn can_stand_in(&self) -> bool {
         let refuses = |fault: &Fault| {
             matches!(
@@ -228,7 +238,8 @@ impl Version {
                 Reason::InvalidParameters | Reason::ParentNotAccepted
             )
         };
-        !self.said.iter().flat_map(|said| &said.faults).any(refuses)
+        let mut faults = self.said.iter().flat_map(|said| &said.faults);
+        self.unreadable.is_empty() && !faults.any(refuses)
     }
 
     /// Whether the version before it serves on. What is wrong with one listener of a Gateway concerns that listener

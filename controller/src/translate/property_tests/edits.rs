@@ -76,6 +76,7 @@ fn rule() -> impl Strategy<Value = Value> {
     let plugin = prop_oneof![
         name().prop_map(|n| json!({"ref": {"name": n}})),
         Just(json!({"name": "m", "type": "Mock", "mock": {"status": 200}})),
+        Just(json!({"name": "m", "type": "Later"})),
     ];
     let backends = prop::collection::vec(backend, 1..3);
     let plugins = prop::collection::vec(plugin, 0..2);
@@ -166,6 +167,13 @@ pub(super) fn object() -> impl Strategy<Value = Value> {
         }
         if n % 7 == 0 {
             spec["limits"] = json!([{"name": "l", "limit": 1, "window": "1s"}]);
+        }
+        if n % 11 == 0 {
+            let later = json!({"name": "later", "port": 8083, "protocol": "LATER"});
+            spec["listeners"].as_array_mut().unwrap().push(later);
+        }
+        if n % 13 == 0 {
+            spec["timeouts"] = json!({"keepAlive": 7});
         }
         spec
     });

@@ -278,19 +278,9 @@ impl Translator {
         let known = self.report.objects.keys();
         let known = known.filter(|id| id.kind == ObjectKind::GatewayClass);
         let mut gone: BTreeSet<ObjectId> = known.cloned().collect();
-        for object in world.of_kind(ObjectKind::GatewayClass) {
-            if !gateway_config::is_our_class(world, &object.id.name) {
-                continue;
-            }
-            gone.remove(&object.id);
-            let mut problems = refusals(&object.id, &object.body);
-            problems.extend(foreign(&object.id, world.bundle()));
-            let report = ObjectReport {
-                uid: Arc::clone(&object.meta.uid),
-                knows_bundle: world.bundle().is_some(),
-                ..ObjectReport::new(object.id.clone(), object.meta.generation, problems)
-            };
-            if self.report.get(&object.id) != Some(&report) {
+        for report in class_reports(world) {
+            gone.remove(&report.id);
+            if self.report.get(&report.id) != Some(&report) {
                 self.set_report(report, delta);
             }
         }
@@ -299,6 +289,33 @@ impl Translator {
             delta.reports.insert(id);
         }
     }
+}
+
+/// What there is to say of the GatewayClasses that are ours: it does not depend on anything else.
+pub(crate) fn class_reports(world: &World) -> impl Iterator<Item = ObjectReport> {
+    let all = world.of_kind(ObjectKind::GatewayClass);
+    let ours = all.filter(|object| gateway_config::is_our_class(world, &object.id.name));
+    ours.map(|object| {
+        let mut problems = refusals(&object.id, &object.body);
+        problems.extend(foreign(&object.id, world.bundle()));
+        problems.extend(forbidden(&object.id, world));
+        ObjectReport {
+            uid: Arc::clone(&object.meta.uid),
+            knows_bundle: world.bundle().is_some(),
+            ..ObjectReport::new(object.id.clone(), object.meta.generation, problems)
+        }
+    })
+}
+
+/// What a class says of permissions that are missing.
+fn forbidden(id: &ObjectId, world: &World) -> Option<Problem> {
+    Some(Problem {
+        origin: id.clone(),
+        field: String::new(),
+        reason: Reason::MissingPermissions,
+        severity: Severity::Warning,
+        message: world.forbidden()?.to_owned(),
+    })
 }
 
 /// What a class says of CustomResourceDefinitions of a release that this one was not made for.
@@ -450,6 +467,34 @@ mod tests {
         );
         let problems = translator.report().problems().map(|p| p.reason);
         assert_eq!(problems.collect::<Vec<_>>(), [Reason::TooManyListeners]);
+    }
+
+    /// Its data planes are told nothing, and keep what they have.
+    #[test]
+    fn a_gateway_of_which_too_little_can_be_read_has_no_group() {
+        let gateway = |port: serde_json::Value, tls: serde_json::Value| {
+            let listeners = json!([{"name": "a", "port": 80, "protocol": "HTTP"}, {"name": "b", "port": port, "protocol": "HTTP"}]);
+            let gateway = json!({
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"namespace": "a", "name": "g"},
+                "spec": {"gatewayClassName": "diolkos", "listeners": listeners, "tls": tls},
+            });
+            Object::from_json(&gateway).unwrap().unwrap()
+        };
+        for (gateway, listeners) in [
+            (gateway(json!(81), json!({})), Some(2)),
+            (gateway(json!("later"), json!({})), Some(1)),
+            (gateway(json!(81), json!("later")), None),
+        ] {
+            let (mut world, mut translator) = (World::default(), Translator::for_groups());
+            let ids = BTreeSet::from([gateway.id.clone()]);
+            world.apply(gateway);
+            translator.update(&world, &ids);
+            let groups: BTreeSet<ObjectId> = translator.with_data_planes().collect();
+            assert_eq!(groups, listeners.map_or_else(BTreeSet::new, |_| ids));
+            let count = translator.resources().count(snapshot::Kind::Listener);
+            // Where there is nothing else, one is implied.
+            assert_eq!(count, listeners.unwrap_or(1));
+        }
     }
 
     #[test]

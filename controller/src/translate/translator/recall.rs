@@ -34,7 +34,9 @@ impl Translator {
     /// translated yet. Gives the objects to translate anew.
     pub fn recall(&mut self, world: &World, objects: Vec<Object>) -> BTreeSet<ObjectId> {
         let mut changed = BTreeSet::new();
-        for Object { id, meta, body } in objects {
+        // What another build has accepted may be more than this one can read.
+        let whole = objects.into_iter().filter(|o| o.unreadable.is_empty());
+        for Object { id, meta, body, .. } in whole {
             if let Body::Secret(Values::Read(data)) | Body::ConfigMap(Values::Read(data)) = &body {
                 // Once there is a translation, whatever is in use has been looked at.
                 let of_use = |dep| !self.started || self.dependents(&dep).next().is_some();

@@ -1,6 +1,6 @@
 //! What would be wrong with a version of an object that is not in the world yet, or not like that.
 
-use super::{Accepted, Translator, guard, refusals};
+use super::{Accepted, Translator, guard, refusals, say_unreadable};
 use crate::report::Problem;
 use crate::translate::gateway_config::{self, Version};
 use crate::translate::lowering::Lowered;
@@ -29,6 +29,7 @@ impl Translator {
         if id.kind.is_gateway_api_route() && parents.is_empty() {
             return Vec::new();
         }
+        say_unreadable(&mut problems, id, &object.unreadable);
         problems.extend(parents.into_iter().flat_map(|parent| parent.problems));
         problems.extend(self.conflicts.lost_to_others(id, &claims));
         problems.sort();

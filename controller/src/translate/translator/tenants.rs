@@ -1,6 +1,6 @@
 //! The unit of all Tenants, and the Routes that a change of them concerns.
 
-use super::{Accepted, Delta, Translator, arriving, guard, refusals};
+use super::{Accepted, Delta, Translator, arriving, guard, refusals, say_unreadable};
 use crate::report::{ObjectReport, Problem};
 use crate::translate::lowering::{Lowered, Unit};
 use crate::translate::tenants::{self, Candidate};
@@ -20,13 +20,15 @@ impl Translator {
             let (id, meta) = (&object.id, &object.meta);
             match &object.body {
                 Body::Tenant(spec) => {
-                    let judged = self.lower(world, id, meta, &Accepted::Tenant(Arc::clone(spec)));
+                    let mut judged =
+                        self.lower(world, id, meta, &Accepted::Tenant(Arc::clone(spec)));
+                    say_unreadable(&mut judged.problems, id, &object.unreadable);
                     let version = Accepted::Tenant(Arc::clone(spec));
                     if !judged.is_quarantining() {
                         self.accepted.note(id, &meta.uid, version);
                     } else if self.accepted.get(id).is_none_or(|last| *last == version) {
                         // Nothing older: what is valid of it holds.
-                        versions.push((id, meta, Arc::clone(spec)));
+                        versions.push((id, meta, Arc::clone(spec), &*object.unreadable));
                         continue;
                     } else {
                         refused.insert(id, judged.problems);
@@ -35,12 +37,17 @@ impl Translator {
                 body => drop(refused.insert(id, refusals(id, body))),
             }
             if let Some(Accepted::Tenant(spec)) = self.accepted.get(id) {
-                versions.push((id, meta, Arc::clone(spec)));
+                versions.push((id, meta, Arc::clone(spec), &[]));
             }
         }
         let candidates = versions.iter();
         let mut candidates: Vec<Candidate<'_>> = candidates
-            .map(|(id, meta, spec)| Candidate { id, meta, spec })
+            .map(|(id, meta, spec, unreadable)| Candidate {
+                id,
+                meta,
+                spec,
+                unreadable,
+            })
             .collect();
         let (nobody, meta) = (ObjectId::new(ObjectKind::Tenant, "", ""), Meta::default());
         let around = self.lowering(world, &nobody, &meta);
@@ -61,7 +68,10 @@ impl Translator {
             let own = lowered.remove(&object.id);
             let refused = refused.remove(&object.id);
             let quarantined = refused.is_some() && own.is_some();
-            let own = own.unwrap_or_default();
+            let mut own = own.unwrap_or_default();
+            if refused.is_none() {
+                say_unreadable(&mut own.problems, &object.id, &object.unreadable);
+            }
             let mut report = ObjectReport {
                 uid: Arc::clone(&object.meta.uid),
                 resources: arriving(&own),

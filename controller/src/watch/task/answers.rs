@@ -18,19 +18,19 @@ impl Owner {
         let progress = |report: &_| self.progress(report);
         match ask {
             Ask::Ids(reply) => {
-                let absent = self.absent_reports().map(|report| report.id);
-                let ids = report.objects().map(|(id, _)| id.clone()).chain(absent);
+                let others = self.absent_reports().chain(self.early_reports());
+                let others = others.map(|report| report.id);
+                let ids = report.objects().map(|(id, _)| id.clone()).chain(others);
                 drop(reply.send(ids.filter(|id| id.kind.has_status()).collect()));
             }
             Ask::Statuses(ids, reply) => {
                 let findings = self.with.groups.findings();
                 let resources = self.translator.resources();
-                let absent: BTreeMap<ObjectId, ObjectReport> = self
-                    .absent_reports()
-                    .map(|report| (report.id.clone(), report))
-                    .collect();
+                let others = self.absent_reports().chain(self.early_reports());
+                let others: BTreeMap<ObjectId, ObjectReport> =
+                    others.map(|report| (report.id.clone(), report)).collect();
                 let wanted = ids.into_iter().map(|id| {
-                    let of_it = report.get(&id).or_else(|| absent.get(&id));
+                    let of_it = report.get(&id).or_else(|| others.get(&id));
                     let progress = of_it.map(progress);
                     let progress = progress.unwrap_or_else(|| Programmed::Unknown.into());
                     let mut status = of_it.and_then(|r| r.status(&progress));

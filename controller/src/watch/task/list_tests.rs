@@ -112,7 +112,7 @@ async fn namespaces_are_listed_each_for_itself() {
     for kind in ObjectKind::ALL.iter().filter(|k| **k != ObjectKind::Route) {
         for target in Target::of(*kind, &scope) {
             match kind.is_cluster_scoped() {
-                true => running.send(Event::Forbidden(target)).await,
+                true => running.send(Event::Forbidden(target, Verb::List)).await,
                 false => list(target, &[]).await,
             }
         }
@@ -166,11 +166,107 @@ async fn pods_are_needless_when_the_upstreams_of_all_namespaces_are_known() {
 }
 
 #[tokio::test]
-async fn optional_kinds_that_are_forbidden_are_waited_for_in_vain() {
+async fn pods_that_may_not_be_listed_are_waited_for_in_vain() {
     let running = start(Duration::from_millis(50));
-    running
-        .send(Event::Forbidden(ObjectKind::Secret.into()))
-        .await;
-    running.list_all_but(ObjectKind::Secret).await;
+    let upstream = json!({
+        "apiVersion": "diolkos.io/v1alpha1", "kind": "Upstream", "metadata": {"namespace": "a", "name": "u"},
+        "spec": {"selector": {"matchLabels": {"app": "a"}, "port": 80}},
+    });
+    let upstream = Object::from_json(&upstream).unwrap().unwrap();
+    assert!(!upstream.is_refused());
+    running.send(apply(upstream)).await;
+    running.send(forbid(ObjectKind::Pod)).await;
+    for kind in ObjectKind::ALL.iter().filter(|k| **k != ObjectKind::Pod) {
+        running.send(listed(*kind)).await;
+    }
     running.published(0).await;
+}
+
+fn forbid(kind: ObjectKind) -> Event {
+    Event::Forbidden(kind.into(), Verb::List)
+}
+
+/// As it stands in the world already.
+fn listed(kind: ObjectKind) -> Event {
+    let ids = match kind {
+        ObjectKind::Upstream => vec![ObjectId::new(kind, "a", "u")],
+        ObjectKind::GatewayClass => vec![ObjectId::new(kind, "", "ours")],
+        _ => Vec::new(),
+    };
+    Event::Listed {
+        of: kind.into(),
+        ids: ids.into_iter().collect(),
+    }
+}
+
+/// Whoever runs the cluster finds there why nothing is published.
+#[tokio::test]
+async fn classes_say_what_may_not_be_listed_or_watched() {
+    let running = start(Duration::ZERO);
+    let class = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+        "metadata": {"name": "ours", "uid": "u1", "generation": 1},
+        "spec": {"controllerName": crate::report::CONTROLLER_NAME},
+    });
+    let class = Object::from_json(&class).unwrap().unwrap();
+    let id = class.id.clone();
+    let said = async || {
+        let wanted = running.world.statuses(vec![id.clone()]).await;
+        let [wanted] = &wanted[..] else { panic!() };
+        let conditions = wanted.status.as_ref()?["conditions"].as_array()?;
+        let accepted = conditions.iter().find(|c| c["type"] == "Accepted")?;
+        assert_eq!((&accepted["status"], &*wanted.uid), (&json!("True"), "u1"));
+        let found = conditions
+            .iter()
+            .find(|c| c["type"] == "MissingPermissions")?;
+        assert_eq!(found["status"], "True");
+        assert_eq!(found["reason"], "MissingPermissions");
+        Some(found["message"].as_str()?.to_owned())
+    };
+    running.send(apply(class)).await;
+    assert_eq!(said().await, None);
+    let but = [ObjectKind::HTTPRoute, ObjectKind::Namespace];
+    for kind in but {
+        running.send(forbid(kind)).await;
+    }
+    for kind in ObjectKind::ALL.iter().filter(|kind| !but.contains(kind)) {
+        running.send(listed(*kind)).await;
+    }
+    running.taken(&but).await;
+    assert_eq!(
+        said().await.as_deref(),
+        Some(
+            "not permitted: list Namespace, list HTTPRoute; nothing is published before all that is needed has been listed"
+        )
+    );
+    assert_eq!(running.world.ids().await, std::slice::from_ref(&id));
+    assert!(running.publisher.subscribe().borrow().is_none());
+    running
+        .send(Event::Permitted(ObjectKind::Namespace.into()))
+        .await;
+    running.send(listed(ObjectKind::Namespace)).await;
+    running.taken(&[ObjectKind::HTTPRoute]).await;
+    let now = said().await.unwrap();
+    assert!(now.starts_with("not permitted: list HTTPRoute;"), "{now}");
+    running
+        .send(Event::Permitted(ObjectKind::HTTPRoute.into()))
+        .await;
+    running.send(listed(ObjectKind::HTTPRoute)).await;
+    running.published(0).await;
+    assert_eq!(said().await, None);
+    // What is published stays so.
+    let routes = Target::from(ObjectKind::Route);
+    running.send(Event::Forbidden(routes, Verb::Watch)).await;
+    let said_so = async {
+        loop {
+            if let Some(text) = said().await {
+                return text;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert_eq!(
+        timeout(FOREVER, said_so).await.unwrap(),
+        "not permitted: watch Route; what is new of these is not known"
+    );
 }

@@ -213,7 +213,8 @@ async fn secrets_that_could_never_be_listed_are_not_said_to_be_missing() {
         kind: ObjectKind::Secret,
         namespace: Some("a".into()),
     };
-    running.send(Event::Forbidden(secrets.clone())).await;
+    let event = Event::Forbidden(secrets.clone(), Verb::List);
+    running.send(event).await;
     let list = |of: Target| {
         let ids = [upstream().id].into_iter();
         let ids = ids.filter(|id| id.kind == of.kind).collect();
