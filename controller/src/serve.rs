@@ -14,7 +14,7 @@ use rustls::ServerConfig;
 use snapshot::pb::client_message::Message as In;
 use snapshot::pb::server_message::Message as Out;
 use snapshot::pb::snapshot_service_server::{SnapshotService, SnapshotServiceServer};
-use snapshot::pb::{Chunk, ClientMessage, Ping, ReplicaMessage, ServerMessage, Verdicts};
+use snapshot::pb::{Chunk, ClientMessage, Hello, Ping, ReplicaMessage, ServerMessage, Verdicts};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -32,7 +32,7 @@ use crate::health::{Board, Member, Outcome};
 use crate::metrics::Metrics;
 use crate::publish::{HEARTBEAT, NAME, Publisher, REASON, Session, SessionError, printable};
 use crate::replicas::Meeting;
-use crate::tokens::{TokenError, Tokens};
+use crate::tokens::{Pod, TokenError, Tokens};
 use crate::watch::unix_ns;
 
 /// Connections at a time. A data plane has one, and two for a moment.
@@ -309,19 +309,27 @@ impl SnapshotService for Streams {
                 .get(name)
                 .ok_or_else(|| Status::unavailable("there is no such group of data planes"))?,
         };
-        if let (Some(tokens), Some(Caller::Group(name))) =
-            (&self.tokens, peer.map(|peer| &peer.caller))
-            && let Err(error) = tokens.check(&metadata, name).await
-        {
-            tracing::warn!(event = "token_refused", address, group = name, %error, "a data plane is refused");
-            return Err(match error {
-                TokenError::Unreachable(_) => Status::unavailable(error.to_string()),
-                _ => Status::unauthenticated(error.to_string()),
-            });
+        let pod = match (&self.tokens, peer.map(|peer| &peer.caller)) {
+            (Some(tokens), Some(Caller::Group(name))) => {
+                let checked = tokens.check(&metadata, name).await;
+                Some(checked.map_err(|error| {
+                    tracing::warn!(event = "token_refused", address, group = name, %error, "a data plane is refused");
+                    match error {
+                        TokenError::Unreachable(_) => Status::unavailable(error.to_string()),
+                        _ => Status::unauthenticated(error.to_string()),
+                    }
+                })?)
+            }
+            _ => None,
+        };
+        let mut session = Session::new(Arc::clone(&publisher));
+        if let Some(pod) = &pod {
+            session = session.with_pod(&pod.name);
         }
         let (out, messages) = mpsc::channel(8);
         let stream = Stream {
-            session: Session::new(Arc::clone(&publisher)),
+            session,
+            pod,
             inbound,
             out: out.clone(),
             metrics: Arc::clone(&self.metrics),
@@ -350,6 +358,8 @@ impl SnapshotService for Streams {
 /// One stream of one data plane.
 struct Stream {
     session: Session,
+    /// Which Pod it is, by its token; `None`: none was asked for.
+    pod: Option<Pod>,
     inbound: Streaming<ClientMessage>,
     out: mpsc::Sender<Result<ServerMessage, Status>>,
     metrics: Arc<Metrics>,
@@ -470,13 +480,7 @@ impl Stream {
             _ => None,
         };
         match &message.message {
-            Some(In::Hello(hello)) => {
-                tracing::info!(
-                    node = printable(&hello.node_id, NAME),
-                    build = printable(&hello.build, NAME),
-                    "a data plane connects"
-                )
-            }
+            Some(In::Hello(hello)) => self.log(hello),
             Some(In::Nack(nack)) => {
                 tracing::error!(
                     resources = nack.rejected.len(),
@@ -517,6 +521,24 @@ impl Stream {
         }
         self.send(Out::Welcome(welcome)).await?;
         Ok(true)
+    }
+
+    fn log(&self, hello: &Hello) {
+        let said = printable(&hello.node_id, NAME);
+        let build = printable(&hello.build, NAME);
+        let Some(Pod { name, uid, .. }) = &self.pod else {
+            return tracing::info!(node = said, build, "a data plane connects");
+        };
+        tracing::info!(node = name, uid, build, "a data plane connects");
+        if *name != hello.node_id {
+            tracing::warn!(
+                event = "node_id_differs",
+                node = name,
+                uid,
+                said,
+                "a data plane calls itself otherwise than its Pod: it is called as its token says"
+            );
+        }
     }
 
     async fn send_transaction(&mut self, chunks: Vec<Chunk>) -> Result<(), Status> {
@@ -610,21 +632,5 @@ async fn news(shared: &mut Option<Shared>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tokens::fake;
-    use k8s_openapi::api::authentication::v1::TokenReviewStatus;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_grows_no_older_than_it_must() {
-        let began = Instant::now();
-        old(None).await;
-        let api = fake::start(Ok(TokenReviewStatus::default()));
-        old(Some(Arc::clone(&api.tokens))).await;
-        assert!((AGE.0 * 2..=AGE.1 * 2).contains(&began.elapsed()));
-
-        let api = fake::start(Err("no answer".to_owned()));
-        let ended = timeout(AGE.1 * 4, old(Some(Arc::clone(&api.tokens)))).await;
-        assert!(ended.is_err(), "its data plane would be refused");
-    }
-}
+#[path = "serve_tests.rs"]
+mod tests;

@@ -34,6 +34,8 @@ pub enum SessionError {
 /// The server's side of one stream; dropping it disconnects the data plane.
 pub struct Session {
     publisher: Arc<Publisher>,
+    /// The name of the Pod that it is with, where that is proven.
+    pod: Option<String>,
     /// Set by Hello.
     peer: Option<u64>,
     /// What the data plane has acknowledged; `None`: nothing that is known here.
@@ -77,6 +79,7 @@ impl Session {
     pub fn new(publisher: Arc<Publisher>) -> Self {
         Self {
             publisher,
+            pod: None,
             peer: None,
             held: None,
             said: None,
@@ -85,6 +88,13 @@ impl Session {
             last_transaction: 0,
             refused: None,
         }
+    }
+
+    /// One with the Pod of this name, whatever it calls itself.
+    #[must_use]
+    pub fn with_pod(mut self, name: &str) -> Self {
+        self.pod = Some(name.to_owned());
+        self
     }
 
     /// Takes any message of the data plane; gives the answer to Hello.
@@ -133,7 +143,7 @@ impl Session {
         let peer = inner.next_peer;
         self.peer = Some(peer);
         let data_plane = DataPlane {
-            node_id: printable(&hello.node_id, NAME),
+            node_id: printable(self.pod.as_ref().unwrap_or(&hello.node_id), NAME),
             build: printable(&hello.build, NAME),
             acknowledged: self.held.map(|held| held.of_all.generation),
             digest: self.held.map(|held| held.digest).unwrap_or_default(),
