@@ -48,6 +48,11 @@ const ANSWER: Duration = Duration::from_secs(60);
 const AGE: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(900));
 /// At the stop of a replica its streams end within this time, not all at once.
 const SPREAD: Duration = Duration::from_secs(2);
+/// A data plane that is turned away comes again within 10 s and the time that a connection takes. In between it stays in
+/// status,
+const TURNED_AWAY: Duration = Duration::from_secs(30);
+/// so many of them at a time; others are counted and in the log.
+const LINGERING: usize = 64;
 /// Messages of data planes are small.
 const MESSAGE_BYTES: usize = 1 << 20;
 /// A data plane that holds what this replica does not know may have it from one that is ahead of this one. While a watch is
@@ -96,6 +101,7 @@ pub async fn serve(
         interrupted,
         meeting,
         tokens,
+        lingering: Arc::new(Semaphore::new(LINGERING)),
         stop: stop.clone(),
     };
     let service = SnapshotServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES);
@@ -255,6 +261,7 @@ struct Streams {
     interrupted: watch::Receiver<bool>,
     meeting: Option<Meeting>,
     tokens: Option<Arc<Tokens>>,
+    lingering: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -313,6 +320,7 @@ impl SnapshotService for Streams {
             (Some(tokens), Some(Caller::Group(name))) => {
                 let checked = tokens.check(&metadata, name).await;
                 Some(checked.map_err(|error| {
+                    self.metrics.refuse("token");
                     tracing::warn!(event = "token_refused", address, group = name, %error, "a data plane is refused");
                     match error {
                         TokenError::Unreachable(_) => Status::unavailable(error.to_string()),
@@ -327,7 +335,7 @@ impl SnapshotService for Streams {
             session = session.with_pod(&pod.name);
         }
         let (out, messages) = mpsc::channel(8);
-        let stream = Stream {
+        let mut stream = Stream {
             session,
             pod,
             inbound,
@@ -340,15 +348,23 @@ impl SnapshotService for Streams {
             shared: None,
             tokens: self.tokens.clone(),
         };
-        let stop = self.stop.clone();
+        let (stop, lingering) = (self.stop.clone(), Arc::clone(&self.lingering));
         tokio::spawn(async move {
-            match stream.run(&publisher, stop).await {
+            let ended = stream.run(&publisher, stop.clone()).await;
+            // Any other is gone at once, whether or not its data plane still listens.
+            let session = stream.into_session();
+            let turned_away = session.is_turned_away().then_some(session);
+            match ended {
                 Ok(()) => tracing::info!(address, "a data plane's stream ended"),
                 Err(status) => {
                     tracing::info!(address, code = ?status.code(), reason = status.message(), "a data plane's stream is ended");
                     // It may have gone already.
                     drop(out.send(Err(status)).await);
                 }
+            }
+            drop(out);
+            if let Some(session) = turned_away {
+                linger(session, &lingering, &stop).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(messages)))
@@ -403,7 +419,7 @@ struct Sent {
 
 impl Stream {
     /// Ends without an error when the data plane has gone.
-    async fn run(mut self, publisher: &Publisher, stop: CancellationToken) -> Result<(), Status> {
+    async fn run(&mut self, publisher: &Publisher, stop: CancellationToken) -> Result<(), Status> {
         let mut generation = publisher.subscribe();
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.reset();
@@ -454,6 +470,11 @@ impl Stream {
         }
     }
 
+    /// What is left when the stream has ended.
+    fn into_session(self) -> Session {
+        self.session
+    }
+
     /// Until when the data plane is told nothing because this replica may be behind it; `None`: it may be told.
     fn ahead_until(&self, most: Instant) -> Option<Instant> {
         let is_ahead =
@@ -494,13 +515,14 @@ impl Stream {
             }
             _ => {}
         }
-        let welcome = self
-            .session
-            .on_message(message)
-            .map_err(|error| match error {
-                SessionError::Schema { .. } => Status::failed_precondition(error.to_string()),
-                _ => Status::invalid_argument(error.to_string()),
-            })?;
+        let taken = self.session.on_message(message);
+        let welcome = taken.map_err(|error| match error {
+            SessionError::Schema { .. } => {
+                self.metrics.refuse("schema");
+                Status::failed_precondition(error.to_string())
+            }
+            _ => Status::invalid_argument(error.to_string()),
+        })?;
         if let Some(result) = answer {
             self.count(result);
             let sent = self.sent.take();
@@ -600,6 +622,17 @@ impl Stream {
             .await
             .map_err(|_| Status::cancelled("the data plane has gone"))
     }
+}
+
+/// Keeps in status a data plane that is turned away.
+async fn linger(session: Session, slots: &Semaphore, stop: &CancellationToken) {
+    if let Ok(_slot) = slots.try_acquire() {
+        tokio::select! {
+            () = sleep(TURNED_AWAY) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    drop(session);
 }
 
 /// Returns when a stream is old, and its data plane can come back.

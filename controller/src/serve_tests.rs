@@ -2,6 +2,7 @@ use super::*;
 use crate::ca::authority::Authority;
 use crate::ca::keeper::server_config;
 use crate::publish::DataPlane;
+use crate::report::Programmed;
 use crate::tls;
 use crate::tokens::{AUDIENCE, fake};
 use k8s_openapi::api::authentication::v1::TokenReviewStatus;
@@ -32,6 +33,7 @@ struct Controller {
     authority: Authority,
     address: SocketAddr,
     groups: Arc<Groups>,
+    metrics: Arc<Metrics>,
     api: fake::Fixture,
     stop: CancellationToken,
 }
@@ -63,7 +65,7 @@ impl Controller {
             listener,
             security,
             Arc::clone(&groups),
-            metrics,
+            Arc::clone(&metrics),
             works.subscribe(),
             None,
             stop.clone(),
@@ -72,6 +74,7 @@ impl Controller {
             authority,
             address,
             groups,
+            metrics,
             api,
             stop,
         }
@@ -102,6 +105,13 @@ impl Controller {
         request.metadata_mut().insert("authorization", token);
         let answer = SnapshotServiceClient::new(channel).sync(request).await;
         answer.map(Response::into_inner)
+    }
+
+    /// How many data planes were refused.
+    fn refused(&self, reason: &str) -> bool {
+        let page = self.metrics.render(&self.groups).unwrap();
+        let name = "diolkos_dataplanes_refused_total";
+        page.contains(&format!("{name}{{reason=\"{reason}\"}} 1\n"))
     }
 
     async fn until(&self, what: impl Fn(&[DataPlane]) -> bool) {
@@ -153,4 +163,69 @@ async fn whoever_shows_a_token_that_is_no_pods_is_no_data_plane() {
     assert_eq!(refused.code(), tonic::Code::Unauthenticated);
     assert!(refused.message().contains("bound to a Pod"), "{refused}");
     controller.until(<[_]>::is_empty).await;
+    assert!(controller.refused("token"));
+}
+
+#[tokio::test]
+async fn a_data_plane_of_another_schema_is_turned_away_and_seen() {
+    let controller = Controller::start().await;
+    let hello = Hello {
+        schema_min: SCHEMA + 1,
+        schema_max: SCHEMA + 2,
+        ..hello("web-7")
+    };
+    // What it reads is not known before it has said so: the stream is answered, and ends.
+    let mut stream = controller.open(hello).await.unwrap();
+    let refused = stream.message().await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    let words = "reads revisions 2 to 3 of the schema, and this controller writes 1";
+    assert!(refused.message().contains(words), "{refused}");
+    assert!(controller.refused("schema"));
+    drop(stream);
+
+    let publisher = &controller.groups.shared().publisher;
+    let said = || match publisher.programmed([]) {
+        Programmed::TooOld(text) => text,
+        other => panic!("{other:?}"),
+    };
+    assert!(
+        said().contains("web-7") && said().contains(words),
+        "{}",
+        said()
+    );
+    // It is one, however often it comes.
+    let again = Hello {
+        schema_max: SCHEMA - 1,
+        ..self::hello("web-7")
+    };
+    let mut stream = controller.open(again).await.unwrap();
+    stream.message().await.unwrap_err();
+    assert_eq!(publisher.data_planes().len(), 1);
+    assert!(said().contains("reads revisions 1 to 0"), "{}", said());
+    // Another build takes its place.
+    let mut stream = controller.open(self::hello("web-7")).await.unwrap();
+    stream.message().await.unwrap().unwrap();
+    controller
+        .until(|planes| matches!(planes, [plane] if plane.turned_away.is_none()))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_data_plane_that_does_not_come_again_is_forgotten() {
+    let publisher = Publisher::new("s");
+    let turned_away = || {
+        let mut session = Session::new(Arc::clone(&publisher));
+        session.on_hello(&Hello::default()).unwrap_err();
+        session
+    };
+    let (slots, stop) = (Semaphore::new(1), CancellationToken::new());
+    let began = Instant::now();
+    linger(turned_away(), &slots, &stop).await;
+    assert_eq!(began.elapsed(), TURNED_AWAY);
+    assert!(publisher.data_planes().is_empty());
+    // Nor is it remembered where there are too many.
+    let _taken = slots.try_acquire().unwrap();
+    linger(turned_away(), &slots, &stop).await;
+    assert_eq!(began.elapsed(), TURNED_AWAY);
+    assert!(publisher.data_planes().is_empty());
 }

@@ -7,6 +7,7 @@
 pub mod health;
 pub mod sections;
 
+mod capability;
 mod diff;
 mod digest;
 mod inventory;
@@ -28,6 +29,7 @@ pub mod pb {
     tonic::include_proto!("diolkos.snapshot.v1");
 }
 
+pub use capability::{CAPABILITIES, Capability, Needing, needed, offered};
 pub use diff::{Change, Changes};
 pub use digest::{Digest, Hash, NoRevision, Revision};
 pub use inventory::{Buckets, Inventory};

@@ -1,5 +1,6 @@
 //! The sending side: the current resources by generation, and what a stream lacks.
 
+use crate::capability::{CAPABILITIES, Capability, Needing, needed};
 use crate::patch;
 use crate::pb;
 use crate::{Digest, Hash, Inventory, Kind};
@@ -21,7 +22,6 @@ pub type ResourceId = (Kind, Arc<str>);
 ///
 /// What a stream lacks is the range of generations after the one that it acknowledged. Removed resources leave a
 /// tombstone until [`Store::forget`] says that every stream has passed it.
-#[derive(Default)]
 pub struct Store {
     generation: Generation,
     digest: Digest,
@@ -34,6 +34,8 @@ pub struct Store {
     history: VecDeque<Cursor>,
     /// What live bodies have replaced that streams may still hold.
     bases: BTreeMap<ResourceId, Base>,
+    capabilities: &'static [Capability],
+    needing: BTreeMap<ResourceId, Needing>,
 }
 
 /// The body before the live one.
@@ -106,7 +108,29 @@ impl Listing {
     }
 }
 
+impl Default for Store {
+    fn default() -> Self {
+        Self::knowing(CAPABILITIES)
+    }
+}
+
 impl Store {
+    /// One whose resources may need these.
+    pub fn knowing(capabilities: &'static [Capability]) -> Self {
+        Self {
+            generation: 0,
+            digest: Digest::default(),
+            live: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            forgotten: 0,
+            history: VecDeque::new(),
+            bases: BTreeMap::new(),
+            capabilities,
+            needing: BTreeMap::new(),
+        }
+    }
+
     /// Current generation and digest.
     pub fn cursor(&self) -> Cursor {
         Cursor {
@@ -142,6 +166,23 @@ impl Store {
     /// The generation in which a live resource got its present body.
     pub fn generation_of(&self, id: &ResourceId) -> Option<Generation> {
         self.live.get(id).map(|e| e.generation)
+    }
+
+    /// Live resources that not every data plane understands, with what they need.
+    pub fn needing(&self) -> impl Iterator<Item = (&ResourceId, &Needing)> {
+        self.needing.iter()
+    }
+
+    /// All that resources may need.
+    pub fn capabilities(&self) -> &'static [Capability] {
+        self.capabilities
+    }
+
+    /// Which of the capabilities that resources may need are not among these.
+    pub fn lacking(&self, offered: &[String]) -> Vec<&'static str> {
+        let names = self.capabilities.iter().map(|c| c.name);
+        let lacking = names.filter(|name| !offered.iter().any(|o| o == name));
+        lacking.collect()
     }
 
     /// Keys of the live resources of a kind.
@@ -217,6 +258,7 @@ impl Store {
         }
         self.digest.add(id.0 as u32, &id.1, hash);
         self.note(&id, next);
+        self.note_needs(&id, &body);
         let generation = next;
         self.live.insert(
             id,
@@ -236,9 +278,28 @@ impl Store {
         self.digest.remove(id.0 as u32, &id.1, old.hash);
         self.changed.remove(&(old.generation, id.clone()));
         self.bases.remove(&id);
+        self.needing.remove(&id);
         self.note(&id, next);
         self.removed.insert(id, next);
         true
+    }
+
+    /// A body is about to take the place of the live one.
+    fn note_needs(&mut self, id: &ResourceId, body: &[u8]) {
+        let needed: Vec<_> = needed(self.capabilities, id.0, body).collect();
+        let replaced = self.needing.remove(id);
+        if needed.is_empty() {
+            return;
+        }
+        let before = match replaced {
+            Some(replaced) => replaced.before,
+            None => self.get(id).cloned(),
+        };
+        let needing = Needing {
+            capabilities: needed,
+            before,
+        };
+        self.needing.insert(id.clone(), needing);
     }
 
     fn note(&mut self, id: &ResourceId, next: Generation) {
@@ -280,14 +341,14 @@ impl Store {
             remove: Vec::new(),
         };
         let Some(held) = held else {
-            let all = self.live.iter().map(|(id, e)| resource(id, e));
+            let all = self.live.iter().map(|(id, e)| self.resource(id, e));
             transaction.upsert = all.collect();
             return Some(transaction);
         };
         let first = (held.generation + 1, (Kind::ALL[0], Arc::default()));
         for (_, id) in self.changed.range(first..) {
             match self.live.get(id) {
-                Some(entry) => transaction.upsert.push(resource(id, entry)),
+                Some(entry) => transaction.upsert.push(self.resource(id, entry)),
                 None => transaction.remove.push(pb::Name {
                     kind: id.0 as u32,
                     key: id.1.to_string(),
@@ -310,7 +371,8 @@ impl Store {
     }
 
     fn patch_of(&self, resource: &pb::Resource, held: Cursor) -> Option<pb::Patch> {
-        if !patch::is_patched(resource.kind) {
+        // A patch does not say what its result needs.
+        if !patch::is_patched(resource.kind) || !resource.requires.is_empty() {
             return None;
         }
         let id = (
@@ -366,10 +428,22 @@ impl Store {
         let ids = different.ids.iter();
         let as_listed = ids.filter_map(|id| {
             let entry = self.live.get(id)?;
-            (entry.generation <= different.at.generation).then(|| resource(id, entry))
+            (entry.generation <= different.at.generation).then(|| self.resource(id, entry))
         });
         transaction.upsert.extend(as_listed);
         Some(transaction)
+    }
+
+    fn resource(&self, id: &ResourceId, entry: &Entry) -> pb::Resource {
+        let needing = self.needing.get(id);
+        let requires = needing.map_or(&[][..], |needing| &needing.capabilities);
+        pb::Resource {
+            kind: id.0 as u32,
+            key: id.1.to_string(),
+            hash: entry.hash.0.to_vec(),
+            body: entry.body.clone(),
+            requires: requires.iter().map(|&name| name.to_owned()).collect(),
+        }
     }
 
     /// Every stream has passed `generation`: tombstones up to it go, and bodies that were replaced.
@@ -386,15 +460,6 @@ impl Store {
         if self.removed.len() < keep {
             self.forgotten = self.forgotten.max(generation);
         }
-    }
-}
-
-fn resource(id: &ResourceId, entry: &Entry) -> pb::Resource {
-    pb::Resource {
-        kind: id.0 as u32,
-        key: id.1.to_string(),
-        hash: entry.hash.0.to_vec(),
-        body: entry.body.clone(),
     }
 }
 

@@ -849,7 +849,7 @@ proptest! {
             sequence,
             full: true,
             result_digest: digest.to_bytes().to_vec(),
-            upsert: vec![snapshot::pb::Resource { kind, key: "k".into(), hash: hash.0.to_vec(), body: body.into() }],
+            upsert: vec![snapshot::pb::Resource { kind, key: "k".into(), hash: hash.0.to_vec(), body: body.into(), requires: Vec::new() }],
             ..Default::default()
         };
         let _ = replica.receive(chunk);

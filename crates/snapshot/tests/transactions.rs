@@ -151,6 +151,7 @@ fn an_unknown_kind_is_named_and_refuses_the_whole() {
         key: key.into(),
         hash: Hash::of(&body).0.to_vec(),
         body: body.into(),
+        requires: Vec::new(),
     };
     let mut digest = Digest::default();
     let upsert = vec![
