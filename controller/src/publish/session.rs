@@ -13,7 +13,7 @@ pub(crate) const NAME: usize = 512;
 pub(crate) const REASON: usize = 1024;
 
 /// Changed resources in a transaction up to which those that may are sent as patches: to make one takes tens of microseconds,
-/// and everybody waits.
+/// and the other streams of the thread wait.
 const PATCHED: usize = 256;
 
 /// Why a stream has to end.
@@ -229,13 +229,15 @@ impl Session {
         let few = !transaction.full && transaction.upsert.len() <= PATCHED;
         // Of one that goes without something it is not known what it could be a patch of.
         let patches = self.patches && few && lacks.is_empty();
-        if let Some(of_all) = of_all.filter(|_| patches) {
-            inner.store.patch(&mut transaction, of_all);
-        }
+        let of_all = of_all.filter(|_| patches);
+        let bases = of_all.map(|of_all| inner.store.bases(&transaction, of_all));
         let observed = inner.observed_unix_ns;
         let lacks = lacks.present(&inner.store);
         let capabilities = inner.store.capabilities();
         drop(inner);
+        if let Some(bases) = bases {
+            transaction.patch(bases);
+        }
         let of_all = transaction.result;
         let digest = lacks.digest(of_all.digest);
         transaction.result.digest = digest;

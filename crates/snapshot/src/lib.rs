@@ -36,7 +36,7 @@ pub use inventory::{Buckets, Inventory};
 pub use patch::PATCHES;
 pub use replica::{Applied, ApplyError, Replica, Staged};
 pub use sections::{InvalidResource, Kind, Section, TooLarge, decode, encode};
-pub use store::{Cursor, Different, Generation, Listing, ResourceId, Store, Transaction};
+pub use store::{Bases, Cursor, Different, Generation, Listing, ResourceId, Store, Transaction};
 
 /// Revision of the resource bodies that this build writes and reads.
 pub const SCHEMA: u32 = 1;

@@ -33,7 +33,7 @@ pub struct Store {
     forgotten: Generation,
     history: VecDeque<Cursor>,
     /// What live bodies have replaced that streams may still hold.
-    bases: BTreeMap<ResourceId, Base>,
+    bases: BTreeMap<ResourceId, Arc<Base>>,
     capabilities: &'static [Capability],
     needing: BTreeMap<ResourceId, Needing>,
 }
@@ -49,6 +49,26 @@ struct Base {
     /// Made once for all streams; `None`: it is not worth it.
     patch: OnceLock<Option<Vec<u8>>>,
 }
+
+impl Base {
+    fn patch_to(&self, resource: &pb::Resource) -> Option<pb::Patch> {
+        let patch = self
+            .patch
+            .get_or_init(|| patch::make(&self.body, &resource.body));
+        Some(pb::Patch {
+            kind: resource.kind,
+            key: resource.key.clone(),
+            base: self.hash.0.to_vec(),
+            hash: resource.hash.clone(),
+            size: u32::try_from(resource.body.len()).ok()?,
+            patch: patch.clone()?,
+        })
+    }
+}
+
+/// What each resource of a transaction may travel as a patch of. To make patches takes longer than the store may be locked
+/// for.
+pub struct Bases(Vec<Option<Arc<Base>>>);
 
 struct Entry {
     generation: Generation,
@@ -251,7 +271,7 @@ impl Store {
                     body: old.body.clone(),
                     patch: OnceLock::new(),
                 };
-                self.bases.insert(id.clone(), base);
+                self.bases.insert(id.clone(), Arc::new(base));
             }
         } else if let Some(generation) = self.removed.remove(&id) {
             self.changed.remove(&(generation, id.clone()));
@@ -358,19 +378,14 @@ impl Store {
         Some(transaction)
     }
 
-    /// Has those resources of a transaction travel as patches for which that is worth it, to a stream that reads them and has
-    /// acknowledged `held`.
-    pub fn patch(&self, transaction: &mut Transaction, held: Cursor) {
-        let patches = &mut transaction.patch;
-        transaction.upsert.retain(|resource| {
-            let patch = self.patch_of(resource, held);
-            let is_whole = patch.is_none();
-            patches.extend(patch);
-            is_whole
-        });
+    /// What the resources of a transaction, as it has just been made, may travel as patches of to a stream that reads them and
+    /// has acknowledged `held`.
+    pub fn bases(&self, transaction: &Transaction, held: Cursor) -> Bases {
+        let all = transaction.upsert.iter();
+        Bases(all.map(|r| self.base_of(r, held)).collect())
     }
 
-    fn patch_of(&self, resource: &pb::Resource, held: Cursor) -> Option<pb::Patch> {
+    fn base_of(&self, resource: &pb::Resource, held: Cursor) -> Option<Arc<Base>> {
         // A patch does not say what its result needs.
         if !patch::is_patched(resource.kind) || !resource.requires.is_empty() {
             return None;
@@ -380,20 +395,8 @@ impl Store {
             resource.key.as_str().into(),
         );
         let base = self.bases.get(&id)?;
-        if !(base.from..base.until).contains(&held.generation) {
-            return None;
-        }
-        let patch = base
-            .patch
-            .get_or_init(|| patch::make(&base.body, &resource.body));
-        Some(pb::Patch {
-            kind: resource.kind,
-            key: resource.key.clone(),
-            base: base.hash.0.to_vec(),
-            hash: resource.hash.clone(),
-            size: u32::try_from(resource.body.len()).ok()?,
-            patch: patch.clone()?,
-        })
+        let is_held = (base.from..base.until).contains(&held.generation);
+        is_held.then(|| Arc::clone(base))
     }
 
     /// What is live, to be compared with what somebody holds.
@@ -464,6 +467,19 @@ impl Store {
 }
 
 impl Transaction {
+    /// Has those resources travel as patches for which that is worth it.
+    pub fn patch(&mut self, bases: Bases) {
+        let mut bases = bases.0.into_iter();
+        let patches = &mut self.patch;
+        self.upsert.retain(|resource| {
+            let base = bases.next().flatten();
+            let patch = base.and_then(|base| base.patch_to(resource));
+            let is_whole = patch.is_none();
+            patches.extend(patch);
+            is_whole
+        });
+    }
+
     /// The transaction as messages of at most [`limits::CHUNK_BYTES`]; there is always at least one.
     pub fn into_chunks(self, number: u64, observed_unix_ns: u64) -> Vec<pb::Chunk> {
         /// What a resource takes beside key and body, generously.

@@ -144,7 +144,7 @@ fn what_requires_something_does_not_travel_as_a_patch() {
         let held: Cursor = put(shard(false));
         put(shard(true));
         let mut transaction = store.since(Some(held)).unwrap();
-        store.patch(&mut transaction, held);
+        transaction.patch(store.bases(&transaction, held));
         transaction.patch.len()
     };
     assert_eq!((patches(&[]), patches(NEWER)), (1, 0));

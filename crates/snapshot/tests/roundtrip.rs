@@ -791,7 +791,7 @@ fn sync(store: &Store, replica: &mut Replica, number: u64) -> Option<Changes> {
     let held = store.resume(replica.digest());
     let mut transaction = store.since(held)?;
     if let Some(held) = held.filter(|_| number.is_multiple_of(2)) {
-        store.patch(&mut transaction, held);
+        transaction.patch(store.bases(&transaction, held));
     }
     let mut staged = None;
     for chunk in transaction.into_chunks(number, 0) {
