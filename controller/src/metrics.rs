@@ -26,6 +26,8 @@ pub struct Metrics {
     pub transactions: IntCounterVec,
     pub sent_bytes: IntCounter,
     data_planes: IntGaugeVec,
+    /// Reasons token, schema.
+    refused: IntCounterVec,
     pub objects: IntGaugeVec,
     pub objects_quarantined: IntGaugeVec,
     /// When the first of all certificates in use expires, in seconds since the epoch; 0 while none is in use.
@@ -117,6 +119,11 @@ impl Metrics {
                 "Connected data planes by state",
                 &["state"],
             )?,
+            refused: made.counters(
+                "diolkos_dataplanes_refused_total",
+                "Streams of data planes that were refused",
+                &["reason"],
+            )?,
             objects: made.gauges("diolkos_objects", "Objects that are held", &["kind"])?,
             objects_quarantined: made.gauges(
                 "diolkos_objects_quarantined",
@@ -200,6 +207,9 @@ impl Metrics {
         for result in ["ack", "nack", "resync", "timeout"] {
             metrics.transactions.with_label_values(&[result]);
         }
+        for reason in ["token", "schema"] {
+            metrics.refused.with_label_values(&[reason]);
+        }
         for result in ["written", "skipped_equal", "conflict", "failed"] {
             metrics.status_writes.with_label_values(&[result]);
         }
@@ -207,6 +217,11 @@ impl Metrics {
             metrics.translate.with_label_values(&[mode]);
         }
         Ok(metrics)
+    }
+
+    /// Counts a data plane that is not let in.
+    pub fn refuse(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
     }
 
     /// All metrics as Prometheus text.

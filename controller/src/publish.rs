@@ -7,12 +7,14 @@
 //! A data plane that refuses a resource does not hold up the others: the [`Publisher`] puts back what was accepted
 //! before, remembers why, and goes on. What a data plane of another replica of the controller has refused is kept back as
 //! well (`others`), so that equal worlds stay equal snapshots. When all that refused it are gone it gets another chance
-//! (`refusals`). Where it is not for one data plane to hold all back, it alone is given something else (`lacks`).
+//! (`refusals`). Where it is not for one data plane to hold all back, it alone is given something else (`lacks`), and so is
+//! one whose build is older than what a resource needs (`skew`).
 
 mod lacks;
 mod others;
 mod refusals;
 mod session;
+mod skew;
 mod wire;
 
 pub use others::{BUILD, ReplicaStream, Teller};
@@ -26,7 +28,7 @@ use lacks::Lacks;
 use others::Other;
 use parking_lot::{Mutex, MutexGuard};
 use refusals::Rejected;
-use snapshot::{Cursor, Digest, Generation, Hash, Kind, Store, pb};
+use snapshot::{CAPABILITIES, Capability, Cursor, Digest, Generation, Hash, Kind, Store, pb};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,14 +94,18 @@ pub struct DataPlane {
     pub listeners: Vec<pb::ListenerState>,
     /// Why it refused the last transaction as a whole.
     pub refused: Option<String>,
+    /// Why nothing can be sent to it: its stream has ended, and it comes again and again.
+    pub turned_away: Option<String>,
+    /// Capabilities that resources may need and that it lacks: none, but for one of an older build.
+    missing: Vec<&'static str>,
     /// What it alone is given otherwise.
     lacks: Lacks,
 }
 
 impl DataPlane {
-    /// Whether it refuses anything.
+    /// Whether it refuses anything, or is not given it.
     pub fn is_rejecting(&self) -> bool {
-        self.refused.is_some() || !self.lacks.is_empty()
+        self.refused.is_some() || self.turned_away.is_some() || !self.lacks.is_empty()
     }
 
     /// One of these listeners that it could not open.
@@ -120,9 +126,22 @@ impl Publisher {
 
     /// One that counts its progress together with others.
     pub fn counting(server_id: impl Into<String>, progress: Arc<watch::Sender<u64>>) -> Arc<Self> {
+        Self::knowing(CAPABILITIES, server_id, progress)
+    }
+
+    /// The same, of resources that may need other capabilities than those of this build.
+    pub fn knowing(
+        capabilities: &'static [Capability],
+        server_id: impl Into<String>,
+        progress: Arc<watch::Sender<u64>>,
+    ) -> Arc<Self> {
+        let inner = Inner {
+            store: Store::knowing(capabilities),
+            ..Inner::default()
+        };
         Arc::new(Self {
             server_id: server_id.into(),
-            inner: Mutex::default(),
+            inner: Mutex::new(inner),
             generation: watch::Sender::new(None),
             progress,
         })
@@ -239,7 +258,8 @@ impl Publisher {
         let inner = self.inner.lock();
         let acknowledged = plane.acknowledged.unwrap_or(0);
         let mut later = inner.made.iter().filter(|(g, _)| *g > acknowledged);
-        later.next().filter(|_| !plane.draining).map(|(_, at)| *at)
+        let is_told = !plane.draining && plane.turned_away.is_none();
+        later.next().filter(|_| is_told).map(|(_, at)| *at)
     }
 
     /// Resources that data planes have refused, with their words.
@@ -289,9 +309,10 @@ impl Inner {
         let planes = || self.peers.values().filter(|p| !p.draining);
         planes().next()?;
         let present = |id: &ResourceId| self.store.hash_of(id);
-        let lacking = planes().find_map(|plane| plane.lacking(resources, present));
-        if let Some(text) = lacking {
-            return Some(Programmed::Lacking(text));
+        let lacking = planes().filter_map(|plane| plane.lacking(resources, present));
+        let lacking = lacking.max_by_key(Programmed::rank);
+        if lacking.is_some() {
+            return lacking;
         }
         let newest = resources
             .iter()
@@ -318,10 +339,18 @@ impl Inner {
 
     /// The generation that every connected data plane has acknowledged.
     fn passed(&self) -> Option<Generation> {
-        self.peers
-            .values()
-            .map(|p| p.acknowledged.unwrap_or(0))
-            .min()
+        let told = self.peers.values().filter(|p| p.turned_away.is_none());
+        told.map(|p| p.acknowledged.unwrap_or(0)).min()
+    }
+
+    /// Counts a data plane in; gives its number.
+    fn join(&mut self, data_plane: DataPlane) -> u64 {
+        // When it was turned away last is not of interest any more.
+        let is_other = |p: &DataPlane| p.turned_away.is_none() || p.node_id != data_plane.node_id;
+        self.peers.retain(|_, plane| is_other(plane));
+        self.next_peer += 1;
+        self.peers.insert(self.next_peer, data_plane);
+        self.next_peer
     }
 
     fn forget_tombstones(&mut self) {
@@ -333,6 +362,13 @@ impl Inner {
         let holding = self.peers.values().filter_map(|p| p.acknowledged);
         let holding = holding.chain(self.readers.values().copied()).min();
         self.store.forget(holding.unwrap_or(horizon).max(horizon));
+    }
+
+    /// What a data plane holds counts for nothing any more.
+    fn knows_nothing_of(&mut self, peer: u64) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.acknowledged = None;
+        }
     }
 
     /// `digest`: of what it holds by its own words.

@@ -7,12 +7,21 @@ use snapshot::{ApplyError, Replica, SCHEMA};
 /// A data plane on the other end of a session; it refuses bodies when told to.
 pub(crate) struct Client {
     pub(crate) session: Session,
-    replica: Replica,
+    pub(crate) replica: Replica,
     pub(crate) refuses: Vec<Bytes>,
 }
 
 impl Client {
     pub(crate) fn connect(publisher: &Arc<Publisher>, replica: Replica) -> Self {
+        Self::offering(publisher, replica, &[snapshot::PATCHES])
+    }
+
+    /// One with these capabilities.
+    pub(crate) fn offering(
+        publisher: &Arc<Publisher>,
+        replica: Replica,
+        capabilities: &[&str],
+    ) -> Self {
         let mut session = Session::new(Arc::clone(publisher));
         let hello = pb::Hello {
             node_id: "a".into(),
@@ -22,7 +31,7 @@ impl Client {
             have_digest: replica.digest().to_bytes().to_vec(),
             shares_health: false,
             have_buckets: replica.inventory().buckets.into_wire(),
-            capabilities: vec![snapshot::PATCHES.to_owned()],
+            capabilities: capabilities.iter().map(|&c| c.to_owned()).collect(),
         };
         let message = pb::ClientMessage {
             message: Some(Message::Hello(hello)),
@@ -54,7 +63,7 @@ impl Client {
     }
 
     /// Takes a transaction and answers.
-    fn take(&mut self, chunks: Vec<pb::Chunk>) {
+    pub(crate) fn take(&mut self, chunks: Vec<pb::Chunk>) {
         for chunk in chunks {
             match self.replica.receive(chunk) {
                 Ok(None) => {}
@@ -75,7 +84,7 @@ impl Client {
         }
     }
 
-    fn refuse(&mut self, transaction: u64, kind: u32, key: &str) {
+    pub(crate) fn refuse(&mut self, transaction: u64, kind: u32, key: &str) {
         let nack = pb::Nack {
             transaction,
             rejected: vec![pb::Rejection {

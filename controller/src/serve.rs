@@ -14,7 +14,7 @@ use rustls::ServerConfig;
 use snapshot::pb::client_message::Message as In;
 use snapshot::pb::server_message::Message as Out;
 use snapshot::pb::snapshot_service_server::{SnapshotService, SnapshotServiceServer};
-use snapshot::pb::{Chunk, ClientMessage, Ping, ReplicaMessage, ServerMessage, Verdicts};
+use snapshot::pb::{Chunk, ClientMessage, Hello, Ping, ReplicaMessage, ServerMessage, Verdicts};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -32,7 +32,7 @@ use crate::health::{Board, Member, Outcome};
 use crate::metrics::Metrics;
 use crate::publish::{HEARTBEAT, NAME, Publisher, REASON, Session, SessionError, printable};
 use crate::replicas::Meeting;
-use crate::tokens::{TokenError, Tokens};
+use crate::tokens::{Pod, TokenError, Tokens};
 use crate::watch::unix_ns;
 
 /// Connections at a time. A data plane has one, and two for a moment.
@@ -48,6 +48,11 @@ const ANSWER: Duration = Duration::from_secs(60);
 const AGE: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(900));
 /// At the stop of a replica its streams end within this time, not all at once.
 const SPREAD: Duration = Duration::from_secs(2);
+/// A data plane that is turned away comes again within 10 s and the time that a connection takes. In between it stays in
+/// status,
+const TURNED_AWAY: Duration = Duration::from_secs(30);
+/// so many of them at a time; others are counted and in the log.
+const LINGERING: usize = 64;
 /// Messages of data planes are small.
 const MESSAGE_BYTES: usize = 1 << 20;
 /// A data plane that holds what this replica does not know may have it from one that is ahead of this one. While a watch is
@@ -96,6 +101,7 @@ pub async fn serve(
         interrupted,
         meeting,
         tokens,
+        lingering: Arc::new(Semaphore::new(LINGERING)),
         stop: stop.clone(),
     };
     let service = SnapshotServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES);
@@ -255,6 +261,7 @@ struct Streams {
     interrupted: watch::Receiver<bool>,
     meeting: Option<Meeting>,
     tokens: Option<Arc<Tokens>>,
+    lingering: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -309,19 +316,28 @@ impl SnapshotService for Streams {
                 .get(name)
                 .ok_or_else(|| Status::unavailable("there is no such group of data planes"))?,
         };
-        if let (Some(tokens), Some(Caller::Group(name))) =
-            (&self.tokens, peer.map(|peer| &peer.caller))
-            && let Err(error) = tokens.check(&metadata, name).await
-        {
-            tracing::warn!(event = "token_refused", address, group = name, %error, "a data plane is refused");
-            return Err(match error {
-                TokenError::Unreachable(_) => Status::unavailable(error.to_string()),
-                _ => Status::unauthenticated(error.to_string()),
-            });
+        let pod = match (&self.tokens, peer.map(|peer| &peer.caller)) {
+            (Some(tokens), Some(Caller::Group(name))) => {
+                let checked = tokens.check(&metadata, name).await;
+                Some(checked.map_err(|error| {
+                    self.metrics.refuse("token");
+                    tracing::warn!(event = "token_refused", address, group = name, %error, "a data plane is refused");
+                    match error {
+                        TokenError::Unreachable(_) => Status::unavailable(error.to_string()),
+                        _ => Status::unauthenticated(error.to_string()),
+                    }
+                })?)
+            }
+            _ => None,
+        };
+        let mut session = Session::new(Arc::clone(&publisher));
+        if let Some(pod) = &pod {
+            session = session.with_pod(&pod.name);
         }
         let (out, messages) = mpsc::channel(8);
-        let stream = Stream {
-            session: Session::new(Arc::clone(&publisher)),
+        let mut stream = Stream {
+            session,
+            pod,
             inbound,
             out: out.clone(),
             metrics: Arc::clone(&self.metrics),
@@ -332,15 +348,23 @@ impl SnapshotService for Streams {
             shared: None,
             tokens: self.tokens.clone(),
         };
-        let stop = self.stop.clone();
+        let (stop, lingering) = (self.stop.clone(), Arc::clone(&self.lingering));
         tokio::spawn(async move {
-            match stream.run(&publisher, stop).await {
+            let ended = stream.run(&publisher, stop.clone()).await;
+            // Any other is gone at once, whether or not its data plane still listens.
+            let session = stream.into_session();
+            let turned_away = session.is_turned_away().then_some(session);
+            match ended {
                 Ok(()) => tracing::info!(address, "a data plane's stream ended"),
                 Err(status) => {
                     tracing::info!(address, code = ?status.code(), reason = status.message(), "a data plane's stream is ended");
                     // It may have gone already.
                     drop(out.send(Err(status)).await);
                 }
+            }
+            drop(out);
+            if let Some(session) = turned_away {
+                linger(session, &lingering, &stop).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(messages)))
@@ -350,6 +374,8 @@ impl SnapshotService for Streams {
 /// One stream of one data plane.
 struct Stream {
     session: Session,
+    /// Which Pod it is, by its token; `None`: none was asked for.
+    pod: Option<Pod>,
     inbound: Streaming<ClientMessage>,
     out: mpsc::Sender<Result<ServerMessage, Status>>,
     metrics: Arc<Metrics>,
@@ -393,7 +419,7 @@ struct Sent {
 
 impl Stream {
     /// Ends without an error when the data plane has gone.
-    async fn run(mut self, publisher: &Publisher, stop: CancellationToken) -> Result<(), Status> {
+    async fn run(&mut self, publisher: &Publisher, stop: CancellationToken) -> Result<(), Status> {
         let mut generation = publisher.subscribe();
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.reset();
@@ -444,6 +470,11 @@ impl Stream {
         }
     }
 
+    /// What is left when the stream has ended.
+    fn into_session(self) -> Session {
+        self.session
+    }
+
     /// Until when the data plane is told nothing because this replica may be behind it; `None`: it may be told.
     fn ahead_until(&self, most: Instant) -> Option<Instant> {
         let is_ahead =
@@ -470,13 +501,7 @@ impl Stream {
             _ => None,
         };
         match &message.message {
-            Some(In::Hello(hello)) => {
-                tracing::info!(
-                    node = printable(&hello.node_id, NAME),
-                    build = printable(&hello.build, NAME),
-                    "a data plane connects"
-                )
-            }
+            Some(In::Hello(hello)) => self.log(hello),
             Some(In::Nack(nack)) => {
                 tracing::error!(
                     resources = nack.rejected.len(),
@@ -490,13 +515,14 @@ impl Stream {
             }
             _ => {}
         }
-        let welcome = self
-            .session
-            .on_message(message)
-            .map_err(|error| match error {
-                SessionError::Schema { .. } => Status::failed_precondition(error.to_string()),
-                _ => Status::invalid_argument(error.to_string()),
-            })?;
+        let taken = self.session.on_message(message);
+        let welcome = taken.map_err(|error| match error {
+            SessionError::Schema { .. } => {
+                self.metrics.refuse("schema");
+                Status::failed_precondition(error.to_string())
+            }
+            _ => Status::invalid_argument(error.to_string()),
+        })?;
         if let Some(result) = answer {
             self.count(result);
             let sent = self.sent.take();
@@ -517,6 +543,24 @@ impl Stream {
         }
         self.send(Out::Welcome(welcome)).await?;
         Ok(true)
+    }
+
+    fn log(&self, hello: &Hello) {
+        let said = printable(&hello.node_id, NAME);
+        let build = printable(&hello.build, NAME);
+        let Some(Pod { name, uid, .. }) = &self.pod else {
+            return tracing::info!(node = said, build, "a data plane connects");
+        };
+        tracing::info!(node = name, uid, build, "a data plane connects");
+        if *name != hello.node_id {
+            tracing::warn!(
+                event = "node_id_differs",
+                node = name,
+                uid,
+                said,
+                "a data plane calls itself otherwise than its Pod: it is called as its token says"
+            );
+        }
     }
 
     async fn send_transaction(&mut self, chunks: Vec<Chunk>) -> Result<(), Status> {
@@ -580,6 +624,17 @@ impl Stream {
     }
 }
 
+/// Keeps in status a data plane that is turned away.
+async fn linger(session: Session, slots: &Semaphore, stop: &CancellationToken) {
+    if let Ok(_slot) = slots.try_acquire() {
+        tokio::select! {
+            () = sleep(TURNED_AWAY) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    drop(session);
+}
+
 /// Returns when a stream is old, and its data plane can come back.
 async fn old(tokens: Option<Arc<Tokens>>) {
     sleep(AGE.0 + (AGE.1 - AGE.0).mul_f64(rand::random())).await;
@@ -610,21 +665,5 @@ async fn news(shared: &mut Option<Shared>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tokens::fake;
-    use k8s_openapi::api::authentication::v1::TokenReviewStatus;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_grows_no_older_than_it_must() {
-        let began = Instant::now();
-        old(None).await;
-        let api = fake::start(Ok(TokenReviewStatus::default()));
-        old(Some(Arc::clone(&api.tokens))).await;
-        assert!((AGE.0 * 2..=AGE.1 * 2).contains(&began.elapsed()));
-
-        let api = fake::start(Err("no answer".to_owned()));
-        let ended = timeout(AGE.1 * 4, old(Some(Arc::clone(&api.tokens)))).await;
-        assert!(ended.is_err(), "its data plane would be refused");
-    }
-}
+#[path = "serve_tests.rs"]
+mod tests;

@@ -1,5 +1,5 @@
-//! Whether a data plane is the Pod that its certificate's group is for: its projected service-account token, reviewed by
-//! the API server (features.md F83). A certificate alone is what anybody has who reads the Secret of the group.
+//! Whether a data plane is a Pod that its certificate's group is for, and which one: its projected service-account token,
+//! reviewed by the API server (features.md F83). A certificate alone is what anybody has who reads the Secret of the group.
 //!
 //! A token is sent when a stream opens, and what was accepted stays so for the life of the stream: a quarter of an hour at
 //! most, and for as long as the API server does not answer. Meanwhile new streams are refused unless their token was
@@ -38,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const HEARD: Duration = Duration::from_secs(10);
 /// Longest pause before it is looked whether it answers again; the shortest is half of it.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// What the API server says of a token beside its account: the Pod that it is bound to.
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 /// Nobody's token.
 const NOBODYS: &str = "-";
 
@@ -54,6 +57,15 @@ pub enum TokenError {
     Another { is: String, group: String },
     #[error("the API server cannot be asked about the token: {0}")]
     Unreachable(String),
+}
+
+/// Whose a token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its service account, as `NAMESPACE/NAME`.
+    account: String,
+    pub name: String,
+    pub uid: String,
 }
 
 /// Asks the API server about a token.
@@ -73,8 +85,7 @@ pub struct Tokens {
 
 #[derive(Clone)]
 struct Known {
-    /// The account as `NAMESPACE/NAME`.
-    account: Result<String, TokenError>,
+    pod: Result<Pod, TokenError>,
     until: Instant,
 }
 
@@ -115,40 +126,40 @@ impl Tokens {
         })
     }
 
-    /// Whether a stream with this metadata comes from a Pod of `group`, whose name is that of its service account.
+    /// The Pod of `group` that a stream with this metadata comes from. A group's name is that of its service account.
     ///
     /// # Errors
     /// [`TokenError`]: the stream is not to be opened.
-    pub async fn check(&self, metadata: &MetadataMap, group: &str) -> Result<(), TokenError> {
-        let account = self.account(of(metadata)?).await?;
-        match account == group {
-            true => Ok(()),
+    pub async fn check(&self, metadata: &MetadataMap, group: &str) -> Result<Pod, TokenError> {
+        let pod = self.pod(of(metadata)?).await?;
+        match pod.account == group {
+            true => Ok(pod),
             false => Err(TokenError::Another {
-                is: account,
+                is: pod.account,
                 group: group.to_owned(),
             }),
         }
     }
 
-    async fn account(&self, token: &str) -> Result<String, TokenError> {
+    async fn pod(&self, token: &str) -> Result<Pod, TokenError> {
         let hash = Hash::of(token.as_bytes());
         let known = self.known.lock().get(&hash).cloned();
         if let Some(known) = known.filter(|k| Instant::now() < k.until) {
-            return known.account;
+            return known.pod;
         }
-        let account = judged(&self.ask(token).await?);
-        let holds = match account.is_ok() {
+        let pod = judged(&self.ask(token).await?);
+        let holds = match pod.is_ok() {
             true => GOOD,
             false => BAD,
         };
         self.remember(
             hash,
             Known {
-                account: account.clone(),
+                pod: pod.clone(),
                 until: Instant::now() + holds,
             },
         );
-        account
+        pod
     }
 
     /// Returns when the API server answers about tokens. Before that a stream that ends does not come back.
@@ -208,8 +219,8 @@ fn of(metadata: &MetadataMap) -> Result<&str, TokenError> {
     }
 }
 
-/// The account of a token that was reviewed.
-fn judged(status: &TokenReviewStatus) -> Result<String, TokenError> {
+/// Whose a token is that was reviewed.
+fn judged(status: &TokenReviewStatus) -> Result<Pod, TokenError> {
     let refused = |why: &str| Err(TokenError::Refused(why.to_owned()));
     if status.authenticated != Some(true) {
         return refused("it is not valid, or not for us");
@@ -219,19 +230,48 @@ fn judged(status: &TokenReviewStatus) -> Result<String, TokenError> {
     if !audiences.into_iter().any(|a| a == AUDIENCE) {
         return refused("it is not for us");
     }
-    let user = status.user.as_ref().and_then(|u| u.username.as_deref());
-    let account = user.and_then(|name| name.strip_prefix("system:serviceaccount:"));
-    match account.and_then(|account| account.split_once(':')) {
-        Some((namespace, name)) => Ok(format!("{namespace}/{name}")),
-        None => refused("it is not that of a service account"),
-    }
+    let user = status.user.as_ref();
+    let account = user.and_then(|user| user.username.as_deref());
+    let account = account.and_then(|name| name.strip_prefix("system:serviceaccount:"));
+    let Some((namespace, account)) = account.and_then(|account| account.split_once(':')) else {
+        return refused("it is not that of a service account");
+    };
+    let bound = |what: &str| user?.extra.as_ref()?.get(what)?.first().cloned();
+    let (Some(name), Some(uid)) = (bound(POD_NAME), bound(POD_UID)) else {
+        return refused("it is not bound to a Pod");
+    };
+    Ok(Pod {
+        account: format!("{namespace}/{account}"),
+        name,
+        uid,
+    })
 }
 
 /// Tokens before an API server that answers as tests say.
 #[cfg(test)]
 pub(crate) mod fake {
     use super::*;
+    use k8s_openapi::api::authentication::v1::UserInfo;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// What the API server says of a good token of a Pod.
+    pub(crate) fn token_of(account: &str, audience: &str, pod: &str) -> TokenReviewStatus {
+        let bound = [
+            (POD_NAME, pod.to_owned()),
+            (POD_UID, format!("uid-of-{pod}")),
+        ];
+        let extra = bound.map(|(what, value)| (what.to_owned(), vec![value]));
+        TokenReviewStatus {
+            authenticated: Some(true),
+            audiences: Some(vec![audience.to_owned()]),
+            user: Some(UserInfo {
+                username: Some(account.to_owned()),
+                extra: Some(extra.into()),
+                ..UserInfo::default()
+            }),
+            error: None,
+        }
+    }
 
     pub(crate) struct Fixture {
         pub(crate) tokens: Arc<Tokens>,
@@ -266,22 +306,13 @@ pub(crate) mod fake {
 
 #[cfg(test)]
 mod tests {
-    use super::fake::{Fixture, start};
+    use super::fake::{Fixture, start, token_of};
     use super::*;
-    use k8s_openapi::api::authentication::v1::UserInfo;
 
     const GROUP: &str = "shop/web-diolkos";
 
     fn status(user: &str, audience: &str) -> TokenReviewStatus {
-        TokenReviewStatus {
-            authenticated: Some(true),
-            audiences: Some(vec![audience.to_owned()]),
-            user: Some(UserInfo {
-                username: Some(user.to_owned()),
-                ..UserInfo::default()
-            }),
-            error: None,
-        }
+        token_of(user, audience, "web-1")
     }
 
     fn metadata(value: &str) -> MetadataMap {
@@ -291,7 +322,7 @@ mod tests {
     }
 
     impl Fixture {
-        async fn check(&self, value: &str) -> Result<(), TokenError> {
+        async fn check(&self, value: &str) -> Result<Pod, TokenError> {
             self.tokens.check(&metadata(value), GROUP).await
         }
     }
@@ -303,7 +334,8 @@ mod tests {
             AUDIENCE,
         )));
         for _ in 0..3 {
-            it.check("Bearer abc").await.unwrap();
+            let pod = it.check("Bearer abc").await.unwrap();
+            assert_eq!((&*pod.name, &*pod.uid), ("web-1", "uid-of-web-1"));
         }
         assert_eq!(it.asked(), 1);
         tokio::time::advance(GOOD).await;
@@ -325,6 +357,14 @@ mod tests {
         ] {
             let it = start(Ok(status(user, audience)));
             assert!(it.check("Bearer abc").await.is_err(), "{user} {audience}");
+        }
+        // One that was asked for by hand is no Pod's.
+        for what in [POD_NAME, POD_UID] {
+            let mut unbound = status(ours, AUDIENCE);
+            let extra = unbound.user.as_mut().and_then(|user| user.extra.as_mut());
+            extra.unwrap().remove(what);
+            let refused = start(Ok(unbound)).check("Bearer abc").await.unwrap_err();
+            assert!(refused.to_string().contains("bound to a Pod"), "{refused}");
         }
         let it = start(Ok(status(ours, AUDIENCE)));
         for value in ["abc", "Bearer ", "Basic abc"] {

@@ -38,7 +38,8 @@ Kubernetes Events (`kubectl events --for route/shop`) tell when an older version
 |---|---|---|
 | `Quarantined` | Warning | the present version cannot be used, and the one before it serves on |
 | `RejectedByDataPlane` | Warning | a data plane refused a resource that the object needs, with its words, and whether what was accepted last serves on |
-| `Restored` | Normal | neither is so any more |
+| `DataPlaneTooOld` | Warning | a data plane is of a build that would pass over a part of the object, and goes on without this version |
+| `Restored` | Normal | nothing of that is so any more |
 
 The leader alone writes them, once for each change and not again for the same version of the object; of what data planes refuse it
 tells of 256 objects at a time.

@@ -12,6 +12,8 @@ mod refusals;
 mod replicas;
 #[path = "push/shared_health.rs"]
 mod shared_health;
+#[path = "push/skew.rs"]
+mod skew;
 
 use std::time::SystemTime;
 

@@ -239,12 +239,13 @@ impl Inner {
         let Some(wanted) = wanted.collect::<Option<Vec<_>>>() else {
             return Some(Programmed::Pending);
         };
-        let lacking = self.others.values().find_map(|other| {
-            let mut planes = other.planes.values().filter(|plane| !plane.draining);
-            planes.find_map(|plane| plane.lacking(resources, |id| other.body_of(id)))
+        let lacking = self.others.values().flat_map(|other| {
+            let planes = other.planes.values().filter(|plane| !plane.draining);
+            planes.filter_map(|plane| plane.lacking(resources, |id| other.body_of(id)))
         });
-        if let Some(text) = lacking {
-            return Some(Programmed::Lacking(text));
+        let lacking = lacking.max_by_key(Programmed::rank);
+        if lacking.is_some() {
+            return lacking;
         }
         let mut found = None;
         for (replica, other) in &self.others {

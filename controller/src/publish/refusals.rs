@@ -1,7 +1,8 @@
 //! What data planes refuse: what all go back to because of it, and when it gets another chance.
 
-use super::lacks::Lacks;
+use super::lacks::{Lacks, Why};
 use super::{Accepted, DataPlane, Inner, REASON, ResourceId, printable};
+use crate::report::Programmed;
 use bytes::Bytes;
 use snapshot::{Generation, Hash, Kind, pb};
 use std::collections::BTreeSet;
@@ -35,21 +36,30 @@ pub(super) struct Consequence {
 }
 
 impl DataPlane {
-    /// Why it refuses one of these resources. `present`: what the hash of a body is where it is connected.
+    /// Why it goes without one of these resources. `present`: what the hash of a body is where it is connected.
     pub(super) fn lacking(
         &self,
         resources: &[&ResourceId],
         present: impl Fn(&ResourceId) -> Option<Hash>,
-    ) -> Option<String> {
+    ) -> Option<Programmed> {
+        if let Some(why) = &self.turned_away {
+            let text = format!("data plane {} is turned away: {why}", self.node_id);
+            return Some(Programmed::TooOld(text));
+        }
         if self.lacks.is_empty() {
             return None;
         }
         let mut lacking = resources.iter().filter_map(|id| {
             let lack = self.lacks.get(id)?;
-            (present(id) == Some(lack.refused)).then_some(&lack.reason)
+            (present(id) == Some(lack.refused)).then_some(&lack.why)
         });
-        let reason = lacking.next()?;
-        Some(format!("data plane {} refuses it: {reason}", self.node_id))
+        let (why, node) = (lacking.next()?, &self.node_id);
+        Some(match why {
+            Why::Refuses(_) => Programmed::Lacking(format!("data plane {node} refuses it: {why}")),
+            Why::TooOld(_) => {
+                Programmed::TooOld(format!("data plane {node} is too old for it: {why}"))
+            }
+        })
     }
 }
 
@@ -89,6 +99,7 @@ impl Inner {
             return Consequence::default();
         };
         let mut lacks = plane.lacks.clone();
+        let understands = |kind, body: &[u8]| plane.understands(&self.store, kind, body);
         // It has had what was before.
         let follows = plane.acknowledged.is_some();
         let mut consequence = Consequence::default();
@@ -130,7 +141,8 @@ impl Inner {
                     restore.push((id.0, id.1, Some(older)));
                 }
                 older => {
-                    consequence.lacks |= lacks.refuse(&id, &body, older, reason);
+                    let older = older.filter(|body| understands(id.0, body));
+                    consequence.lacks |= lacks.refuse(&id, &body, older, reason, understands);
                     // Whoever takes neither version holds none back from others.
                     if let Some(rejected) = self.rejected.get_mut(&id) {
                         rejected.by.remove(&peer);
@@ -146,7 +158,7 @@ impl Inner {
     }
 
     /// The version that was accepted before one that is refused.
-    fn older(&self, lacks: &Lacks, id: &ResourceId) -> Option<Bytes> {
+    pub(super) fn older(&self, lacks: &Lacks, id: &ResourceId) -> Option<Bytes> {
         let lack = lacks.get(id);
         let accepted = self.accepted.get(id).and_then(|a| a.body.as_ref());
         let refused = [self.store.hash_of(id), lack.map(|lack| lack.refused)];
@@ -186,6 +198,6 @@ impl Inner {
         let here = here.flat_map(|plane| plane.lacks.iter());
         let here = here.filter(|(id, lack)| self.store.hash_of(id) == Some(lack.refused));
         let all = here.chain(self.lacking_elsewhere());
-        all.map(|(id, lack)| (id.clone(), lack.reason.clone()))
+        all.map(|(id, lack)| (id.clone(), lack.why.to_string()))
     }
 }

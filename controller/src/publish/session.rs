@@ -13,7 +13,7 @@ pub(crate) const NAME: usize = 512;
 pub(crate) const REASON: usize = 1024;
 
 /// Changed resources in a transaction up to which those that may are sent as patches: to make one takes tens of microseconds,
-/// and everybody waits.
+/// and the other streams of the thread wait.
 const PATCHED: usize = 256;
 
 /// Why a stream has to end.
@@ -21,7 +21,9 @@ const PATCHED: usize = 256;
 pub enum SessionError {
     #[error("the first message must be Hello, and only the first")]
     Order,
-    #[error("schema {SCHEMA} is outside of what the data plane reads ({min} to {max})")]
+    #[error(
+        "the data plane reads revisions {min} to {max} of the schema, and this controller writes {SCHEMA}"
+    )]
     Schema { min: u32, max: u32 },
     #[error("a message without content")]
     Empty,
@@ -34,8 +36,12 @@ pub enum SessionError {
 /// The server's side of one stream; dropping it disconnects the data plane.
 pub struct Session {
     publisher: Arc<Publisher>,
+    /// The name of the Pod that it is with, where that is proven.
+    pod: Option<String>,
     /// Set by Hello.
     peer: Option<u64>,
+    /// The same of one that is turned away.
+    turned_away: Option<u64>,
     /// What the data plane has acknowledged; `None`: nothing that is known here.
     held: Option<Held>,
     /// What it holds beside that by its own words, until the first transaction.
@@ -77,7 +83,9 @@ impl Session {
     pub fn new(publisher: Arc<Publisher>) -> Self {
         Self {
             publisher,
+            pod: None,
             peer: None,
+            turned_away: None,
             held: None,
             said: None,
             patches: false,
@@ -85,6 +93,13 @@ impl Session {
             last_transaction: 0,
             refused: None,
         }
+    }
+
+    /// One with the Pod of this name, whatever it calls itself.
+    #[must_use]
+    pub fn with_pod(mut self, name: &str) -> Self {
+        self.pod = Some(name.to_owned());
+        self
     }
 
     /// Takes any message of the data plane; gives the answer to Hello.
@@ -111,12 +126,19 @@ impl Session {
     /// # Errors
     /// [`SessionError::Order`] for a second Hello, [`SessionError::Schema`] when it cannot read what we write.
     pub fn on_hello(&mut self, hello: &pb::Hello) -> Result<pb::Welcome, SessionError> {
-        if self.peer.is_some() {
+        if self.peer.or(self.turned_away).is_some() {
             return Err(SessionError::Order);
         }
+        let data_plane = DataPlane {
+            node_id: printable(self.pod.as_ref().unwrap_or(&hello.node_id), NAME),
+            build: printable(&hello.build, NAME),
+            ..DataPlane::default()
+        };
         if !(hello.schema_min..=hello.schema_max).contains(&SCHEMA) {
             let (min, max) = (hello.schema_min, hello.schema_max);
-            return Err(SessionError::Schema { min, max });
+            let error = SessionError::Schema { min, max };
+            self.turned_away = Some(self.publisher.turn_away(data_plane, &error));
+            return Err(error);
         }
         self.patches = hello.capabilities.iter().any(|c| c == PATCHES);
         let mut inner = self.publisher.inner.lock();
@@ -129,17 +151,13 @@ impl Session {
                 .zip(buckets)
                 .map(|(digest, buckets)| Inventory { digest, buckets });
         }
-        inner.next_peer += 1;
-        let peer = inner.next_peer;
-        self.peer = Some(peer);
         let data_plane = DataPlane {
-            node_id: printable(&hello.node_id, NAME),
-            build: printable(&hello.build, NAME),
             acknowledged: self.held.map(|held| held.of_all.generation),
             digest: self.held.map(|held| held.digest).unwrap_or_default(),
-            ..DataPlane::default()
+            missing: inner.store.lacking(&hello.capabilities),
+            ..data_plane
         };
-        inner.peers.insert(peer, data_plane);
+        self.peer = Some(inner.join(data_plane));
         drop(inner);
         self.publisher.advanced();
         Ok(pb::Welcome {
@@ -160,6 +178,20 @@ impl Session {
         let mut inner = self.publisher.inner.lock();
         if !inner.ready || self.refused == Some(inner.store.cursor().generation) {
             return None;
+        }
+        let withheld = inner.withhold(peer);
+        if withheld.all {
+            self.refused = Some(inner.store.cursor().generation);
+            self.publisher.settle(inner, false);
+            return None;
+        }
+        if let Some(since) = withheld.since {
+            self.said = None;
+            // What it holds may have come from another build, on a disk perhaps: this very body.
+            if self.held.is_some_and(|h| since <= h.of_all.generation) {
+                self.held = None;
+                inner.knows_nothing_of(peer);
+            }
         }
         let said = self.said.take().filter(|_| self.held.is_none());
         let known = said.as_ref().and_then(|s| inner.store.resume(s.digest));
@@ -197,19 +229,22 @@ impl Session {
         let few = !transaction.full && transaction.upsert.len() <= PATCHED;
         // Of one that goes without something it is not known what it could be a patch of.
         let patches = self.patches && few && lacks.is_empty();
-        if let Some(of_all) = of_all.filter(|_| patches) {
-            inner.store.patch(&mut transaction, of_all);
-        }
+        let of_all = of_all.filter(|_| patches);
+        let bases = of_all.map(|of_all| inner.store.bases(&transaction, of_all));
         let observed = inner.observed_unix_ns;
         let lacks = lacks.present(&inner.store);
+        let capabilities = inner.store.capabilities();
         drop(inner);
+        if let Some(bases) = bases {
+            transaction.patch(bases);
+        }
         let of_all = transaction.result;
         let digest = lacks.digest(of_all.digest);
         transaction.result.digest = digest;
         if let Some(held) = self.held.filter(|_| !transaction.full) {
             transaction.base = held.digest;
         }
-        lacks.replace(&mut transaction.upsert);
+        lacks.replace(&mut transaction.upsert, capabilities);
         self.last_transaction += 1;
         self.under_way = Some(UnderWay {
             number: self.last_transaction,
@@ -217,6 +252,12 @@ impl Session {
             lacks,
         });
         Some(transaction.into_chunks(self.last_transaction, observed))
+    }
+
+    /// Whether the data plane cannot read what is written here. It is in status as long as the session is there, although its
+    /// stream ends.
+    pub fn is_turned_away(&self) -> bool {
+        self.turned_away.is_some()
     }
 
     /// Whether the data plane holds, by its own words, what is not known here: what another replica knows may be newer.
@@ -274,9 +315,8 @@ impl Session {
         self.under_way = None;
         self.held = None;
         self.said = None;
-        let mut inner = self.publisher.inner.lock();
-        if let Some(data_plane) = self.peer.and_then(|peer| inner.peers.get_mut(&peer)) {
-            data_plane.acknowledged = None;
+        if let Some(peer) = self.peer {
+            self.publisher.inner.lock().knows_nothing_of(peer);
         }
     }
 
@@ -302,7 +342,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Some(peer) = self.peer {
+        if let Some(peer) = self.peer.or(self.turned_away) {
             let mut inner = self.publisher.inner.lock();
             let changed = inner.leave(peer);
             self.publisher.settle(inner, changed);

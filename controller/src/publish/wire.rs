@@ -1,8 +1,8 @@
 //! How replicas write to each other what is known of a group of data planes.
 
-use super::lacks::{Instead, Lack, Lacks};
+use super::lacks::{Instead, Lack, Lacks, Why};
 use super::refusals::Refusal;
-use super::{DataPlane, REASON, ResourceId, printable};
+use super::{DataPlane, NAME, REASON, ResourceId, printable};
 use prost::Message as _;
 use snapshot::{Hash, Kind, Transaction, pb};
 use std::collections::BTreeMap;
@@ -41,8 +41,12 @@ pub(super) fn plane_to_wire(number: u64, plane: &DataPlane) -> pb::Plane {
             kind: *kind as u32,
             key: key.to_string(),
             hash: lack.refused.0.to_vec(),
-            reason: lack.reason.clone(),
+            reason: lack.why.to_string(),
             body: None,
+            capability: match &lack.why {
+                Why::TooOld(name) => name.clone(),
+                Why::Refuses(_) => String::new(),
+            },
         };
         (told.encoded_len() + FRAME, told)
     });
@@ -57,15 +61,20 @@ pub(super) fn plane_to_wire(number: u64, plane: &DataPlane) -> pb::Plane {
         not_bound: not_bound.take(NOT_BOUND).cloned().collect(),
         refused: plane.refused.clone().unwrap_or_default(),
         lacks,
+        turned_away: plane.turned_away.clone().unwrap_or_default(),
     }
 }
 
 pub(super) fn plane_of_wire(wire: pb::Plane) -> DataPlane {
     let lacks = wire.lacks.into_iter().filter_map(|lack| {
         let (id, refused) = refused_of_wire(&lack)?;
+        let why = match lack.capability.is_empty() {
+            true => Why::Refuses(printable(&lack.reason, REASON)),
+            false => Why::TooOld(printable(&lack.capability, NAME)),
+        };
         let lack = Lack {
             refused,
-            reason: printable(&lack.reason, REASON),
+            why,
             instead: Instead::Nothing,
         };
         Some((id, lack))
@@ -77,6 +86,7 @@ pub(super) fn plane_of_wire(wire: pb::Plane) -> DataPlane {
         draining: wire.draining,
         listeners: wire.not_bound,
         refused: Some(wire.refused).filter(|r| !r.is_empty()),
+        turned_away: Some(wire.turned_away).filter(|why| !why.is_empty()),
         lacks: lacks.collect::<Lacks>(),
         ..DataPlane::default()
     }
@@ -92,6 +102,7 @@ pub(super) fn to_wire(refusals: &BTreeMap<ResourceId, Refusal>) -> pb::Quarantin
             hash: refusal.hash.0.to_vec(),
             reason: refusal.reason.clone(),
             body: Some(refusal.restored.clone()),
+            capability: String::new(),
         };
         (told.encoded_len() + FRAME, told)
     });

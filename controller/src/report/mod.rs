@@ -501,6 +501,10 @@ fn program(
             let reason = Reason::RejectedByDataPlane.as_str();
             condition(TYPE, "False", reason, limit(message.clone()))
         }
+        Programmed::TooOld(message) => {
+            let reason = Reason::DataPlaneTooOld.as_str();
+            condition(TYPE, "False", reason, limit(message.clone()))
+        }
         Programmed::NotBound(message) => {
             let reason = Reason::ListenerNotBound.as_str();
             condition(TYPE, "False", reason, limit(message.clone()))

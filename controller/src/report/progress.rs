@@ -21,6 +21,8 @@ pub enum Programmed {
     Rejected(String),
     /// One refuses what others have, with its name and message.
     Lacking(String),
+    /// One is too old for it, with its name and what it lacks.
+    TooOld(String),
     /// One could not open a listener, with the reason.
     NotBound(String),
     /// The object is held as it was at this revision.
@@ -39,9 +41,10 @@ impl Programmed {
             Self::Pending => 3,
             Self::NoDataPlane => 4,
             Self::NotBound(_) => 5,
-            Self::Lacking(_) => 6,
-            Self::Rejected(_) => 7,
-            Self::RolledBack(_) => 8,
+            Self::TooOld(_) => 6,
+            Self::Lacking(_) => 7,
+            Self::Rejected(_) => 8,
+            Self::RolledBack(_) => 9,
         }
     }
 
@@ -73,6 +76,7 @@ impl Progress {
             Programmed::Pending
                 | Programmed::NotBound(_)
                 | Programmed::Lacking(_)
+                | Programmed::TooOld(_)
                 | Programmed::Rejected(_)
         );
         for listener in report.listeners.iter().filter(|_| differ) {

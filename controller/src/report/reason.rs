@@ -117,6 +117,8 @@ reasons! {
     TlsNotConfigured,
     /// A data plane refused the resource. All have what was accepted before; where there is nothing before it, or the data plane has come anew, only that one does without.
     RejectedByDataPlane,
+    /// A data plane is of a build that would pass over a part of the object; the message names it and the capability that it lacks. It alone keeps the version before; where there is none, a Route answers 500 there, and anything else is not there. Or it reads other revisions of the schema than the controller writes, which the message names: it goes on with what it has, of all objects.
+    DataPlaneTooOld,
     /// A data plane could not open the listener, for example because the port is taken.
     ListenerNotBound,
     /// The Service of data planes of its own has no address yet.

@@ -83,6 +83,7 @@ fn programmed_follows_the_data_planes() {
             "False",
             "RejectedByDataPlane",
         ),
+        (Programmed::TooOld("x".into()), "False", "DataPlaneTooOld"),
         (Programmed::Unknown, "Unknown", "Pending"),
     ] {
         let all = conditions(&report(Vec::new()), &[], &programmed);

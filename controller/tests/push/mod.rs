@@ -23,7 +23,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use model::{EndpointSource, ObjectRef, StaticEndpoint, Upstream};
 use parking_lot::Mutex;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
-use snapshot::{ApplyError, Change, Inventory, Kind, Replica};
+use snapshot::{
+    ApplyError, CAPABILITIES, Capability, Change, Digest, Inventory, Kind, PATCHES, Replica,
+};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -83,7 +85,21 @@ impl Controller {
     }
 
     pub(crate) async fn start_at(authority: &Authority, address: SocketAddr) -> Self {
-        let alone = Self::replica_at(authority, address, "alone", &Leases::default()).await;
+        let leases = Leases::default();
+        let alone = Self::replica_at(authority, address, "alone", &leases, CAPABILITIES).await;
+        alone.leads().await;
+        alone.groups.withhold(false);
+        alone
+    }
+
+    /// One of a build whose resources may need these.
+    pub(crate) async fn knowing(
+        authority: &Authority,
+        capabilities: &'static [Capability],
+    ) -> Self {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let leases = Leases::default();
+        let alone = Self::replica_at(authority, address, "alone", &leases, capabilities).await;
         alone.leads().await;
         alone.groups.withhold(false);
         alone
@@ -91,7 +107,8 @@ impl Controller {
 
     /// One of several, which share a Lease.
     pub(crate) async fn replica(authority: &Authority, name: &str, leases: &Leases) -> Self {
-        Self::replica_at(authority, "127.0.0.1:0".parse().unwrap(), name, leases).await
+        let address = "127.0.0.1:0".parse().unwrap();
+        Self::replica_at(authority, address, name, leases, CAPABILITIES).await
     }
 
     async fn replica_at(
@@ -99,6 +116,7 @@ impl Controller {
         address: SocketAddr,
         name: &str,
         leases: &Leases,
+        capabilities: &'static [Capability],
     ) -> Self {
         tls::provider();
         let leaf = authority
@@ -127,7 +145,7 @@ impl Controller {
         };
         let (server_id, end) = (name.to_owned(), stop.child_token());
         let groups = Groups::new(GROUP, move |progress| {
-            let publisher = Publisher::counting(server_id.clone(), progress);
+            let publisher = Publisher::knowing(capabilities, server_id.clone(), progress);
             Group::new(publisher, Arc::clone(&health), end.clone())
         });
         let publisher = Arc::clone(&groups.shared().publisher);
@@ -307,6 +325,7 @@ pub(crate) struct Plane(Arc<Mutex<State>>);
 
 struct State {
     name: String,
+    capabilities: &'static [Capability],
     replica: Replica,
     refuses: Option<Change<Upstream>>,
     said: mpsc::UnboundedSender<Applied>,
@@ -321,11 +340,20 @@ impl Plane {
 
     /// One of several.
     pub(crate) fn named(name: &str) -> (Self, mpsc::UnboundedReceiver<Applied>) {
+        Self::knowing(name, CAPABILITIES)
+    }
+
+    /// One of a build that has these.
+    pub(crate) fn knowing(
+        name: &str,
+        capabilities: &'static [Capability],
+    ) -> (Self, mpsc::UnboundedReceiver<Applied>) {
         let (said, applied) = mpsc::unbounded_channel();
-        let replica = Replica::default();
+        let replica = Replica::knowing(capabilities);
         (
             Self(Arc::new(Mutex::new(State {
                 name: name.to_owned(),
+                capabilities,
                 replica,
                 refuses: None,
                 said,
@@ -348,6 +376,10 @@ impl Plane {
     /// Loses everything, as if its memory were damaged.
     pub(crate) fn forget(&self) {
         self.0.lock().replica = Replica::default();
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        self.0.lock().replica.digest()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -375,6 +407,12 @@ impl Plane {
 impl Apply for Plane {
     fn inventory(&self) -> Inventory {
         self.0.lock().replica.inventory()
+    }
+
+    fn capabilities(&self) -> Vec<String> {
+        let known = self.0.lock().capabilities.iter().map(|c| c.name);
+        let all = [PATCHES].into_iter().chain(known);
+        all.map(str::to_owned).collect()
     }
 
     fn receive(&mut self, chunk: Chunk) -> Reply {

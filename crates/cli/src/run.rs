@@ -179,7 +179,7 @@ fn follow(
         have_digest: Vec::new(),
         shares_health: false,
         have_buckets: Vec::new(),
-        capabilities: vec![snapshot::PATCHES.to_owned()],
+        capabilities: snapshot::offered(),
     };
     let say = |session: &mut Session, message: Message| {
         let message = ClientMessage {

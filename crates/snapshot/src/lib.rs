@@ -7,6 +7,7 @@
 pub mod health;
 pub mod sections;
 
+mod capability;
 mod diff;
 mod digest;
 mod inventory;
@@ -28,13 +29,14 @@ pub mod pb {
     tonic::include_proto!("diolkos.snapshot.v1");
 }
 
+pub use capability::{CAPABILITIES, Capability, Needing, needed, offered};
 pub use diff::{Change, Changes};
 pub use digest::{Digest, Hash, NoRevision, Revision};
 pub use inventory::{Buckets, Inventory};
 pub use patch::PATCHES;
 pub use replica::{Applied, ApplyError, Replica, Staged};
 pub use sections::{InvalidResource, Kind, Section, TooLarge, decode, encode};
-pub use store::{Cursor, Different, Generation, Listing, ResourceId, Store, Transaction};
+pub use store::{Bases, Cursor, Different, Generation, Listing, ResourceId, Store, Transaction};
 
 /// Revision of the resource bodies that this build writes and reads.
 pub const SCHEMA: u32 = 1;

@@ -52,6 +52,7 @@ pub(crate) fn apply(base: &[u8], patch: pb::Patch) -> Result<pb::Resource, &'sta
         key: patch.key,
         hash: patch.hash,
         body: body.into(),
+        requires: Vec::new(),
     })
 }
 

@@ -32,6 +32,7 @@ impl fmt::Debug for pb::Resource {
             .field("key", &self.key)
             .field("hash", &self.hash)
             .field("body", &format_args!("{} bytes", self.body.len()))
+            .field("requires", &self.requires)
             .finish()
     }
 }
@@ -46,6 +47,7 @@ impl fmt::Debug for pb::Quarantined {
             .field("hash", &self.hash)
             .field("reason", &self.reason)
             .field("body", &format_args!("{bytes:?} bytes"))
+            .field("capability", &self.capability)
             .finish()
     }
 }

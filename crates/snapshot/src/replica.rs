@@ -1,6 +1,6 @@
 //! The receiving side: chunks are staged, checked as a whole, and committed in one step.
 
-use crate::{Buckets, Changes, Digest, Hash, Inventory, Kind};
+use crate::{Buckets, CAPABILITIES, Capability, Changes, Digest, Hash, Inventory, Kind};
 use crate::{patch, pb};
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, HashMap};
 const MAX_STAGED_BYTES: usize = 512 << 20;
 
 /// What a data plane holds, by hash; most bodies live in what was compiled from them.
-#[derive(Default)]
 pub struct Replica {
     /// In a tree, which has no room to spare: of all of this there is much.
     held: BTreeMap<Id, Hash>,
@@ -16,6 +15,7 @@ pub struct Replica {
     bodies: BTreeMap<Id, Box<[u8]>>,
     digest: Digest,
     incoming: Option<Incoming>,
+    capabilities: &'static [Capability],
 }
 
 /// The hash of a resource's name.
@@ -71,7 +71,30 @@ fn resync(why: impl Into<String>) -> ApplyError {
     ApplyError::Resync(why.into())
 }
 
+impl Default for Replica {
+    fn default() -> Self {
+        Self::knowing(CAPABILITIES)
+    }
+}
+
 impl Replica {
+    /// One that may hold what needs these.
+    pub fn knowing(capabilities: &'static [Capability]) -> Self {
+        Self {
+            held: BTreeMap::new(),
+            bodies: BTreeMap::new(),
+            digest: Digest::default(),
+            incoming: None,
+            capabilities,
+        }
+    }
+
+    /// What of that a resource needs is not known here: fields that would be passed over.
+    fn lacks<'a>(&self, resource: &'a pb::Resource) -> Option<&'a String> {
+        let knows = |name: &String| self.capabilities.iter().any(|c| c.name == name);
+        resource.requires.iter().find(|name| !knows(name))
+    }
+
     pub fn digest(&self) -> Digest {
         self.digest
     }
@@ -200,9 +223,15 @@ impl Replica {
                     key: r.key.clone(),
                     reason,
                 };
-                match Kind::from_number(r.kind) {
-                    None => rejected.push(reject("this data plane does not know the kind".into())),
-                    Some(kind) => {
+                match (Kind::from_number(r.kind), self.lacks(r)) {
+                    (None, _) => {
+                        rejected.push(reject("this data plane does not know the kind".into()));
+                    }
+                    (_, Some(name)) => {
+                        let reason = format!("this data plane lacks the capability `{name}`");
+                        rejected.push(reject(reason));
+                    }
+                    (Some(kind), None) => {
                         if let Err(e) = changes.upsert(kind, r.key.clone(), &r.body) {
                             rejected.push(reject(e.to_string()));
                         }

@@ -1,5 +1,6 @@
 //! The sending side: the current resources by generation, and what a stream lacks.
 
+use crate::capability::{CAPABILITIES, Capability, Needing, needed};
 use crate::patch;
 use crate::pb;
 use crate::{Digest, Hash, Inventory, Kind};
@@ -21,7 +22,6 @@ pub type ResourceId = (Kind, Arc<str>);
 ///
 /// What a stream lacks is the range of generations after the one that it acknowledged. Removed resources leave a
 /// tombstone until [`Store::forget`] says that every stream has passed it.
-#[derive(Default)]
 pub struct Store {
     generation: Generation,
     digest: Digest,
@@ -33,7 +33,9 @@ pub struct Store {
     forgotten: Generation,
     history: VecDeque<Cursor>,
     /// What live bodies have replaced that streams may still hold.
-    bases: BTreeMap<ResourceId, Base>,
+    bases: BTreeMap<ResourceId, Arc<Base>>,
+    capabilities: &'static [Capability],
+    needing: BTreeMap<ResourceId, Needing>,
 }
 
 /// The body before the live one.
@@ -47,6 +49,26 @@ struct Base {
     /// Made once for all streams; `None`: it is not worth it.
     patch: OnceLock<Option<Vec<u8>>>,
 }
+
+impl Base {
+    fn patch_to(&self, resource: &pb::Resource) -> Option<pb::Patch> {
+        let patch = self
+            .patch
+            .get_or_init(|| patch::make(&self.body, &resource.body));
+        Some(pb::Patch {
+            kind: resource.kind,
+            key: resource.key.clone(),
+            base: self.hash.0.to_vec(),
+            hash: resource.hash.clone(),
+            size: u32::try_from(resource.body.len()).ok()?,
+            patch: patch.clone()?,
+        })
+    }
+}
+
+/// What each resource of a transaction may travel as a patch of. To make patches takes longer than the store may be locked
+/// for.
+pub struct Bases(Vec<Option<Arc<Base>>>);
 
 struct Entry {
     generation: Generation,
@@ -106,7 +128,29 @@ impl Listing {
     }
 }
 
+impl Default for Store {
+    fn default() -> Self {
+        Self::knowing(CAPABILITIES)
+    }
+}
+
 impl Store {
+    /// One whose resources may need these.
+    pub fn knowing(capabilities: &'static [Capability]) -> Self {
+        Self {
+            generation: 0,
+            digest: Digest::default(),
+            live: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            forgotten: 0,
+            history: VecDeque::new(),
+            bases: BTreeMap::new(),
+            capabilities,
+            needing: BTreeMap::new(),
+        }
+    }
+
     /// Current generation and digest.
     pub fn cursor(&self) -> Cursor {
         Cursor {
@@ -142,6 +186,23 @@ impl Store {
     /// The generation in which a live resource got its present body.
     pub fn generation_of(&self, id: &ResourceId) -> Option<Generation> {
         self.live.get(id).map(|e| e.generation)
+    }
+
+    /// Live resources that not every data plane understands, with what they need.
+    pub fn needing(&self) -> impl Iterator<Item = (&ResourceId, &Needing)> {
+        self.needing.iter()
+    }
+
+    /// All that resources may need.
+    pub fn capabilities(&self) -> &'static [Capability] {
+        self.capabilities
+    }
+
+    /// Which of the capabilities that resources may need are not among these.
+    pub fn lacking(&self, offered: &[String]) -> Vec<&'static str> {
+        let names = self.capabilities.iter().map(|c| c.name);
+        let lacking = names.filter(|name| !offered.iter().any(|o| o == name));
+        lacking.collect()
     }
 
     /// Keys of the live resources of a kind.
@@ -210,13 +271,14 @@ impl Store {
                     body: old.body.clone(),
                     patch: OnceLock::new(),
                 };
-                self.bases.insert(id.clone(), base);
+                self.bases.insert(id.clone(), Arc::new(base));
             }
         } else if let Some(generation) = self.removed.remove(&id) {
             self.changed.remove(&(generation, id.clone()));
         }
         self.digest.add(id.0 as u32, &id.1, hash);
         self.note(&id, next);
+        self.note_needs(&id, &body);
         let generation = next;
         self.live.insert(
             id,
@@ -236,9 +298,28 @@ impl Store {
         self.digest.remove(id.0 as u32, &id.1, old.hash);
         self.changed.remove(&(old.generation, id.clone()));
         self.bases.remove(&id);
+        self.needing.remove(&id);
         self.note(&id, next);
         self.removed.insert(id, next);
         true
+    }
+
+    /// A body is about to take the place of the live one.
+    fn note_needs(&mut self, id: &ResourceId, body: &[u8]) {
+        let needed: Vec<_> = needed(self.capabilities, id.0, body).collect();
+        let replaced = self.needing.remove(id);
+        if needed.is_empty() {
+            return;
+        }
+        let before = match replaced {
+            Some(replaced) => replaced.before,
+            None => self.get(id).cloned(),
+        };
+        let needing = Needing {
+            capabilities: needed,
+            before,
+        };
+        self.needing.insert(id.clone(), needing);
     }
 
     fn note(&mut self, id: &ResourceId, next: Generation) {
@@ -280,14 +361,14 @@ impl Store {
             remove: Vec::new(),
         };
         let Some(held) = held else {
-            let all = self.live.iter().map(|(id, e)| resource(id, e));
+            let all = self.live.iter().map(|(id, e)| self.resource(id, e));
             transaction.upsert = all.collect();
             return Some(transaction);
         };
         let first = (held.generation + 1, (Kind::ALL[0], Arc::default()));
         for (_, id) in self.changed.range(first..) {
             match self.live.get(id) {
-                Some(entry) => transaction.upsert.push(resource(id, entry)),
+                Some(entry) => transaction.upsert.push(self.resource(id, entry)),
                 None => transaction.remove.push(pb::Name {
                     kind: id.0 as u32,
                     key: id.1.to_string(),
@@ -297,20 +378,16 @@ impl Store {
         Some(transaction)
     }
 
-    /// Has those resources of a transaction travel as patches for which that is worth it, to a stream that reads them and has
-    /// acknowledged `held`.
-    pub fn patch(&self, transaction: &mut Transaction, held: Cursor) {
-        let patches = &mut transaction.patch;
-        transaction.upsert.retain(|resource| {
-            let patch = self.patch_of(resource, held);
-            let is_whole = patch.is_none();
-            patches.extend(patch);
-            is_whole
-        });
+    /// What the resources of a transaction, as it has just been made, may travel as patches of to a stream that reads them and
+    /// has acknowledged `held`.
+    pub fn bases(&self, transaction: &Transaction, held: Cursor) -> Bases {
+        let all = transaction.upsert.iter();
+        Bases(all.map(|r| self.base_of(r, held)).collect())
     }
 
-    fn patch_of(&self, resource: &pb::Resource, held: Cursor) -> Option<pb::Patch> {
-        if !patch::is_patched(resource.kind) {
+    fn base_of(&self, resource: &pb::Resource, held: Cursor) -> Option<Arc<Base>> {
+        // A patch does not say what its result needs.
+        if !patch::is_patched(resource.kind) || !resource.requires.is_empty() {
             return None;
         }
         let id = (
@@ -318,20 +395,8 @@ impl Store {
             resource.key.as_str().into(),
         );
         let base = self.bases.get(&id)?;
-        if !(base.from..base.until).contains(&held.generation) {
-            return None;
-        }
-        let patch = base
-            .patch
-            .get_or_init(|| patch::make(&base.body, &resource.body));
-        Some(pb::Patch {
-            kind: resource.kind,
-            key: resource.key.clone(),
-            base: base.hash.0.to_vec(),
-            hash: resource.hash.clone(),
-            size: u32::try_from(resource.body.len()).ok()?,
-            patch: patch.clone()?,
-        })
+        let is_held = (base.from..base.until).contains(&held.generation);
+        is_held.then(|| Arc::clone(base))
     }
 
     /// What is live, to be compared with what somebody holds.
@@ -366,10 +431,22 @@ impl Store {
         let ids = different.ids.iter();
         let as_listed = ids.filter_map(|id| {
             let entry = self.live.get(id)?;
-            (entry.generation <= different.at.generation).then(|| resource(id, entry))
+            (entry.generation <= different.at.generation).then(|| self.resource(id, entry))
         });
         transaction.upsert.extend(as_listed);
         Some(transaction)
+    }
+
+    fn resource(&self, id: &ResourceId, entry: &Entry) -> pb::Resource {
+        let needing = self.needing.get(id);
+        let requires = needing.map_or(&[][..], |needing| &needing.capabilities);
+        pb::Resource {
+            kind: id.0 as u32,
+            key: id.1.to_string(),
+            hash: entry.hash.0.to_vec(),
+            body: entry.body.clone(),
+            requires: requires.iter().map(|&name| name.to_owned()).collect(),
+        }
     }
 
     /// Every stream has passed `generation`: tombstones up to it go, and bodies that were replaced.
@@ -389,16 +466,20 @@ impl Store {
     }
 }
 
-fn resource(id: &ResourceId, entry: &Entry) -> pb::Resource {
-    pb::Resource {
-        kind: id.0 as u32,
-        key: id.1.to_string(),
-        hash: entry.hash.0.to_vec(),
-        body: entry.body.clone(),
-    }
-}
-
 impl Transaction {
+    /// Has those resources travel as patches for which that is worth it.
+    pub fn patch(&mut self, bases: Bases) {
+        let mut bases = bases.0.into_iter();
+        let patches = &mut self.patch;
+        self.upsert.retain(|resource| {
+            let base = bases.next().flatten();
+            let patch = base.and_then(|base| base.patch_to(resource));
+            let is_whole = patch.is_none();
+            patches.extend(patch);
+            is_whole
+        });
+    }
+
     /// The transaction as messages of at most [`limits::CHUNK_BYTES`]; there is always at least one.
     pub fn into_chunks(self, number: u64, observed_unix_ns: u64) -> Vec<pb::Chunk> {
         /// What a resource takes beside key and body, generously.

@@ -791,7 +791,7 @@ fn sync(store: &Store, replica: &mut Replica, number: u64) -> Option<Changes> {
     let held = store.resume(replica.digest());
     let mut transaction = store.since(held)?;
     if let Some(held) = held.filter(|_| number.is_multiple_of(2)) {
-        store.patch(&mut transaction, held);
+        transaction.patch(store.bases(&transaction, held));
     }
     let mut staged = None;
     for chunk in transaction.into_chunks(number, 0) {
@@ -849,7 +849,7 @@ proptest! {
             sequence,
             full: true,
             result_digest: digest.to_bytes().to_vec(),
-            upsert: vec![snapshot::pb::Resource { kind, key: "k".into(), hash: hash.0.to_vec(), body: body.into() }],
+            upsert: vec![snapshot::pb::Resource { kind, key: "k".into(), hash: hash.0.to_vec(), body: body.into(), requires: Vec::new() }],
             ..Default::default()
         };
         let _ = replica.receive(chunk);

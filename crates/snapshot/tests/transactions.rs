@@ -5,7 +5,7 @@
 use model::limits::CHUNK_BYTES;
 use prost::Message;
 use snapshot::pb::{Chunk, Resource};
-use snapshot::{ApplyError, Digest, Hash, Kind, Replica, Store};
+use snapshot::{ApplyError, Digest, Hash, Kind, Replica, Store, Transaction};
 
 fn plugin_body(size: usize) -> Vec<u8> {
     let plugin = snapshot::pb::Plugin {
@@ -151,6 +151,7 @@ fn an_unknown_kind_is_named_and_refuses_the_whole() {
         key: key.into(),
         hash: Hash::of(&body).0.to_vec(),
         body: body.into(),
+        requires: Vec::new(),
     };
     let mut digest = Digest::default();
     let upsert = vec![
@@ -213,4 +214,51 @@ fn what_changes_while_it_is_found_out_what_differs_is_sent_with_it() {
     store.update([(Kind::Plugin, "p0000", None::<Vec<u8>>)]);
     store.forget(store.cursor().generation);
     assert!(store.since_listing(other.digest, different).is_none());
+}
+
+/// They are made while others change the store.
+#[test]
+fn patches_are_of_what_the_transaction_was_made_of() {
+    let shard = |ready: usize| {
+        let endpoint = |n: usize| model::Endpoint {
+            address: std::net::Ipv4Addr::from(0x0a00_0000 + n as u32 * 7919).into(),
+            port: 80,
+            ready: n == ready,
+            serving: true,
+            terminating: false,
+            zone: None,
+        };
+        let shard = model::EndpointShard {
+            service: "a/s:80".to_owned(),
+            endpoints: (0..100).map(endpoint).collect(),
+        };
+        let body = snapshot::encode(&shard).unwrap();
+        [(Kind::EndpointShard, "a/s:80/1", Some(body))]
+    };
+    let mut store = Store::default();
+    store.update(shard(0));
+    let mut replica = Replica::default();
+    let mut take = |transaction: Transaction| {
+        let result = transaction.result;
+        for chunk in transaction.into_chunks(1, 0) {
+            if let Some(staged) = replica.receive(chunk).unwrap() {
+                assert_eq!(replica.commit(staged).digest, result.digest);
+            }
+        }
+        result
+    };
+    let mut held = take(store.since(None).unwrap());
+    for ready in 1..4 {
+        store.update(shard(2 * ready));
+        let mut transactions = [0, 1].map(|_| store.since(Some(held)).unwrap());
+        let bases = [0, 1].map(|n: usize| store.bases(&transactions[n], held));
+        // What is patched first is not what is there.
+        store.update(shard(2 * ready + 1));
+        for (transaction, bases) in transactions.iter_mut().zip(bases) {
+            transaction.patch(bases);
+            assert_eq!((transaction.upsert.len(), transaction.patch.len()), (0, 1));
+        }
+        held = take(transactions.into_iter().next().unwrap());
+        held = take(store.since(Some(held)).unwrap());
+    }
 }

@@ -98,6 +98,7 @@ pub async fn run(
 ) -> Result<(), std::io::Error> {
     tls::provider();
     let health = applier.health();
+    let capabilities = applier.capabilities();
     let worker = Worker::start(applier)?;
     let mut pauses = Pauses::new();
     loop {
@@ -106,6 +107,7 @@ pub async fn run(
             &config,
             &worker,
             health.as_deref(),
+            &capabilities,
             &draining,
             &mut welcomed,
         )
@@ -140,12 +142,14 @@ async fn follow(
     config: &PushConfig,
     worker: &Worker,
     health: Option<&dyn Health>,
+    capabilities: &[String],
     draining: &CancellationToken,
     welcomed: &mut Option<Instant>,
 ) -> Result<std::convert::Infallible, StreamError> {
     let channel = connect(config).await?;
     let (out, messages) = mpsc::channel(8);
     let have = worker.inventory().await?;
+    let capabilities = capabilities.to_vec();
     let hello = Hello {
         node_id: config.node_id.clone(),
         schema_min: snapshot::SCHEMA,
@@ -154,7 +158,7 @@ async fn follow(
         have_digest: have.digest.to_bytes().to_vec(),
         shares_health: health.is_some(),
         have_buckets: have.buckets.into_wire(),
-        capabilities: vec![snapshot::PATCHES.to_owned()],
+        capabilities,
     };
     send(&out, Out::Hello(hello)).await?;
     let mut client = SnapshotServiceClient::new(channel);

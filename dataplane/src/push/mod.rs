@@ -27,6 +27,11 @@ pub trait Apply: Send {
     /// A controller has said something.
     fn note_contact(&mut self);
 
+    /// What it can do that others may not.
+    fn capabilities(&self) -> Vec<String> {
+        snapshot::offered()
+    }
+
     /// What is known of endpoints; `None`: it is not shared.
     fn health(&self) -> Option<Arc<dyn Health>> {
         None

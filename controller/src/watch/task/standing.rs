@@ -76,6 +76,10 @@ fn older_version(report: &ObjectReport, programmed: &Programmed) -> Option<(&'st
             Reason::RejectedByDataPlane.as_str(),
             format!("this version is not in effect everywhere: {words}"),
         )),
+        Programmed::TooOld(words) => Some((
+            Reason::DataPlaneTooOld.as_str(),
+            format!("this version is not in effect everywhere: {words}"),
+        )),
         _ => None,
     }
 }
