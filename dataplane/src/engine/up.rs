@@ -186,7 +186,7 @@ impl<S: Socket> Up for Box<H1Up<S>> {
                         )));
                     }
                 } else {
-                    self.exchange.decoder = Decoder::new(parsed.body, TrailerNames::Plain);
+                    self.exchange.decoder = Decoder::new(parsed.body, TrailerNames::Any);
                     self.exchange.keep_alive = parsed.keep_alive;
                 }
                 return Poll::Ready(Ok(()));

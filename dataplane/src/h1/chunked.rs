@@ -247,6 +247,8 @@ pub enum TrailerNames {
     Plain,
     /// None with `.`.
     WithUnderscores,
+    /// All: an answer's. Its head may have them too, and gRPC's metadata has.
+    Any,
 }
 
 impl TrailerNames {
@@ -271,15 +273,20 @@ pub(crate) enum TrailerKind {
 /// describes the body. Fields that could only be an attempt at smuggling refuse the message.
 pub(crate) fn trailer_kind(name: &str, names: TrailerNames) -> TrailerKind {
     let has_underscore = name.contains('_');
-    if name.contains('.') || (has_underscore && names == TrailerNames::Plain) {
+    let is_let_in = match names {
+        TrailerNames::Plain => !has_underscore && !name.contains('.'),
+        TrailerNames::WithUnderscores => !name.contains('.'),
+        TrailerNames::Any => true,
+    };
+    if !is_let_in {
         return TrailerKind::Drop;
     }
     let dashed = Dashed::of(name);
     let lower = dashed.as_bytes();
     match Known::of(lower) {
+        known if has_underscore && known != Known::Other => TrailerKind::Drop,
         Known::Host | Known::ContentLength | Known::TransferEncoding => TrailerKind::Refuse,
         k if k.is_hop_by_hop() || k.is_secret() => TrailerKind::Drop,
-        k if has_underscore && k != Known::Other => TrailerKind::Drop,
         Known::ContentType
         | Known::ContentEncoding
         | Known::ContentRange

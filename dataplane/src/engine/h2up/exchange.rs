@@ -455,7 +455,7 @@ impl Up for H2Up {
                     };
                     self.body = None;
                     if let Some(fields) = came.map_err(|e| self.fault(&e))? {
-                        match client::read_trailers(&fields, TrailerNames::Plain) {
+                        match client::read_trailers(&fields, TrailerNames::Any) {
                             Ok(list) => self.trailers = list,
                             Err(reject) => return Poll::Ready(Err(self.refuse(reject.reason))),
                         }
