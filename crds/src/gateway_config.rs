@@ -1,6 +1,7 @@
 //! GatewayConfig: listeners and everything that holds for a gateway as a whole.
 
 mod acme;
+mod edge;
 mod listener;
 mod pods;
 
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub use acme::*;
+pub use edge::*;
 pub use listener::*;
 pub use pods::*;
 
@@ -108,6 +110,9 @@ pub struct GatewayConfigSpec {
     /// Bounds on what clients may send.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caps: Option<Caps>,
+    /// Forms of requests that servers read in different ways, and that are let in nevertheless. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edge: Option<Edge>,
     /// The bodies of answers that the gateway gives itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<Errors>,

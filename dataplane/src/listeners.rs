@@ -1,7 +1,7 @@
 //! Which ports are open: follows the table and remembers what each listener came to.
 
 use crate::engine::open::Opening;
-use crate::engine::{ClientTimeouts, ConnConfig, HeadLimits};
+use crate::engine::{ClientTimeouts, ConnConfig, EdgePolicies, HeadLimits};
 use crate::listen::{ListenerConfig, Workers};
 use crate::table::{PortTable, Table};
 use model::{Listener, ListenerProtocol};
@@ -210,7 +210,7 @@ fn of_datagrams(table: &Table, port: u16) -> Vec<(Arc<str>, Option<String>)> {
 }
 
 /// What the connections of a port may use: of caps and times that its listeners do not agree about, the strictest, because
-/// a connection is no listener's before it has sent a request.
+/// a connection is no listener's before it has sent a request. In which forms requests may come is each listener's own.
 fn config(of_port: &PortTable) -> ListenerConfig {
     let lead = &*of_port.lead().listener;
     let served = || {
@@ -220,6 +220,8 @@ fn config(of_port: &PortTable) -> ListenerConfig {
     let least = |of: fn(&Listener) -> u32| served().map(of).min().unwrap_or_default();
     let ms = |of| Duration::from_millis(least(of).into());
     let size = |of| usize::try_from(least(of)).unwrap_or(usize::MAX);
+    let of_requests = served().filter(|l| l.protocol.is_http());
+    let edges: Vec<_> = of_requests.map(|l| (&l.hostname, l.edge)).collect();
     ListenerConfig {
         connections: size(|l| l.caps.connections),
         trusted: lead.forwarded.trusted.as_slice().into(),
@@ -235,6 +237,7 @@ fn config(of_port: &PortTable) -> ListenerConfig {
                 fields: size(|l| l.caps.header_count),
                 target: size(|l| l.caps.url_bytes),
             },
+            edge: EdgePolicies::of(&edges),
             ..ConnConfig::default()
         },
         opening: Opening {

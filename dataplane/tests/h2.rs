@@ -9,11 +9,12 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use diolkos_dataplane::engine::{ClientTimeouts, ConnConfig};
+use diolkos_dataplane::engine::{ClientTimeouts, ConnConfig, EdgePolicies};
 use h2::client::SendRequest;
 use h2::ext::Protocol;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Request, Response};
+use model::{Edge, Underscores};
 use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -196,12 +197,43 @@ fn trailers_pass_both_ways() {
         assert_eq!(got.body, b"ok");
         let trailers = got.trailers.unwrap();
         assert_eq!(trailers["x-sum"], "7");
-        assert_eq!(trailers.len(), 1, "no cookie");
+        // As metadata of gRPC may be named.
+        assert_eq!(trailers["sum_of.x"], "8");
+        assert_eq!(trailers.len(), 2, "no cookie");
         let seen = rig.origin.last();
         assert_eq!(
             (&seen.body[..], &*seen.trailers),
             (&b"abc"[..], "x-sum: 9\r\n")
         );
+    });
+}
+
+/// Names of gRPC metadata may hold `_` (gRPC over HTTP/2, Custom-Metadata).
+#[test]
+fn metadata_with_underscores_passes_where_it_may() {
+    let mut setup = Setup::default();
+    setup.conn.edge = EdgePolicies::same(Edge {
+        underscores: Underscores::Keep,
+        ..Edge::default()
+    });
+    run(setup, async |rig, client| {
+        let mut call = request("POST", "/trailers");
+        let metadata = call.headers_mut();
+        metadata.insert("tenant_id", "7".parse().unwrap());
+        let mut trailers = HeaderMap::new();
+        for name in ["x_sum", "x_forwarded_for", "x.y"] {
+            trailers.insert(name, "9".parse().unwrap());
+        }
+        let got = client.exchange(call, Some(b"abc"), Some(trailers)).await;
+        assert_eq!(got.unwrap().status, 200);
+        let seen = rig.origin.last();
+        assert_eq!(seen.headers["tenant_id"], "7");
+        assert_eq!(seen.trailers, "x_sum: 9\r\n");
+        let mut call = request("POST", "/");
+        let metadata = call.headers_mut();
+        metadata.insert("x.y", "7".parse().unwrap());
+        let got = client.exchange(call, None, None).await.unwrap();
+        assert_eq!(got.status, 400, "a dot is never let in");
     });
 }
 

@@ -7,8 +7,10 @@
 
 mod support;
 
+use diolkos_dataplane::engine::EdgePolicies;
+use model::{Edge, EscapedSlashes, Underscores};
 use std::net::Shutdown;
-use support::Rig;
+use support::{Rig, Setup};
 
 /// What must happen.
 #[derive(Clone, Copy)]
@@ -731,8 +733,8 @@ fn heads() -> Vec<(&'static str, Vec<u8>, Want)> {
     ]
 }
 
-fn run(cases: Vec<(&'static str, Vec<u8>, Want)>) {
-    let rig = Rig::start();
+fn run(setup: Setup, cases: Vec<(&'static str, Vec<u8>, Want)>) {
+    let rig = Rig::with(setup);
     for (name, bytes, want) in cases {
         let before = rig.origin.count();
         let mut client = rig.client();
@@ -780,12 +782,105 @@ fn run(cases: Vec<(&'static str, Vec<u8>, Want)>) {
 #[test]
 fn framing_is_read_in_one_way_or_not_at_all() {
     assert!(framing().len() >= 60);
-    run(framing());
+    run(Setup::default(), framing());
 }
 
 #[test]
 fn heads_are_read_in_one_way_or_not_at_all() {
-    run(heads());
+    run(Setup::default(), heads());
+}
+
+/// A listener that lets in what can be let in.
+fn lax(underscores: Underscores) -> Setup {
+    let mut setup = Setup::default();
+    setup.conn.edge = EdgePolicies::same(Edge {
+        escaped_slashes: EscapedSlashes::Keep,
+        underscores,
+    });
+    setup
+}
+
+/// What is let in concerns paths with `%2F` and names with `_`, and nothing else.
+#[test]
+fn a_listener_that_lets_forms_in_refuses_all_others() {
+    // Whose names are left out, so that what follows is no body any more.
+    let others = |(name, ..): &(&str, Vec<u8>, Want)| {
+        *name != "URL-ENCODED-SLASH" && !name.starts_with("UNDERSCORE-")
+    };
+    for underscores in [Underscores::Drop, Underscores::Keep] {
+        let all = framing().into_iter().chain(heads());
+        run(lax(underscores), all.filter(others).collect());
+    }
+}
+
+#[test]
+fn what_is_let_in_is_read_in_one_way_too() {
+    let with = |h: &str| get("GET / HTTP/1.1", &format!("Host: t\r\n{h}"));
+    let target = |t: &str| get(&format!("GET {t} HTTP/1.1"), "Host: t\r\n");
+    let slashes = || {
+        vec![
+            ("SLASH", target("/@a%2fb"), Served(1)),
+            ("SLASH-ALONE", target("/%2F/%2f"), Served(1)),
+            ("SLASH-ABSOLUTE", target("http://t/a%2fb"), Served(1)),
+            ("SLASH-DOTS", target("/..%2fb"), BAD),
+            ("SLASH-DOTS-ESCAPED", target("/%2e%2e%2f"), BAD),
+            ("SLASH-DOTS-BEHIND", target("/a/b%2f.."), BAD),
+            ("SLASH-DOTS-BETWEEN", target("/a%2f%2e%2E%2fb/c"), BAD),
+            ("SLASH-DOT", target("/a%2f./b"), BAD),
+            ("SLASH-DOTS-PARAMETERS", target("/a%2f..;x"), BAD),
+            ("SLASH-BACKSLASH", target("/a%2f..%5cb"), BAD),
+            ("SLASH-TWICE-ESCAPED", target("/a%252fb"), BAD),
+            ("SLASH-NUL", target("/a%2f%00"), BAD),
+        ]
+    };
+    let mut dropped = slashes();
+    dropped.extend([
+        ("NAME", with("x_user: 1\r\n"), Served(1)),
+        ("NAME-TE", with("Transfer_Encoding: chunked\r\n"), Served(1)),
+        ("NAME-CL-ZERO", with("Content_Length: 9\r\n"), Served(1)),
+        ("NAME-DOT", with("x_a.b: 1\r\n"), BAD),
+    ]);
+    run(lax(Underscores::Drop), dropped);
+    let mut kept = slashes();
+    kept.extend([
+        ("NAME", with("x_user: 1\r\n"), Served(1)),
+        ("NAME-CL", post("Content_Length: 3\r\n", "abc"), BAD),
+        (
+            "NAME-CL-TWO",
+            post("Content-Length: 3\r\nContent_Length: 0\r\n", "abc"),
+            BAD,
+        ),
+        ("NAME-TE", with("Transfer_Encoding: chunked\r\n"), BAD),
+        ("NAME-XFF", with("x_forwarded_for: 1.2.3.4\r\n"), BAD),
+        ("NAME-XFF-HALF", with("X-Forwarded_Proto: https\r\n"), BAD),
+        ("NAME-OURS", with("x_diolkos_model: m\r\n"), BAD),
+        ("NAME-IDENTITY", with("Client_Cert: :abc:\r\n"), BAD),
+        ("NAME-DOT", with("x_a.b: 1\r\n"), BAD),
+    ]);
+    run(lax(Underscores::Keep), kept);
+}
+
+#[test]
+fn the_origin_gets_what_is_let_in_as_it_came() {
+    for (underscores, name, trailer) in [
+        (Underscores::Drop, "", ""),
+        (Underscores::Keep, "x_user: 1\r\n", "x_sum: 2\r\n"),
+    ] {
+        let rig = Rig::with(lax(underscores));
+        let mut client = rig.client();
+        client.send(
+            "POST /@a%2fb/./%2F/c HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\nX_User: 1\r\n\r\n\
+             3\r\nabc\r\n0\r\nx_sum: 2\r\nx_forwarded_for: 3\r\nx-end: 4\r\n\r\n",
+        );
+        assert_eq!(client.answer("POST").unwrap().status, 200);
+        let seen = rig.origin.last();
+        assert_eq!(seen.line, "POST /@a%2Fb/%2F/c HTTP/1.1\r\n");
+        assert_eq!(
+            seen.head,
+            format!("host: t\r\n{name}transfer-encoding: chunked\r\n")
+        );
+        assert_eq!(seen.trailers, format!("{trailer}x-end: 4\r\n"));
+    }
 }
 
 #[test]

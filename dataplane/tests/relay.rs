@@ -270,7 +270,7 @@ fn trailers_are_relayed_both_ways_and_filtered() {
     let answer = client.get("/trailers");
     assert_eq!(
         (&answer.body[..], &answer.trailers[..]),
-        (&b"ok"[..], "x-sum: 7\r\n")
+        (&b"ok"[..], "x-sum: 7\r\nsum_of.x: 8\r\n")
     );
     let body =
         "1\r\na\r\n0\r\nX-Sum: 9\r\nAuthorization: x\r\nX-Forwarded-For: 1\r\nIf-Match: y\r\n\r\n";

@@ -222,7 +222,10 @@ async fn exchange(
     }
     match &*path {
         "/echo" => {
-            let (body, trailers) = whole(request.body_mut()).await?;
+            let (body, mut trailers) = whole(request.body_mut()).await?;
+            if let Some(trailers) = &mut trailers {
+                trailers.insert("sum_of.x", "7".parse().unwrap());
+            }
             send(&mut respond, head(200, &seen), &body, trailers).await
         }
         "/hello" => {
@@ -343,7 +346,7 @@ fn heads_bodies_and_trailers_both_ways() {
         (&answer.body[..], answer.header("x-length")),
         (&b"abc"[..], Some("-"))
     );
-    assert_eq!(answer.trailers, "x-sum: 6\r\n");
+    assert_eq!(answer.trailers, "x-sum: 6\r\nsum_of.x: 7\r\n");
 
     let answer = client.request("HEAD", "/hello", "", "");
     assert_eq!(

@@ -124,6 +124,29 @@ def hand_written():
     yield "expect chunked", post([b"Expect: 100-continue", te], b"5\r\nhello\r\n0\r\n\r\n") + HIDDEN
 
 
+def let_in():
+    """Forms that a listener may let in, and what hides behind them."""
+    cl, te = b"Content-Length: 5", b"Transfer-Encoding: chunked"
+    for name, target in {
+        "slash": b"/a%2f@@", "slash upper": b"/a%2F@@", "slash last": b"/a/@@%2f", "slash alone": b"/%2f/a/@@", "slashes": b"/%2f%2F%2f/a/@@",
+        "slash absolute": b"http://d.example.com/a%2f@@", "slash resolved": b"/x%2fy/../a/@@", "slash and query": b"/a%2f@@?x=%2f",
+        "dots first": b"/..%2fa/@@", "dots last": b"/a/@@%2f..", "dots between": b"/a/@@%2f..%2fb/@@", "dots escaped": b"/a/@@%2f%2e%2e%2fb/@@",
+        "dot": b"/a%2f.%2f@@", "dots parameter": b"/a/@@%2f..;x", "backslash": b"/a%2f..%5c@@", "twice": b"/a%252f@@", "double": b"/a%25%32%66@@",
+        "nul": b"/a%2f%00@@", "overlong": b"/a%c0%af@@", "slash and fragment": b"/a%2f@@#%2f", "slash and blank": b"/a%2f@@ x",
+    }.items():
+        yield "let in: " + name, post([cl], b"hello", line=b"POST " + target + b" HTTP/1.1") + HIDDEN
+    for name, lines in {
+        "name": [b"x_user: 1", cl], "name twice": [b"x_user: 1", b"x-user: 2", cl], "underscore alone": [b"_: 1", cl], "name and dot": [b"x_a.b: 1", cl],
+        "length": [b"Content_Length: 5"], "length after": [b"Content-Length: 5", b"Content_Length: 0"], "length before": [b"Content_Length: 0", cl],
+        "coding": [b"Transfer_Encoding: chunked", cl], "coding alone": [b"Transfer_Encoding: chunked"], "coding both": [b"Transfer_Encoding: identity", te],
+        "host": [b"Host_: e.example.com", cl], "named": [b"Connection: x_user", b"x_user: 1", cl], "names length": [b"Connection: content_length", b"Content_Length: 5", cl],
+        "expect": [b"Expect_: 100-continue", cl], "forwarded": [b"x_forwarded_for: 1.2.3.4", cl],
+    }.items():
+        yield "let in: " + name, post(lines, b"hello" if te not in lines else b"5\r\nhello\r\n0\r\n\r\n") + HIDDEN
+    for name, trailer in {"name": b"x_sum: 1", "length": b"Content_Length: 5", "coding": b"Transfer_Encoding: chunked", "forwarded": b"x_forwarded_for: 1"}.items():
+        yield "let in: trailer " + name, post([te], b"5\r\nhello\r\n0\r\n" + trailer + b"\r\n\r\n") + HIDDEN
+
+
 def varied(count, seed=20261121):
     """Each variation changes a few bytes of a hand-written form where framing is decided."""
     draw = random.Random(seed)
@@ -149,8 +172,9 @@ def varied(count, seed=20261121):
 
 
 def corpus(variations):
+    """Number, name, whether it goes to the listener that lets forms in, and bytes."""
     number = 0
-    for source in (hand_written(), varied(variations)):
+    for lax, source in ((False, hand_written()), (True, hand_written()), (True, let_in()), (False, varied(variations))):
         for name, data in source:
-            yield number, name, data.replace(b"@@", str(number).encode())
+            yield number, name, lax, data.replace(b"@@", str(number).encode())
             number += 1

@@ -187,8 +187,9 @@ pub struct RequestSpec {
     /// Within TLS it is sent over HTTP/2.
     #[serde(default)]
     pub http2: bool,
-    /// The Gateway of the case's namespace that it goes to, `NAME` or `NAME/LISTENER`, at the address in its status; default:
-    /// the data planes that serve what is attached to no Gateway. Standalone there is one place for all.
+    /// The Gateway of the case's namespace that it goes to, `NAME` or `NAME/LISTENER`, at the address in its status, or a
+    /// GatewayConfig with data planes of its own, `GatewayConfig/NAME/LISTENER`; default: the data planes that serve what is
+    /// attached to no Gateway. Standalone there is one place for all.
     pub gateway: Option<String>,
     /// It goes to the admin port; in standalone mode only.
     #[serde(default)]

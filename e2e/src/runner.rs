@@ -304,14 +304,22 @@ fn apply_step(
     Ok(())
 }
 
-/// The Gateway of `NAME` or `NAME/LISTENER`, and the listener.
+/// The Gateway of `NAME` or `NAME/LISTENER`, or the GatewayConfig of `GatewayConfig/NAME/LISTENER`, and the listener.
 fn of_gateway<'a>(case: &Case, named: &'a str) -> (Key, Option<&'a str>) {
+    const CONFIG: &str = "GatewayConfig";
+    let of_config = named
+        .strip_prefix(CONFIG)
+        .and_then(|rest| rest.strip_prefix('/'));
+    let (kind, named) = match of_config {
+        Some(rest) => (CONFIG, rest),
+        None => ("Gateway", named),
+    };
     let (name, listener) = match named.split_once('/') {
         Some((name, listener)) => (name, Some(listener)),
         None => (named, None),
     };
     let key = Key {
-        kind: "Gateway".into(),
+        kind: kind.into(),
         namespace: case.namespace(),
         name: name.into(),
     };

@@ -2,12 +2,13 @@
 #![no_main]
 
 use bytes::BytesMut;
-use dataplane::h1::chunked::{Chunked, Piece};
+use dataplane::h1::chunked::{Chunked, Piece, TrailerNames};
 use libfuzzer_sys::fuzz_target;
 
 /// Data, whether it ended, and what is left behind the end; `None`: refused.
 fn decode(text: &[u8], at_once: usize) -> (Vec<u8>, Option<bool>, usize) {
-    let (mut chunked, mut buf, mut data) = (Chunked::default(), BytesMut::new(), Vec::new());
+    let mut chunked = Chunked::new(TrailerNames::WithUnderscores);
+    let (mut buf, mut data) = (BytesMut::new(), Vec::new());
     let mut taken = 0;
     for piece in text.chunks(at_once.max(1)) {
         buf.extend_from_slice(piece);

@@ -7,6 +7,7 @@ use dataplane::engine::sanitize;
 use diolkos_fuzz::{Reading, Script, run, serve};
 use http_body_util::{BodyExt, Empty};
 use libfuzzer_sys::fuzz_target;
+use model::EscapedSlashes;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::time::Duration;
@@ -30,7 +31,7 @@ fn normal(target: &str) -> Option<String> {
         .split_once('?')
         .map_or((&*text, None), |(p, q)| (p, Some(q)));
     let mut out = String::new();
-    sanitize::path(path.as_bytes(), &mut out).ok()?;
+    sanitize::path(path.as_bytes(), EscapedSlashes::Reject, &mut out).ok()?;
     if let Some(query) = query {
         out.push('?');
         out.push_str(query);

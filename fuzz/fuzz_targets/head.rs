@@ -2,23 +2,25 @@
 //! pieces it came.
 #![no_main]
 
-use dataplane::engine::{RequestHead, Version};
+use dataplane::engine::{EdgePolicies, RequestHead, Version};
 use dataplane::h1::head::RequestParser;
 use dataplane::h1::{HeadLimits, encode};
 use libfuzzer_sys::fuzz_target;
+use model::{Edge, EscapedSlashes, Underscores};
 
-fn parse(text: &[u8]) -> Option<(usize, RequestHead)> {
+fn parse(text: &[u8], edge: &EdgePolicies) -> Option<(usize, RequestHead)> {
     let mut head = RequestHead::default();
-    let parsed = RequestParser::new(HeadLimits::default()).parse(text, &mut head);
+    let parsed = RequestParser::new(HeadLimits::default()).parse(text, edge, &mut head);
     parsed.ok().flatten().map(|p| (p.len, head))
 }
 
-fuzz_target!(|text: &[u8]| {
-    let whole = parse(text);
+fn check(text: &[u8], edge: &EdgePolicies) {
+    let whole = parse(text, edge);
     let mut grown = RequestParser::new(HeadLimits::default());
     let mut head = RequestHead::default();
     // The first decision stands: about a longer beginning of the same text the parser says the same.
-    let decision = (1..=text.len()).find_map(|n| grown.parse(&text[..n], &mut head).transpose());
+    let decision =
+        (1..=text.len()).find_map(|n| grown.parse(&text[..n], edge, &mut head).transpose());
     match (&whole, decision) {
         (Some((len, read)), Some(Ok(parsed))) => {
             assert_eq!(parsed.len, *len);
@@ -35,10 +37,21 @@ fuzz_target!(|text: &[u8]| {
     }
     let mut text = Vec::new();
     encode::request(&first, &mut text);
-    let (len, second) = parse(&text).expect("what we write is what we would accept");
+    let (len, second) = parse(&text, edge).expect("what we write is what we would accept");
     assert_eq!(len, text.len());
     assert_eq!(first.method, second.method);
     assert_eq!(first.target.as_str(), second.target.as_str());
     assert_eq!(first.framing, second.framing);
     assert_eq!(first.upgrade, second.upgrade);
+}
+
+fuzz_target!(|text: &[u8]| {
+    check(text, &EdgePolicies::default());
+    check(
+        text,
+        &EdgePolicies::same(Edge {
+            escaped_slashes: EscapedSlashes::Keep,
+            underscores: Underscores::Keep,
+        }),
+    );
 });

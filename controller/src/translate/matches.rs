@@ -4,7 +4,9 @@ use super::lowering::Lowering;
 use super::values;
 use crate::report::Reason;
 use crds::{PathMatchType, RouteMatch, ValueMatchType};
-use model::{CookieMatch, HeaderMatch, Match, Method, PathMatch, QueryMatch, ValueMatch};
+use model::{
+    CookieMatch, HeaderMatch, Match, Method, PathMatch, QueryMatch, Route, Rule, ValueMatch,
+};
 
 impl Lowering<'_> {
     /// `None` when a part of it cannot be understood; the problems say which.
@@ -97,6 +99,36 @@ impl Lowering<'_> {
         }
     }
 
+    /// Says which rules ask for escaped slashes where nobody lets them in. `field_of`: what a place of `places`, those of
+    /// the rules, is called.
+    pub(super) fn slashes_in_vain(
+        &mut self,
+        route: &Route,
+        places: &[usize],
+        field_of: impl Fn(usize) -> String,
+    ) {
+        let asks = |rule: &Rule| {
+            rule.matches.iter().any(|m| match &m.path {
+                PathMatch::Exact(path) | PathMatch::Prefix(path) => path.contains(SLASH),
+                PathMatch::Regex(_) => false,
+            })
+        };
+        let rules = route.rules.iter().zip(places);
+        let mut asking = rules.filter(|(rule, _)| asks(rule)).peekable();
+        if asking.peek().is_none() {
+            return;
+        }
+        let gateways = self.gateways.configs.values();
+        let mut listeners = gateways.flat_map(|gateway| &gateway.listeners);
+        if listeners.any(|l| l.keeps_slashes && route.listeners.contains(&l.key)) {
+            return;
+        }
+        for (_, place) in asking {
+            let message = "a path with an escaped slash comes through no listener of these: none has edge.escapedSlashes Keep";
+            self.warn(field_of(*place), Reason::Invalid, message);
+        }
+    }
+
     fn value_match(
         &mut self,
         field: &str,
@@ -128,11 +160,14 @@ fn whole_regex(pattern: &str) -> Result<(), String> {
     values::expression(pattern, model::pattern::whole(pattern)).map(drop)
 }
 
+/// An escaped slash in the spelling of requests.
+const SLASH: &str = "%2F";
+
 /// The one spelling of a path that requests have when they are matched: unreserved characters bare, all others
 /// escaped in upper case (RFC 3986 section 6.2.2).
 ///
 /// # Errors
-/// What no request can have: no leading slash, empty and dot segments, escaped slashes and controls.
+/// What no request can have: no leading slash, empty segments, dot segments, also between escaped slashes, and controls.
 pub(super) fn normal_path(text: &str) -> Result<String, String> {
     let fail = |why: &str| Err(format!("{text:?} {why}"));
     let Some(rest) = text.strip_prefix('/') else {
@@ -165,9 +200,7 @@ pub(super) fn normal_path(text: &str) -> Result<String, String> {
             at += if escaped { 3 } else { 1 };
             match byte {
                 0..=0x1f | 0x7f => return fail("has a control character"),
-                b'/' | b'\\' => {
-                    return fail("has an escaped slash or a backslash, which no request keeps");
-                }
+                b'\\' => return fail("has a backslash, which no request keeps"),
                 b'?' | b'#' if !escaped => return fail("has a ? or #, which ends a path"),
                 _ if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
                     out.push(char::from(byte));
@@ -176,7 +209,8 @@ pub(super) fn normal_path(text: &str) -> Result<String, String> {
                 _ => out.push_str(&format!("%{byte:02X}")),
             }
         }
-        if matches!(out.get(start..), Some("." | "..")) {
+        let mut parts = out.get(start..).unwrap_or_default().split(SLASH);
+        if parts.any(|part| matches!(part, "." | "..")) {
             return fail("has a dot segment, which no request keeps");
         }
     }
@@ -198,12 +232,13 @@ mod tests {
             ("/a:b@c;d=1", "/a:b@c;d=1"),
             ("/a b", "/a%20b"),
             ("/%3a", "/%3A"),
+            ("/@a%2fb/%2f", "/@a%2Fb/%2F"),
         ] {
             assert_eq!(normal_path(written).as_deref(), Ok(normal), "{written}");
         }
         for bad in [
-            "", "a", "//", "/a//b", "/.", "/a/../b", "/%2f", "/a\\b", "/%", "/%zz", "/a?b",
-            "/\u{1}",
+            "", "a", "//", "/a//b", "/.", "/a/../b", "/a%2f..", "/%2e%2fa", "/a\\b", "/a%5cb",
+            "/%", "/%zz", "/a?b", "/\u{1}",
         ] {
             assert!(normal_path(bad).is_err(), "{bad}");
         }

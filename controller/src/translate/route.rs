@@ -140,6 +140,9 @@ impl<'w> Lowering<'w> {
         };
         let key = self.id.route_key();
         self.out.claims = conflict::claims(&key, &route, &places, |_| None);
+        self.slashes_in_vain(&route, &places, |place| {
+            format!("spec.rules[{place}].matches")
+        });
         self.put(key, &route);
     }
 

@@ -5,9 +5,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 use controller::standalone::check;
 use dataplane::engine::{Host, Method, Target, sanitize};
+use dataplane::h1::Reject;
 use dataplane::table::explain::Asked;
 use dataplane::table::{Compiler, Query, Table, explain as explain_request};
-use model::{Headers, ListenerProtocol};
+use model::{EscapedSlashes, Headers, ListenerProtocol};
 use snapshot::Changes;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -59,6 +60,13 @@ pub(crate) fn explain(args: &Args) -> Result<ExitCode> {
         })?;
 
     let url = Url::parse(&args.url)?;
+    let listener = match &args.listener {
+        Some(key) => key.clone(),
+        None => listener_for(&table, &url)?,
+    };
+    let of_listener = table.listeners.get(&*listener);
+    let edge = of_listener.map(|l| l.listener.edge).unwrap_or_default();
+    let target = url.target(edge.escaped_slashes)?;
     let mut headers = Headers::default();
     for header in &args.headers {
         let (name, value) = header
@@ -75,8 +83,8 @@ pub(crate) fn explain(args: &Args) -> Result<ExitCode> {
         query: Query {
             method: method.as_str(),
             host: url.host.name(),
-            path: url.target.path(),
-            query: url.target.query(),
+            path: target.path(),
+            query: target.query(),
             headers: &headers,
             client: args
                 .client_ip
@@ -85,10 +93,6 @@ pub(crate) fn explain(args: &Args) -> Result<ExitCode> {
         },
         scheme: url.scheme,
         port: url.host.port(),
-    };
-    let listener = match &args.listener {
-        Some(key) => key.clone(),
-        None => listener_for(&table, &url)?,
     };
     let explanation = explain_request(&table, &listener, &asked)
         .with_context(|| format!("there is no listener {listener}"))?;
@@ -124,11 +128,11 @@ fn listener_for(table: &Table, url: &Url) -> Result<String> {
     Ok(found.key.to_string())
 }
 
-/// The parts of a URL in the form that the edge gate gives them.
+/// The parts of a URL. The edge gate gives the host its form for all listeners alike.
 struct Url {
     scheme: &'static str,
     host: Host,
-    target: Target,
+    target: String,
 }
 
 impl Url {
@@ -157,28 +161,27 @@ impl Url {
         let mut url = Self {
             scheme,
             host: Host::default(),
-            target: Target::default(),
+            target,
         };
         if !authority.is_empty() {
-            sanitize::host(authority.as_bytes(), &mut url.host).map_err(|r| {
-                anyhow!(
-                    "{text}: the gateway answers {} {}: {}",
-                    r.status,
-                    r.code,
-                    r.reason
-                )
-            })?;
+            let host = sanitize::host(authority.as_bytes(), &mut url.host);
+            host.map_err(|reject| refused(text, reject))?;
         }
-        sanitize::target(target.as_bytes(), &mut url.target).map_err(|r| {
-            anyhow!(
-                "{text}: the gateway answers {} {}: {}",
-                r.status,
-                r.code,
-                r.reason
-            )
-        })?;
         Ok(url)
     }
+
+    /// Path and query in the form that the edge gate gives them.
+    fn target(&self, slashes: EscapedSlashes) -> Result<Target> {
+        let mut target = Target::default();
+        let taken = sanitize::target(self.target.as_bytes(), slashes, &mut target);
+        taken.map_err(|reject| refused(&self.target, reject))?;
+        Ok(target)
+    }
+}
+
+fn refused(what: &str, reject: Reject) -> anyhow::Error {
+    let (status, code, reason) = (reject.status, reject.code, reject.reason);
+    anyhow!("{what}: the gateway answers {status} {code}: {reason}")
 }
 
 #[cfg(test)]
@@ -187,20 +190,24 @@ mod tests {
 
     #[test]
     fn urls_take_the_form_that_requests_get() {
+        let target = |text| Url::parse(text)?.target(EscapedSlashes::Reject);
         let url = Url::parse("http://Shop.Example.com:8080/a/../b//c?x=%41").unwrap();
         assert_eq!(url.host.name(), "shop.example.com");
         assert_eq!(url.host.port(), Some(8080));
-        assert_eq!(url.target.path(), "/b/c");
-        assert_eq!(url.target.query(), Some("x=%41"));
         assert_eq!(url.scheme, "http");
         assert_eq!(Url::parse("https://shop.test/").unwrap().scheme, "https");
-        assert_eq!(
-            Url::parse("/only/path").unwrap().target.path(),
-            "/only/path"
-        );
-        assert_eq!(Url::parse("shop.test?x").unwrap().target.as_str(), "/?x");
-        for bad in ["ftp://a/", "http://a b/", "http://a/../..", "http://a/%2f"] {
-            assert!(Url::parse(bad).is_err(), "{bad}");
+        for (text, normal) in [
+            ("http://shop.example.com/a/../b//c?x=%41", "/b/c?x=%41"),
+            ("/only/path", "/only/path"),
+            ("shop.test?x", "/?x"),
+        ] {
+            assert_eq!(target(text).unwrap().as_str(), normal, "{text}");
         }
+        for bad in ["ftp://a/", "http://a b/", "http://a/../..", "http://a/%2f"] {
+            assert!(target(bad).is_err(), "{bad}");
+        }
+        let kept = Url::parse("http://a/b%2fc").unwrap();
+        let kept = kept.target(EscapedSlashes::Keep).unwrap();
+        assert_eq!(kept.path(), "/b%2Fc");
     }
 }

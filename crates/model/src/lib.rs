@@ -11,6 +11,7 @@ pub mod balance;
 pub mod captures;
 pub mod coding;
 pub mod duration;
+pub mod edge;
 pub mod endpoint;
 pub mod endpoint_filter;
 pub mod expression;
@@ -43,6 +44,7 @@ pub use balance::{
     HashSource, HashTable, Health, PassiveHealth,
 };
 pub use coding::{AcceptedCodings, Coding};
+pub use edge::{Edge, EscapedSlashes, Underscores};
 pub use endpoint::{Endpoint, EndpointShard};
 pub use header_edits::HeaderEdits;
 pub use headers::Headers;

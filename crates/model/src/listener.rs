@@ -1,6 +1,6 @@
 //! Where the gateway listens.
 
-use crate::{Concurrency, CredentialHeader, HostPattern, ListenerTls, ObjectRef};
+use crate::{Concurrency, CredentialHeader, Edge, HostPattern, ListenerTls, ObjectRef};
 use ipnet::IpNet;
 
 /// One listener of a GatewayConfig, with the settings of its connections.
@@ -48,6 +48,8 @@ pub struct Listener {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
     pub caps: Caps,
+    #[serde(skip_serializing_if = "Edge::is_strict")]
+    pub edge: Edge,
     pub request_header_ms: u32,
     pub keep_alive_ms: u32,
     pub drain_ms: u32,
@@ -78,6 +80,7 @@ impl Listener {
             concurrency: None,
             metrics: None,
             caps: Caps::default(),
+            edge: Edge::default(),
             request_header_ms: ms(l::REQUEST_HEADER_TIMEOUT),
             keep_alive_ms: ms(l::KEEP_ALIVE),
             drain_ms: ms(l::DRAIN),

@@ -5,12 +5,15 @@
 //! other (F106, F107). An empty chain is one branch.
 
 use crate::filters::Passing;
-use crate::meter::{Lap, Meter};
-use crate::{BodyMode, Edits, Exchange, Failure, Filters, Flow, LocalReply, Plugin, Side, Verdict};
-use futures_util::StreamExt;
+use crate::meter::{Lap, Meter, panicked};
+use crate::{
+    BodyMode, Edits, Exchange, Failure, Filters, Flow, Later, LocalReply, Plugin, Side, Verdict,
+};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use model::headers::InvalidHeader;
 use model::{FailurePolicy, Stage};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// One plugin with what its object says about it.
@@ -212,7 +215,11 @@ impl Chain {
         for group in &self.stages[Stage::PostResponse as usize] {
             let mut lap = Lap::begin();
             for member in group.members.iter().filter(|m| m.takes_part(local_reply)) {
-                member.plugin.post_response(exchange);
+                let run = AssertUnwindSafe(|| member.plugin.post_response(exchange));
+                if catch_unwind(run).is_err() {
+                    panicked(member.meter());
+                    member.failed();
+                }
                 lap.tell(member.meter());
             }
         }
@@ -253,13 +260,21 @@ impl ChainEntry {
         !local_reply || self.run_on_local_reply
     }
 
+    /// Nothing outlives the plugin's panic that it has touched: the edits of a failure are dropped.
     fn start<'a>(&'a self, stage: Stage, x: &Exchange<'a>, edits: &mut Edits) -> Verdict<'a> {
-        match stage {
+        let run = AssertUnwindSafe(|| match stage {
             Stage::PreRequest => self.plugin.pre_request(x, edits),
             Stage::PostRequest => self.plugin.post_request(x, edits),
             Stage::PreResponse => self.plugin.pre_response(x, edits),
             Stage::PostResponse => Verdict::CONTINUE,
-        }
+        });
+        catch_unwind(run).unwrap_or_else(|_| Verdict::Ready(Err(panicked(self.meter()))))
+    }
+
+    async fn finish(&self, later: Later<'_>) -> (Edits, Result<Flow, Failure>) {
+        let run = AssertUnwindSafe(later).catch_unwind();
+        run.await
+            .unwrap_or_else(|_| (Edits::default(), Err(panicked(self.meter()))))
     }
 
     fn meter(&self) -> Option<&dyn Meter> {
@@ -303,7 +318,7 @@ async fn run_sequential(
         let result = match member.start(stage, &reader.exchange(), &mut edits) {
             Verdict::Ready(result) => result,
             Verdict::Pending(future) => {
-                let (later, result) = future.await;
+                let (later, result) = member.finish(future).await;
                 edits.merge(later);
                 result
             }
@@ -347,7 +362,7 @@ async fn run_parallel(
                     }
                 }
                 Verdict::Pending(future) => waiting.push(async move {
-                    let (later, result) = future.await;
+                    let (later, result) = member.finish(future).await;
                     lap.tell(member.meter());
                     edits.merge(later);
                     (i, edits, result)

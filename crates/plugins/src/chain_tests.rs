@@ -16,6 +16,7 @@ enum Does {
     Pass,
     Answer,
     Fail,
+    Panic,
 }
 
 impl Plugin for Note {
@@ -35,6 +36,7 @@ impl Plugin for Note {
             Does::Pass => Ok(Flow::Continue),
             Does::Answer => Ok(Flow::Respond(Box::new(LocalReply::new(418, self.name)))),
             Does::Fail => Err(Failure("broken".into())),
+            Does::Panic => panic!("a bug"),
         };
         match &self.gate {
             None => {
@@ -265,6 +267,7 @@ struct Told {
     micros: AtomicUsize,
     failed: AtomicUsize,
     ignored: AtomicUsize,
+    panics: AtomicUsize,
 }
 impl Meter for Told {
     fn took(&self, time: Duration) {
@@ -278,6 +281,9 @@ impl Meter for Told {
             FailurePolicy::Ignore => &self.ignored,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+    fn panicked(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
     }
 }
 impl Told {
@@ -309,6 +315,67 @@ async fn runs_and_failures_are_told_of_those_that_run() {
         [0, 0, 0],
         "the one before it ended the request"
     );
+}
+
+/// At once, and in what it waits for; alone, and beside others.
+#[tokio::test]
+async fn a_panic_is_a_failure_of_its_plugin_alone() {
+    for (parallel, waits) in [(false, false), (false, true), (true, false), (true, true)] {
+        let gate = Arc::new(tokio::sync::Notify::new());
+        let falls = || {
+            gate.notify_one();
+            let note = Note {
+                gate: waits.then(|| Arc::clone(&gate)),
+                ..note("falls", Does::Panic)
+            };
+            measured(entry(1, parallel, note))
+        };
+        let (fails, told) = falls();
+        let next = || entry(1, parallel, note("next", Does::Pass));
+        let (_, outcome) = run(vec![fails, next()]).await;
+        assert!(
+            matches!(&outcome, Outcome::Failed { plugin, .. } if plugin == "falls"),
+            "{outcome:?}"
+        );
+        assert_eq!(told.counts(), [1, 1, 0]);
+        let (mut ignored, told) = falls();
+        ignored.failure_policy = FailurePolicy::Ignore;
+        let (seen, outcome) = run(vec![ignored, next()]).await;
+        assert!(matches!(outcome, Outcome::Continue), "{outcome:?}");
+        assert_eq!(seen, ["next0"], "nothing of what it had begun is left");
+        assert_eq!(told.counts(), [1, 0, 1]);
+        assert_eq!(told.panics.load(Ordering::Relaxed), 1);
+    }
+}
+
+/// Panics at the first chunk.
+struct Falls(Arc<AtomicUsize>);
+impl BodyFilter for Falls {
+    fn chunk(&mut self, _: Bytes) -> Result<Bytes, Failure> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        panic!("a bug")
+    }
+}
+
+#[test]
+fn a_filter_that_panicked_is_asked_nothing_more() {
+    for (policy, goes_on) in [(FailurePolicy::Ignore, true), (FailurePolicy::Fail, false)] {
+        let (asked, told) = (Arc::new(AtomicUsize::new(0)), Arc::new(Told::default()));
+        let filter = Box::new(Falls(Arc::clone(&asked)));
+        let one = Passing::new(filter, policy, Some(Arc::clone(&told) as _));
+        let mut filters: Filters = [one].into_iter().collect();
+        let data = Bytes::from_static(b"ab");
+        assert_eq!(
+            filters.chunk(data.clone()).ok(),
+            goes_on.then(|| data.clone())
+        );
+        assert_eq!(
+            filters.chunk(data.clone()).ok(),
+            goes_on.then(|| data.clone())
+        );
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert_eq!(told.panics.load(Ordering::Relaxed), 1);
+    }
 }
 
 #[tokio::test]

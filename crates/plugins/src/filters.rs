@@ -1,8 +1,10 @@
 //! The body filters of one exchange, run one after the other.
 
+use crate::meter::panicked;
 use crate::{BodyFilter, Failure, Meter};
 use bytes::Bytes;
 use model::FailurePolicy;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,8 @@ pub struct Passing {
     meter: Option<Arc<dyn Meter>>,
     /// What it took so far; `None`: it has had nothing to do.
     spent: Option<Duration>,
+    /// It panicked, and is asked nothing more.
+    fallen: bool,
 }
 
 impl Passing {
@@ -30,6 +34,7 @@ impl Passing {
             policy,
             meter,
             spent: None,
+            fallen: false,
         }
     }
 
@@ -37,11 +42,18 @@ impl Passing {
         &mut self,
         work: impl FnOnce(&mut dyn BodyFilter) -> Result<Bytes, Failure>,
     ) -> Result<Bytes, Failure> {
-        let Some(meter) = &self.meter else {
-            return work(&mut *self.filter);
-        };
+        if self.fallen {
+            return Err(Failure("it panicked before".into()));
+        }
         let begun = Instant::now();
-        let result = work(&mut *self.filter);
+        let run = AssertUnwindSafe(|| work(&mut *self.filter));
+        let result = catch_unwind(run).unwrap_or_else(|_| {
+            self.fallen = true;
+            Err(panicked(self.meter.as_deref()))
+        });
+        let Some(meter) = &self.meter else {
+            return result;
+        };
         *self.spent.get_or_insert_default() += begun.elapsed();
         if result.is_err() {
             meter.failed(self.policy);

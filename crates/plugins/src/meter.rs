@@ -1,5 +1,6 @@
 //! What is told of each run of a plugin, for metrics.
 
+use crate::Failure;
 use model::FailurePolicy;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,17 @@ pub trait Meter: Send + Sync + 'static {
 
     /// It went wrong, and this is what was done about it.
     fn failed(&self, policy: FailurePolicy);
+
+    /// It went wrong by a panic.
+    fn panicked(&self);
+}
+
+/// What a panic in a plugin is to its exchange: a failure like any other.
+pub(crate) fn panicked(meter: Option<&dyn Meter>) -> Failure {
+    if let Some(meter) = meter {
+        meter.panicked();
+    }
+    Failure("it panicked".into())
 }
 
 /// Reads the clock between runs that follow each other: the end of one is the beginning of the next.

@@ -440,6 +440,15 @@ fn certificate() -> impl Strategy<Value = Certificate> {
     })
 }
 
+fn edge() -> impl Strategy<Value = Edge> {
+    let slashes = vec![EscapedSlashes::Reject, EscapedSlashes::Keep];
+    let underscores = vec![Underscores::Reject, Underscores::Drop, Underscores::Keep];
+    (select(slashes), select(underscores)).prop_map(|(escaped_slashes, underscores)| Edge {
+        escaped_slashes,
+        underscores,
+    })
+}
+
 fn listener() -> impl Strategy<Value = Listener> {
     (
         origin(),
@@ -459,6 +468,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                 vec(template(), 0..2),
                 option::of(concurrency()),
                 option::of(metrics()),
+                edge(),
             ),
         ),
     )
@@ -477,7 +487,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                     tls,
                     (backend_certificate, redirect_port),
                     forwarded,
-                    (errors, concurrency, metrics),
+                    (errors, concurrency, metrics, edge),
                 ),
             )| Listener {
                 origin,
@@ -511,6 +521,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                     connections: n[3],
                     requests_per_connection: n[4],
                 },
+                edge,
                 request_header_ms: n[5],
                 keep_alive_ms: n[6],
                 drain_ms: n[7],

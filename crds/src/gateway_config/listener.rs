@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Edge;
 use crate::{
     refs::{LabelSelector, ObjectRef},
     schema::cel,
@@ -44,6 +45,7 @@ use crate::{
         "proxyProtocol is not for protocol UDP",
     ),
     ("!has(self.defaultCertificate) || has(self.tls)", "defaultCertificate is for listeners with tls only"),
+    ("!has(self.edge) || self.protocol in ['HTTP', 'HTTPS']", "edge is for protocol HTTP and HTTPS only"),
 ])))]
 pub struct Listener {
     /// Name of the listener, unique in the GatewayConfig.
@@ -74,6 +76,9 @@ pub struct Listener {
     /// The listener answers /healthz itself, before routing. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<bool>,
+    /// What is otherwise at this listener than spec.edge has it, field by field; for HTTP and HTTPS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edge: Option<Edge>,
 }
 
 /// The protocol of a listener.

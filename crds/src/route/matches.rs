@@ -57,7 +57,8 @@ pub struct PathMatch {
     /// PathPrefix (by whole segments: /a matches /a and /a/b, not /ab), Exact, or RegularExpression (on the whole path). Default: PathPrefix.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_: Option<PathMatchType>,
-    /// The path, or the expression that it must match as a whole.
+    /// The path, or the expression that it must match as a whole. %2F stands for an escaped slash, which listeners refuse
+    /// unless edge.escapedSlashes of the GatewayConfig is Keep.
     #[schemars(length(min = 1, max = 1024))]
     pub value: String,
 }

@@ -5,6 +5,7 @@ use super::client::ClientSocket;
 use super::deadline::ClientTimeouts;
 use super::down::{After, Begun, H1Down, Next};
 use super::drain::Ticket;
+use super::edge::EdgePolicies;
 use super::h2;
 use super::head::{RequestHead, ResponseHead};
 use super::io::Socket;
@@ -37,7 +38,7 @@ pub struct ConnInfo {
 }
 
 /// Bounds of one client connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ConnConfig {
     pub timeouts: ClientTimeouts,
     /// Requests on one connection; by up to a tenth less, so that connections opened together do not end together.
@@ -45,6 +46,8 @@ pub struct ConnConfig {
     /// The request that comes after this time is the connection's last; likewise by up to a tenth less.
     pub lifetime: Duration,
     pub head: HeadLimits,
+    /// Which ambiguous forms requests may have.
+    pub edge: EdgePolicies,
 }
 
 impl Default for ConnConfig {
@@ -54,6 +57,7 @@ impl Default for ConnConfig {
             requests: 10_000,
             lifetime: limits::CLIENT_LIFETIME,
             head: HeadLimits::default(),
+            edge: EdgePolicies::default(),
         }
     }
 }
@@ -300,7 +304,7 @@ async fn serve_http1<S: Socket, V: Service>(
     service: &V,
     config: &ConnConfig,
 ) {
-    let mut down = H1Down::new(begun, config.timeouts, config.head);
+    let mut down = H1Down::new(begun, config);
     let trust = service.trusts_forwarded(info);
     let mut allowance = config.allowance(info);
     // Apart, and not while the connection rests: idle connections are many, and the state of a request is large.

@@ -1,12 +1,14 @@
 //! A client's side over HTTP/1.
 
+use super::conn::ConnConfig;
 use super::deadline::{ClientTimeouts, Timer};
 use super::drain::Ticket;
+use super::edge::EdgePolicies;
 use super::fault::DownFault;
 use super::head::{Method, RequestHead, ResponseHead, Version};
 use super::io::{Io, Socket};
 use super::traits::Down;
-use crate::h1::body::{Decoder, Piece};
+use crate::h1::body::{Decoder, Piece, TrailerNames};
 use crate::h1::encode::{self, AnswerTo, Encoder, LengthMismatch};
 use crate::h1::head::{Parsed, RequestParser};
 use crate::h1::{HeadLimits, Reject};
@@ -36,6 +38,7 @@ pub struct H1Down<S: Socket> {
     timer: Timer,
     timeouts: ClientTimeouts,
     limits: HeadLimits,
+    edge: EdgePolicies,
     ticket: Ticket,
     /// Since when nothing has come, where that is more than a moment.
     resting: Option<Instant>,
@@ -174,13 +177,14 @@ pub(crate) enum Next {
 }
 
 impl<S: Socket> H1Down<S> {
-    pub(crate) fn new(begun: Begun<S>, timeouts: ClientTimeouts, limits: HeadLimits) -> Self {
+    pub(crate) fn new(begun: Begun<S>, config: &ConnConfig) -> Self {
         let Begun { io, timer, ticket } = begun;
         Self {
             io,
             timer,
-            timeouts,
-            limits,
+            timeouts: config.timeouts,
+            limits: config.head,
+            edge: config.edge.clone(),
             ticket,
             resting: None,
             decoder: Decoder::Done,
@@ -248,7 +252,7 @@ impl<S: Socket> H1Down<S> {
                     may_skip = false;
                 }
                 if !(self.io.input.is_empty() || (may_skip && self.io.input == b"\r"[..])) {
-                    match parser.parse(&self.io.input, head) {
+                    match parser.parse(&self.io.input, &self.edge, head) {
                         Err(reject) => return Poll::Ready(Next::Reject(reject)),
                         Ok(Some(parsed)) => {
                             self.begin(parsed, head);
@@ -276,7 +280,8 @@ impl<S: Socket> H1Down<S> {
 
     fn begin(&mut self, parsed: Parsed, head: &RequestHead) {
         self.io.input.advance(parsed.len);
-        self.decoder = Decoder::new(head.framing);
+        let names = TrailerNames::of_requests(parsed.underscores);
+        self.decoder = Decoder::new(head.framing, names);
         self.parsed = true;
         self.request = Request {
             to_head: head.method == Method::Head,

@@ -41,9 +41,9 @@ impl AsyncWrite for Full {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_has_no_room_for_the_end_is_not_waited_for() {
     let begun = Begun::new(Full, Ticket::new(Rc::new(Drain::default())));
-    let timeouts = ClientTimeouts::default();
-    let down = H1Down::new(begun, timeouts, HeadLimits::default());
-    let closed = tokio::time::timeout(2 * timeouts.linger, down.close()).await;
+    let config = ConnConfig::default();
+    let down = H1Down::new(begun, &config);
+    let closed = tokio::time::timeout(2 * config.timeouts.linger, down.close()).await;
     assert!(closed.is_ok(), "given up");
 }
 
@@ -107,7 +107,7 @@ async fn an_answer_of_ours_leaves_for_as_long_as_its_client_takes_it() {
             pause: None,
         };
         let begun = Begun::new(socket, Ticket::new(Rc::new(Drain::default())));
-        let mut down = H1Down::new(begun, ClientTimeouts::default(), HeadLimits::default());
+        let mut down = H1Down::new(begun, &ConnConfig::default());
         assert!(matches!(
             down.next(&mut RequestHead::default()).await,
             Next::Request

@@ -4,7 +4,7 @@
 //! [`relay`](mod@relay) (one exchange), [`conn`] (a client's connection), [`connections`] (connections to
 //! upstreams: opened by `dial`, kept in [`pool`] for HTTP/1 and in `h2up` for HTTP/2, where exchanges share them).
 //! `down` and `up` are the two sides over HTTP/1, `h2` is the client's over HTTP/2; [`sanitize`] is the edge gate's
-//! grammar of path and host.
+//! grammar of path and host, [`edge`] what each listener lets in beyond it.
 
 mod buffers;
 mod client;
@@ -15,6 +15,7 @@ pub mod deadline;
 mod dial;
 mod down;
 pub mod drain;
+pub mod edge;
 pub mod fault;
 mod h2;
 mod h2up;
@@ -46,6 +47,7 @@ pub use connections::{AnyUp, Connected, Connections, Tunnel, Want};
 pub use deadline::{ClientTimeouts, Elapsed, Timeouts, Timer};
 pub use dial::{Dial, UpSocket};
 pub use down::H1Down;
+pub use edge::EdgePolicies;
 pub use fault::{DownFault, Fault, Progress, UpFault};
 pub use h2::H2Down;
 pub(crate) use h2up::is_grpc;

@@ -4,11 +4,14 @@
 //! never escaped, other escapes are in upper case, dot segments are resolved, repeated slashes are merged, and what
 //! two servers might read in two ways (escaped slashes, backslashes, NUL and controls, double escapes, overlong
 //! UTF-8, `..;`) is refused. A path that is normal already is copied as it stands, without allocation.
+//!
+//! Where a listener keeps escaped slashes, `%2F` is a character of its segment like any other. A segment that a server
+//! might take apart there and find dot segments in is refused.
 
 use super::head::Target;
 use crate::h1::{EdgeRule, Reject};
-use model::Headers;
 use model::headers::Known;
+use model::{EscapedSlashes, Headers};
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -117,10 +120,10 @@ fn check_name(name: &str) -> Result<(), Reject> {
 ///
 /// # Errors
 /// See [`path`] and [`query`].
-pub fn target(raw: &[u8], out: &mut Target) -> Result<(), Reject> {
+pub fn target(raw: &[u8], slashes: EscapedSlashes, out: &mut Target) -> Result<(), Reject> {
     let at = memchr::memchr(b'?', raw);
     let (raw_path, raw_query) = raw.split_at(at.unwrap_or(raw.len()));
-    path(raw_path, out.start_path())?;
+    path(raw_path, slashes, out.start_path())?;
     out.path_done();
     if let Some(text) = raw_query.get(1..) {
         out.set_query(Some(query(text)?));
@@ -142,10 +145,10 @@ pub fn query(raw: &[u8]) -> Result<&str, Reject> {
 /// Appends the normal form of an absolute path to `out`. The normal form of a normal form is itself.
 ///
 /// # Errors
-/// No leading slash; bytes that are not printable ASCII; `\`, `#`, `?`; invalid escapes; escaped slash, backslash,
-/// control or invalid UTF-8 lead byte; an escaped percent sign before two hexadecimal digits; dot segments above the
-/// root; a dot segment with parameters (`..;x`).
-pub fn path(raw: &[u8], out: &mut String) -> Result<(), Reject> {
+/// No leading slash; bytes that are not printable ASCII; `\`, `#`, `?`; invalid escapes; escaped backslash, control or
+/// invalid UTF-8 lead byte; an escaped percent sign before two hexadecimal digits; dot segments above the root; a dot
+/// segment with parameters (`..;x`); escaped slashes, unless they are kept and no dot segment is at them.
+pub fn path(raw: &[u8], slashes: EscapedSlashes, out: &mut String) -> Result<(), Reject> {
     if raw.first() != Some(&b'/') {
         return Err(BAD_PATH);
     }
@@ -162,7 +165,7 @@ pub fn path(raw: &[u8], out: &mut String) -> Result<(), Reject> {
     while let Some(segment) = segments.next() {
         let start = out.len();
         out.push('/');
-        decode_segment(segment, out)?;
+        decode_segment(segment, slashes, out)?;
         let text = out.get(start + 1..).unwrap_or_default();
         match text {
             "" | "." => out.truncate(start),
@@ -171,7 +174,7 @@ pub fn path(raw: &[u8], out: &mut String) -> Result<(), Reject> {
                 let parent = out.get(root..).and_then(|p| p.rfind('/')).ok_or(BAD_PATH)?;
                 out.truncate(root + parent);
             }
-            _ if text.starts_with(".;") || text.starts_with("..;") => return Err(BAD_PATH),
+            _ if text.split(SLASH).any(is_dots) => return Err(BAD_PATH),
             _ => continue,
         }
         if segments.peek().is_none() {
@@ -179,6 +182,16 @@ pub fn path(raw: &[u8], out: &mut String) -> Result<(), Reject> {
         }
     }
     Ok(())
+}
+
+/// An escaped slash in normal form.
+const SLASH: &str = "%2F";
+
+/// Whether a part of a segment is a dot segment, with parameters or without.
+fn is_dots(part: &str) -> bool {
+    let rest = part.trim_start_matches('.');
+    let ends = rest.is_empty() || rest.starts_with(';') || rest.starts_with("%3B");
+    ends && matches!(part.len() - rest.len(), 1 | 2)
 }
 
 /// Whether the path consists of path characters only, without escapes, empty or dot segments: the usual case.
@@ -195,7 +208,7 @@ fn is_plain(raw: &[u8]) -> bool {
 }
 
 /// Appends one segment with its escapes in normal form.
-fn decode_segment(raw: &[u8], out: &mut String) -> Result<(), Reject> {
+fn decode_segment(raw: &[u8], slashes: EscapedSlashes, out: &mut String) -> Result<(), Reject> {
     let mut rest = raw;
     while let Some((&b, after)) = rest.split_first() {
         rest = after;
@@ -211,6 +224,7 @@ fn decode_segment(raw: &[u8], out: &mut String) -> Result<(), Reject> {
         let (byte, after) = escape(rest).ok_or(BAD_PATH)?;
         rest = after;
         match byte {
+            b'/' if slashes == EscapedSlashes::Keep => push_escape(b'/', out),
             0..=0x1f | 0x7f | b'/' | b'\\' => return Err(BAD_PATH),
             b'%' if escaped_again(rest) => return Err(BAD_PATH),
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

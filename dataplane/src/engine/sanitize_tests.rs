@@ -1,9 +1,16 @@
 use super::*;
 use proptest::prelude::*;
 
+const REJECT: EscapedSlashes = EscapedSlashes::Reject;
+const KEEP: EscapedSlashes = EscapedSlashes::Keep;
+
 fn normal(raw: &str) -> Option<String> {
+    normal_with(raw, REJECT)
+}
+
+fn normal_with(raw: &str, slashes: EscapedSlashes) -> Option<String> {
     let mut out = String::new();
-    path(raw.as_bytes(), &mut out).ok().map(|()| out)
+    path(raw.as_bytes(), slashes, &mut out).ok().map(|()| out)
 }
 
 #[test]
@@ -78,6 +85,7 @@ fn paths_that_can_be_read_in_two_ways_are_refused() {
         "/.;x",
         "/..;",
         "/%2e%2e;x/b",
+        "/a/..%3bx",
         "/a#b",
         "/a?b",
     ] {
@@ -86,13 +94,74 @@ fn paths_that_can_be_read_in_two_ways_are_refused() {
 }
 
 #[test]
+fn an_escaped_slash_that_is_kept_belongs_to_its_segment() {
+    for (raw, expected) in [
+        ("/@scope%2fname", "/@scope%2Fname"),
+        ("/@scope%2Fname/-/x.tgz", "/@scope%2Fname/-/x.tgz"),
+        ("/api/queues/%2f/jobs", "/api/queues/%2F/jobs"),
+        ("/%2F", "/%2F"),
+        ("/%2f%2f/%2f", "/%2F%2F/%2F"),
+        ("/a%2fb/../c", "/c"),
+        ("/a/b%2f/..", "/a/"),
+        ("/a/./b%2Fc//d", "/a/b%2Fc/d"),
+        ("/a%2f...%2f.b", "/a%2F...%2F.b"),
+        ("/%61%2f%62", "/a%2Fb"),
+        ("/100%25%2fa", "/100%25%2Fa"),
+        ("/a;p%2fq", "/a;p%2Fq"),
+    ] {
+        assert_eq!(normal_with(raw, KEEP).as_deref(), Some(expected), "{raw}");
+        assert_eq!(normal(raw), None, "{raw}");
+    }
+}
+
+/// What a server that decodes the slash would take for a dot segment, in every place and spelling.
+#[test]
+fn no_dot_segment_hides_behind_a_slash_that_is_kept() {
+    let dots = [".", "..", "%2e", "%2E.", ".%2e", "%2e%2e"];
+    let parameters = ["", ";", ";x=1", "%3b", "%3Bx"];
+    let slashes = ["%2f", "%2F"];
+    let around = [("/", ""), ("/a/", "/b"), ("/a", "c")];
+    for dots in dots {
+        for parameters in parameters {
+            for slash in slashes {
+                let dots = format!("{dots}{parameters}");
+                for (before, after) in around {
+                    for raw in [
+                        format!("{before}{slash}{dots}{slash}{after}"),
+                        format!("{before}{slash}{dots}"),
+                        format!("/{dots}{slash}{after}"),
+                        format!("/x/{dots}{slash}y{after}"),
+                    ] {
+                        assert_eq!(normal_with(&raw, KEEP), None, "{raw}");
+                    }
+                }
+            }
+        }
+    }
+    // And what is no slash that can be kept.
+    for raw in [
+        "/a%5cb",
+        "/a%2f%5c",
+        "/%252f",
+        "/%25%32%66",
+        "/a%2f%00",
+        "/a%2f\\b",
+        "/a%2",
+        "%2fa",
+        "/..%c0%af",
+    ] {
+        assert_eq!(normal_with(raw, KEEP), None, "{raw}");
+    }
+}
+
+#[test]
 fn queries_are_forwarded_as_they_are() {
     let mut t = Target::default();
-    target(b"/a?x=1&y={z}|%2f..//%00", &mut t).unwrap();
+    target(b"/a?x=1&y={z}|%2f..//%00", REJECT, &mut t).unwrap();
     assert_eq!((t.path(), t.query()), ("/a", Some("x=1&y={z}|%2f..//%00")));
-    target(b"/b?", &mut t).unwrap();
+    target(b"/b?", REJECT, &mut t).unwrap();
     assert_eq!((t.path(), t.query(), t.as_str()), ("/b", Some(""), "/b?"));
-    target(b"/c", &mut t).unwrap();
+    target(b"/c", REJECT, &mut t).unwrap();
     assert_eq!((t.path(), t.query()), ("/c", None));
     t.set_query(Some("q"));
     t.set_path("/longer");
@@ -103,7 +172,7 @@ fn queries_are_forwarded_as_they_are() {
     t.set_query(None);
     assert_eq!(t.as_str(), "/longer");
     for raw in ["/a?x#y", "/a?x y", "/a?\u{e9}"] {
-        assert!(target(raw.as_bytes(), &mut t).is_err(), "{raw}");
+        assert!(target(raw.as_bytes(), REJECT, &mut t).is_err(), "{raw}");
     }
 }
 
@@ -272,8 +341,23 @@ proptest! {
     }
 
     #[test]
+    fn kept_slashes_change_nothing_else_and_hide_nothing(raw in tricky()) {
+        let kept = normal_with(&raw, KEEP);
+        if let Some(strict) = normal(&raw) {
+            prop_assert_eq!(&kept, &Some(strict));
+        }
+        if let Some(kept) = kept {
+            prop_assert_eq!(normal_with(&kept, KEEP), Some(kept.clone()));
+            let decoded = kept.replace("%2F", "/");
+            prop_assert!(decoded.split('/').all(|s| s != "." && s != ".."), "{}", kept);
+            prop_assert!(!kept.contains("//") && !kept.contains("%2f"), "{}", kept);
+            prop_assert!(normal(&raw).is_some() || raw.to_ascii_lowercase().contains("%2f"), "{}", raw);
+        }
+    }
+
+    #[test]
     fn a_second_decoding_finds_nothing_new(raw in tricky()) {
-        if let Some(once) = normal(&raw) {
+        if let Some(once) = normal_with(&raw, KEEP) {
             let decoded: Vec<u8> = decode_all(once.as_bytes());
             prop_assert!(decode_all(&decoded) == decoded || !decoded.contains(&b'%') , "{}", once);
         }
@@ -281,8 +365,10 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(raw: Vec<u8>) {
-        let _ = path(&raw, &mut String::new());
-        let _ = target(&raw, &mut Target::default());
+        for slashes in [REJECT, KEEP] {
+            let _ = path(&raw, slashes, &mut String::new());
+            let _ = target(&raw, slashes, &mut Target::default());
+        }
         let _ = host(&raw, &mut Host::default());
     }
 }

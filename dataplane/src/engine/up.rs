@@ -6,7 +6,7 @@ use super::io::{Io, Socket};
 use super::pool::{Home, Idle};
 use super::traits::Up;
 use super::websocket;
-use crate::h1::body::{Decoder, Piece};
+use crate::h1::body::{Decoder, Piece, TrailerNames};
 use crate::h1::encode::{self, Encoder, LengthMismatch};
 use crate::h1::response::ResponseParser;
 use crate::h1::upgrade;
@@ -186,7 +186,7 @@ impl<S: Socket> Up for Box<H1Up<S>> {
                         )));
                     }
                 } else {
-                    self.exchange.decoder = Decoder::new(parsed.body);
+                    self.exchange.decoder = Decoder::new(parsed.body, TrailerNames::Any);
                     self.exchange.keep_alive = parsed.keep_alive;
                 }
                 return Poll::Ready(Ok(()));

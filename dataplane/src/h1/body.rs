@@ -2,7 +2,7 @@
 
 use super::Reject;
 use super::chunked::Chunked;
-pub use super::chunked::Piece;
+pub use super::chunked::{Piece, TrailerNames};
 use crate::engine::head::Framing;
 use bytes::BytesMut;
 use model::Headers;
@@ -21,11 +21,12 @@ pub enum Decoder {
 }
 
 impl Decoder {
-    pub fn new(framing: Framing) -> Self {
+    /// `names`: of trailers.
+    pub fn new(framing: Framing, names: TrailerNames) -> Self {
         match framing {
             Framing::Empty | Framing::Length(0) => Self::Done,
             Framing::Length(n) => Self::Length(n),
-            Framing::Chunked => Self::Chunked(Chunked::default()),
+            Framing::Chunked => Self::Chunked(Chunked::new(names)),
             Framing::UntilClose => Self::UntilClose,
         }
     }

@@ -3,11 +3,12 @@
 //! Size lines are judged as soon as their bytes are there, not only when they are complete, so that a wrong byte is
 //! refused at once. Extensions must be well-formed, are at most [`MAX_EXTENSION`] bytes a chunk, and are dropped.
 
+use super::fields::Dashed;
 use super::{EdgeRule, MAX_TRAILER_FIELDS, MAX_TRAILERS, Reject};
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
-use model::Headers;
 use model::headers::Known;
+use model::{Headers, Underscores};
 
 /// Bytes of all extensions of one chunk.
 pub const MAX_EXTENSION: usize = 256;
@@ -18,6 +19,7 @@ const MAX_DIGITS: usize = 16;
 #[derive(Debug)]
 pub struct Chunked {
     state: State,
+    names: TrailerNames,
     trailers: Option<Box<Headers>>,
 }
 
@@ -45,16 +47,15 @@ pub enum Piece {
     More,
 }
 
-impl Default for Chunked {
-    fn default() -> Self {
+impl Chunked {
+    pub fn new(names: TrailerNames) -> Self {
         Self {
             state: State::Size,
+            names,
             trailers: None,
         }
     }
-}
 
-impl Chunked {
     /// Takes the next piece from the front of `buf`.
     ///
     /// # Errors
@@ -96,7 +97,7 @@ impl Chunked {
                     buf.advance(2);
                     self.state = State::Size;
                 }
-                State::Trailers => match trailer_section(buf, &mut self.trailers)? {
+                State::Trailers => match trailer_section(buf, self.names, &mut self.trailers)? {
                     None => return Ok(Piece::More),
                     Some(len) => {
                         buf.advance(len);
@@ -188,7 +189,11 @@ fn extension(b: &[u8]) -> Result<Option<usize>, Reject> {
 }
 
 /// Reads the trailer section at the front of `b`; its length, or `None` when it is incomplete.
-fn trailer_section(b: &[u8], out: &mut Option<Box<Headers>>) -> Result<Option<usize>, Reject> {
+fn trailer_section(
+    b: &[u8],
+    names: TrailerNames,
+    out: &mut Option<Box<Headers>>,
+) -> Result<Option<usize>, Reject> {
     match b {
         [b'\r', b'\n', ..] => return Ok(Some(2)), // the usual case: no trailers
         [] | [b'\r'] => return Ok(None),
@@ -213,7 +218,7 @@ fn trailer_section(b: &[u8], out: &mut Option<Box<Headers>>) -> Result<Option<us
     };
     let list = out.get_or_insert_default();
     for f in fields {
-        match trailer_kind(f.name) {
+        match trailer_kind(f.name, names) {
             TrailerKind::Pass => list
                 .push_parsed(f.name.as_bytes(), f.value)
                 .map_err(|_| Reject::header_too_large())?,
@@ -235,6 +240,27 @@ fn check_line_ends(b: &[u8]) -> Result<(), Reject> {
     Ok(())
 }
 
+/// Which names trailers may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrailerNames {
+    /// None with `_` or `.`.
+    Plain,
+    /// None with `.`.
+    WithUnderscores,
+    /// All: an answer's. Its head may have them too, and gRPC's metadata has.
+    Any,
+}
+
+impl TrailerNames {
+    /// Those of requests.
+    pub fn of_requests(underscores: Underscores) -> Self {
+        match underscores {
+            Underscores::Keep => Self::WithUnderscores,
+            Underscores::Reject | Underscores::Drop => Self::Plain,
+        }
+    }
+}
+
 /// What becomes of a trailer field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TrailerKind {
@@ -245,17 +271,20 @@ pub(crate) enum TrailerKind {
 
 /// What may be a trailer (RFC 9110 section 6.5.1): nothing that frames, routes, authenticates, conditions or
 /// describes the body. Fields that could only be an attempt at smuggling refuse the message.
-pub(crate) fn trailer_kind(name: &str) -> TrailerKind {
-    if name.bytes().any(|b| matches!(b, b'_' | b'.')) {
+pub(crate) fn trailer_kind(name: &str, names: TrailerNames) -> TrailerKind {
+    let has_underscore = name.contains('_');
+    let is_let_in = match names {
+        TrailerNames::Plain => !has_underscore && !name.contains('.'),
+        TrailerNames::WithUnderscores => !name.contains('.'),
+        TrailerNames::Any => true,
+    };
+    if !is_let_in {
         return TrailerKind::Drop;
     }
-    let mut lower = [0u8; 32];
-    let Some(lower) = lower.get_mut(..name.len()) else {
-        return TrailerKind::Pass; // longer than every name below
-    };
-    lower.copy_from_slice(name.as_bytes());
-    lower.make_ascii_lowercase();
+    let dashed = Dashed::of(name);
+    let lower = dashed.as_bytes();
     match Known::of(lower) {
+        known if has_underscore && known != Known::Other => TrailerKind::Drop,
         Known::Host | Known::ContentLength | Known::TransferEncoding => TrailerKind::Refuse,
         k if k.is_hop_by_hop() || k.is_secret() => TrailerKind::Drop,
         Known::ContentType
@@ -271,7 +300,7 @@ pub(crate) fn trailer_kind(name: &str) -> TrailerKind {
             || lower.starts_with(b"x-diolkos-")
             || lower.starts_with(b"if-")
             || matches!(
-                &*lower,
+                lower,
                 b"range"
                     | b"cache-control"
                     | b"pragma"

@@ -2,7 +2,8 @@
 
 use super::{EdgeRule, MAX_FIELDS, MAX_HEAD, Reject};
 use memchr::{memchr, memchr_iter};
-use model::Headers;
+use model::headers::Known;
+use model::{Headers, Underscores};
 
 /// Finds the end of a head as bytes arrive, looking at each byte once.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +101,25 @@ pub struct Control<'a> {
     nominated: bool,
     /// A bit for each field of the head, from the first on: whether it is end-to-end.
     end_to_end: u128,
+}
+
+impl Control<'_> {
+    /// Judges the fields by their names.
+    ///
+    /// # Errors
+    /// See [`admits`].
+    pub fn admit(
+        &mut self,
+        fields: &[httparse::Header<'_>],
+        underscores: Underscores,
+    ) -> Result<(), Reject> {
+        for (i, f) in fields.iter().enumerate() {
+            if !admits(f.name, underscores)? {
+                self.end_to_end &= !(1 << i);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How the codec treats a field.
@@ -243,8 +263,61 @@ fn line<'a>(text: &'a [u8], f: &httparse::Header<'_>) -> Option<&'a [u8]> {
     from.get(..len).filter(|_| plain)
 }
 
+/// Whether a request's field of this name is taken; `false`: it is left out. Some servers read `_` as `-`, some
+/// configuration languages read `.` as a path: both make alias names.
+///
+/// # Errors
+/// A name that may be taken for another.
+pub(crate) fn admits(name: &str, underscores: Underscores) -> Result<bool, Reject> {
+    if !has_alias_bytes(name) {
+        return Ok(true);
+    }
+    if underscores == Underscores::Reject || name.contains('.') {
+        return Err(Reject::bad_request("header name holds _ or .").of(EdgeRule::Header));
+    }
+    let keeps = underscores == Underscores::Keep;
+    if keeps && Dashed::of(name).is_ours() {
+        return Err(
+            Reject::bad_request("header name with _ is one of ours with -").of(EdgeRule::Header),
+        );
+    }
+    Ok(keeps)
+}
+
+/// The beginning of a name in lower case, with `-` in the place of `_`. All names that are compared with it are shorter.
+pub(crate) struct Dashed {
+    bytes: [u8; 32],
+    len: usize,
+}
+
+impl Dashed {
+    pub(crate) fn of(name: &str) -> Self {
+        let mut bytes = [0; 32];
+        let mut len = 0;
+        for (slot, b) in bytes.iter_mut().zip(name.bytes()) {
+            *slot = if b == b'_' {
+                b'-'
+            } else {
+                b.to_ascii_lowercase()
+            };
+            len += 1;
+        }
+        Self { bytes, len }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// Whether it is one that the gateway itself reads, removes or writes.
+    fn is_ours(&self) -> bool {
+        let name = self.as_bytes();
+        Known::of(name) != Known::Other || name.starts_with(b"sec-websocket-")
+    }
+}
+
 /// Whether a name holds `_` or `.`. Of eight bytes at a time, as all names of all requests are looked at.
-pub(crate) fn has_alias_bytes(name: &str) -> bool {
+fn has_alias_bytes(name: &str) -> bool {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const fn has(word: u64, byte: u8) -> bool {
         let zero = word ^ (ONES * byte as u64);

@@ -2,8 +2,10 @@
 
 use super::fields::{self, HeadEnd};
 use super::{EdgeRule, HeadLimits, MAX_FIELDS, Reject, upgrade};
+use crate::engine::edge::EdgePolicies;
 use crate::engine::head::{Framing, Method, RequestHead, Version};
 use crate::engine::sanitize::{self, Host};
+use model::Underscores;
 use std::mem::MaybeUninit;
 
 /// The parts of a request head that concern this connection only.
@@ -13,6 +15,8 @@ pub struct Parsed {
     pub len: usize,
     /// The client can send another request on this connection. Never on HTTP/1.0.
     pub keep_alive: bool,
+    /// What becomes of names with `_`, in trailers too.
+    pub underscores: Underscores,
 }
 
 /// Reads request heads of one connection as bytes arrive.
@@ -31,11 +35,16 @@ impl RequestParser {
     }
 
     /// Reads the head at the front of `text` into `head`; `None` when more bytes must come. `text` may grow between
-    /// calls, but must keep its beginning. After `Some` or an error the parser is spent.
+    /// calls, but must keep its beginning. After `Some` or an error the parser is spent. `edge`: what is let in, by host.
     ///
     /// # Errors
     /// Everything that is not exactly one request in the strict reading of RFC 9112.
-    pub fn parse(&mut self, text: &[u8], head: &mut RequestHead) -> Result<Option<Parsed>, Reject> {
+    pub fn parse(
+        &mut self,
+        text: &[u8],
+        edge: &EdgePolicies,
+        head: &mut RequestHead,
+    ) -> Result<Option<Parsed>, Reject> {
         if let Some(first) = text.first()
             && !model::headers::is_token(std::slice::from_ref(first))
         {
@@ -48,7 +57,7 @@ impl RequestParser {
             && let Some(whole) = text.get(..len)
             && self.end.agrees(whole, request.headers.len())
         {
-            return read(whole, &request, head, &self.limits).map(Some);
+            return read(whole, &request, head, &self.limits, edge).map(Some);
         }
         let Some(len) = self.end.find(text)? else {
             if self.end.in_first_line()
@@ -61,7 +70,7 @@ impl RequestParser {
         let whole = text.get(..len).unwrap_or_default();
         let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         match split(whole, &mut slots)? {
-            (n, request) if n == len => read(whole, &request, head, &self.limits).map(Some),
+            (n, request) if n == len => read(whole, &request, head, &self.limits, edge).map(Some),
             _ => Err(Reject::bad_request("head is not complete")),
         }
     }
@@ -91,6 +100,7 @@ fn read(
     request: &httparse::Request<'_, '_>,
     head: &mut RequestHead,
     limits: &HeadLimits,
+    edge: &EdgePolicies,
 ) -> Result<Parsed, Reject> {
     let (Some(method), Some(target), Some(version)) =
         (request.method, request.path, request.version)
@@ -112,11 +122,7 @@ fn read(
     } else {
         Version::Http11
     };
-    // Some servers read `_` as `-`, some config languages read `.` as a path: both make alias names.
-    if fields.iter().any(|f| fields::has_alias_bytes(f.name)) {
-        return Err(Reject::bad_request("header name holds _ or .").of(EdgeRule::Header));
-    }
-    let control = fields::control(fields)?;
+    let mut control = fields::control(fields)?;
     let is_http10 = head.version == Version::Http10;
     head.framing = match (control.chunked, control.length) {
         (true, _) if is_http10 => return Err(Reject::bad_request("transfer-encoding in HTTP/1.0")),
@@ -124,7 +130,7 @@ fn read(
         (false, Some(n)) => Framing::Length(n),
         (false, None) => Framing::Empty,
     };
-    read_target(target.as_bytes(), control.host, head)?;
+    read_target(target.as_bytes(), control.host, edge, head)?;
     // In its normal form a byte may take three.
     if head.target.as_str().len() > limits.target {
         return Err(Reject::uri_too_long());
@@ -134,6 +140,8 @@ fn read(
         return Err(Reject::bad_request("host is missing").of(EdgeRule::Host));
     }
     push_host(head)?;
+    let underscores = edge.for_host(head.host.name()).underscores;
+    control.admit(fields, underscores)?;
     fields::copy_end_to_end(text, fields, &control, &mut head.headers)?;
     if let Some(expect) = control.expect {
         read_expect(expect, head)?;
@@ -148,16 +156,23 @@ fn read(
     Ok(Parsed {
         len: text.len(),
         keep_alive: !is_http10 && !control.close,
+        underscores,
     })
 }
 
 /// Reads the four target forms of RFC 9112 section 3.2 and the Host field, which must agree.
-fn read_target(raw: &[u8], host: Option<&[u8]>, head: &mut RequestHead) -> Result<(), Reject> {
+fn read_target(
+    raw: &[u8],
+    host: Option<&[u8]>,
+    edge: &EdgePolicies,
+    head: &mut RequestHead,
+) -> Result<(), Reject> {
     if let Some(host) = host {
         sanitize::host(host, &mut head.host)?;
     }
     if raw.first() == Some(&b'/') {
-        return sanitize::target(raw, &mut head.target);
+        let slashes = edge.for_host(head.host.name()).escaped_slashes;
+        return sanitize::target(raw, slashes, &mut head.target);
     }
     if raw == b"*" && head.method == Method::Options {
         head.target.start_path().push('*');
@@ -188,7 +203,10 @@ fn read_target(raw: &[u8], host: Option<&[u8]>, head: &mut RequestHead) -> Resul
     }
     head.host = named;
     match path.first() {
-        Some(b'/') => sanitize::target(path, &mut head.target),
+        Some(b'/') => {
+            let slashes = edge.for_host(head.host.name()).escaped_slashes;
+            sanitize::target(path, slashes, &mut head.target)
+        }
         None if head.method == Method::Options => {
             head.target.start_path().push('*');
             head.target.path_done();

@@ -1,14 +1,15 @@
 //! Properties of the codec: no way of cutting a message into reads changes what it means.
 
-use super::body::{Decoder, Piece};
+use super::body::{Decoder, Piece, TrailerNames};
 use super::encode::{self, AnswerTo, Encoder};
-use super::head::RequestParser;
+use super::head::{Parsed, RequestParser};
 use super::response::ResponseParser;
 use super::{MAX_HEAD, Reject};
+use crate::engine::EdgePolicies;
 use crate::engine::head::{Framing, RequestHead, ResponseHead};
 use crate::engine::outbox::Outbox;
 use bytes::{Bytes, BytesMut};
-use model::Headers;
+use model::{Edge, EscapedSlashes, Headers, HostPattern, Underscores};
 use proptest::prelude::*;
 
 /// What came of a body.
@@ -21,9 +22,18 @@ struct Decoded {
     rest: Vec<u8>,
 }
 
+/// Reads as strictly as can be.
+fn parse(
+    parser: &mut RequestParser,
+    text: &[u8],
+    head: &mut RequestHead,
+) -> Result<Option<Parsed>, Reject> {
+    parser.parse(text, &EdgePolicies::default(), head)
+}
+
 /// Reads a body that arrives in these parts.
 fn decode(framing: Framing, parts: &[&[u8]]) -> Result<Decoded, Reject> {
-    let mut decoder = Decoder::new(framing);
+    let mut decoder = Decoder::new(framing, TrailerNames::Plain);
     let mut buf = BytesMut::new();
     let mut body = Vec::new();
     for part in parts {
@@ -153,7 +163,7 @@ proptest! {
     #[test]
     fn no_bytes_panic(text: Vec<u8>, head_first: bool) {
         let text = if head_first { [&b"GET / HTTP/1.1\r\nHost: t\r\n"[..], &text, b"\r\n\r\n"].concat() } else { text };
-        let _ = RequestParser::default().parse(&text, &mut RequestHead::default());
+        let _ = parse(&mut RequestParser::default(), &text, &mut RequestHead::default());
         let _ = ResponseParser::default().parse(&text, false, &mut ResponseHead::default());
         let _ = decode(Framing::Chunked, &[&text]);
     }
@@ -161,7 +171,7 @@ proptest! {
     #[test]
     fn a_head_that_was_taken_is_written_so_that_it_reads_the_same(text in request_text(), cuts: Vec<prop::sample::Index>) {
         let mut head = RequestHead::default();
-        let whole = RequestParser::default().parse(&text, &mut head);
+        let whole = parse(&mut RequestParser::default(), &text, &mut head);
         // In parts.
         let mut parser = RequestParser::default();
         let mut in_parts = RequestHead::default();
@@ -169,7 +179,7 @@ proptest! {
         let mut last = Ok(None);
         for part in cut(&text, &cuts) {
             end += part.len();
-            last = parser.parse(&text[..end], &mut in_parts);
+            last = parse(&mut parser, &text[..end], &mut in_parts);
             if !matches!(last, Ok(None)) {
                 break;
             }
@@ -181,7 +191,7 @@ proptest! {
         let mut out = Vec::new();
         encode::request(&head, &mut out);
         let mut again = RequestHead::default();
-        let reparsed = RequestParser::default().parse(&out, &mut again).unwrap().unwrap();
+        let reparsed = parse(&mut RequestParser::default(), &out, &mut again).unwrap().unwrap();
         prop_assert_eq!(reparsed.len, out.len());
         prop_assert_eq!(&again.method, &head.method);
         prop_assert_eq!(&again.target, &head.target);
@@ -234,8 +244,7 @@ fn request_text() -> impl Strategy<Value = Vec<u8>> {
 fn every_part_of_a_head_is_where_it_should_be() {
     let text = b"PUT /a?b HTTP/1.1\r\nContent-Length: 7\r\nHost: h:1\r\nConnection: close, x\r\nX: 1\r\nY: 2\r\n\r\nrest";
     let mut head = RequestHead::default();
-    let parsed = RequestParser::default()
-        .parse(text, &mut head)
+    let parsed = parse(&mut RequestParser::default(), text, &mut head)
         .unwrap()
         .unwrap();
     assert_eq!(&text[parsed.len..], b"rest");
@@ -351,7 +360,154 @@ fn a_head_is_scanned_once_however_it_comes() {
     let mut parser = RequestParser::default();
     let mut head = RequestHead::default();
     let refused = (1..=text.len())
-        .map(|n| parser.parse(&text[..n], &mut head))
+        .map(|n| parse(&mut parser, &text[..n], &mut head))
         .find(Result::is_err);
     assert_eq!(refused, Some(Err(Reject::header_too_large())));
+}
+
+fn with(underscores: Underscores) -> EdgePolicies {
+    EdgePolicies::same(Edge {
+        underscores,
+        ..Edge::default()
+    })
+}
+
+#[test]
+fn names_with_underscores_are_taken_as_the_listener_has_it() {
+    let read = |name: &str, underscores| {
+        let text = format!("GET / HTTP/1.1\r\nHost: t\r\n{name}: 1\r\nx-a: 2\r\n\r\n");
+        let mut head = RequestHead::default();
+        let read = RequestParser::default().parse(text.as_bytes(), &with(underscores), &mut head);
+        let names = |head: &RequestHead| head.headers.iter().map(|(n, _)| n.to_owned()).collect();
+        read.map(|_| names(&head)).map_err(|reject| reject.status)
+    };
+    let names = |all: &[&str]| Ok(all.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+    for name in [
+        "x_user",
+        "X_User",
+        "_",
+        "api_key",
+        "a-b_c",
+        "x_forwarded",
+        "grpc_x_1",
+    ] {
+        let kept = name.to_ascii_lowercase();
+        assert_eq!(read(name, Underscores::Reject), Err(400), "{name}");
+        assert_eq!(
+            read(name, Underscores::Drop),
+            names(&["host", "x-a"]),
+            "{name}"
+        );
+        assert_eq!(
+            read(name, Underscores::Keep),
+            names(&["host", &kept, "x-a"]),
+            "{name}"
+        );
+    }
+    for name in [
+        "Content_Length",
+        "transfer_encoding",
+        "Transfer_encoding",
+        "x_forwarded_for",
+        "x-forwarded_for",
+        "X_Forwarded-Whatever",
+        "x_diolkos_anything",
+        "x-diolkos_token",
+        "x_real_ip",
+        "client_cert",
+        "x_request_id",
+        "proxy_authorization",
+        "user_agent",
+        "sec_websocket_key",
+        "x_diolkos_a-name-that-is-longer-than-any-that-we-know",
+    ] {
+        assert_eq!(read(name, Underscores::Reject), Err(400), "{name}");
+        assert_eq!(
+            read(name, Underscores::Drop),
+            names(&["host", "x-a"]),
+            "{name}"
+        );
+        assert_eq!(read(name, Underscores::Keep), Err(400), "{name}");
+    }
+    for name in ["a.b", "a_b.c", "x.forwarded.for"] {
+        for underscores in [Underscores::Reject, Underscores::Drop, Underscores::Keep] {
+            assert_eq!(read(name, underscores), Err(400), "{name}");
+        }
+    }
+}
+
+#[test]
+fn trailers_may_have_the_names_that_the_listener_lets_in() {
+    let read = |name: &str, names| {
+        let text = format!("0\r\n{name}: 1\r\nx-a: 2\r\n\r\n");
+        let mut decoder = Decoder::new(Framing::Chunked, names);
+        let mut buf = BytesMut::from(text.as_bytes());
+        decoder.next(&mut buf).map(|_| {
+            let trailers = decoder.take_trailers().unwrap();
+            trailers.contains(name)
+        })
+    };
+    let of = TrailerNames::of_requests;
+    for underscores in [Underscores::Reject, Underscores::Drop] {
+        assert_eq!(read("x_sum", of(underscores)), Ok(false));
+        assert_eq!(read("content_length", of(underscores)), Ok(false));
+    }
+    let kept = of(Underscores::Keep);
+    assert_eq!(read("x_sum", kept), Ok(true));
+    for name in [
+        "x_forwarded_for",
+        "x_diolkos_a",
+        "x_diolkos_a_name_that_is_longer_than_any_that_we_know",
+        "user_agent",
+        "content_length",
+        "transfer_encoding",
+        "cache_control",
+        "a.b",
+    ] {
+        assert_eq!(read(name, kept), Ok(false), "{name}");
+    }
+    let of_answers = TrailerNames::Any;
+    for name in ["x_sum", "x.sum", "grpc_tags.x"] {
+        assert_eq!(read(name, of_answers), Ok(true), "{name}");
+    }
+    assert_eq!(read("content_length", of_answers), Ok(false));
+}
+
+/// Listeners of one port that differ, over one connection.
+#[test]
+fn the_host_says_which_policy_a_request_is_read_by() {
+    let keep = Edge {
+        escaped_slashes: EscapedSlashes::Keep,
+        underscores: Underscores::Keep,
+    };
+    let hosts = ["kept.test", "*.kept.test", "strict.test"].map(|h| HostPattern::parse(h).unwrap());
+    let [one, below, strict] = &hosts;
+    let edge = EdgePolicies::of(&[(one, keep), (below, keep), (strict, Edge::default())]);
+    let taken = |target: &str, host: &str, field: &str| {
+        let text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{field}: 1\r\n\r\n");
+        let mut head = RequestHead::default();
+        let read = RequestParser::default().parse(text.as_bytes(), &edge, &mut head);
+        read.is_ok()
+    };
+    for (host, lax) in [
+        ("kept.test", true),
+        ("KEPT.test.:8080", true),
+        ("a.kept.test", true),
+        ("strict.test", false),
+        ("other.test", false),
+    ] {
+        assert_eq!(taken("/a%2fb", host, "x-a"), lax, "{host}");
+        assert_eq!(taken("/", host, "x_a"), lax, "{host}");
+        assert_eq!(
+            taken(&format!("http://{host}/a%2fb"), host, "x-a"),
+            lax,
+            "{host}"
+        );
+        assert_eq!(
+            taken(&format!("http://{host}/"), host, "x_a"),
+            lax,
+            "{host}"
+        );
+        assert!(taken("/", host, "x-a"));
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Whatever a rule makes of a path is a valid request target in normal form again (RFC 3986 section 3.3): it begins
 //! with a slash, bytes that may not stand in a path are escaped, and an expression that joins its pieces to dot
-//! segments or repeated slashes does not climb out of anything.
+//! segments or repeated slashes does not climb out of anything. An escaped slash stays what it is.
 
 use super::template::{Text, group};
 use model::captures::{Piece, pieces};
@@ -170,7 +170,8 @@ fn push_normal(raw: &str, out: &mut String) {
     }
     push_escaped(raw, out);
     let text = out.get(root..).unwrap_or_default();
-    if text.contains("//") || text.contains("/.") || text.contains("/%2") {
+    let odd = ["//", "/.", "/%2", "%2F", "%2f"];
+    if odd.iter().any(|odd| text.contains(odd)) {
         resolve_segments(out, root);
     }
 }
@@ -204,7 +205,8 @@ fn resolve_segments(out: &mut String, root: usize) {
     let mut segments = text.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
-        match segment {
+        let segment = without_hidden_dots(segment);
+        match &*segment {
             "" => {}
             s if is_dots(s, 1) => {}
             s if is_dots(s, 2) => {
@@ -213,7 +215,7 @@ fn resolve_segments(out: &mut String, root: usize) {
             }
             _ => {
                 out.push('/');
-                out.push_str(segment);
+                out.push_str(&segment);
                 continue;
             }
         }
@@ -221,6 +223,17 @@ fn resolve_segments(out: &mut String, root: usize) {
             out.push('/');
         }
     }
+}
+
+/// A segment without what would be dot segments to a server that takes it apart at escaped slashes.
+fn without_hidden_dots(segment: &str) -> Cow<'_, str> {
+    if !segment.contains("%2F") && !segment.contains("%2f") {
+        return Cow::Borrowed(segment);
+    }
+    let normal = segment.replace("%2f", "%2F");
+    let parts = normal.split("%2F");
+    let shown = parts.filter(|part| !is_dots(part, 1) && !is_dots(part, 2));
+    Cow::Owned(shown.collect::<Vec<_>>().join("%2F"))
 }
 
 /// Whether a segment is so many dots, escaped or not.

@@ -390,7 +390,7 @@ impl Metrics {
             edge_rejected: EdgeRule::ALL.map(|r| edge_rejected.with_label_values(&[r.name()])),
             routes: Routes::register(&registry, &budget),
             budget,
-            plugins: PluginMetrics::register(&registry),
+            plugins: PluginMetrics::register(&registry, panics.with_label_values(&["plugin"])),
             retries: Retried::ALL.map(|r| retries.with_label_values(&[r.label()])),
             queue_wait_seconds: queue_wait.with_label_values(&["standard"]),
             connect_seconds: histogram(

@@ -15,6 +15,8 @@ use std::time::Duration;
 pub struct PluginMetrics {
     seconds: HistogramVec,
     failures: IntCounterVec,
+    /// Of all types.
+    panics: GenericCounter<AtomicU64>,
     /// There are no more than [`plugins::TYPES`].
     known: Arc<Mutex<BTreeMap<Box<str>, Arc<OfType>>>>,
 }
@@ -25,6 +27,7 @@ struct OfType {
     seconds: Histogram,
     failed: GenericCounter<AtomicU64>,
     ignored: GenericCounter<AtomicU64>,
+    panics: GenericCounter<AtomicU64>,
 }
 
 impl Meter for OfType {
@@ -37,6 +40,10 @@ impl Meter for OfType {
             FailurePolicy::Fail => self.failed.inc(),
             FailurePolicy::Ignore => self.ignored.inc(),
         }
+    }
+
+    fn panicked(&self) {
+        self.panics.inc();
     }
 }
 
@@ -57,6 +64,7 @@ impl Default for PluginMetrics {
         Self {
             seconds: HistogramVec::new(seconds.buckets(FAST.to_vec()), &["type"]).unwrap(),
             failures: IntCounterVec::new(failures, &["type", "policy"]).unwrap(),
+            panics: GenericCounter::new("panics", "Of plugins.").unwrap(),
             known: Arc::default(),
         }
     }
@@ -67,8 +75,12 @@ impl PluginMetrics {
         clippy::unwrap_used,
         reason = "names and labels are constants of this file: the first call in any test would fail"
     )]
-    pub(super) fn register(registry: &Registry) -> Self {
-        let metrics = Self::default();
+    /// `panics`: which counts those of plugins.
+    pub(super) fn register(registry: &Registry, panics: GenericCounter<AtomicU64>) -> Self {
+        let metrics = Self {
+            panics,
+            ..Self::default()
+        };
         registry
             .register(Box::new(metrics.seconds.clone()))
             .unwrap();
@@ -89,8 +101,29 @@ impl PluginMetrics {
             seconds: self.seconds.with_label_values(&[kind]),
             failed: failures("fail"),
             ignored: failures("ignore"),
+            panics: self.panics.clone(),
         });
         known.insert(kind.into(), Arc::clone(&of_type));
         of_type
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::telemetry::Metrics;
+
+    #[test]
+    fn panics_of_plugins_have_a_series_of_their_own() {
+        let metrics = Metrics::new();
+        metrics.plugins.of("CORS").panicked();
+        metrics.plugins.of("Mock").panicked();
+        let families = metrics.registry.gather();
+        let panics = families.iter().find(|f| f.name() == "diolkos_panics_total");
+        let of = |place: &str| {
+            let series = panics.unwrap().get_metric().iter();
+            let mut found = series.filter(|m| m.get_label().iter().any(|l| l.value() == place));
+            found.next().map(|m| m.get_counter().get_value())
+        };
+        assert_eq!((of("plugin"), of("request")), (Some(2.0), Some(0.0)));
     }
 }

@@ -170,6 +170,40 @@ fn caps_of_a_port_are_the_strictest_of_its_listeners() {
     assert_eq!(get(&mut client, "any.test", &long).0, 414);
 }
 
+#[test]
+fn each_listener_of_a_port_lets_in_what_it_may() {
+    const LAX: Edge = Edge {
+        escaped_slashes: EscapedSlashes::Keep,
+        underscores: Underscores::Keep,
+    };
+    let with = |edge: Edge| {
+        move |model: &mut Model, _: &Authority| {
+            model.routes.clear();
+            add(model, "strict", "*", |_| {});
+            add(model, "lax", "lax.test", |l| l.edge = edge);
+        }
+    };
+    let mut gateway = Gateway::start(with(LAX));
+    let ask = |client: &mut Client, host: &str, path: &str, field: &str| {
+        client
+            .send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{field}: 1\r\n\r\n").as_bytes());
+        client.answer("GET").unwrap().status
+    };
+    let mut client = gateway.client();
+    assert_eq!(ask(&mut client, "lax.test", "/lax/a%2fb", "x_a"), 200);
+    // A character of its segment: no prefix ends at it.
+    assert_eq!(ask(&mut client, "lax.test", "/lax%2fb", "x-a"), 404);
+    assert_eq!(ask(&mut client, "any.test", "/strict/a", "x-a"), 200);
+    assert_eq!(ask(&mut client, "any.test", "/strict/a%2fb", "x-a"), 400);
+    assert_eq!(
+        ask(&mut gateway.client(), "any.test", "/strict", "x_a"),
+        400
+    );
+    gateway.put(with(Edge::default())).unwrap();
+    let mut client = gateway.client();
+    assert_eq!(ask(&mut client, "lax.test", "/lax/a%2fb", "x-a"), 400);
+}
+
 /// An HTTPS listener that shows this certificate.
 fn add_https(
     model: &mut Model,

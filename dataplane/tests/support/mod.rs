@@ -266,7 +266,7 @@ fn serve(
                 b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
             )?,
             "/trailers" => out.write_all(
-                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\nSet-Cookie: a=b\r\n\r\n",
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\nsum_of.x: 8\r\nSet-Cookie: a=b\r\n\r\n",
             )?,
             "/gated" => {
                 // Until the test opens the gate. A dropped gate ends the origin.

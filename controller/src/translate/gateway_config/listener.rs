@@ -3,11 +3,12 @@
 use super::super::lowering::Lowering;
 use super::certificates::Offered;
 use super::ports::Ports;
+use super::settings::edge;
 use super::{Allowed, GatewayListener, ListenerState};
 use crate::adapt::gateway::SaidListener;
 use crate::report::Reason;
 use crds::{FromNamespaces, ListenerProtocol, TlsMode};
-use model::{ClientValidation, HostPattern, Listener};
+use model::{ClientValidation, Edge, EscapedSlashes, HostPattern, Listener};
 
 /// Where a listener stands, and what is known of it beside what it says itself.
 pub(super) struct Place<'a> {
@@ -65,6 +66,10 @@ impl Lowering<'_> {
             proxy_protocol: listener.proxy_protocol == Some(true),
             // The Service of a Gateway has the ports of its listeners.
             redirect_port: self.id.kind.is_gateway_api().then_some(listener.port),
+            edge: match protocol.is_http() {
+                true => edge(listener.edge, settings.edge),
+                false => Edge::default(),
+            },
             ..settings.clone()
         };
         if protocol == model::ListenerProtocol::Udp && resource.proxy_protocol {
@@ -99,6 +104,7 @@ impl Lowering<'_> {
                 });
             }
         }
+        let keeps_slashes = resource.edge.escaped_slashes == EscapedSlashes::Keep;
         let state = match (has_place, can_serve) {
             (false, _) => ListenerState::Refused,
             (true, false) => ListenerState::Waits,
@@ -113,6 +119,7 @@ impl Lowering<'_> {
             port: listener.port,
             hostname,
             https: protocol == model::ListenerProtocol::Https,
+            keeps_slashes,
             allowed,
             kinds: Vec::new(),
             state,
@@ -127,6 +134,7 @@ impl Lowering<'_> {
             port: said.port,
             hostname: HostPattern::Any,
             https: false,
+            keeps_slashes: false,
             allowed: Allowed::All,
             kinds: said.kinds.clone(),
             state: ListenerState::Refused,

@@ -66,6 +66,8 @@ pub(super) struct GatewayListener {
     pub port: u16,
     pub hostname: HostPattern,
     pub https: bool,
+    /// Requests may have escaped slashes in their paths.
+    pub keeps_slashes: bool,
     pub allowed: Allowed,
     /// Kinds of Routes that it takes.
     pub kinds: Vec<ObjectKind>,

@@ -5,7 +5,9 @@ use crate::report::Reason;
 use crds::{GatewayConfigSpec, Xff};
 use model::headers::is_value;
 use model::listener::Caps;
-use model::{ErrorTemplate, Forwarded, ForwardedFor, Listener, limits};
+use model::{
+    Edge, ErrorTemplate, EscapedSlashes, Forwarded, ForwardedFor, Listener, Underscores, limits,
+};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -93,6 +95,7 @@ impl Lowering<'_> {
             concurrency: self.request_concurrency("spec.concurrency", spec.concurrency.as_ref()),
             metrics: spec.metrics.as_ref().map(|metrics| self.metrics(metrics)),
             caps,
+            edge: edge(spec.edge, Edge::default()),
             request_header_ms,
             keep_alive_ms,
             drain_ms,
@@ -155,6 +158,24 @@ impl Lowering<'_> {
             self.warn(format!("spec.caps.{name}"), Reason::OutOfRange, message);
         }
         kept
+    }
+}
+
+/// What is said, and otherwise what holds without it.
+pub(super) fn edge(said: Option<crds::Edge>, otherwise: Edge) -> Edge {
+    let said = said.unwrap_or_default();
+    Edge {
+        escaped_slashes: match said.escaped_slashes {
+            None => otherwise.escaped_slashes,
+            Some(crds::EscapedSlashes::Reject) => EscapedSlashes::Reject,
+            Some(crds::EscapedSlashes::Keep) => EscapedSlashes::Keep,
+        },
+        underscores: match said.underscores_in_headers {
+            None => otherwise.underscores,
+            Some(crds::Underscores::Reject) => Underscores::Reject,
+            Some(crds::Underscores::Drop) => Underscores::Drop,
+            Some(crds::Underscores::Keep) => Underscores::Keep,
+        },
     }
 }
 

@@ -367,6 +367,12 @@ impl<'w> Lowering<'w> {
         let fields: Vec<Arc<str>> = fields.into_iter().map(Into::into).collect();
         let claims = conflict::claims(&key, &route, &places, |place| fields.get(place).cloned());
         self.out.claims.extend(claims);
+        self.slashes_in_vain(&route, &places, |place| {
+            fields
+                .get(place)
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        });
         self.out.attached.extend(keys);
         self.put(key, &route);
     }

@@ -7,8 +7,8 @@ use super::{
 use crate::pb;
 use model::listener::Caps;
 use model::{
-    AccessLog, ClientValidation, ErrorTemplate, Forwarded, ForwardedFor, Listener,
-    ListenerProtocol, ListenerTls, LogFormat, Metrics, Tracing,
+    AccessLog, ClientValidation, Edge, ErrorTemplate, EscapedSlashes, Forwarded, ForwardedFor,
+    Listener, ListenerProtocol, ListenerTls, LogFormat, Metrics, Tracing, Underscores,
 };
 
 impl Section for Listener {
@@ -36,6 +36,7 @@ impl Section for Listener {
             concurrency,
             metrics,
             caps,
+            edge,
             request_header_ms,
             keep_alive_ms,
             drain_ms,
@@ -78,6 +79,7 @@ impl Section for Listener {
             url_bytes,
             connections,
             requests_per_connection,
+            edge: (!edge.is_strict()).then(|| edge_to_wire(*edge)),
             request_header_ms: *request_header_ms,
             keep_alive_ms: *keep_alive_ms,
             drain_ms: *drain_ms,
@@ -131,11 +133,49 @@ impl Section for Listener {
                 connections: w.connections,
                 requests_per_connection: w.requests_per_connection,
             },
+            edge: w.edge.map(edge_from_wire).transpose()?.unwrap_or_default(),
             request_header_ms: w.request_header_ms,
             keep_alive_ms: w.keep_alive_ms,
             drain_ms: w.drain_ms,
         })
     }
+}
+
+fn edge_to_wire(edge: Edge) -> pb::Edge {
+    let Edge {
+        escaped_slashes,
+        underscores,
+    } = edge;
+    pb::Edge {
+        escaped_slashes: match escaped_slashes {
+            EscapedSlashes::Reject => pb::edge::EscapedSlashes::Reject,
+            EscapedSlashes::Keep => pb::edge::EscapedSlashes::Keep,
+        }
+        .into(),
+        underscores: match underscores {
+            Underscores::Reject => pb::edge::Underscores::Reject,
+            Underscores::Drop => pb::edge::Underscores::Drop,
+            Underscores::Keep => pb::edge::Underscores::Keep,
+        }
+        .into(),
+    }
+}
+
+fn edge_from_wire(w: pb::Edge) -> Result<Edge, InvalidResource> {
+    let unknown = |field| InvalidResource::new(field, "is unknown to this data plane");
+    Ok(Edge {
+        escaped_slashes: match pb::edge::EscapedSlashes::try_from(w.escaped_slashes) {
+            Ok(pb::edge::EscapedSlashes::Reject) => EscapedSlashes::Reject,
+            Ok(pb::edge::EscapedSlashes::Keep) => EscapedSlashes::Keep,
+            Err(_) => return Err(unknown("edge.escapedSlashes")),
+        },
+        underscores: match pb::edge::Underscores::try_from(w.underscores) {
+            Ok(pb::edge::Underscores::Reject) => Underscores::Reject,
+            Ok(pb::edge::Underscores::Drop) => Underscores::Drop,
+            Ok(pb::edge::Underscores::Keep) => Underscores::Keep,
+            Err(_) => return Err(unknown("edge.underscores")),
+        },
+    })
 }
 
 fn metrics_to_wire(metrics: &Metrics) -> pb::Metrics {

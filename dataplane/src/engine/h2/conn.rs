@@ -12,6 +12,7 @@ use crate::engine::io::Socket;
 use crate::engine::pingora::{self, H2Options, Transport};
 use crate::engine::sanitize;
 use crate::engine::traits::{Down, DownExt};
+use crate::h1::chunked::TrailerNames;
 use crate::h1::{HeadLimits, Reject};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
@@ -365,13 +366,15 @@ async fn exchange<V: Service>(
     let (parts, body) = request.into_parts();
     let mut scratch = buffers::take_scratch();
     let Scratch { request, answer } = &mut *scratch;
-    let read = head::read(&parts, body.is_end_stream(), &config.head, request);
+    let ended = body.is_end_stream();
+    let read = head::read(&parts, ended, &config.head, &config.edge, request);
     let kind = Kind::of(&parts.method);
     drop(parts);
-    let mut down = H2Down::new(body, respond, kind, &config.timeouts);
+    let names = TrailerNames::of_requests(read.unwrap_or_default().underscores);
+    let mut down = H2Down::new(body, respond, kind, names, &config.timeouts);
     let outcome = match read {
         Err(reject) => Outcome::Reject(reject),
-        Ok(()) => {
+        Ok(_) => {
             sanitize::client_headers(&mut request.headers, trust);
             request.secure = info.tls.is_some();
             let exchange = Exchange {

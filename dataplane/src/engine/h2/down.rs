@@ -9,6 +9,7 @@ use crate::engine::fault::DownFault;
 use crate::engine::head::{Framing, ResponseHead};
 use crate::engine::traits::Down;
 use crate::h1::Reject;
+use crate::h1::chunked::TrailerNames;
 use crate::h1::encode::LengthMismatch;
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -40,6 +41,7 @@ pub struct H2Down {
     kind: Kind,
     /// The request's body has been taken to its end.
     body_ended: bool,
+    names: TrailerNames,
     trailers: Option<Box<Headers>>,
     /// The final head, until it is known whether anything follows or it has to leave.
     head: Option<Response<()>>,
@@ -102,6 +104,7 @@ impl H2Down {
         body: RecvStream,
         respond: SendResponse<Bytes>,
         kind: Kind,
+        names: TrailerNames,
         timeouts: &ClientTimeouts,
     ) -> Self {
         Self {
@@ -112,6 +115,7 @@ impl H2Down {
             patience: timeouts.body,
             kind,
             body_ended: false,
+            names,
             trailers: None,
             head: None,
             queue: VecDeque::new(),
@@ -252,8 +256,8 @@ impl Down for H2Down {
                     };
                     self.body_ended = true;
                     if let Some(map) = trailers {
-                        self.trailers =
-                            head::read_trailers(&map).map_err(|r: Reject| DownFault::Reject(r))?;
+                        self.trailers = head::read_trailers(&map, self.names)
+                            .map_err(|r: Reject| DownFault::Reject(r))?;
                     }
                 }
             }

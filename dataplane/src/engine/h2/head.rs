@@ -5,22 +5,23 @@
 //! drops a fragment from `:path`, so that one is neither matched nor forwarded.
 
 use crate::engine::date;
+use crate::engine::edge::EdgePolicies;
 use crate::engine::head::{Framing, Method, RequestHead, ResponseHead, Version};
 use crate::engine::sanitize::{self, Host};
 use crate::engine::websocket;
-use crate::h1::chunked::{TrailerKind, trailer_kind};
+use crate::h1::chunked::{TrailerKind, TrailerNames, trailer_kind};
 use crate::h1::fields::{self, Class};
 use crate::h1::head::{push_host, read_expect};
 use crate::h1::{EdgeRule, HeadLimits, MAX_TRAILER_FIELDS, MAX_TRAILERS, Reject};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, request};
-use model::Headers;
 use model::headers::{InvalidHeader, Known};
+use model::{Edge, EscapedSlashes, Headers};
 
 const TOO_LARGE: Reject = Reject::header_too_large();
 
-/// Reads a request's head. `ended`: the stream has no body.
+/// Reads a request's head, and says by which policy. `ended`: the stream has no body. `edge`: what is let in, by host.
 ///
 /// # Errors
 /// What HTTP/1 refuses too, and `:authority` and `host` that disagree.
@@ -28,8 +29,9 @@ pub(super) fn read(
     parts: &request::Parts,
     ended: bool,
     limits: &HeadLimits,
+    edge: &EdgePolicies,
     head: &mut RequestHead,
-) -> Result<(), Reject> {
+) -> Result<Edge, Reject> {
     head.clear();
     head.version = Version::Http2;
     let map = &parts.headers;
@@ -46,13 +48,9 @@ pub(super) fn read(
         false => Method::parse(parts.method.as_str())
             .ok_or(Reject::bad_request("method is not valid").of(EdgeRule::Method))?,
     };
-    for name in map.keys() {
-        if name.as_str().bytes().any(|b| matches!(b, b'_' | b'.')) {
-            return Err(Reject::bad_request("header name holds _ or .").of(EdgeRule::Header));
-        }
-    }
-    read_target(parts, limits, head)?;
     read_host(parts, head)?;
+    let edge = edge.for_host(head.host.name());
+    read_target(parts, limits, edge.escaped_slashes, head)?;
     push_host(head)?;
     head.framing = match websocket {
         false => framing(map, ended)?,
@@ -64,6 +62,9 @@ pub(super) fn read(
     };
     for (name, value) in map {
         if fields::class(name.as_str()) != Class::EndToEnd || name == COOKIE {
+            continue;
+        }
+        if !fields::admits(name.as_str(), edge.underscores)? {
             continue;
         }
         push(&mut head.headers, name, value.as_bytes())?;
@@ -82,7 +83,7 @@ pub(super) fn read(
     if head.headers.byte_len() > limits.bytes {
         return Err(TOO_LARGE);
     }
-    Ok(())
+    Ok(edge)
 }
 
 /// The one use of CONNECT that is no tunnel past us (RFC 8441 section 4). The crate has seen to scheme and path.
@@ -108,6 +109,7 @@ fn offer_websocket(head: &mut RequestHead) -> Result<(), Reject> {
 fn read_target(
     parts: &request::Parts,
     limits: &HeadLimits,
+    slashes: EscapedSlashes,
     head: &mut RequestHead,
 ) -> Result<(), Reject> {
     let raw = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -119,7 +121,7 @@ fn read_target(
         head.target.path_done();
         return Ok(());
     }
-    sanitize::target(raw.as_bytes(), &mut head.target)?;
+    sanitize::target(raw.as_bytes(), slashes, &mut head.target)?;
     // In its normal form a byte may take three.
     match head.target.as_str().len() > limits.target {
         true => Err(Reject::uri_too_long()),
@@ -209,13 +211,16 @@ fn push(headers: &mut Headers, name: &HeaderName, value: &[u8]) -> Result<(), Re
 ///
 /// # Errors
 /// Too many, too large, or fields that would change the framing.
-pub(in crate::engine) fn read_trailers(map: &HeaderMap) -> Result<Option<Box<Headers>>, Reject> {
+pub(in crate::engine) fn read_trailers(
+    map: &HeaderMap,
+    names: TrailerNames,
+) -> Result<Option<Box<Headers>>, Reject> {
     if map.len() > MAX_TRAILER_FIELDS {
         return Err(TOO_LARGE.of(EdgeRule::HeaderCount));
     }
     let mut list = Box::<Headers>::default();
     for (name, value) in map {
-        match trailer_kind(name.as_str()) {
+        match trailer_kind(name.as_str(), names) {
             TrailerKind::Pass => push(&mut list, name, value.as_bytes())?,
             TrailerKind::Drop => {}
             TrailerKind::Refuse => {
@@ -284,6 +289,7 @@ pub(in crate::engine) fn fields(headers: &Headers) -> HeaderMap {
 mod tests {
     use super::*;
     use http::Request;
+    use model::Underscores;
 
     fn head(uri: &str, fields: &[(&str, &str)], ended: bool) -> Result<RequestHead, Reject> {
         of("GET", uri, fields, ended)
@@ -295,13 +301,23 @@ mod tests {
         fields: &[(&str, &str)],
         ended: bool,
     ) -> Result<RequestHead, Reject> {
+        with(&EdgePolicies::default(), method, uri, fields, ended)
+    }
+
+    fn with(
+        edge: &EdgePolicies,
+        method: &str,
+        uri: &str,
+        fields: &[(&str, &str)],
+        ended: bool,
+    ) -> Result<RequestHead, Reject> {
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let mut head = RequestHead::default();
-        read(&parts, ended, &HeadLimits::default(), &mut head).map(|()| head)
+        read(&parts, ended, &HeadLimits::default(), edge, &mut head).map(|_| head)
     }
 
     fn list(headers: &Headers) -> Vec<(String, String)> {
@@ -435,19 +451,53 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_may_let_in_what_is_refused_elsewhere() {
+        let edge = |underscores| {
+            EdgePolicies::same(Edge {
+                escaped_slashes: EscapedSlashes::Keep,
+                underscores,
+            })
+        };
+        let get = |edge: &EdgePolicies, uri: &str, fields: &[(&str, &str)]| {
+            with(edge, "GET", uri, fields, true)
+        };
+        let (drop, keep) = (edge(Underscores::Drop), edge(Underscores::Keep));
+        let metadata = &[("tenant_id", "7"), ("x-a", "1")][..];
+        let names = |head: RequestHead| list(&head.headers).into_iter().map(|(n, _)| n);
+        let kept = get(&keep, "https://a/x%2fy/../z%2f", metadata).unwrap();
+        assert_eq!(kept.target.as_str(), "/z%2F");
+        assert!(names(kept).eq(["host", "tenant_id", "x-a"]));
+        let dropped = get(&drop, "https://a/", metadata).unwrap();
+        assert!(names(dropped).eq(["host", "x-a"]));
+        for (uri, field) in [
+            ("https://a/..%2fx", "x-a"),
+            ("https://a/", "x.a"),
+            ("https://a/", "x_forwarded_for"),
+            ("https://a/", "content_length"),
+        ] {
+            assert_eq!(
+                refused(get(&keep, uri, &[(field, "1")])),
+                400,
+                "{uri} {field}"
+            );
+        }
+    }
+
+    #[test]
     fn trailers_are_filtered() {
         let mut map = HeaderMap::new();
         for (name, value) in [("grpc-status", "0"), ("cookie", "a=b"), ("te", "trailers")] {
             map.append(name, HeaderValue::from_static(value));
         }
-        let trailers = read_trailers(&map).unwrap().unwrap();
+        let read = |map: &HeaderMap| read_trailers(map, TrailerNames::Plain);
+        let trailers = read(&map).unwrap().unwrap();
         assert_eq!(
             list(&trailers),
             [("grpc-status".to_owned(), "0".to_owned())]
         );
         map.append("content-length", HeaderValue::from_static("5"));
-        assert_eq!(read_trailers(&map).unwrap_err().status, 400);
-        assert!(read_trailers(&HeaderMap::new()).unwrap().is_none());
+        assert_eq!(read(&map).unwrap_err().status, 400);
+        assert!(read(&HeaderMap::new()).unwrap().is_none());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::engine::head::{Framing, Method, RequestHead, ResponseHead};
 use crate::engine::traits::Up;
 use crate::engine::up::MAX_INFORMATIONAL;
 use crate::engine::websocket;
+use crate::h1::chunked::TrailerNames;
 use crate::h1::encode::LengthMismatch;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -454,7 +455,7 @@ impl Up for H2Up {
                     };
                     self.body = None;
                     if let Some(fields) = came.map_err(|e| self.fault(&e))? {
-                        match client::read_trailers(&fields) {
+                        match client::read_trailers(&fields, TrailerNames::Any) {
                             Ok(list) => self.trailers = list,
                             Err(reject) => return Poll::Ready(Err(self.refuse(reject.reason))),
                         }

@@ -42,6 +42,15 @@ fn path_and_query() {
         location(to(None, None, None, Some(prefix)), from, 4),
         "http://a.com/new/x?b=c"
     );
+    let prefix = RedirectPath::ReplacePrefix("/new".into());
+    let kept = Place {
+        path: "/old/@a%2Fb",
+        ..FROM
+    };
+    assert_eq!(
+        location(to(None, None, None, Some(prefix)), kept, 4),
+        "http://a.com/new/@a%2Fb"
+    );
     let full = RedirectPath::ReplaceFull("/".into());
     assert_eq!(
         location(to(None, None, None, Some(full)), from, 4),
