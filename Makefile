@@ -51,7 +51,7 @@ rig-cases: ## the cases of e2e/cases on the rig that `make rig-up` started (CASE
 rig-charts: ## Diolkos installed, upgraded under load and removed by Helm, on the rig that `make rig-up` started
 	@scripts/charts.sh rig
 
-conformance: ## the Gateway API conformance suite on the rig that `make rig-up` started (RUN=HTTPRouteMatching for one test)
+conformance: ## the Gateway API conformance suite on the rig that `make rig-up` started (RUN=HTTPRouteMatching for one test, CHANNEL=experimental)
 	@scripts/conformance.sh $(RUN)
 
 gitops: ## what Flux (kstatus) and Argo CD make of our statuses, on the rig that `make rig-up` started

@@ -2,11 +2,14 @@
 # The conformance suite of the Gateway API, unmodified, against Diolkos on the rig.
 #   conformance.sh            every profile and feature that the GatewayClass claims; writes the report
 #   conformance.sh NAME       one test, such as HTTPRouteMatching; writes none
+#   CHANNEL=experimental      with the definitions of that channel, where HTTPRoutes have retries; those of the standard
+#                             one come back at the end. It has a report of its own
 # It needs a rig that `make rig-up` started, and leaves it as it is.
 . "$(dirname "$0")/lib.sh"
 CLASS=gateway-conformance
 PROFILES=${PROFILES:-GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP,GATEWAY-UDP}
-REPORT=${REPORT:-e2e/conformance/standard-v1.6.3-default-report.yaml}
+CHANNEL=${CHANNEL:-standard}
+REPORT=${REPORT:-e2e/conformance/$CHANNEL-v1.6.3-default-report.yaml}
 
 "$RIG" status >/dev/null 2>&1 || die "no rig: make rig-up first"
 "$RIG" build conformance
@@ -23,6 +26,30 @@ metadata: {name: $CLASS}
 spec: {controllerName: diolkos.io/controller}
 YAML
 kube wait --for=condition=Accepted --timeout=30s "gatewayclass/$CLASS"
+
+# The suite wants all definitions of one channel.
+standard() {
+  local others; others=$(kube get customresourcedefinitions -o name | grep '\.gateway\.networking\.x-k8s\.io$' || true)
+  [ -z "$others" ] || kube delete $others
+  "$RIG" crds standard
+}
+experimental() {
+  trap 'standard >/dev/null' EXIT
+  # The policy of the standard channel forbids the other one in its place; that it is gone shows in a moment.
+  kube delete --ignore-not-found validatingadmissionpolicybinding/safe-upgrades.gateway.networking.k8s.io
+  local left=20
+  until "$RIG" crds experimental; do
+    [ $((left -= 1)) -gt 0 ] || die "the experimental definitions are refused"
+    sleep 1
+  done
+  # What is asked is what the class claims, which follows the definitions.
+  kube wait --for='jsonpath={.status.supportedFeatures[?(@.name=="HTTPRouteRetry")].name}=HTTPRouteRetry' --timeout=60s "gatewayclass/$CLASS"
+}
+case $CHANNEL in
+  standard) ;;
+  experimental) experimental;;
+  *) die "CHANNEL is standard or experimental";;
+esac
 
 # The first is one that the load balancer of the rig has to give, the second one that it has not.
 args=(-gateway-class="$CLASS" -conformance-profiles="$PROFILES" -usable-address=10.99.200.1 -unusable-address=192.0.2.1)

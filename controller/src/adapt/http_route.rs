@@ -1,4 +1,4 @@
-//! An HTTPRoute as a Route (gateway.networking.k8s.io/v1; GEP-1364, GEP-1323, GEP-726, GEP-1742, GEP-3171).
+//! An HTTPRoute as a Route (gateway.networking.k8s.io/v1; GEP-1364, GEP-1323, GEP-726, GEP-1742, GEP-3171, GEP-1731).
 
 use super::{Fault, Names, port};
 use crate::report::Reason;
@@ -30,6 +30,8 @@ pub(crate) struct Said {
     pub spec: RouteSpec,
     pub names: Names,
     pub faults: Vec<Fault>,
+    /// What is done as far as it can be.
+    pub notices: Vec<Fault>,
     /// Rules that must not be served: a filter that is not understood is never skipped.
     pub closed: BTreeSet<usize>,
     /// What a Route cannot say: edits of answers by backend, by rule and backend.
@@ -71,6 +73,15 @@ impl Said {
         });
     }
 
+    /// A bound that cannot be kept to, where the nearest one does no harm.
+    pub(super) fn notice(&mut self, field: String, message: impl Into<String>) {
+        self.notices.push(Fault {
+            field,
+            reason: Reason::OutOfRange,
+            message: message.into(),
+        });
+    }
+
     /// Something without which the rule would do less than it says.
     pub(super) fn close(&mut self, rule: usize, field: String, message: impl Into<String>) {
         self.fault(field, Reason::UnsupportedValue, message);
@@ -102,6 +113,9 @@ impl Said {
                 backend_request: timeouts.backend_request.as_deref().map(Into::into),
                 ..RouteTimeouts::default()
             });
+        }
+        if let Some(retry) = &rule.retry {
+            out.retry = Some(self.retry(i, &format!("{at}.retry"), retry));
         }
         out
     }

@@ -13,6 +13,7 @@ pub(crate) mod grpc_route;
 pub(crate) mod http_route;
 pub(crate) mod ingress;
 mod names;
+mod retry;
 pub(crate) mod stream_route;
 
 pub(crate) use names::Names;

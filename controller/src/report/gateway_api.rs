@@ -1,5 +1,6 @@
 //! The statuses of the Gateway API: the same judgement, in its words and its places (GEP-1364).
 
+use super::features::features;
 use super::listeners::{
     certificate_ready, is_about_certificates, judge_by, listener_of, program, serves,
 };
@@ -12,55 +13,6 @@ use crate::world::ObjectKind;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-
-/// What the conformance suite of the Gateway API may ask of us: the names of its feature registry, sorted.
-const FEATURES: &[&str] = &[
-    "BackendTLSPolicy",
-    "BackendTLSPolicySANValidation",
-    "GRPCRoute",
-    "GRPCRouteNamedRouteRule",
-    "Gateway",
-    "GatewayAddressEmpty",
-    "GatewayBackendClientCertificate",
-    "GatewayFrontendClientCertificateValidation",
-    "GatewayFrontendClientCertificateValidationInsecureFallback",
-    "GatewayHTTPListenerIsolation",
-    "GatewayHTTPSListenerDetectMisdirectedRequests",
-    "GatewayInfrastructure",
-    "GatewayPort8080",
-    "GatewayStaticAddresses",
-    "HTTPRoute",
-    "HTTPRoute303RedirectStatusCode",
-    "HTTPRoute307RedirectStatusCode",
-    "HTTPRoute308RedirectStatusCode",
-    "HTTPRouteBackendProtocolH2C",
-    "HTTPRouteBackendProtocolWebSocket",
-    "HTTPRouteBackendRequestHeaderModification",
-    "HTTPRouteBackendTimeout",
-    "HTTPRouteCORS",
-    "HTTPRouteDestinationPortMatching",
-    "HTTPRouteHostRewrite",
-    "HTTPRouteMethodMatching",
-    "HTTPRouteNamedRouteRule",
-    "HTTPRouteParentRefPort",
-    "HTTPRoutePathRedirect",
-    "HTTPRoutePathRewrite",
-    "HTTPRoutePortRedirect",
-    "HTTPRouteQueryParamMatching",
-    "HTTPRouteRequestMirror",
-    "HTTPRouteRequestMultipleMirrors",
-    "HTTPRouteRequestPercentageMirror",
-    "HTTPRouteRequestTimeout",
-    "HTTPRouteResponseHeaderModification",
-    "HTTPRouteSchemeRedirect",
-    "ListenerSet",
-    "ReferenceGrant",
-    "TCPRoute",
-    "TLSRoute",
-    "TLSRouteModeMixed",
-    "TLSRouteModeTerminate",
-    "UDPRoute",
-];
 
 /// That a status may hold.
 const MAX_ADDRESSES: usize = 16;
@@ -89,7 +41,8 @@ pub(super) fn class(report: &ObjectReport) -> Value {
     if !forbidden.is_empty() {
         conditions.push(judge(report, "MissingPermissions", &forbidden));
     }
-    let features = FEATURES.iter().map(|name| json!({ "name": name }));
+    let features = features(report.route_retry).into_iter();
+    let features = features.map(|name| json!({ "name": name }));
     json!({
         "conditions": conditions,
         "supportedFeatures": features.collect::<Vec<_>>(),

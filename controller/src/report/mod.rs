@@ -5,6 +5,7 @@
 //! all read this one [`Report`].
 
 mod backends;
+mod features;
 mod gateway_api;
 mod ingress;
 mod listeners;
@@ -13,6 +14,7 @@ mod reason;
 mod reference;
 
 pub use backends::{Findings, upstreams_of};
+pub use features::RouteRetry;
 pub use progress::{Programmed, Progress};
 pub use reason::Reason;
 pub use reference::Reference;
@@ -103,6 +105,8 @@ pub struct ObjectReport {
     pub shows_certificate: bool,
     /// Whether a GatewayClass can say of which release the Gateway API's CustomResourceDefinitions are.
     pub knows_bundle: bool,
+    /// Of a GatewayClass: whether the cluster's HTTPRoutes have retries, which it claims then.
+    pub route_retry: RouteRetry,
     /// What is wrong with addresses that a Gateway asks for and has not.
     pub lacks_addresses: Vec<String>,
 }
@@ -182,6 +186,7 @@ impl ObjectReport {
             lacks_addresses: Vec::new(),
             shows_certificate: false,
             knows_bundle: false,
+            route_retry: RouteRetry::Absent,
         }
     }
 

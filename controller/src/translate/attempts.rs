@@ -51,6 +51,8 @@ impl Lowering<'_> {
                 let millis = self.millis(&at("initial"), initial);
                 retry.initial_ms = millis.unwrap_or(retry.initial_ms);
             }
+            // The default is no reason to wait for less than what is asked for.
+            retry.max_ms = retry.max_ms.max(retry.initial_ms);
             if let Some(max) = &backoff.max {
                 retry.max_ms = self.millis(&at("max"), max).unwrap_or(retry.max_ms);
             }

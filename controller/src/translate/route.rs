@@ -59,6 +59,7 @@ impl<'w> Lowering<'w> {
             spec: route,
             names,
             faults,
+            notices,
             closed,
             response_headers,
             mirrors,
@@ -80,6 +81,9 @@ impl<'w> Lowering<'w> {
         }
         for fault in faults {
             self.error(fault.field, fault.reason, fault.message);
+        }
+        for notice in notices {
+            self.warn(notice.field, notice.reason, notice.message);
         }
     }
 

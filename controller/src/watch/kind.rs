@@ -25,7 +25,7 @@ use super::lean::{LeanEndpointSlice, LeanObject, LeanService};
 use super::read::{Read, Watched};
 use super::standing::Standing;
 use super::target::Target;
-use super::{Event, Verb, bundle, unix_ns};
+use super::{Event, Verb, definitions, unix_ns};
 use crate::metrics::Metrics;
 use crate::panics::Parts;
 use crate::status::Written;
@@ -62,8 +62,8 @@ impl Watches {
         for kind in ObjectKind::ALL {
             tokio::spawn(self.clone().keep_following(*kind));
         }
-        let bundle = bundle::follow(self.client.clone(), self.events.clone());
-        tokio::spawn(parts.part("release of the Gateway API", bundle));
+        let definitions = definitions::follow(self.client.clone(), self.events.clone());
+        tokio::spawn(parts.part("definitions of the Gateway API", definitions));
     }
 
     /// A panic costs a new list, whatever it came from: a watch must not end in silence.

@@ -10,7 +10,7 @@
 
 mod backoff;
 mod brake;
-mod bundle;
+mod definitions;
 pub mod expected;
 pub(crate) mod following;
 pub mod gate;
@@ -33,7 +33,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use crate::history::Rollback;
-use crate::world::{Object, ObjectId, ObjectKind};
+use crate::world::{Definition, Object, ObjectId, ObjectKind};
 use reader::Version;
 use target::Target;
 
@@ -60,8 +60,8 @@ pub enum Event {
         outcome: Result<Option<Version>, String>,
         at: u64,
     },
-    /// Release of the Gateway API's CustomResourceDefinitions, where it is known.
-    Bundle(Option<Box<str>>),
+    /// The CustomResourceDefinition of a kind of the Gateway API, where it is known.
+    Definition(ObjectKind, Option<Definition>),
     /// What is held as it was from now on.
     RolledBack(Option<Box<Rollback>>),
     /// The cluster does not know the kind.

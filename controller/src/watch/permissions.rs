@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use kube::api::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 
+use super::definitions;
 use crate::infrastructure;
 use crate::world::ObjectKind;
 
@@ -84,6 +85,19 @@ fn what_is_followed_is_permitted() {
             assert!(cluster.contains(&permission), "{permission:?}");
             assert!(here.contains(&permission), "{permission:?}");
             assert!(!other.contains(&permission), "{permission:?}");
+        }
+    }
+    for (_, name) in definitions::FOLLOWED {
+        for verb in ["get", "list", "watch"] {
+            let permission = [
+                "apiextensions.k8s.io",
+                "customresourcedefinitions",
+                name,
+                verb,
+            ];
+            let permission = permission.map(str::to_owned).into();
+            assert!(cluster.contains(&permission), "{permission:?}");
+            assert!(outside.contains(&permission), "{permission:?}");
         }
     }
 }

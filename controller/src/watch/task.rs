@@ -191,8 +191,8 @@ impl Owner {
         match event {
             Event::Apply { object, at } => self.apply(*object, at),
             Event::Values { id, outcome, at } => self.settle(id, outcome, at),
-            Event::Bundle(bundle) => {
-                if self.world.set_bundle(bundle) {
+            Event::Definition(kind, definition) => {
+                if self.world.set_definition(kind, definition) {
                     self.classes_changed();
                 }
             }

@@ -7,7 +7,7 @@ use crate::groups::{Group, Groups};
 use crate::health::Board;
 use crate::publish::Publisher;
 use crate::watch::EVENTS;
-use crate::world::Object;
+use crate::world::{Definition, Object};
 
 const FOREVER: Duration = Duration::from_secs(60);
 
@@ -240,6 +240,42 @@ async fn a_route_waits_for_what_it_names_and_not_for_ever() {
     // What does not come is waited for for a moment.
     running.send(apply(of("Route", "s", to("nothing")))).await;
     assert_eq!(reason("s").await, "BackendNotFound");
+}
+
+#[tokio::test]
+async fn a_class_claims_what_the_definitions_of_the_moment_have() {
+    let running = start(FOREVER);
+    let class = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "ours"},
+        "spec": {"controllerName": crate::report::CONTROLLER_NAME},
+    });
+    let class = Object::from_json(&class).unwrap().unwrap();
+    let of = ObjectKind::GatewayClass.into();
+    let ids = BTreeSet::from([class.id.clone()]);
+    running.send(apply(class)).await;
+    running.list_all_but(ObjectKind::GatewayClass).await;
+    running.send(Event::Listed { of, ids }).await;
+    running.published(0).await;
+    for experimental in [true, false, true] {
+        let definition = Definition {
+            release: "v1.6.3".into(),
+            experimental,
+        };
+        let event = Event::Definition(ObjectKind::HTTPRoute, Some(definition));
+        running.send(event).await;
+        let claimed = async {
+            loop {
+                let all = running.world.all().await;
+                let features = all["GatewayClass/ours"]["supportedFeatures"].as_array();
+                let mut features = features.unwrap().iter();
+                if features.any(|f| f["name"] == "HTTPRouteRetry") == experimental {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(FOREVER, claimed).await.expect("another claim");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! One thread owns the [`World`] and changes it event by event, from watches or from a directory; translation only
 //! reads it. Whole Kubernetes objects are never kept: an [`Object`] holds what some rule of translation asks for.
 
+mod definition;
 mod id;
 mod ingress;
 mod kubernetes;
@@ -14,6 +15,7 @@ mod reference_grant;
 mod scope;
 mod values;
 
+pub use definition::Definition;
 pub use id::{ObjectId, ObjectKind};
 pub use ingress::{CLASS_ANNOTATION, ClassParameters, Ingress, IngressClass, NGINX_PREFIX};
 pub use kubernetes::{EndpointSlice, Namespace, Pod, Service, ServicePort, SliceEndpoint};
@@ -38,7 +40,7 @@ pub struct World {
     /// A Service, and one of its EndpointSlices.
     slices: BTreeSet<(ObjectId, ObjectId)>,
     now: i64,
-    bundle: Option<Box<str>>,
+    definitions: BTreeMap<ObjectKind, Definition>,
     forbidden: Option<Box<str>>,
     scope: Scope,
     /// Kinds that could never be listed, and where (`None`: anywhere), because that is not permitted.
@@ -203,15 +205,18 @@ impl World {
         self.now = now;
     }
 
-    /// Release of the cluster's CustomResourceDefinitions of the Gateway API (`gateway.networking.k8s.io/bundle-version`);
-    /// `None`: not known.
-    pub fn bundle(&self) -> Option<&str> {
-        self.bundle.as_deref()
+    /// The cluster's CustomResourceDefinition of a kind of the Gateway API; `None`: not known.
+    pub fn definition(&self, kind: ObjectKind) -> Option<&Definition> {
+        self.definitions.get(&kind)
     }
 
-    /// Sets [`Self::bundle`]; whether that is another one.
-    pub fn set_bundle(&mut self, bundle: Option<Box<str>>) -> bool {
-        std::mem::replace(&mut self.bundle, bundle) != self.bundle
+    /// Sets [`Self::definition`]; whether that is another one.
+    pub fn set_definition(&mut self, kind: ObjectKind, definition: Option<Definition>) -> bool {
+        let before = match definition.clone() {
+            Some(definition) => self.definitions.insert(kind, definition),
+            None => self.definitions.remove(&kind),
+        };
+        before != definition
     }
 
     /// Of what kinds may not be listed or watched, in words; `None`: there is none.

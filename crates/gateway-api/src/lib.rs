@@ -1,4 +1,5 @@
-//! Those kinds of the Gateway API that are read (standard channel, version v1.6.3) as Rust types.
+//! Those kinds of the Gateway API that are read (standard channel, version v1.6.3) as Rust types,
+//! and of the experimental channel `retry` of an HTTPRoute's rule, which is standard in v1.7.
 //!
 //! `generate.sh` writes `generated/` from the CustomResourceDefinitions of that version; nothing here is written by
 //! hand but this list. Values that a later version adds to an enum are read as `Unknown`, so that one new filter does

@@ -68,7 +68,7 @@ pub struct Backoff {
     /// Before the first repetition. Default: 1s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial: Option<Duration>,
-    /// At most. Default: 10s.
+    /// At most. Default: 10s, or initial if that is longer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<Duration>,
     /// Factor from one repetition to the next. Default: 2.0. 1 to 10.

@@ -246,7 +246,7 @@ pub(super) fn object() -> impl Strategy<Value = Value> {
             _ => json!({"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["x-a"]}}),
         };
         json!({"parentRefs": [{"kind": kind, "name": gateway}], "hostnames": [format!("{host}.example.com")],
-            "rules": [{"filters": [filter], "backendRefs": [backend]}]})
+            "rules": [{"filters": [filter], "retry": {"attempts": n, "codes": [398 + n]}, "backendRefs": [backend]}]})
     });
     let policy = (name(), name(), any::<bool>()).prop_map(|(service, authorities, of_port)| {
         let mut target = json!({"group": "", "kind": "Service", "name": service});

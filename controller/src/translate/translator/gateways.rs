@@ -3,10 +3,10 @@
 use super::{Accepted, Delta, Translator, arriving, guard, refusals};
 use crate::adapt::{self, gateway::Said};
 use crate::groups::infrastructure_name;
-use crate::report::{ListenerReport, ObjectReport, Problem, Reason, Severity};
+use crate::report::{ListenerReport, ObjectReport, Problem, Reason, RouteRetry, Severity};
 use crate::translate::gateway_config::{self, Candidate, Version};
 use crate::translate::lowering::{Dep, Lowered, Unit};
-use crate::world::{Body, Meta, Object, ObjectId, ObjectKind, World};
+use crate::world::{Body, Definition, Meta, Object, ObjectId, ObjectKind, World};
 use crds::DataPlane;
 use gateway_api::gateway::GatewaySpec;
 use std::collections::{BTreeMap, BTreeSet};
@@ -297,11 +297,13 @@ pub(crate) fn class_reports(world: &World) -> impl Iterator<Item = ObjectReport>
     let ours = all.filter(|object| gateway_config::is_our_class(world, &object.id.name));
     ours.map(|object| {
         let mut problems = refusals(&object.id, &object.body);
-        problems.extend(foreign(&object.id, world.bundle()));
+        let bundle = world.definition(ObjectKind::GatewayClass);
+        problems.extend(bundle.and_then(|bundle| foreign(&object.id, bundle)));
         problems.extend(forbidden(&object.id, world));
         ObjectReport {
             uid: Arc::clone(&object.meta.uid),
-            knows_bundle: world.bundle().is_some(),
+            knows_bundle: bundle.is_some(),
+            route_retry: RouteRetry::of(world.definition(ObjectKind::HTTPRoute)),
             ..ObjectReport::new(object.id.clone(), object.meta.generation, problems)
         }
     })
@@ -319,13 +321,10 @@ fn forbidden(id: &ObjectId, world: &World) -> Option<Problem> {
 }
 
 /// What a class says of CustomResourceDefinitions of a release that this one was not made for.
-fn foreign(id: &ObjectId, bundle: Option<&str>) -> Option<Problem> {
-    let bundle = bundle?;
-    let mut numbers = bundle.strip_prefix('v').unwrap_or(bundle).split('.');
-    let mut next = || numbers.next()?.parse::<u32>().ok();
-    let supported =
-        next() == Some(BUNDLES.0) && next().is_some_and(|minor| BUNDLES.1.contains(&minor));
+fn foreign(id: &ObjectId, bundle: &Definition) -> Option<Problem> {
     let (major, minors) = BUNDLES;
+    let version = bundle.version();
+    let supported = version.is_some_and(|(of, minor)| of == major && minors.contains(&minor));
     let (first, last) = (minors.start(), minors.end());
     (!supported).then(|| Problem {
         origin: id.clone(),
@@ -333,7 +332,8 @@ fn foreign(id: &ObjectId, bundle: Option<&str>) -> Option<Problem> {
         reason: Reason::UnsupportedVersion,
         severity: Severity::Warning,
         message: format!(
-            "the CustomResourceDefinitions of the Gateway API are of {bundle}; this release is made for v{major}.{first} to v{major}.{last}"
+            "the CustomResourceDefinitions of the Gateway API are of {}; this release is made for v{major}.{first} to v{major}.{last}",
+            bundle.release
         ),
     })
 }
@@ -497,13 +497,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_class_says_whether_the_release_of_the_gateway_api_is_one_of_ours() {
+    fn ours() -> Object {
         let manifest = json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "ours"},
             "spec": {"controllerName": crate::report::CONTROLLER_NAME},
         });
-        let class = Object::from_json(&manifest).unwrap().unwrap();
+        Object::from_json(&manifest).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_class_says_whether_the_release_of_the_gateway_api_is_one_of_ours() {
+        let class = ours();
         let ids = BTreeSet::from([class.id.clone()]);
         let (mut world, mut translator) = (World::default(), Translator::default());
         world.apply(class.clone());
@@ -516,7 +520,11 @@ mod tests {
             (Some("what"), Some(("False", "UnsupportedVersion"))),
             (None, None),
         ] {
-            world.set_bundle(bundle.map(Into::into));
+            let definition = bundle.map(|release| Definition {
+                release: release.into(),
+                experimental: false,
+            });
+            world.set_definition(ObjectKind::GatewayClass, definition);
             translator.update(&world, &ids);
             let status = translator
                 .report()
@@ -532,6 +540,51 @@ mod tests {
                 condition.map(|c| (c["status"].as_str().unwrap(), c["reason"].as_str().unwrap()));
             assert_eq!(found, said, "{bundle:?}");
         }
-        assert!(!world.set_bundle(None), "nothing new");
+        assert!(
+            !world.set_definition(ObjectKind::GatewayClass, None),
+            "nothing new"
+        );
+    }
+
+    #[test]
+    fn a_class_claims_retries_while_the_http_routes_of_the_cluster_have_them() {
+        let class = ours();
+        let ids = BTreeSet::from([class.id.clone()]);
+        let (mut world, mut translator) = (World::default(), Translator::default());
+        world.apply(class.clone());
+        const CODES: &[&str] = &["HTTPRouteRetryCodes", "HTTPRouteRetryConnectionError"];
+        const EXPERIMENTAL: &[&str] = &[
+            "HTTPRouteRetry",
+            "HTTPRouteRetryBackendTimeout",
+            "HTTPRouteRetryConnectionError",
+        ];
+        for (definition, claimed) in [
+            (None, &[][..]),
+            (Some(("v1.6.3", false)), &[]),
+            (Some(("v1.6.3", true)), EXPERIMENTAL),
+            (Some(("v1.7.0", false)), CODES),
+            (Some(("v1.6.3", false)), &[]),
+            (Some(("v1.6.3", true)), EXPERIMENTAL),
+            (None, &[]),
+        ] {
+            let definition = definition.map(|(release, experimental)| Definition {
+                release: release.into(),
+                experimental,
+            });
+            world.set_definition(ObjectKind::HTTPRoute, definition.clone());
+            let delta = translator.update(&world, &ids);
+            let status = translator
+                .report()
+                .status(&class.id, &Programmed::Yes)
+                .unwrap();
+            let features = status["supportedFeatures"].as_array().unwrap();
+            let names = features.iter().map(|f| f["name"].as_str().unwrap());
+            let names: Vec<&str> = names.filter(|name| name.contains("Retry")).collect();
+            assert_eq!(names, claimed, "{definition:?}");
+            assert!(
+                names.is_empty() || delta.reports.contains(&class.id),
+                "it is written"
+            );
+        }
     }
 }
