@@ -37,6 +37,8 @@ pub struct Current {
     draining: AtomicBool,
     /// Unix seconds of a controller's last word.
     contact: AtomicU64,
+    /// Unix seconds of the process's begin.
+    begun: u64,
 }
 
 impl Default for Current {
@@ -46,6 +48,7 @@ impl Default for Current {
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             contact: AtomicU64::new(0),
+            begun: unix_seconds(),
         }
     }
 }
@@ -70,6 +73,12 @@ impl Current {
     pub fn age_seconds(&self) -> Option<u64> {
         let contact = self.contact.load(Ordering::Relaxed);
         (contact > 0).then(|| unix_seconds().saturating_sub(contact))
+    }
+
+    /// The same, where none ever did since this process began.
+    pub fn silence_seconds(&self) -> u64 {
+        let begun = || unix_seconds().saturating_sub(self.begun);
+        self.age_seconds().unwrap_or_else(begun)
     }
 }
 
@@ -307,4 +316,21 @@ fn unix_seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_never_heard_of_a_controller_has_waited_since_it_began() {
+        let current = Current {
+            begun: unix_seconds() - 100,
+            ..Current::default()
+        };
+        assert_eq!(current.age_seconds(), None);
+        assert!((100..200).contains(&current.silence_seconds()));
+        current.contact.store(unix_seconds() - 7, Ordering::Relaxed);
+        assert!((7..100).contains(&current.silence_seconds()));
+    }
 }

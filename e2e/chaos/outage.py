@@ -60,6 +60,16 @@ class Outage(chaos.Chaos):
             connection.close()
         return found is not None and float(found[1]) < NOW
 
+    def is_ready(self, address):
+        connection = http.client.HTTPConnection(address, ADMIN, timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
     def kill_plane(self, name, address):
         pid = data_plane(name)
         os.kill(pid, signal.SIGKILL)
@@ -100,7 +110,8 @@ class Outage(chaos.Chaos):
         self.faults.api_is_back(chaos.HEALED)
         back = time.monotonic()
         print(f"{time.strftime('%X')} the API server is back after {back - began:.0f} s", flush=True)
-        self.until("controllers ready", lambda: all(map(chaos.is_ready, self.kube.pods("controller"))), chaos.HEALED)
+        addresses = [p["status"]["podIP"] for p in self.kube.pods("controller")]
+        self.until("controllers ready", lambda: all(map(self.is_ready, addresses)), chaos.HEALED)
         self.until("data planes connected", lambda: all(self.hears(address) for _, address in planes), chaos.HEALED)
         healed = time.monotonic() - back
         self.faults.excused_until = time.monotonic()

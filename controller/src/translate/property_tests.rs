@@ -294,3 +294,48 @@ fn a_gateway_without_its_parameters_stands_in_for_nothing() {
     );
     assert_eq!(bodies(&step_by_step), bodies(&translate(&world)));
 }
+
+#[test]
+fn a_policy_that_was_missed_is_found() {
+    let meta =
+        |name| json!({"namespace": "x", "name": name, "creationTimestamp": "2026-01-01T00:00:00Z"});
+    let policy = |service| {
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "BackendTLSPolicy", "metadata": meta("b"),
+            "spec": {
+                "targetRefs": [{"group": "", "kind": "Service", "name": service}],
+                "validation": {"hostname": "web.example.com", "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "a"}]},
+            },
+        })
+    };
+    let grpc = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GRPCRoute", "metadata": meta("a"),
+        "spec": {
+            "parentRefs": [{"name": "a"}], "hostnames": ["a.example.com"],
+            "rules": [{
+                "matches": [{"method": {"type": "RegularExpression", "method": "a"}}],
+                "backendRefs": [{"name": "b", "namespace": "x", "port": 80}],
+            }],
+        },
+    });
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": meta("b"),
+        "spec": {"ports": [{"name": "p", "port": 80}]},
+    });
+    let mut world = World::default();
+    let mut translator = Translator::default();
+    for value in [&grpc, &policy("b"), &service] {
+        world.apply(read(value));
+    }
+    let all: BTreeSet<ObjectId> = world.ids().cloned().collect();
+    translator.update(&world, &all);
+    let before = translator.resources().clone();
+    world.apply(read(&policy("a")));
+    let found = recheck(&mut translator, &world);
+    let mut whole = translator.afresh();
+    whole.update(&world, &all);
+    assert_eq!(translator.resources().model(), whole.resources().model());
+    assert_eq!(translator.report(), whole.report());
+    assert!(before == *translator.resources() || !found.of.is_empty());
+    assert_eq!(recheck(&mut translator, &world).of, BTreeSet::new());
+}

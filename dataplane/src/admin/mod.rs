@@ -94,9 +94,8 @@ fn metrics(admin: &Admin, fields: &HeaderMap) -> Response {
         let why = Json(json!({"error": "unauthorized"}));
         return (StatusCode::UNAUTHORIZED, asks, why).into_response();
     }
-    if let Some(age) = admin.current.age_seconds() {
-        admin.metrics.config_age.set(age as f64);
-    }
+    let silence = admin.current.silence_seconds();
+    admin.metrics.config_age.set(silence as f64);
     let kind = [(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",

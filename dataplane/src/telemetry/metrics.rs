@@ -413,7 +413,7 @@ impl Metrics {
             config_age: declare!(
                 Gauge,
                 "diolkos_config_age_seconds",
-                "Seconds since a controller last said anything."
+                "Seconds since a controller last said anything, or since the process began where none has."
             ),
             transactions_ack: transactions.with_label_values(&["ack"]),
             transactions_nack: transactions.with_label_values(&["nack"]),

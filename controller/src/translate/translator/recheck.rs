@@ -110,6 +110,11 @@ impl Translator {
             differs || before.is_none()
         });
         if of.is_empty() {
+            // What other units give, which were lowered because of these, and come later than these.
+            let others = delta.resources.keys();
+            of.extend(others.map(|(kind, key)| format!("{kind:?} {key}")));
+        }
+        if of.is_empty() {
             delta.gateways = false;
             self.stand_ins_changed = stand_ins_changed;
         }
