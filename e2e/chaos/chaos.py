@@ -96,6 +96,25 @@ class Kube:
         _, pods = self.call("GET", f"/api/v1/namespaces/{SYSTEM}/pods?labelSelector={selector}")
         return [p for p in pods["items"] if "deletionTimestamp" not in p["metadata"]]
 
+    def roll_out(self, deployment, template):
+        """Changes the template of a Deployment's Pods and waits for all of them."""
+        path = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/{deployment}"
+        body = {"spec": {"template": template}}
+        status, answer = self.call("PATCH", path, body, "application/strategic-merge-patch+json")
+        if status >= 300:
+            sys.exit(f"{deployment} cannot be patched: {status} {answer}")
+        end = time.monotonic() + 120
+        while True:
+            _, now = self.call("GET", path)
+            said, wanted = now["status"], now["spec"]["replicas"]
+            if said.get("observedGeneration") == now["metadata"]["generation"] and all(
+                said.get(count) == wanted for count in ("replicas", "updatedReplicas", "readyReplicas")
+            ):
+                return
+            if time.monotonic() > end:
+                sys.exit(f"{deployment} is not rolled out")
+            time.sleep(0.2)
+
 
 def is_ready(pod):
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
@@ -134,23 +153,8 @@ class Clocks:
 
     def patch(self, env, mounts, volumes):
         for deployment, container in self.CONTAINERS.items():
-            path = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/{deployment}"
             containers = [{"name": container, "env": env, "volumeMounts": mounts}]
-            body = {"spec": {"template": {"spec": {"containers": containers, "volumes": volumes}}}}
-            status, answer = self.kube.call("PATCH", path, body, "application/strategic-merge-patch+json")
-            if status >= 300:
-                sys.exit(f"{deployment} cannot be patched: {status} {answer}")
-            end = time.monotonic() + 120
-            while True:
-                _, now = self.kube.call("GET", path)
-                said, wanted = now["status"], now["spec"]["replicas"]
-                if said.get("observedGeneration") == now["metadata"]["generation"] and all(
-                    said.get(count) == wanted for count in ("replicas", "updatedReplicas", "readyReplicas")
-                ):
-                    break
-                if time.monotonic() > end:
-                    sys.exit(f"{deployment} is not rolled out")
-                time.sleep(0.2)
+            self.kube.roll_out(deployment, {"spec": {"containers": containers, "volumes": volumes}})
 
     def put(self, processes, seconds):
         """Lets the clocks of some processes be off."""

@@ -85,6 +85,10 @@ class Outage(chaos.Chaos):
     def run_prepared(self):
         args = self.args
         chaos.Echo.start()
+        # The kubelet lets a container that has died before wait longer: these have not.
+        begun = {"metadata": {"annotations": {"diolkos.io/outage": str(time.time())}}}
+        for deployment in chaos.Clocks.CONTAINERS:
+            self.kube.roll_out(deployment, begun)
         self.prepare()
         _, service = self.kube.call("GET", f"/api/v1/namespaces/{chaos.SYSTEM}/services/diolkos-dataplane")
         controllers = [p["metadata"]["name"] for p in self.kube.pods("controller")]
