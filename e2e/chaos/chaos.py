@@ -777,6 +777,21 @@ class Chaos:
                     edited.changed = time.monotonic()
         return all_true
 
+    def loads(self):
+        """Starts what asks for the Routes that nobody touches."""
+        _, service = self.kube.call("GET", f"/api/v1/namespaces/{SYSTEM}/services/diolkos-dataplane")
+        loads = [Load(service["spec"]["clusterIP"], self.report, self.faults, n) for n in range(2)]
+        for load in loads:
+            load.start()
+        return loads
+
+    def finish(self, loads):
+        for load in loads:
+            load.ends = True
+        for load in loads:
+            load.join()
+        self.kube.call("DELETE", f"/api/v1/namespaces/{NAMESPACE}")
+
     def run(self):
         args = self.args
         print(f"seed {args.seed}, {args.edits} edits of {args.routes} objects, faults {args.faults or 'none'}", flush=True)
@@ -793,10 +808,7 @@ class Chaos:
         args = self.args
         Echo.start()
         self.prepare()
-        _, service = self.kube.call("GET", f"/api/v1/namespaces/{SYSTEM}/services/diolkos-dataplane")
-        loads = [Load(service["spec"]["clusterIP"], self.report, self.faults, n) for n in range(2)]
-        for load in loads:
-            load.start()
+        loads = self.loads()
         if self.faults.kinds:
             self.faults.start()
         began = time.monotonic()
@@ -821,11 +833,7 @@ class Chaos:
                 break
             time.sleep(0.2)
         settled = time.monotonic() - last
-        for load in loads:
-            load.ends = True
-        for load in loads:
-            load.join()
-        self.kube.call("DELETE", f"/api/v1/namespaces/{NAMESPACE}")
+        self.finish(loads)
         print(
             f"{self.edits} edits ({self.refusals} refused by the schema), faults {self.faults.counts},"
             f" {sum(l.sent for l in loads)} requests ({sum(l.excused for l in loads)} cut with a data plane),"

@@ -31,12 +31,32 @@ NOW = 12.0
 REST = 660.0
 
 
-class Outage(chaos.Chaos):
-    def answers(self, plane, name, expected):
-        return self.ask(plane, name) == expected
+def admin(address, path):
+    """Status and text of a page of the admin port; `None` and nothing where there is no answer."""
+    connection = http.client.HTTPConnection(address, ADMIN, timeout=5)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except (OSError, http.client.HTTPException):
+        return None, ""
+    finally:
+        connection.close()
 
+
+def is_ready(address):
+    return admin(address, "/readyz")[0] == 200
+
+
+def hears(address):
+    """Whether a controller has said something to a data plane just now."""
+    found = re.search(r"^diolkos_config_age_seconds (\S+)$", admin(address, "/metrics")[1], re.M)
+    return found is not None and float(found[1]) < NOW
+
+
+class Outage(chaos.Chaos):
     def untouched(self, plane):
-        return all(self.answers(plane, f"untouched-{n}", (200, f"untouched-{n}")) for n in range(chaos.UNTOUCHED))
+        return all(self.ask(plane, f"untouched-{n}") == (200, f"untouched-{n}") for n in range(chaos.UNTOUCHED))
 
     def until(self, what, holds, seconds):
         """Seconds that it took; a violation where it does not come."""
@@ -47,28 +67,6 @@ class Outage(chaos.Chaos):
                 break
             time.sleep(0.1)
         return time.monotonic() - began
-
-    def hears(self, address):
-        """Whether a controller has said something to a data plane just now."""
-        connection = http.client.HTTPConnection(address, ADMIN, timeout=5)
-        try:
-            connection.request("GET", "/metrics")
-            found = re.search(r"^diolkos_config_age_seconds (\S+)$", connection.getresponse().read().decode(), re.M)
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-        return found is not None and float(found[1]) < NOW
-
-    def is_ready(self, address):
-        connection = http.client.HTTPConnection(address, ADMIN, timeout=5)
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
 
     def kill_plane(self, name, address):
         pid = data_plane(name)
@@ -90,12 +88,9 @@ class Outage(chaos.Chaos):
         for deployment in chaos.Clocks.CONTAINERS:
             self.kube.roll_out(deployment, begun)
         self.prepare()
-        _, service = self.kube.call("GET", f"/api/v1/namespaces/{chaos.SYSTEM}/services/diolkos-dataplane")
         controllers = [p["metadata"]["name"] for p in self.kube.pods("controller")]
         planes = [(p["metadata"]["name"], p["status"]["podIP"]) for p in self.kube.pods("data-plane")]
-        loads = [chaos.Load(service["spec"]["clusterIP"], self.report, self.faults, n) for n in range(2)]
-        for load in loads:
-            load.start()
+        loads = self.loads()
         chaos.rig("kill", "apiserver", "KILL")
         began = time.monotonic()
         print(f"{time.strftime('%X')} the API server is gone", flush=True)
@@ -115,18 +110,14 @@ class Outage(chaos.Chaos):
         back = time.monotonic()
         print(f"{time.strftime('%X')} the API server is back after {back - began:.0f} s", flush=True)
         addresses = [p["status"]["podIP"] for p in self.kube.pods("controller")]
-        self.until("controllers ready", lambda: all(map(self.is_ready, addresses)), chaos.HEALED)
-        self.until("data planes connected", lambda: all(self.hears(address) for _, address in planes), chaos.HEALED)
+        self.until("controllers ready", lambda: all(map(is_ready, addresses)), chaos.HEALED)
+        self.until("data planes connected", lambda: all(hears(address) for _, address in planes), chaos.HEALED)
         healed = time.monotonic() - back
         self.faults.excused_until = time.monotonic()
-        for _ in range(50):
+        for _ in range(args.edits):
             self.edit()
         true = self.until("statuses and answers", lambda: self.check(everything=True), chaos.TRUTH)
-        for load in loads:
-            load.ends = True
-        for load in loads:
-            load.join()
-        self.kube.call("DELETE", f"/api/v1/namespaces/{chaos.NAMESPACE}")
+        self.finish(loads)
         print(
             f"away for {back - began:.0f} s, {sum(l.sent for l in loads)} requests ({sum(l.excused for l in loads)} failed at a data plane that was"
             f" killed), healed {healed:.1f} s after it was back, true {true:.1f} s after {self.edits} edits, {len(self.report.violations)} violations"
