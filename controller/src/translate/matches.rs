@@ -91,10 +91,10 @@ impl Lowering<'_> {
             }
             PathMatchType::Exact => self
                 .valid(at, normal_path(&path.value))
-                .map(PathMatch::Exact),
+                .map(|path| PathMatch::Exact(path.into())),
             PathMatchType::RegularExpression => {
                 self.valid(at, whole_regex(&path.value))?;
-                Some(PathMatch::Regex(path.value.clone()))
+                Some(PathMatch::Regex(path.value.as_str().into()))
             }
         }
     }

@@ -210,6 +210,12 @@ impl Headers {
         self.seen = 0;
     }
 
+    /// Makes room for so many more fields with so many bytes of text together.
+    pub fn reserve(&mut self, fields: usize, bytes: usize) {
+        self.fields.reserve(fields);
+        self.text.reserve(bytes);
+    }
+
     /// Gives memory back when the buffers have grown beyond `bytes` of text (between two messages).
     pub fn shrink(&mut self, bytes: usize) {
         if self.text.capacity() > bytes {

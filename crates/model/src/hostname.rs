@@ -1,23 +1,24 @@
 //! Host patterns of Routes and listeners.
 
 use crate::pattern;
+use smol_str::SmolStr;
 use std::fmt;
-use std::sync::Arc;
 
 /// Longest host name that DNS allows, in bytes (RFC 1035 2.3.4).
 pub const MAX_HOST_BYTES: usize = 253;
 
-/// Which hosts a Route or a listener serves. Copies share their text: every table of a data plane has some.
+/// Which hosts a Route or a listener serves. Short names stand in place, so that who looks for one finds it at once;
+/// copies share longer ones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HostPattern {
     /// Every host, also a request that names none (HTTP/1.0).
     Any,
     /// `*.example.com`: any host with one or more labels before `.example.com`; holds `example.com`.
-    Wildcard(Arc<str>),
+    Wildcard(SmolStr),
     /// One host, or an IP address literal.
-    Exact(Arc<str>),
+    Exact(SmolStr),
     /// Hosts that an expression matches as a whole (`hostnameRegex`); its named groups are at hand in rewrites.
-    Regex(Arc<str>),
+    Regex(SmolStr),
 }
 
 /// Why a text is not a host pattern.
@@ -89,7 +90,7 @@ impl HostPattern {
             (regex @ Self::Regex(_), Self::Wildcard(_))
             | (Self::Wildcard(_), regex @ Self::Regex(_)) => Some(regex.clone()),
             (Self::Exact(name), x) | (x, Self::Exact(name)) => {
-                x.covers(name).then(|| Self::Exact(Arc::clone(name)))
+                x.covers(name).then(|| Self::Exact(name.clone()))
             }
             (Self::Wildcard(a), Self::Wildcard(b)) => {
                 let within = |inner: &str, outer: &str| {

@@ -64,6 +64,7 @@ pub use route::{
     RedirectPath, Retry, RetryOn, Rewrite, Route, Rule, SameSite, Target, Timeouts,
 };
 pub use secret::Secret;
+pub use smol_str::SmolStr;
 pub use tenant::Tenant;
 pub use tls::{Certificate, ClientValidation, ListenerTls, TlsVersion, UpstreamTls};
 pub use upstream::{

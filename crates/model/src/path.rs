@@ -1,5 +1,6 @@
 //! What a rule asks of the request's path.
 
+use smol_str::SmolStr;
 use std::fmt;
 
 /// A path predicate. Values are in the normal form that the edge gate gives to request paths.
@@ -7,23 +8,23 @@ use std::fmt;
 #[serde(rename_all = "PascalCase", tag = "type", content = "value")]
 pub enum PathMatch {
     /// The whole path, byte for byte.
-    Exact(String),
+    Exact(SmolStr),
     /// By segments: `/open` takes `/open` and `/open/x`, never `/openai` (F7). Stored without the final slash, so
     /// that `/` is the empty string.
-    Prefix(String),
+    Prefix(SmolStr),
     /// A regular expression that must match the whole path.
-    Regex(String),
+    Regex(SmolStr),
 }
 
 impl PathMatch {
     /// A prefix from what a user wrote; one final slash means nothing (Gateway API, HTTPPathMatch).
     pub fn prefix(value: &str) -> Self {
-        Self::Prefix(value.strip_suffix('/').unwrap_or(value).to_owned())
+        Self::Prefix(value.strip_suffix('/').unwrap_or(value).into())
     }
 
     /// What matches every path: what a rule without a path means.
     pub fn any() -> Self {
-        Self::Prefix(String::new())
+        Self::Prefix(SmolStr::default())
     }
 
     /// Whether a prefix, stored as in [`Self::Prefix`], covers `path`.

@@ -40,9 +40,9 @@ fn value() -> impl Strategy<Value = ValueMatch> {
 
 fn path() -> impl Strategy<Value = PathMatch> {
     prop_oneof![
-        text().prop_map(PathMatch::Exact),
-        text().prop_map(PathMatch::Prefix),
-        text().prop_map(PathMatch::Regex),
+        text().prop_map(|path| PathMatch::Exact(path.into())),
+        text().prop_map(|path| PathMatch::Prefix(path.into())),
+        text().prop_map(|path| PathMatch::Regex(path.into())),
     ]
 }
 

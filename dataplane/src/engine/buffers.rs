@@ -15,12 +15,29 @@ const WRITE: usize = 2 << 10;
 const KEEP_MAX: usize = 64 << 10;
 /// Buffers of each kind in a thread's stock.
 const STOCK: usize = 32;
+/// Heads in a thread's stock: small, and lent for as long as an exchange takes.
+const STOCK_HEADS: usize = 256;
+/// What is kept of one head's text.
+const KEEP_HEAD: usize = 4 << 10;
+/// Fields and bytes that the heads of most requests have at most, and of most answers.
+const REQUEST: (usize, usize) = (16, 512);
+const ANSWER: (usize, usize) = (12, 384);
 
 /// The heads of one exchange.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     pub(crate) request: RequestHead,
     pub(crate) answer: ResponseHead,
+}
+
+impl Scratch {
+    /// With room, so that it does not come to it piece by piece.
+    fn roomy() -> Box<Self> {
+        let mut scratch = Box::<Self>::default();
+        scratch.request.headers.reserve(REQUEST.0, REQUEST.1);
+        scratch.answer.headers.reserve(ANSWER.0, ANSWER.1);
+        scratch
+    }
 }
 
 #[derive(Default)]
@@ -50,7 +67,7 @@ pub(crate) fn put_read(mut buffer: BytesMut) {
     buffer.clear();
     // Without memory of its own there is nothing to keep; what body pieces still share is reclaimed when taken.
     if (1..=KEEP_MAX).contains(&buffer.capacity()) {
-        with(|s| keep(&mut s.read, buffer));
+        with(|s| keep(&mut s.read, buffer, STOCK));
     }
 }
 
@@ -61,23 +78,23 @@ pub(crate) fn take_write() -> Vec<u8> {
 pub(crate) fn put_write(mut buffer: Vec<u8>) {
     buffer.clear();
     if (1..=KEEP_MAX).contains(&buffer.capacity()) {
-        with(|s| keep(&mut s.write, buffer));
+        with(|s| keep(&mut s.write, buffer, STOCK));
     }
 }
 
 pub(crate) fn take_scratch() -> Box<Scratch> {
-    with(|s| s.scratch.pop()).unwrap_or_default()
+    with(|s| s.scratch.pop()).unwrap_or_else(Scratch::roomy)
 }
 
 pub(crate) fn put_scratch(mut scratch: Box<Scratch>) {
     // A rare large head does not stay in memory.
-    scratch.request.headers.shrink(KEEP_MAX / 4);
-    scratch.answer.headers.shrink(KEEP_MAX / 4);
-    with(|s| keep(&mut s.scratch, scratch));
+    scratch.request.headers.shrink(KEEP_HEAD);
+    scratch.answer.headers.shrink(KEEP_HEAD);
+    with(|s| keep(&mut s.scratch, scratch, STOCK_HEADS));
 }
 
-fn keep<T>(stock: &mut Vec<T>, item: T) {
-    if stock.len() < STOCK {
+fn keep<T>(stock: &mut Vec<T>, item: T, most: usize) {
+    if stock.len() < most {
         stock.push(item);
     }
 }

@@ -253,11 +253,11 @@ impl Proxy {
     }
 
     /// Everything between the request's head and the end of its answer.
-    async fn answer<D: Down>(
+    async fn answer<'t, D: Down>(
         &self,
         x: &mut Exchange<'_, D>,
-        place: Option<(&PortTable, &ListenerTable)>,
-        found: &mut Option<Arc<Rule>>,
+        place: Option<(&'t PortTable, &'t ListenerTable)>,
+        found: &mut Option<&'t Rule>,
         summary: &mut Summary,
     ) -> Outcome {
         let client = summary.client;
@@ -292,14 +292,14 @@ impl Proxy {
             client: client.ip(),
         };
         let (rule, prefix_len) = match listener.find_silently(&query) {
-            Found::Rule(matched) => (Arc::clone(matched.rule), matched.prefix_len),
+            Found::Rule(matched) => (matched.rule, matched.prefix_len),
             Found::NotFound => {
                 return self.fail(x, None, fail::ROUTE_NOT_FOUND, summary).await;
             }
             Found::MethodNotAllowed { allow } => return self.not_allowed(x, &allow, summary).await,
         };
         x.request.prefix_len = prefix_len;
-        let rule = &**found.insert(rule);
+        let rule = *found.insert(rule);
         let labels = listener.labels();
         if labels != Labels::default() {
             summary.count_in(self.series(labels, rule, None));

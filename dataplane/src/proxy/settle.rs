@@ -22,7 +22,7 @@ pub(super) struct Journey<'a, D: Down> {
     pub proxy: &'a Proxy,
     pub table: &'a Table,
     pub x: Exchange<'a, D>,
-    pub rule: Option<Arc<Rule>>,
+    pub rule: Option<&'a Rule>,
     /// `None`: its port is closed.
     pub listener: Option<&'a ListenerTable>,
     pub work: Work,
@@ -53,7 +53,7 @@ impl<D: Down> Drop for Journey<'_, D> {
         let answer = &mut self.x.answer.headers;
         leave_what_is_the_clients(&mut self.x.request.headers, injected, answer, answered);
         // What panicked may do so again.
-        let rule = self.rule.as_deref().filter(|_| !is_panic);
+        let rule = self.rule.filter(|_| !is_panic);
         let listener = self.listener;
         let now = Instant::now();
         let overhead = self.work.until(now);
@@ -120,11 +120,8 @@ impl Proxy {
         }
         if let Some(rule) = rule {
             if listener.is_none_or(ListenerTable::counts_by_route) {
-                let route = &rule.spec.route;
-                route
-                    .stats
-                    .get_or_init(|| metrics.routes.of(&route.key))
-                    .count(counted, duration);
+                let stats = || metrics.routes.of(&rule.spec.route.key);
+                rule.stats.get_or_init(stats).count(counted, duration);
             }
             let chain = rule.chain();
             if !chain.is_empty(Stage::PostResponse) {

@@ -8,8 +8,8 @@ use super::retry::Retries;
 use crate::engine::{Abort, BodyTap, Framing, RequestHead, ResponseHead};
 use crate::table::{Backend, Rule};
 use bytes::Bytes;
-use model::Stage;
-use plugins::{Filters, LocalReply, Outcome, Side};
+use model::{HeaderEdits, Stage};
+use plugins::{Chain, Filters, LocalReply, Outcome, Side};
 use snapshot::Revision;
 use std::cell::RefCell;
 use std::future::Future;
@@ -20,7 +20,9 @@ use std::time::Duration;
 
 /// Stands between the two sides of the relay for one attempt.
 pub(super) struct Tap<'a> {
-    rule: &'a Rule,
+    /// Of the rule, asked for once: while the answer is awaited the rule itself goes cold.
+    chain: &'a Chain,
+    response_headers: &'a HeaderEdits,
     backend: Backend<'a>,
     request: &'a RequestHead,
     client: SocketAddr,
@@ -70,7 +72,8 @@ impl<'a> Tap<'a> {
         let collects = chain.buffers(Side::Response).is_some();
         let strict = collects && chain.overflow_fails();
         Self {
-            rule,
+            chain,
+            response_headers: rule.response_headers(),
             backend,
             request,
             client,
@@ -129,8 +132,7 @@ impl<'a> Tap<'a> {
 
     fn edit(&self, head: &mut ResponseHead) -> Result<(), Why> {
         let edited = self
-            .rule
-            .response_headers()
+            .response_headers
             .apply(&mut head.headers)
             .and_then(|()| self.backend.response_headers.apply(&mut head.headers))
             .and_then(|()| match &self.cookie {
@@ -186,7 +188,7 @@ impl BodyTap for Tap<'_> {
             if let Err(why) = self.edit(head) {
                 return Poll::Ready(Err(self.stop(why)));
             }
-            let chain = self.rule.chain();
+            let chain = self.chain;
             let idle = chain.is_empty(Stage::PostRequest)
                 && (self.collects || chain.is_empty(Stage::PreResponse));
             if idle && self.response_filters.is_none() {
@@ -195,9 +197,11 @@ impl BodyTap for Tap<'_> {
             if self.response_filters.is_some() && head.framing != Framing::Empty {
                 head.framing = Framing::Chunked;
             }
-            let (rule, request, client) = (self.rule, self.request, self.client);
+            let (request, client) = (self.request, self.client);
             let (owned, collects) = (std::mem::take(head), self.collects);
-            self.stages = Some(Box::pin(run_stages(rule, request, client, owned, collects)));
+            self.stages = Some(Box::pin(run_stages(
+                chain, request, client, owned, collects,
+            )));
         }
         let Some(stages) = &mut self.stages else {
             return Poll::Ready(Ok(()));
@@ -226,7 +230,7 @@ impl BodyTap for Tap<'_> {
             match left.checked_sub(data.len() as u64) {
                 Some(left) => self.collect_left = Some(left),
                 None => {
-                    self.rule.chain().overflowed();
+                    self.chain.overflowed();
                     return Err(self.plugin_failed());
                 }
             }
@@ -251,7 +255,7 @@ impl BodyTap for Tap<'_> {
 
 /// `post_request`, then `pre_response` unless that has to wait for the whole body.
 async fn run_stages<'a>(
-    rule: &'a Rule,
+    chain: &'a Chain,
     request: &'a RequestHead,
     client: SocketAddr,
     mut head: ResponseHead,
@@ -267,7 +271,7 @@ async fn run_stages<'a>(
             body: None,
             filters: std::mem::take(&mut filters),
         };
-        let outcome = rule.chain().run(stage, &mut reader, false).await;
+        let outcome = chain.run(stage, &mut reader, false).await;
         filters = reader.filters;
         if let Err(why) = verdict(outcome) {
             return (head, Err(why));

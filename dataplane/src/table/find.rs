@@ -85,9 +85,9 @@ impl ListenerTable {
                     continue;
                 }
                 // Candidates come in the order of rank but for precedence, so of equals the first stays.
-                let precedence = entry.rule.spec.precedence;
+                let precedence = entry.precedence();
                 match &best {
-                    Some(b) if b.rule.spec.precedence >= precedence => {
+                    Some(b) if b.entry.precedence() >= precedence => {
                         observer.outranked(host, entry);
                         continue;
                     }

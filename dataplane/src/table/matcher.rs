@@ -3,7 +3,9 @@
 use super::Query;
 use ipnet::IpNet;
 use model::pattern::whole;
-use model::{CookieMatch, HeaderMatch, Match, Method, PathMatch, QueryMatch, ValueMatch, query};
+use model::{
+    CookieMatch, HeaderMatch, Match, Method, PathMatch, QueryMatch, SmolStr, ValueMatch, query,
+};
 use regex::Regex;
 use std::net::IpAddr;
 
@@ -56,7 +58,7 @@ impl Matcher {
     /// Takes no request: paths begin with a slash, or are `*`.
     pub(super) const NOTHING: &Self = &Self {
         index: 0,
-        path: PathMatch::Exact(String::new()),
+        path: PathMatch::Exact(SmolStr::new_static("")),
         path_regex: None,
         conditions: None,
     };

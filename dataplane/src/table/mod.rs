@@ -139,8 +139,8 @@ pub struct ListenerTable {
     wildcard: Sharded,
     wildcard_lengths: Lengths,
     /// In the order of rank, best first: each of them is tried for hosts that nothing before has taken.
-    regexes: Vec<Arc<HostRules>>,
-    any: Option<Arc<HostRules>>,
+    regexes: Vec<HostRules>,
+    any: Option<HostRules>,
     /// Whose a host is, whichever listener serves it.
     owners: Owners,
     /// Hosts with a rule whose precedence is not 0.
@@ -197,15 +197,12 @@ impl ListenerTable {
     /// Every host that is served, in no particular order.
     pub fn hosts(&self) -> impl Iterator<Item = &HostRules> {
         let named = self.exact.iter().chain(self.wildcard.iter());
-        named
-            .chain(&self.regexes)
-            .chain(&self.any)
-            .map(|host| &**host)
+        named.chain(&self.regexes).chain(&self.any)
     }
 
     /// What one host serves.
     fn rules(&self, host: &HostPattern) -> Option<&HostRules> {
-        let found = match host {
+        match host {
             HostPattern::Any => self.any.as_ref(),
             HostPattern::Exact(name) => self.exact.get(name),
             HostPattern::Wildcard(suffix) => self.wildcard.get(suffix),
@@ -213,12 +210,11 @@ impl ListenerTable {
                 let place = self.place_of_regex(host).ok();
                 place.and_then(|at| self.regexes.get(at))
             }
-        };
-        found.map(|rules| &**rules)
+        }
     }
 
     /// Replaces what one host serves. Only its shard is cloned.
-    fn put(&mut self, host: &HostPattern, rules: Option<Arc<HostRules>>) {
+    fn put(&mut self, host: &HostPattern, rules: Option<HostRules>) {
         let added = rules.is_some();
         self.precedence_hosts += usize::from(rules.as_ref().is_some_and(|r| r.has_precedence()));
         let before = match host {
@@ -245,11 +241,7 @@ impl ListenerTable {
             .binary_search_by(|one| rank.cmp(&HostRank::of(&one.pattern)))
     }
 
-    fn put_regex(
-        &mut self,
-        host: &HostPattern,
-        rules: Option<Arc<HostRules>>,
-    ) -> Option<Arc<HostRules>> {
+    fn put_regex(&mut self, host: &HostPattern, rules: Option<HostRules>) -> Option<HostRules> {
         match (self.place_of_regex(host), rules) {
             (Ok(at), Some(rules)) => self
                 .regexes

@@ -10,6 +10,7 @@ use super::redirect::Redirect;
 use super::rewrite::PathEdit;
 use super::template::Text;
 use super::upstream::Upstream;
+use crate::telemetry::RouteStats;
 use crate::telemetry::apart::Found;
 use model::{
     Affinity, Concurrency, DirectResponse, FailurePolicy, HeaderEdits, PluginUse, Retry, Stage,
@@ -20,7 +21,7 @@ use regex::Regex;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::hint::black_box;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 /// The Route object that a rule comes from.
@@ -32,8 +33,6 @@ pub struct RouteInfo {
     pub created: i64,
     /// `None`: it is nobody's.
     pub tenant: Option<Box<Membership>>,
-    /// Its counters, found with the first request.
-    pub stats: std::sync::OnceLock<Arc<crate::telemetry::RouteStats>>,
 }
 
 /// The Tenant that a Route is of.
@@ -95,7 +94,8 @@ struct MirrorSpec {
 }
 
 enum ActionSpec {
-    Forward(Box<[BackendSpec]>),
+    /// Mostly one, which stands in place.
+    Forward(SmallVec<[BackendSpec; 1]>),
     Redirect(Box<Redirect>),
     Respond(Box<DirectResponse>),
     Closed(Box<str>),
@@ -227,6 +227,18 @@ impl RuleSpec {
         self.extras.as_deref().map_or("", |extras| &extras.name)
     }
 
+    /// Reads a little of all that a request of this rule is going to read. Where there are thousands of rules none of it
+    /// is in the cache, and a processor waits once for what it is asked for together, but each time for what comes
+    /// one after the other.
+    pub(super) fn warm(&self) {
+        let backend = match &self.action {
+            ActionSpec::Forward(backends) => backends.first().map(BackendSpec::weight),
+            _ => None,
+        };
+        let path = self.matches.first().and_then(Matcher::first_byte);
+        black_box((self.max_request_body, self.extras.is_some(), backend, path));
+    }
+
     fn extras(&self) -> &Extras {
         static NOTHING: LazyLock<Extras> = LazyLock::new(|| Extras {
             name: Box::default(),
@@ -263,6 +275,12 @@ impl RuleSpec {
             PluginLink::Ref(key) => Some(key),
             PluginLink::Inline(_) => None,
         })
+    }
+}
+
+impl std::fmt::Debug for RuleSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RuleSpec({} rules[{}])", self.route.key, self.index)
     }
 }
 
@@ -345,6 +363,8 @@ pub struct Mirror {
 /// A rule, ready to serve.
 pub struct Rule {
     pub spec: Arc<RuleSpec>,
+    /// Counters of its Route, found with the first request: here, so that none reads more of the Route.
+    pub stats: OnceLock<Arc<RouteStats>>,
     link: Link,
     /// Most rules have none of it.
     extras: Option<Box<LinkedExtras>>,
@@ -400,6 +420,7 @@ impl Rule {
         let bare = |spec, link| Self {
             spec,
             link,
+            stats: OnceLock::new(),
             extras: None,
         };
         let Some(chain) = chain(&spec, links) else {
@@ -429,26 +450,13 @@ impl Rule {
             extras: (!extras.is_nothing()).then(|| Box::new(extras)),
             spec,
             link,
+            stats: OnceLock::new(),
         }
     }
 
-    /// Reads a little of all that a request of this rule is going to read. Where there are thousands of rules none of it
-    /// is in the cache, and a processor waits once for what it is asked for together, but each time for what comes
-    /// one after the other.
+    /// See [`RuleSpec::warm`].
     pub(super) fn warm(&self) {
-        let spec = &*self.spec;
-        let backend = match &spec.action {
-            ActionSpec::Forward(backends) => backends.first().map(BackendSpec::weight),
-            _ => None,
-        };
-        let path = spec.matches.first().and_then(Matcher::first_byte);
-        black_box((
-            spec.route.created,
-            spec.max_request_body,
-            spec.extras.is_some(),
-            backend,
-            path,
-        ));
+        black_box(self.extras.is_some());
     }
 
     /// The name, or `rules[N]` where the user gave none.

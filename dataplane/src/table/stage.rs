@@ -15,7 +15,7 @@ use model::{
 use rustls::crypto::CryptoProvider;
 use snapshot::{Change, Changes, Kind};
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 pub(super) type Key = Arc<str>;
 
@@ -236,7 +236,6 @@ fn compile_route(
                 series: Found::default(),
             })
         }),
-        stats: OnceLock::new(),
     });
     let host = hosts.iter().find_map(|host| match host {
         HostPattern::Regex(pattern) => Some(whole(pattern)),

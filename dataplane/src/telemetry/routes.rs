@@ -14,7 +14,7 @@ const SERIES: usize = CLASSES.len() + 2;
 /// Label of everything beyond the cap.
 pub const OTHER: &str = "__other__";
 
-/// Counters of one route, found once for each compiled route.
+/// Counters of one route, found once for each compiled rule.
 #[derive(Debug)]
 pub struct RouteStats {
     classes: [GenericCounter<AtomicU64>; 5],

@@ -174,7 +174,7 @@ fn match_to_wire(m: &Match) -> pb::Match {
     };
     pb::Match {
         path_type: path_type.into(),
-        path: path.clone(),
+        path: path.to_string(),
         methods: methods.iter().map(|m| m.as_str().to_owned()).collect(),
         headers: headers
             .iter()
@@ -195,9 +195,9 @@ fn match_to_wire(m: &Match) -> pb::Match {
 fn match_from_wire(w: pb::Match) -> Result<Match, InvalidResource> {
     use pb::r#match::Path;
     let path = match w.path_type() {
-        Path::Exact => PathMatch::Exact(w.path),
-        Path::Prefix => PathMatch::Prefix(w.path),
-        Path::Regex => PathMatch::Regex(w.path),
+        Path::Exact => PathMatch::Exact(w.path.into()),
+        Path::Prefix => PathMatch::Prefix(w.path.into()),
+        Path::Regex => PathMatch::Regex(w.path.into()),
         Path::Unspecified => {
             return Err(InvalidResource::new(
                 "rules.matches.path",

@@ -347,7 +347,7 @@ impl Compiler {
         host: &HostPattern,
         before: Option<&HostRules>,
         come: &[Key],
-    ) -> Option<Arc<HostRules>> {
+    ) -> Option<HostRules> {
         let there = before.into_iter().flat_map(HostRules::entries);
         let there = there.map(|entry| &entry.rule.spec.route.key);
         let keys: HashSet<&Key, FixedState> = there.chain(come).collect();
@@ -358,7 +358,7 @@ impl Compiler {
         });
         let rules = routes.flat_map(|route| &route.rules);
         let entries: Vec<Entry> = rules.flat_map(Entry::all).collect();
-        (!entries.is_empty()).then(|| Arc::new(HostRules::new(host.clone(), entries)))
+        (!entries.is_empty()).then(|| HostRules::new(host.clone(), entries))
     }
 }
 
