@@ -53,6 +53,10 @@ class Process:
             total += cpu_clock(pid)
         return total
 
+    def kernel(self):
+        """Seconds of that which the kernel has used, in steps of a tick."""
+        return sum(stat(pid, SYSTEM) for pid in self.pids()) + stat(self.pid, SYSTEM_ENDED)
+
     def pss(self):
         """KiB, pages shared with others counted in part."""
         return sum(field(f"/proc/{pid}/smaps_rollup", "Pss") for pid in self.pids())
@@ -96,10 +100,21 @@ def cpu_clock(pid):
         return 0
 
 
+# Places of times in /proc/PID/stat behind the name (proc(5)): in the kernel, and of children that have ended.
+SYSTEM, USER_ENDED, SYSTEM_ENDED = 12, 13, 14
+
+
+def stat(pid, place):
+    """Seconds, in steps of a tick."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rsplit(") ", 1)[1].split()[place]) / TICKS
+    except OSError:
+        return 0
+
+
 def ended_children(pid):
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rsplit(") ", 1)[1].split()
-    return (int(fields[13]) + int(fields[14])) / TICKS
+    return stat(pid, USER_ENDED) + stat(pid, SYSTEM_ENDED)
 
 
 def children(pid):

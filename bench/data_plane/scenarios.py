@@ -66,10 +66,10 @@ class Bench:
         def measure(peer):
             if self.round == 0:
                 send(peer, WARM_UP)
-            before, begun = peer.process.cpu(), time.monotonic()
+            before, kernel, begun = peer.process.cpu(), peer.process.kernel(), time.monotonic()
             done = send(peer, self.seconds)
-            cpu, took = peer.process.cpu() - before, time.monotonic() - begun
-            self.note(scenario or peer.layout.name, peer.name, cpu_us=cpu / done * 1e6, rps=done / took)
+            cpu, kernel, took = peer.process.cpu() - before, peer.process.kernel() - kernel, time.monotonic() - begun
+            self.note(scenario or peer.layout.name, peer.name, cpu_us=cpu / done * 1e6, kernel_us=kernel / done * 1e6, rps=done / took)
         return measure
 
 
