@@ -2,6 +2,7 @@
 
 mod answers;
 mod permissions;
+mod pods;
 mod recheck;
 mod rollback;
 mod standing;
@@ -295,9 +296,13 @@ impl Owner {
         let id = object.id.clone();
         let is_new = !self.world.contains(&id);
         let before = self.remembered(&id);
+        let named = self.names_data_planes(&id);
         if self.world.apply(object) {
             if is_new {
                 self.count(id.kind, 1);
+            }
+            if named || self.names_data_planes(&id) {
+                self.tell_pods();
             }
             if let Some(before) = before {
                 self.history.note(id.clone(), before);
@@ -384,8 +389,12 @@ impl Owner {
 
     fn take_out(&mut self, id: &ObjectId, at: u64) {
         let before = self.remembered(id);
+        let named = self.names_data_planes(id);
         if self.world.remove(id) {
             self.count(id.kind, -1);
+            if named {
+                self.tell_pods();
+            }
             if let Some(before) = before {
                 self.history.note(id.clone(), before);
             }
@@ -536,6 +545,7 @@ impl Owner {
             self.record(&kinds, revisions);
         }
         if even_empty || delta.gateways {
+            self.tell_pods();
             self.with.gateways.send_modify(|n| *n = n.wrapping_add(1));
         }
         self.with.objected.push(delta.reports.iter().cloned());

@@ -18,11 +18,14 @@ struct Running {
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
     wishes: Arc<Wishes>,
+    written: Arc<Written>,
     end: oneshot::Receiver<()>,
 }
 
 #[path = "task/list_tests.rs"]
 mod list_tests;
+#[path = "task/pods_tests.rs"]
+mod pods_tests;
 #[path = "task/recheck_tests.rs"]
 mod recheck_tests;
 #[path = "task/rollback_tests.rs"]
@@ -46,7 +49,7 @@ fn start_with(sync_timeout: Duration, can_roll_back: bool) -> Running {
 fn start_in(scope: Scope, sync_timeout: Duration, can_roll_back: bool) -> Running {
     let (task, publisher) = prepared(scope, sync_timeout, can_roll_back);
     let (queue, metrics) = (Arc::clone(&task.queue), Arc::clone(&task.metrics));
-    let wishes = Arc::clone(&task.wishes);
+    let (wishes, written) = (Arc::clone(&task.wishes), Arc::clone(&task.written));
     let (events, received) = mpsc::channel(EVENTS);
     let (world, end) = task.start(received).unwrap();
     Running {
@@ -56,6 +59,7 @@ fn start_in(scope: Scope, sync_timeout: Duration, can_roll_back: bool) -> Runnin
         queue,
         metrics,
         wishes,
+        written,
         end,
     }
 }
