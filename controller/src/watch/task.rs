@@ -28,6 +28,7 @@ use super::{Event, Verb, unix_ns};
 use crate::groups::Groups;
 use crate::history::{Changed, History};
 use crate::metrics::Metrics;
+use crate::outage::Outage;
 use crate::panics::TRANSLATING;
 use crate::status::{Queue, Written};
 use crate::translate::{Delta, Published, Translator};
@@ -107,6 +108,8 @@ struct Owner {
     forbidden: BTreeMap<Target, Verb>,
     counts: BTreeMap<ObjectKind, i64>,
     missing: watch::Sender<Vec<ObjectKind>>,
+    /// That nothing is published because some of it is missing.
+    unlisted: Outage,
     open: bool,
     /// Secrets and ConfigMaps that something refers to.
     held: Held,
@@ -138,6 +141,7 @@ impl Owner {
             forbidden: BTreeMap::new(),
             counts: BTreeMap::new(),
             missing,
+            unlisted: Outage::default(),
             open: false,
             held: Held::new(Arc::clone(&with.wishes)),
             withheld: Some(Delta::default()),
@@ -445,10 +449,14 @@ impl Owner {
         let now = Instant::now();
         let missing: Vec<&Target> = self.gate.missing(now).collect();
         self.open = missing.is_empty();
-        if !self.open && now >= self.gate.patience() {
+        if !self.open
+            && now >= self.gate.patience()
+            && let Some(after) = self.unlisted.fails()
+        {
             let kinds: Vec<String> = missing.iter().map(|of| of.to_string()).collect();
-            tracing::error!(
+            tracing::warn!(
                 ?kinds,
+                ?after,
                 "nothing is published: these kinds could not be listed"
             );
         }

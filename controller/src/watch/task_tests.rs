@@ -3,6 +3,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::fake_log::FakeLog;
 use crate::groups::{Group, Groups};
 use crate::health::Board;
 use crate::publish::Publisher;
@@ -442,4 +443,27 @@ async fn a_replica_that_starts_serves_what_stands_in_elsewhere() {
     let served = digest(&fourth);
     fourth.world.recall(stand_ins).await;
     assert_eq!(digest(&fourth), served);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_nothing_is_published_is_said_once_and_not_with_each_kind_that_comes() {
+    let patience = Duration::from_secs(1);
+    let (task, _) = prepared(Scope::default(), patience, false);
+    let (missing, _) = watch::channel(Vec::new());
+    let mut owner = Owner::new(task, missing, Instant::now());
+    tokio::time::advance(patience * 2).await;
+    let log = FakeLog::taking("info");
+    for kind in ObjectKind::ALL {
+        assert!(!owner.open);
+        owner.take(Event::Listed {
+            of: (*kind).into(),
+            ids: BTreeSet::new(),
+        });
+    }
+    assert!(owner.open);
+    let lines = log.lines();
+    let said = lines.iter().filter(|l| l.contains("nothing is published"));
+    let said: Vec<_> = said.collect();
+    assert_eq!(said.len(), 1, "{lines:#?}");
+    assert!(said[0].starts_with("WARN "));
 }
