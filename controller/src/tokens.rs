@@ -193,12 +193,19 @@ impl Tokens {
         match &answer {
             Ok(_) => {
                 if let Some(after) = outage.ends() {
-                    tracing::info!(?after, "the API server answers about the tokens of data planes again");
+                    tracing::info!(
+                        ?after,
+                        "the API server answers about the tokens of data planes again"
+                    );
                 }
             }
             Err(error) => {
                 if let Some(lasting) = outage.fails() {
-                    tracing::warn!(error, ?lasting, "the API server cannot be asked about the tokens of data planes: new streams are refused");
+                    tracing::warn!(
+                        error,
+                        ?lasting,
+                        "the API server cannot be asked about the tokens of data planes: new streams are refused"
+                    );
                 }
             }
         }
