@@ -408,7 +408,26 @@ fn finish<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LOGGED;
+    use crate::fake_log::FakeLog;
     use kube::api::WatchParams;
+
+    /// That the API server is away is said by whoever needs it, and not with each request.
+    #[tokio::test]
+    async fn a_request_that_fails_is_not_logged_by_the_client() {
+        tls::provider();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let url = format!("http://{address}").parse().unwrap();
+        let client = client_of(kube::Config::new(url), SILENCE).unwrap();
+        let secrets: Api<Secret> = Api::namespaced(client, "a");
+        for (filter, is_logged) in [("warn", true), (LOGGED, false)] {
+            let log = FakeLog::taking(filter);
+            assert!(secrets.get("x").await.is_err());
+            assert_eq!(!log.lines().is_empty(), is_logged, "{filter}");
+        }
+    }
 
     /// Nothing else bounds a watch that does not even begin.
     #[tokio::test]

@@ -10,6 +10,11 @@ use crate::translate::Published;
 use crate::webhook::Files;
 use crate::world::{ObjectId, ObjectKind, Scope};
 
+/// What is logged by default: our own lines from `info` and others from `warn`, without those of requests to the API server
+/// that have failed: whoever made one says what follows from it.
+pub const LOGGED: &str =
+    "warn,kube_runtime=error,kube_client::client::builder=off,diolkos_controller=info";
+
 /// The control plane of Diolkos: watches a cluster and pushes what it means to data planes.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "diolkos-controller", version)]

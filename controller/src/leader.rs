@@ -10,6 +10,7 @@ pub use leadership::Leadership;
 #[cfg(test)]
 pub(crate) use leadership::fake;
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::objects::{ApiError, Objects};
+use crate::outage::Outage;
 use leadership::Held;
 
 /// Name of the Lease in the controller's namespace.
@@ -64,6 +66,7 @@ pub struct Elector<A> {
     term: u64,
     leader: watch::Sender<Option<Leader>>,
     transitions: Box<dyn Fn(bool) + Send + Sync>,
+    outage: Outage,
 }
 
 /// Outcome of one attempt.
@@ -94,6 +97,7 @@ impl<A: Objects<Lease>> Elector<A> {
             term: 0,
             leader,
             transitions: Box::new(transitions),
+            outage: Outage::default(),
         };
         (elector, Leadership::new(held_now, leader_now))
     }
@@ -139,17 +143,37 @@ impl<A: Objects<Lease>> Elector<A> {
         let sent = Instant::now();
         let give_up = self.until().unwrap_or(sent + RENEW_DEADLINE);
         match timeout_at(give_up, self.take_or_renew(sent)).await {
-            Ok(Ok(Attempt::Held)) => self.lead(Some(sent + RENEW_DEADLINE)),
-            Ok(Ok(Attempt::Follow)) => self.lead(None),
+            Ok(Ok(Attempt::Held)) => {
+                self.answered();
+                self.lead(Some(sent + RENEW_DEADLINE));
+            }
+            Ok(Ok(Attempt::Follow)) => {
+                self.answered();
+                self.lead(None);
+            }
             // Somebody else took it, or our own late renewal arrived: the next attempt sees which.
             Ok(Err(ApiError::Conflict)) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(lease = LEASE, %error, "cannot renew or take the Lease")
-            }
-            Err(_) => tracing::warn!(lease = LEASE, "the API server did not answer in time"),
+            Ok(Err(error)) => self.unanswered(&error),
+            Err(_) => self.unanswered(&"the API server did not answer in time"),
         }
         if self.until().is_some_and(|until| Instant::now() >= until) {
             self.lead(None);
+        }
+    }
+
+    fn answered(&mut self) {
+        if let Some(after) = self.outage.ends() {
+            tracing::info!(
+                lease = LEASE,
+                ?after,
+                "the Lease can be renewed or taken again"
+            );
+        }
+    }
+
+    fn unanswered(&mut self, error: &dyn Display) {
+        if let Some(lasting) = self.outage.fails() {
+            tracing::warn!(lease = LEASE, %error, ?lasting, "cannot renew or take the Lease");
         }
     }
 

@@ -18,6 +18,8 @@ pub mod config;
 pub mod events;
 #[cfg(test)]
 mod fake_api;
+#[cfg(test)]
+mod fake_log;
 mod few;
 mod fill;
 pub mod groups;
@@ -27,6 +29,7 @@ pub mod infrastructure;
 pub mod leader;
 pub mod metrics;
 pub mod objects;
+mod outage;
 pub mod panics;
 pub mod replicas;
 pub mod serve;

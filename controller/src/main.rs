@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use diolkos_controller::config::{Config, LogFormat};
+use diolkos_controller::config::{Config, LOGGED, LogFormat};
 use diolkos_controller::{app, tls};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -44,10 +44,9 @@ async fn main() -> ExitCode {
     }
 }
 
-/// `RUST_LOG` chooses what is logged; by default our own lines from `info` and others from `warn`.
+/// `RUST_LOG` chooses what is logged.
 fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("warn,kube_runtime=error,diolkos_controller=info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

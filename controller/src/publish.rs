@@ -8,10 +8,11 @@
 //! before, remembers why, and goes on. What a data plane of another replica of the controller has refused is kept back as
 //! well (`others`), so that equal worlds stay equal snapshots. When all that refused it are gone it gets another chance
 //! (`refusals`). Where it is not for one data plane to hold all back, it alone is given something else (`lacks`), and so is
-//! one whose build is older than what a resource needs (`skew`).
+//! one whose build is older than what a resource needs (`skew`). One that is cut off and serves on is not forgotten (`pods`).
 
 mod lacks;
 mod others;
+mod pods;
 mod refusals;
 mod session;
 mod skew;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use lacks::Lacks;
 use others::Other;
 use parking_lot::{Mutex, MutexGuard};
+use pods::Pods;
 use refusals::Rejected;
 use snapshot::{CAPABILITIES, Capability, Cursor, Digest, Generation, Hash, Kind, Store, pb};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -70,6 +72,10 @@ struct Inner {
     readers: BTreeMap<u64, Generation>,
     /// When the last generations were made.
     made: VecDeque<(Generation, Instant)>,
+    /// The generation of the first publication.
+    first: Generation,
+    /// Those that get the traffic of the group.
+    pods: Pods,
 }
 
 struct Accepted {
@@ -206,6 +212,9 @@ impl Publisher {
         }
         let changed = inner.store.update(effective);
         let first = !std::mem::replace(&mut inner.ready, true);
+        if first {
+            inner.first = inner.store.cursor().generation;
+        }
         if changed {
             inner.observed_unix_ns = observed_unix_ns;
             inner.made.push_back((next, Instant::now()));
@@ -282,7 +291,7 @@ impl Publisher {
     }
 
     /// How far an object of these resources has come: every data plane that is connected to any replica and does not
-    /// drain must have acknowledged them as they are now.
+    /// drain must have acknowledged them as they are now, and no Pod must serve that is connected to none.
     pub fn programmed<'a>(
         &self,
         resources: impl IntoIterator<Item = &'a ResourceId>,
@@ -295,8 +304,9 @@ impl Publisher {
         }
         let here = inner.programmed_here(&resources);
         let elsewhere = inner.programmed_elsewhere(&resources);
+        let out_of_sight = inner.programmed_out_of_sight(&resources);
         // The worst of it; none at all is said only where there is none anywhere.
-        let found = here.into_iter().chain(elsewhere);
+        let found = here.into_iter().chain(elsewhere).chain(out_of_sight);
         found
             .max_by_key(Programmed::rank)
             .unwrap_or(Programmed::NoDataPlane)
@@ -348,6 +358,7 @@ impl Inner {
         // When it was turned away last is not of interest any more.
         let is_other = |p: &DataPlane| p.turned_away.is_none() || p.node_id != data_plane.node_id;
         self.peers.retain(|_, plane| is_other(plane));
+        self.found(&data_plane.node_id);
         self.next_peer += 1;
         self.peers.insert(self.next_peer, data_plane);
         self.next_peer

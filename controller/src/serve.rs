@@ -321,11 +321,12 @@ impl SnapshotService for Streams {
                 let checked = tokens.check(&metadata, name).await;
                 Some(checked.map_err(|error| {
                     self.metrics.refuse("token");
-                    tracing::warn!(event = "token_refused", address, group = name, %error, "a data plane is refused");
-                    match error {
-                        TokenError::Unreachable(_) => Status::unavailable(error.to_string()),
-                        _ => Status::unauthenticated(error.to_string()),
+                    // Of all that come meanwhile that is said once.
+                    if matches!(error, TokenError::Unreachable(_)) {
+                        return Status::unavailable(error.to_string());
                     }
+                    tracing::warn!(event = "token_refused", address, group = name, %error, "a data plane is refused");
+                    Status::unauthenticated(error.to_string())
                 })?)
             }
             _ => None,

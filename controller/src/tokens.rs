@@ -20,6 +20,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::metadata::MetadataMap;
 
+use crate::outage::Outage;
+
 /// For whom the tokens of data planes are made out. A token for the API server or for anybody else is refused.
 pub const AUDIENCE: &str = "diolkos-controller";
 
@@ -79,6 +81,7 @@ pub struct Tokens {
     slots: Semaphore,
     /// Whether the API server answered when it was last asked, and when that was.
     heard: Mutex<Option<(bool, Instant)>>,
+    outage: Mutex<Outage>,
     entries: IntGauge,
     evictions: IntCounter,
 }
@@ -121,6 +124,7 @@ impl Tokens {
             known: Mutex::default(),
             slots: Semaphore::new(REVIEWS),
             heard: Mutex::default(),
+            outage: Mutex::default(),
             entries,
             evictions,
         })
@@ -185,6 +189,27 @@ impl Tokens {
         let answer = timeout(PATIENCE, asked).await;
         let answer = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
         *self.heard.lock() = Some((answer.is_ok(), Instant::now()));
+        let mut outage = self.outage.lock();
+        match &answer {
+            Ok(_) => {
+                if let Some(after) = outage.ends() {
+                    tracing::info!(
+                        ?after,
+                        "the API server answers about the tokens of data planes again"
+                    );
+                }
+            }
+            Err(error) => {
+                if let Some(lasting) = outage.fails() {
+                    tracing::warn!(
+                        error,
+                        ?lasting,
+                        "the API server cannot be asked about the tokens of data planes: new streams are refused"
+                    );
+                }
+            }
+        }
+        drop(outage);
         answer.map_err(TokenError::Unreachable)
     }
 

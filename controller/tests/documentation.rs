@@ -16,7 +16,7 @@ Every object of ours has conditions with `observedGeneration`, in its status and
 |---|---|---|
 | `Accepted` | the object is valid and in effect | all kinds; for a Route in `status.parents[]` |
 | `ResolvedRefs` | everything that it refers to exists and may be used | kinds that refer; for a Route in `status.parents[]` |
-| `Programmed` | every connected data plane has acknowledged it | Route, Upstream, GatewayConfig, Gateway, ListenerSet, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute |
+| `Programmed` | every data plane has acknowledged it: each that is connected, and none serves that is connected to no controller and may lack it | Route, Upstream, GatewayConfig, Gateway, ListenerSet, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute |
 | `BackendsHealthy` | every upstream that it leads to has an endpoint that is ready, and none is set aside because of checks or failed requests; it does not enter `Ready` | Upstream, and Route that sends requests somewhere, while data planes serve them |
 | `Quarantined` | an older version serves, because the present one cannot be used, or the configuration is rolled back | only while that is so |
 | `Conflicted` | another listener on the port cannot be told from it, or speaks another protocol | listeners of a Gateway or ListenerSet |
@@ -31,6 +31,14 @@ Every object of ours has conditions with `observedGeneration`, in its status and
 `Programmed` and `CertificateReady`. `status.effective` of a Route names the plugins that run for its requests, in their order, with
 who asks for each: `route/NAME` for all rules, `rule/NAME` for one (its place in the list where it has no name). While an older
 version serves, they are those of that version.
+
+A data plane that is cut off from all controllers serves on with what it has. Its Pod gets traffic for as long as the EndpointSlices of its
+Service (that of its own, or `diolkos-dataplane` beside the controller) say that it is ready, and until then `Programmed` of what has changed
+since the Pod was missed is `False` with reason `Pending`, and names it. Of what has not changed since a status that says `True` stays as it is,
+whoever leads: a data plane that comes again a moment later costs no write. A Pod that is not ready or is deleted counts no more, and
+neither does one that no such Service leads to: a process outside of the cluster, one behind a Service of another name or without the label
+`app.kubernetes.io/component: data-plane`, one in a namespace that the controller does not watch. Of those `Programmed` knows only while they
+are connected.
 
 Kubernetes Events (`kubectl events --for route/shop`) tell when an older version begins to stand in for an object, and when it does no longer:
 

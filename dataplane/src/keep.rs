@@ -3,22 +3,25 @@
 //!
 //! An append-only log of the transactions as they came, each chunk with its hash; rewritten as one transaction when it
 //! has grown to twice what is live. A torn tail, left by a crash, ends the reading and is cut off: what was complete
-//! before it still serves. Nothing is synchronised to the disk, since a copy that a power cut takes is rebuilt by the
+//! before it still serves. What could not be written follows with the next transaction, or a while later: a log with a gap
+//! would end before it for ever. Nothing is synchronised to the disk, since a copy that a power cut takes is rebuilt by the
 //! first controller that answers. Private keys and credentials are in it: it lies in memory, or is encrypted with a key
 //! that lies elsewhere.
 
+mod merged;
 mod seal;
 
+use merged::Merged;
 use seal::Seal;
 
 use prost::Message;
-use snapshot::pb::{Chunk, Resource};
-use snapshot::{Cursor, Hash, Transaction};
-use std::collections::BTreeMap;
+use snapshot::Hash;
+use snapshot::pb::Chunk;
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const MAGIC: &[u8] = b"diolkos last-good 1\n";
 const SEALED: &[u8] = b"diolkos last-good 1 sealed\n";
@@ -27,18 +30,38 @@ const SMALL: u64 = 1 << 20;
 /// No chunk is longer; a longer frame is a damaged one.
 const MAX_FRAME: u32 = 16 << 20;
 const FILE: &str = "last-good.log";
+/// Most of what could not be written that is held until it can. Beyond that the log ends where it does until everything
+/// comes anew, which a controller is asked for with the next stream.
+const MOST_BEHIND: usize = 64 << 20;
+/// Before that is tried again where nothing else is to be written.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// The log, open for appending.
 #[derive(Debug)]
 pub struct Keep {
     directory: PathBuf,
     file: File,
-    /// Bytes in the log.
+    /// Bytes of the log as far as it counts.
     size: u64,
+    /// The file may go on after that.
+    torn: bool,
+    behind: Behind,
+    /// When it was last tried to write that.
+    tried: Instant,
     /// Bytes after the last rewrite.
     base: u64,
     /// What encrypts it; `None`: it is in memory.
     seal: Option<Seal>,
+}
+
+/// What has taken effect and is not in the log.
+#[derive(Debug, Default)]
+enum Behind {
+    #[default]
+    Nothing,
+    By(Merged),
+    /// More than is held here.
+    Lost,
 }
 
 impl Keep {
@@ -61,12 +84,15 @@ impl Keep {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
-        let (chunks, good) = read(&bytes, seal.as_ref());
+        let (chunks, good) = read(&bytes, seal.as_ref(), usize::MAX);
         let file = private(options().append(true), &directory.join(FILE))?;
         let mut keep = Self {
             directory,
             file,
             size: good,
+            torn: false,
+            behind: Behind::Nothing,
+            tried: Instant::now(),
             base: good,
             seal,
         };
@@ -78,57 +104,120 @@ impl Keep {
         Ok((keep, chunks))
     }
 
+    /// Only so many of its transactions have taken effect: the log ends after these as soon as something else does.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn end_after(&mut self, transactions: usize) -> io::Result<()> {
+        let bytes = self.bytes().inspect_err(|_| self.behind = Behind::Lost)?;
+        (_, self.size) = read(&bytes, self.seal.as_ref(), transactions);
+        self.torn = true;
+        Ok(())
+    }
+
     /// Appends a transaction that has taken effect.
     ///
     /// # Errors
-    /// The log could not be written; it may miss this transaction and then ends before it.
+    /// The log could not be written and ends before this transaction, or before others that are not in it yet.
     pub fn append(&mut self, chunks: &[Chunk]) -> io::Result<()> {
+        if chunks.first().is_some_and(|c| c.full) {
+            self.behind = Behind::Nothing;
+        }
+        match &mut self.behind {
+            Behind::Nothing => {
+                let written = self.write(chunks);
+                if written.is_err() {
+                    let mut merged = Merged::default();
+                    merged.add(chunks);
+                    self.hold(merged);
+                }
+                written?;
+            }
+            Behind::By(merged) => {
+                merged.add(chunks);
+                self.write_behind()?;
+            }
+            Behind::Lost => {
+                let text = "it lacks what came before, until everything comes anew";
+                return Err(io::Error::other(text));
+            }
+        }
+        match self.size > SMALL.max(self.base * 2) {
+            true => self.compact(),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes what could not be written before, unless that was tried a moment ago.
+    ///
+    /// # Errors
+    /// It still cannot be written.
+    pub fn catch_up(&mut self, now: Instant) -> io::Result<()> {
+        match now.duration_since(self.tried) < RETRY {
+            true => Ok(()),
+            false => self.write_behind(),
+        }
+    }
+
+    fn write_behind(&mut self) -> io::Result<()> {
+        let merged = match std::mem::take(&mut self.behind) {
+            Behind::By(merged) => merged,
+            other => {
+                self.behind = other;
+                return Ok(());
+            }
+        };
+        self.tried = Instant::now();
+        let written = self.write(&merged.chunks());
+        if written.is_err() {
+            self.hold(merged);
+        }
+        written
+    }
+
+    fn hold(&mut self, merged: Merged) {
+        self.behind = match merged.bytes() <= MOST_BEHIND {
+            true => Behind::By(merged),
+            false => Behind::Lost,
+        };
+    }
+
+    /// Whether only everything can be written again, and nothing that continues what is held.
+    pub fn needs_everything(&self) -> bool {
+        matches!(self.behind, Behind::Lost)
+    }
+
+    fn write(&mut self, chunks: &[Chunk]) -> io::Result<()> {
         if chunks.first().is_some_and(|c| c.full) {
             return self.replace(chunks);
         }
         let mut bytes = Vec::new();
         write_frames(&mut bytes, chunks, self.seal.as_ref())?;
-        if let Err(e) = self.file.write_all(&bytes) {
-            // Half a frame must not stand in the middle.
-            let _ = self.file.set_len(self.size);
-            return Err(e);
+        // Half a frame must not stand in the middle.
+        if self.torn {
+            self.file.set_len(self.size)?;
+            self.file.seek(SeekFrom::Start(self.size))?;
         }
+        self.torn = true;
+        self.file.write_all(&bytes)?;
+        self.torn = false;
         self.size += bytes.len() as u64;
-        if self.size > SMALL.max(self.base * 2) {
-            self.compact()?;
-        }
         Ok(())
     }
 
-    fn compact(&mut self) -> io::Result<()> {
+    /// The log as far as it counts.
+    fn bytes(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(self.directory.join(FILE))?.read_to_end(&mut bytes)?;
-        let (chunks, _) = read(&bytes, self.seal.as_ref());
-        let digest = chunks
-            .last()
-            .map(|c| c.result_digest.clone())
-            .unwrap_or_default();
-        let mut live: BTreeMap<(u32, String), Resource> = BTreeMap::new();
-        for chunk in chunks {
-            for r in chunk.upsert {
-                live.insert((r.kind, r.key.clone()), r);
-            }
-            for n in chunk.remove {
-                live.remove(&(n.kind, n.key));
-            }
-        }
-        let whole = Transaction {
-            full: true,
-            base: snapshot::Digest::default(),
-            result: Cursor {
-                generation: 0,
-                digest: snapshot::Digest::from_slice(&digest).unwrap_or_default(),
-            },
-            upsert: live.into_values().collect(),
-            patch: Vec::new(),
-            remove: Vec::new(),
-        };
-        self.replace(&whole.into_chunks(0, 0))
+        let file = File::open(self.directory.join(FILE))?;
+        file.take(self.size).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn compact(&mut self) -> io::Result<()> {
+        let (chunks, _) = read(&self.bytes()?, self.seal.as_ref(), usize::MAX);
+        let mut live = Merged::everything();
+        live.add(&chunks);
+        self.replace(&live.chunks())
     }
 
     /// Writes a new log beside the old one and puts it in its place in one step.
@@ -136,13 +225,21 @@ impl Keep {
         let temporary = self.directory.join("last-good.new");
         let mut file = private(options().truncate(true), &temporary)?;
         let magic = magic(self.seal.as_ref());
-        file.write_all(magic)?;
-        // One after the other: all of them may be as large as all that is served.
-        let size = write_frames(&mut file, chunks, self.seal.as_ref())?;
-        std::fs::rename(&temporary, self.directory.join(FILE))?;
+        let mut written = || {
+            file.write_all(magic)?;
+            // One after the other: all of them may be as large as all that is served.
+            let size = write_frames(&mut file, chunks, self.seal.as_ref())?;
+            std::fs::rename(&temporary, self.directory.join(FILE))?;
+            Ok(size)
+        };
+        let size = written().inspect_err(|_: &io::Error| {
+            // Where there is no room for it, it would take what is left.
+            drop(std::fs::remove_file(&temporary));
+        })?;
         self.file = file;
         self.size = magic.len() as u64 + size;
         self.base = self.size;
+        self.torn = false;
         Ok(())
     }
 }
@@ -214,18 +311,22 @@ fn write_frames(out: &mut impl Write, chunks: &[Chunk], seal: Option<&Seal>) -> 
     Ok(size)
 }
 
-/// The chunks of all complete transactions, and where the last of them ends.
-fn read(bytes: &[u8], seal: Option<&Seal>) -> (Vec<Chunk>, u64) {
+/// The chunks of all complete transactions, so many at most, and where the last of them ends.
+fn read(bytes: &[u8], seal: Option<&Seal>, most: usize) -> (Vec<Chunk>, u64) {
     let magic = magic(seal);
     let Some(mut rest) = bytes.strip_prefix(magic) else {
         return (Vec::new(), 0);
     };
     let (mut chunks, mut complete, mut end) = (Vec::new(), 0, magic.len());
-    while let Some((chunk, after)) = frame(rest, seal) {
+    let mut transactions = 0;
+    while transactions < most
+        && let Some((chunk, after)) = frame(rest, seal)
+    {
         let commit = chunk.commit;
         chunks.push(chunk);
         rest = after;
         if commit {
+            transactions += 1;
             complete = chunks.len();
             end = bytes.len() - rest.len();
         }
@@ -251,191 +352,4 @@ fn frame<'a>(bytes: &'a [u8], seal: Option<&Seal>) -> Option<(Chunk, &'a [u8])> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use snapshot::{Kind, Replica, Store};
-    use tempfile::TempDir;
-
-    /// A store, and what the log must lead to.
-    fn step(
-        store: &mut Store,
-        keep: &mut Keep,
-        held: &mut Option<Cursor>,
-        key: &str,
-        body: Option<&str>,
-    ) {
-        let wire = body.map(|b| snapshot::pb::Plugin {
-            origin: Some(snapshot::pb::ObjectRef::default()),
-            settings: b.to_owned(),
-            ..Default::default()
-        });
-        store.update([(
-            Kind::Plugin,
-            key.to_owned(),
-            wire.map(|w| w.encode_to_vec()),
-        )]);
-        let transaction = store.since(*held).unwrap();
-        *held = Some(transaction.result);
-        keep.append(&transaction.into_chunks(1, 0)).unwrap();
-    }
-
-    fn in_memory() -> TempDir {
-        tempfile::tempdir_in("/dev/shm").unwrap()
-    }
-
-    fn replay(chunks: Vec<Chunk>) -> Replica {
-        let mut replica = Replica::default();
-        for chunk in chunks {
-            if let Some(staged) = replica.receive(chunk).unwrap() {
-                replica.commit(staged);
-            }
-        }
-        replica
-    }
-
-    #[test]
-    fn what_was_appended_is_there_after_a_restart() {
-        let dir = in_memory();
-        let (mut keep, chunks) = Keep::open(dir.path(), None).unwrap();
-        assert!(chunks.is_empty());
-        let (mut store, mut held) = (Store::default(), None);
-        step(&mut store, &mut keep, &mut held, "a", Some("1"));
-        step(&mut store, &mut keep, &mut held, "b", Some("2"));
-        step(&mut store, &mut keep, &mut held, "a", None);
-        let (mut keep, chunks) = Keep::open(dir.path(), None).unwrap();
-        assert_eq!(replay(chunks).digest(), store.cursor().digest);
-        step(&mut store, &mut keep, &mut held, "c", Some("3"));
-        let (_, chunks) = Keep::open(dir.path(), None).unwrap();
-        assert_eq!(replay(chunks).digest(), store.cursor().digest);
-    }
-
-    #[test]
-    fn nobody_else_reads_the_log() {
-        let dir = in_memory();
-        let mode = || {
-            std::fs::metadata(dir.path().join(FILE))
-                .unwrap()
-                .permissions()
-                .mode()
-                & 0o777
-        };
-        let (mut store, mut held) = (Store::default(), None);
-        let (mut keep, _) = Keep::open(dir.path(), None).unwrap();
-        step(&mut store, &mut keep, &mut held, "a", Some("1"));
-        assert_eq!(mode(), MODE);
-        let wider = Permissions::from_mode(0o644);
-        std::fs::set_permissions(dir.path().join(FILE), wider).unwrap();
-        let (mut keep, _) = Keep::open(dir.path(), None).unwrap();
-        assert_eq!(mode(), MODE);
-        keep.compact().unwrap();
-        assert_eq!(mode(), MODE);
-    }
-
-    #[test]
-    fn a_torn_or_damaged_tail_costs_only_itself() {
-        let dir = in_memory();
-        let (mut keep, _) = Keep::open(dir.path(), None).unwrap();
-        let (mut store, mut held) = (Store::default(), None);
-        step(&mut store, &mut keep, &mut held, "a", Some("1"));
-        let good = store.cursor().digest;
-        let whole = std::fs::read(dir.path().join(FILE)).unwrap();
-        step(&mut store, &mut keep, &mut held, "b", Some("2"));
-        let longer = std::fs::read(dir.path().join(FILE)).unwrap();
-        let mut flipped = longer.clone();
-        *flipped.last_mut().unwrap() ^= 1;
-        for damaged in [
-            &longer[..longer.len() - 1],
-            &longer[..whole.len() + 3],
-            &flipped,
-        ] {
-            std::fs::write(dir.path().join(FILE), damaged).unwrap();
-            let (_, chunks) = Keep::open(dir.path(), None).unwrap();
-            assert_eq!(replay(chunks).digest(), good);
-            assert_eq!(
-                std::fs::metadata(dir.path().join(FILE)).unwrap().len(),
-                whole.len() as u64
-            );
-        }
-        std::fs::write(dir.path().join(FILE), b"something else").unwrap();
-        let (_, chunks) = Keep::open(dir.path(), None).unwrap();
-        assert!(chunks.is_empty());
-    }
-
-    #[test]
-    fn the_log_stays_within_twice_what_is_live() {
-        let dir = in_memory();
-        let (mut keep, _) = Keep::open(dir.path(), None).unwrap();
-        let (mut store, mut held) = (Store::default(), None);
-        for i in 0..60 {
-            let body = format!("{i}").repeat(50_000);
-            step(&mut store, &mut keep, &mut held, "same", Some(&body));
-        }
-        let size = std::fs::metadata(dir.path().join(FILE)).unwrap().len();
-        assert!(size <= SMALL + 200_000, "{size}");
-        let (_, chunks) = Keep::open(dir.path(), None).unwrap();
-        assert_eq!(replay(chunks).digest(), store.cursor().digest);
-    }
-
-    #[test]
-    fn on_a_disk_it_is_encrypted() {
-        const SECRET: &str = "-----BEGIN PRIVATE KEY-----";
-        let (dir, keys) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let key = keys.path().join("key");
-        let log = || std::fs::read(dir.path().join(FILE)).unwrap();
-        let shows_it = || {
-            let log = log();
-            log.windows(SECRET.len()).any(|w| w == SECRET.as_bytes())
-        };
-        let (mut store, mut held) = (Store::default(), None);
-        let (mut keep, _) = Keep::open(dir.path(), Some(&key)).unwrap();
-        step(&mut store, &mut keep, &mut held, "a", Some(SECRET));
-        step(&mut store, &mut keep, &mut held, "b", Some(SECRET));
-        assert!(!shows_it());
-        let whole = log();
-        keep.compact().unwrap();
-        assert!(!shows_it());
-        let (_, chunks) = Keep::open(dir.path(), Some(&key)).unwrap();
-        assert_eq!(replay(chunks).digest(), store.cursor().digest);
-        assert_eq!(
-            std::fs::metadata(&key).unwrap().permissions().mode() & 0o777,
-            MODE
-        );
-
-        // Neither another key nor a changed byte gives anything.
-        std::fs::write(dir.path().join(FILE), &whole).unwrap();
-        let (_, chunks) = Keep::open(dir.path(), Some(&keys.path().join("other"))).unwrap();
-        assert!(chunks.is_empty());
-        let mut changed = whole;
-        let first = SEALED.len() + 20;
-        changed[first + 15] ^= 1;
-        std::fs::write(dir.path().join(FILE), &changed).unwrap();
-        let (_, chunks) = Keep::open(dir.path(), Some(&key)).unwrap();
-        assert!(chunks.is_empty());
-    }
-
-    #[test]
-    fn without_a_key_it_is_kept_in_memory_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = dir.path().join(FILE);
-        std::fs::write(&log, MAGIC).unwrap();
-        // Temporary files may be in memory on some machines.
-        let in_memory = seal::is_in_memory(dir.path()).unwrap();
-        assert_eq!(Keep::open(dir.path(), None).is_ok(), in_memory);
-        assert_eq!(log.exists(), in_memory);
-        let beside = dir.path().join("key");
-        assert!(Keep::open(dir.path(), Some(&beside)).is_err());
-        assert!(!beside.exists());
-    }
-
-    #[test]
-    fn a_key_has_its_length() {
-        let (dir, keys) = (in_memory(), tempfile::tempdir().unwrap());
-        let key = keys.path().join("key");
-        for length in [0, 31, 33] {
-            std::fs::write(&key, vec![7; length]).unwrap();
-            assert!(Keep::open(dir.path(), Some(&key)).is_err(), "{length}");
-        }
-        std::fs::write(&key, [7; 32]).unwrap();
-        assert!(Keep::open(dir.path(), Some(&key)).is_ok());
-    }
-}
+mod tests;

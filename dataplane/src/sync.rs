@@ -15,10 +15,11 @@ use model::limits;
 use prost::Message as _;
 use snapshot::pb::{Ack, Chunk, ListenerState, Nack, Rejection, Resync};
 use snapshot::{ApplyError, Inventory, Replica, Revision};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 
 /// Bytes of what one answer refuses; the controller reads messages of 1 MiB.
@@ -137,15 +138,24 @@ impl Applier {
     }
 
     /// Puts the last-good copy into effect and keeps it up to date from now on.
-    pub fn restore(&mut self, keep: Keep, chunks: Vec<Chunk>) {
+    pub fn restore(&mut self, mut keep: Keep, chunks: Vec<Chunk>) {
         let count = chunks.len();
+        let mut transactions = 0;
         for chunk in chunks {
-            if let Reply::Nack(_) | Reply::Resync(_) = self.receive(chunk) {
-                tracing::warn!(
-                    event = "last_good_unusable",
-                    "the last-good copy does not apply to this build"
-                );
-                break;
+            match self.receive(chunk) {
+                Reply::More => {}
+                Reply::Ack(_) => transactions += 1,
+                Reply::Nack(_) | Reply::Resync(_) => {
+                    tracing::warn!(
+                        event = "last_good_unusable",
+                        transactions,
+                        "the last-good copy does not apply to this build after so many transactions"
+                    );
+                    // What comes continues these.
+                    let ended = keep.end_after(transactions);
+                    self.kept(ended);
+                    break;
+                }
             }
         }
         if count > 0 {
@@ -159,6 +169,13 @@ impl Applier {
             );
         }
         self.keep = Some(keep);
+    }
+
+    fn kept(&self, kept: io::Result<()>) {
+        if let Err(error) = kept {
+            self.metrics.last_good_failures.inc();
+            tracing::error!(event = "last_good_failed", %error, "the last-good copy cannot be written");
+        }
     }
 
     fn apply(&mut self, chunk: Chunk) -> Result<Option<Ack>, ApplyError> {
@@ -197,11 +214,9 @@ impl Applier {
         let series = table.metrics().map(|metrics| metrics.max_series).min();
         self.metrics.budget.allow(series.unwrap_or(limits::SERIES));
         self.follow(&table);
-        if let Some(keep) = &mut self.keep
-            && let Err(error) = keep.append(&staged.chunks)
-        {
-            self.metrics.last_good_failures.inc();
-            tracing::error!(event = "last_good_failed", %error, "the last-good copy cannot be written");
+        if let Some(keep) = &mut self.keep {
+            let kept = keep.append(&staged.chunks);
+            self.kept(kept);
         }
         let applied = self.replica.commit(staged);
         let revision = applied.digest.revision();
@@ -227,7 +242,11 @@ impl Applier {
 
 impl Apply for Applier {
     fn inventory(&self) -> Inventory {
-        self.replica.inventory()
+        match &self.keep {
+            // Whoever holds nothing is sent everything.
+            Some(keep) if keep.needs_everything() => Inventory::default(),
+            _ => self.replica.inventory(),
+        }
     }
 
     fn receive(&mut self, chunk: Chunk) -> Reply {
@@ -283,6 +302,10 @@ impl Apply for Applier {
     fn note_contact(&mut self) {
         let now = unix_seconds();
         self.current.contact.store(now, Ordering::Relaxed);
+        if let Some(keep) = &mut self.keep {
+            let kept = keep.catch_up(Instant::now());
+            self.kept(kept);
+        }
         if !self.listeners.are_bound() {
             // The port may have become free.
             let table = self.current.table.load_full();

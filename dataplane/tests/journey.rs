@@ -723,6 +723,44 @@ fn a_last_good_copy_that_cannot_be_written_costs_no_configuration() {
     assert!(!kept.is_empty());
 }
 
+/// As one that a later build has written, and this one cannot read.
+#[test]
+fn a_last_good_copy_goes_on_after_what_of_it_was_refused_at_the_start() {
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let open = || Keep::open(directory.path(), None).unwrap();
+    let mut store = snapshot::Store::default();
+    let mut held = None;
+    let mut change = |port: u16| {
+        let body = snapshot::encode(&upstream(&[([127, 0, 0, 1], port).into()])).unwrap();
+        store.update([(snapshot::Kind::Upstream, "up".to_owned(), Some(body))]);
+        let transaction = store.since(held).unwrap();
+        held = Some(transaction.result);
+        transaction.into_chunks(1, 0)
+    };
+    let (first, second) = (change(1), change(2));
+    let mut refused = second.clone();
+    refused[0].base_digest[0] ^= 1;
+    let (mut keep, _) = open();
+    keep.append(&first).unwrap();
+    keep.append(&refused).unwrap();
+
+    let mut gateway = gateway(Vec::new());
+    let (keep, chunks) = open();
+    gateway.applier.restore(keep, chunks);
+    for chunk in second {
+        let reply = gateway.applier.receive(chunk);
+        assert!(matches!(reply, Reply::Ack(_)), "{reply:?}");
+    }
+    let acknowledged = gateway.applier.inventory().digest;
+    drop(gateway);
+    let mut replica = snapshot::Replica::default();
+    for chunk in open().1 {
+        let staged = replica.receive(chunk).unwrap().unwrap();
+        replica.commit(staged);
+    }
+    assert_eq!(replica.digest(), acknowledged);
+}
+
 #[test]
 fn a_changed_table_serves_the_next_request_on_the_same_connection() {
     let mut gateway = gateway(vec![forward()]);

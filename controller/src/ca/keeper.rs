@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::authority::{Authority, CaError, Data, Leaf};
 use crate::leader::Leadership;
 use crate::objects::{ApiError, Objects};
+use crate::outage::Outage;
 use crate::tls;
 
 /// Secret with the roots and the signing key; read by controllers only.
@@ -102,18 +103,28 @@ impl<S: Objects<Secret>> Keeper<S> {
 
     /// Keeps everything current until `stop`.
     pub async fn run(self: Arc<Self>, mut leadership: Leadership, stop: CancellationToken) {
+        let mut outage = Outage::default();
         loop {
             let refresh = self.refresh(leadership.holds(), SystemTime::now());
-            let pause = match timeout(PATIENCE, refresh).await {
-                Ok(Ok(())) => LOOK_AGAIN,
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "cannot keep the push channel's certificates");
-                    RETRY
+            let error = match timeout(PATIENCE, refresh).await {
+                Ok(refreshed) => refreshed.err().map(|error| error.to_string()),
+                Err(_) => Some("the API server did not answer".to_owned()),
+            };
+            let pause = match error {
+                None => {
+                    if let Some(after) = outage.ends() {
+                        tracing::info!(?after, "the push channel's certificates are kept again");
+                    }
+                    LOOK_AGAIN
                 }
-                Err(_) => {
-                    tracing::warn!(
-                        "the API server did not answer about the push channel's certificates"
-                    );
+                Some(error) => {
+                    if let Some(lasting) = outage.fails() {
+                        tracing::warn!(
+                            error,
+                            ?lasting,
+                            "cannot keep the push channel's certificates"
+                        );
+                    }
                     RETRY
                 }
             };

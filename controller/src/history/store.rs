@@ -88,7 +88,7 @@ impl Store {
                 now = map.next() => now,
                 () = sleep_until(late), if !said => {
                     said = true;
-                    tracing::error!(map = NAME, "whether something is rolled back cannot be read: nothing is held");
+                    tracing::warn!(map = NAME, "whether something is rolled back cannot be read: nothing is held");
                     if events.send(Event::RolledBack(None)).await.is_err() {
                         return;
                     }
@@ -98,7 +98,9 @@ impl Store {
             let now = match now {
                 Ok(now) => now,
                 Err(error) => {
-                    tracing::warn!(map = NAME, %error, "the watch is interrupted; what is held stays held");
+                    if let Some(lasting) = map.fails() {
+                        tracing::warn!(map = NAME, %error, ?lasting, "the watch is interrupted; what is held stays held");
+                    }
                     continue;
                 }
             };

@@ -18,7 +18,12 @@ impl Operator {
     pub(super) async fn hold_classes(&self, plans: &[Plan]) -> Result<(), Failure> {
         let used: BTreeSet<&str> = plans.iter().filter_map(|p| p.class.as_deref()).collect();
         let api: Api<GatewayClass> = Api::all(self.client.clone());
-        for class in self.request(api.list(&ListParams::default())).await?.items {
+        let classes = match self.request(api.list(&ListParams::default())).await {
+            // The cluster does not know the kind, as its watch has said: there is nothing to hold.
+            Err(Failure::Api(kube::Error::Api(status))) if status.code == 404 => return Ok(()),
+            classes => classes?.items,
+        };
+        for class in classes {
             let name = class.name_any();
             let is_held = class.finalizers().iter().any(|one| one == FINALIZER);
             let is_used = used.contains(&*name);

@@ -3,6 +3,7 @@
 //! a Deployment with an autoscaler) never was ours.
 
 use super::{Applied, FIELD_MANAGER, KINDS, MANAGED_BY, SECRET, resource};
+use crate::outage::Outage;
 use crate::watch::following::{Following, Seen};
 use crate::watch::kind::ASK_AGAIN;
 use crate::world::Scope;
@@ -61,6 +62,7 @@ impl Drift {
                     following: Following::new(api, config.clone()),
                     listed: BTreeSet::new(),
                     is_refused: false,
+                    outage: Outage::default(),
                 };
                 let found = stream::unfold(watch, |mut watch| async {
                     let found = watch.next().await;
@@ -94,14 +96,28 @@ struct Watch {
     following: Following<PartialObjectMeta<DynamicObject>>,
     listed: BTreeSet<String>,
     is_refused: bool,
+    outage: Outage,
 }
 
 impl Watch {
+    fn works(&mut self) {
+        if let Some(after) = self.outage.ends() {
+            tracing::info!(
+                kind = self.kind,
+                ?after,
+                "the watch of what was made for data planes works again"
+            );
+        }
+    }
+
     async fn next(&mut self) -> Found {
         loop {
             let event = match self.following.next().await {
                 Ok(Seen::Event(event)) => event,
-                Ok(Seen::Works) => continue,
+                Ok(Seen::Works) => {
+                    self.works();
+                    continue;
+                }
                 Err(error) if error.refusal() == Some(403) => {
                     if !std::mem::replace(&mut self.is_refused, true) {
                         tracing::error!(
@@ -113,7 +129,9 @@ impl Watch {
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(kind = self.kind, %error, "the watch of what was made for data planes is interrupted");
+                    if let Some(lasting) = self.outage.fails() {
+                        tracing::warn!(kind = self.kind, %error, ?lasting, "the watch of what was made for data planes is interrupted");
+                    }
                     continue;
                 }
             };
@@ -124,6 +142,7 @@ impl Watch {
                     continue;
                 }
                 Event::InitDone => {
+                    self.works();
                     return Found::List {
                         kind: self.kind,
                         namespace: self.namespace.clone(),

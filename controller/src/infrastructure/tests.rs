@@ -1,5 +1,6 @@
 use super::*;
 use crate::fake_api::{self, Asked, FakeApi};
+use crate::fake_log::FakeLog;
 use crate::leader::fake::Crown;
 use crate::watch::handle::Ask;
 use crate::world::ObjectId;
@@ -158,6 +159,32 @@ async fn where_it_may_not_write_secrets_it_makes_nothing() {
     let of_secrets: BTreeSet<String> = asked.filter(|path| path.contains("/secrets")).collect();
     let here = "/api/v1/namespaces/blog/secrets".to_owned();
     assert_eq!(of_secrets, [here].into(), "by the watch");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_without_the_gateway_api_is_nothing_to_warn_of() {
+    let log = FakeLog::taking("info");
+    let (client, api) = FakeApi::answering(|asked: Asked| async move {
+        match (owner(&asked), asked.path.ends_with("/gatewayclasses")) {
+            (Some(owner), _) => (200, owner),
+            (None, true) => fake_api::refusal(404),
+            (None, false) => fake_api::empty(asked),
+        }
+    });
+    let (_crown, leadership) = Crown::new();
+    let operator = operator(client, plan, leadership, Scope::default());
+    tokio::spawn(operator.run(CancellationToken::new()));
+    sleep(AGAIN * 2 - SECOND).await;
+    let asked = api.asked().into_iter();
+    let lists = asked.filter(|asked| asked.path.ends_with("/gatewayclasses"));
+    assert_eq!(
+        lists.count(),
+        2,
+        "at the beginning, and when everything is looked at again"
+    );
+    let lines = log.lines();
+    let warns = |line: &String| line.starts_with("WARN ") && line.contains("GatewayClass");
+    assert!(!lines.iter().any(warns), "{lines:#?}");
 }
 
 /// What is deleted of the data planes of a GatewayConfig that shares those of others again.

@@ -94,6 +94,10 @@ impl Other {
         }
     }
 
+    pub(super) fn planes(&self) -> impl Iterator<Item = &DataPlane> {
+        self.planes.values()
+    }
+
     /// The hash of a resource's body there.
     fn body_of(&self, (kind, key): &ResourceId) -> Option<Hash> {
         let held = self.held.get(&Hash::of_name(*kind as u32, key));
@@ -289,7 +293,14 @@ impl Publisher {
         if other.stream > from.number {
             return;
         }
+        let moves = state.full
+            || from.number > other.stream
+            || !state.gone.is_empty()
+            || !state.planes.is_empty();
         other.hear(from, state);
+        if moves {
+            inner.look_for_pods();
+        }
         let changed = quarantine && inner.heed(&from.replica, decides) | inner.lift();
         self.settle(inner, changed);
     }
@@ -312,6 +323,7 @@ impl Publisher {
         inner
             .others
             .retain(|name, other| **name != *replica || other.parted != Some(parted));
+        inner.look_for_pods();
         let changed = inner.lift();
         self.settle(inner, changed);
     }

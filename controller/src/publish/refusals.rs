@@ -80,7 +80,9 @@ impl Inner {
 
     /// A data plane has gone. Returns whether anything else is served now.
     pub(super) fn leave(&mut self, peer: u64) -> bool {
-        self.peers.remove(&peer);
+        if let Some(plane) = self.peers.remove(&peer) {
+            self.missed(&plane.node_id, plane.acknowledged);
+        }
         for rejected in self.rejected.values_mut() {
             rejected.by.remove(&peer);
         }

@@ -19,6 +19,7 @@ use super::{KEEP_ALIVE, MESSAGES, Tell, hear, part};
 use crate::ca::authority::Data;
 use crate::groups::Groups;
 use crate::leader::{Leader, Leadership};
+use crate::outage::Outage;
 use crate::publish::ReplicaStream;
 use crate::watch::handle::WorldHandle;
 use crate::world::Object;
@@ -100,6 +101,7 @@ impl Follower {
     async fn follow(&mut self) {
         let mut bound = FIRST_PAUSE;
         let mut leadership = self.leadership.clone();
+        let mut outage = Outage::default();
         loop {
             if self.leadership.holds() {
                 self.groups.withhold(false);
@@ -124,13 +126,16 @@ impl Follower {
             if let Some(met) = met {
                 part(&self.groups, met);
                 bound = FIRST_PAUSE;
+                outage = Outage::default();
             }
             let Some(ended) = ended else {
                 bound = FIRST_PAUSE;
                 continue;
             };
             let pause = bound.mul_f64(rand::random());
-            tracing::info!(leader = leader.identity, error = %ended, again_in = ?pause, "no stream to the leader");
+            if let Some(lasting) = outage.fails() {
+                tracing::info!(leader = leader.identity, error = %ended, ?lasting, "no stream to the leader");
+            }
             tokio::select! {
                 () = sleep(pause) => {}
                 () = leadership.leader_changed() => {}

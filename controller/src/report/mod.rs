@@ -489,6 +489,12 @@ fn program(
             let message = "not yet acknowledged by every connected data plane";
             condition(TYPE, "False", "Pending", message.to_owned())
         }
+        Programmed::CutOff { pod, .. } => {
+            let message = format!(
+                "not yet acknowledged by every data plane: {pod} serves and is not connected"
+            );
+            condition(TYPE, "False", "Pending", limit(message))
+        }
         Programmed::Unused => {
             let message = "nothing that a data plane serves refers to it";
             condition(TYPE, "True", TYPE, message.to_owned())

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// How far an object has come in the data planes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Programmed {
-    /// All connected data planes have acknowledged it.
+    /// All data planes have acknowledged it.
     Yes,
     /// Some have not answered yet.
     Pending,
@@ -17,6 +17,9 @@ pub enum Programmed {
     Unused,
     /// None is connected.
     NoDataPlane,
+    /// The Pod of this name serves and is connected to no controller: it lacks what has changed since it was missed, and
+    /// what it holds of all else is not known.
+    CutOff { pod: String, lacks: bool },
     /// One refused it, with this message: all have what was accepted before.
     Rejected(String),
     /// One refuses what others have, with its name and message.
@@ -37,14 +40,16 @@ impl Programmed {
         match self {
             Self::Unused => 0,
             Self::Yes => 1,
-            Self::Unknown => 2,
-            Self::Pending => 3,
-            Self::NoDataPlane => 4,
-            Self::NotBound(_) => 5,
-            Self::TooOld(_) => 6,
-            Self::Lacking(_) => 7,
-            Self::Rejected(_) => 8,
-            Self::RolledBack(_) => 9,
+            Self::CutOff { lacks: false, .. } => 2,
+            Self::Unknown => 3,
+            Self::Pending => 4,
+            Self::CutOff { lacks: true, .. } => 5,
+            Self::NoDataPlane => 6,
+            Self::NotBound(_) => 7,
+            Self::TooOld(_) => 8,
+            Self::Lacking(_) => 9,
+            Self::Rejected(_) => 10,
+            Self::RolledBack(_) => 11,
         }
     }
 
@@ -74,6 +79,7 @@ impl Progress {
         let differ = matches!(
             whole,
             Programmed::Pending
+                | Programmed::CutOff { .. }
                 | Programmed::NotBound(_)
                 | Programmed::Lacking(_)
                 | Programmed::TooOld(_)

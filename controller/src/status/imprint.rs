@@ -103,6 +103,14 @@ impl Written {
         }
     }
 
+    /// Whether the object of this uid says that it is programmed in this generation.
+    pub fn is_programmed(&self, id: &ObjectId, uid: &str, generation: i64) -> bool {
+        let known = self.0.lock();
+        let seen = known.seen.get(id).filter(|seen| *seen.uid == *uid);
+        let status = seen.and_then(|seen| seen.status.as_ref());
+        status.is_some_and(|status| status.programmed == Some(generation))
+    }
+
     /// Whether an object carries nothing of ours.
     pub fn is_empty(&self, id: &ObjectId) -> bool {
         let known = self.0.lock();
@@ -141,6 +149,8 @@ impl Known {
 struct Imprint {
     content: Hash,
     conditions: Box<[Condition]>,
+    /// The generation of the object that data planes have, by its own words: at one parent at least.
+    programmed: Option<i64>,
 }
 
 struct Condition {
@@ -152,6 +162,7 @@ struct Condition {
 
 impl Imprint {
     fn of(status: &Value) -> Self {
+        let programmed = programmed(status);
         let mut conditions = Vec::new();
         let mut status = status.clone();
         visit(&mut status, &mut |value, condition| {
@@ -166,6 +177,7 @@ impl Imprint {
         Self {
             content: content(&status),
             conditions: conditions.into(),
+            programmed,
         }
     }
 
@@ -217,6 +229,20 @@ fn visit(status: &mut Value, see: &mut impl FnMut(u64, &mut Map<String, Value>))
             }
         }
     }
+}
+
+/// See [`Imprint::programmed`].
+fn programmed(status: &Value) -> Option<i64> {
+    fn list<'a>(of: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+        of.get(name).and_then(Value::as_array).into_iter().flatten()
+    }
+    let all = [status].into_iter().chain(list(status, "parents"));
+    let mut conditions = all.flat_map(|of| list(of, "conditions"));
+    let programmed = conditions.find(|c| {
+        let is = |field: &str, value: &str| c.get(field).is_some_and(|is| is == value);
+        is("type", "Programmed") && is("status", "True")
+    });
+    programmed?.get("observedGeneration")?.as_i64()
 }
 
 fn first_8(hash: &[u8]) -> u64 {
@@ -332,6 +358,31 @@ mod tests {
                 .as_deref(),
             Some(NOW)
         );
+    }
+
+    #[test]
+    fn what_an_object_says_of_itself_is_of_its_generation() {
+        let written = Written::default();
+        let id = ObjectId::new(ObjectKind::Route, "a", "b");
+        let at = |of: &str, value: &str| {
+            let condition = json!({"type": "Programmed", "status": value, "observedGeneration": 3});
+            let all = json!({"conditions": [{"type": "Accepted", "status": "True"}, condition]});
+            match of {
+                "" => all,
+                list => json!({"conditions": [], list: [{"conditions": []}, all]}),
+            }
+        };
+        for (of, value, is) in [
+            ("", "True", true),
+            ("parents", "True", true),
+            ("listeners", "True", false),
+            ("", "False", false),
+        ] {
+            written.see(&id, &"u".into(), "1", Some(&at(of, value)));
+            assert_eq!(written.is_programmed(&id, "u", 3), is, "{of} {value}");
+            assert!(!written.is_programmed(&id, "u", 4));
+            assert!(!written.is_programmed(&id, "v", 3), "another of its name");
+        }
     }
 
     #[test]

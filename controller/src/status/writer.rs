@@ -45,7 +45,7 @@ const WRITE: Duration = LAST_REQUESTS;
 /// Other replicas need so long to tell a new leader how far their data planes are.
 const MEET: Duration = Duration::from_millis(500);
 /// Data planes need so long to find a new leader, which is the longest pause between two attempts of theirs: that there
-/// is none of an object's is not said before, where its status says something else.
+/// is none of an object's, or one missing, is not said before, where its status says something else.
 const RETURN: Duration = Duration::from_secs(10);
 /// Data planes have mostly answered a change after so long: one write says all of it.
 const SETTLE: Duration = Duration::from_millis(100);

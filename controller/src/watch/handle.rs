@@ -61,7 +61,7 @@ pub struct Wanted {
     pub status: Option<Value>,
     /// It changes when data planes answer.
     pub waits: bool,
-    /// There is no data plane that could.
+    /// There is no data plane that could, or one that serves is not connected.
     pub alone: bool,
 }
 

@@ -106,7 +106,8 @@ impl Watches {
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(%kind, %error, "cannot ask which kinds there are");
+                    let error = format!("cannot ask which kinds there are: {error}");
+                    self.standing.fails(&Target::of(kind, &self.scope), &error);
                     sleep(RETRY).await;
                     continue;
                 }
@@ -263,9 +264,7 @@ impl Watches {
                     match error.refusal() {
                         Some(404) => return Ok(()),
                         Some(403) => self.forbidden(target, error.verb()).await?,
-                        _ => {
-                            tracing::warn!(%target, %error, "the watch is interrupted; what is known stays in effect")
-                        }
+                        _ => self.standing.fails(std::slice::from_ref(target), &error),
                     }
                     continue;
                 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
@@ -13,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::fake_api::{FakeApi, refusal, response};
+use crate::fake_log::FakeLog;
 use crate::watch::following::{PAGE, SETTLED};
 
 const FOREVER: Duration = Duration::from_secs(3600);
@@ -479,4 +481,68 @@ async fn what_nobody_promised_is_asked_for_rarely() {
     let rarely = ASK_AGAIN * u32::try_from(left).unwrap();
     assert!(begun.elapsed() > rarely && left > 10, "{left}");
     assert_eq!(it.gauges(ObjectKind::IngressClass), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hour_without_the_api_server_is_a_line_for_each_watch_and_one_a_minute() {
+    let is_away = Arc::new(AtomicBool::new(true));
+    let away = Arc::clone(&is_away);
+    let (client, _) = FakeApi::serving(move |asked| {
+        let is_away = away.load(Ordering::Relaxed);
+        async move {
+            if is_away {
+                return response(refusal(500));
+            }
+            if asked.query.contains("watch=true") {
+                return pending().await;
+            }
+            let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "5"}, "items": []});
+            response((200, list))
+        }
+    });
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let (sender, mut events) = mpsc::channel(64);
+    let watches = Watches {
+        client,
+        events: sender,
+        written: Arc::default(),
+        metrics: Arc::clone(&metrics),
+        scope: Scope::default(),
+        standing: Arc::new(Standing::new(metrics)),
+        pods: watch::channel(false).1,
+    };
+    let log = FakeLog::taking("info");
+    let kinds = [
+        ObjectKind::Service,
+        ObjectKind::Secret,
+        ObjectKind::ConfigMap,
+        // It has to be asked for first.
+        ObjectKind::Route,
+    ];
+    for kind in kinds {
+        tokio::spawn(watches.clone().keep_following(kind));
+    }
+    sleep(FOREVER).await;
+    let lines = log.lines();
+    assert!(
+        lines.iter().all(|line| line.starts_with("WARN ")),
+        "{lines:#?}"
+    );
+    let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(count("the watch is interrupted"), kinds.len());
+    let reminders = count("watches are still interrupted");
+    assert!((55..=60).contains(&reminders), "{reminders}");
+    assert_eq!(lines.len(), kinds.len() + reminders);
+    assert_eq!(count(&format!("watches={}", kinds.len())), reminders);
+
+    is_away.store(false, Ordering::Relaxed);
+    for _ in 0..3 {
+        let event = timeout(FOREVER, events.recv()).await.unwrap();
+        assert!(matches!(event, Some(Event::Listed { .. })), "{event:?}");
+    }
+    let lines = log.lines();
+    let again = lines
+        .iter()
+        .filter(|line| line.contains("the watch works again"));
+    assert_eq!(again.count(), 3, "{lines:#?}");
 }

@@ -1,15 +1,19 @@
 //! The watch of one object, by its name.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
 use super::following::{Following, Seen, Trouble};
+use crate::outage::Outage;
 
 /// See the module.
 pub(crate) struct One<K> {
+    name: String,
+    outage: Outage,
     following: Following<K>,
     listed: Option<K>,
 }
@@ -32,6 +36,8 @@ where
     pub(crate) fn new(api: Api<K>, name: &str) -> Self {
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         Self {
+            name: name.to_owned(),
+            outage: Outage::default(),
             following: Following::new(api, config),
             listed: None,
         }
@@ -46,11 +52,25 @@ where
             match self.following.next().await? {
                 Seen::Event(Event::Init) => self.listed = None,
                 Seen::Event(Event::InitApply(object)) => self.listed = Some(object),
-                Seen::Event(Event::InitDone) => return Ok(self.listed.take()),
+                Seen::Event(Event::InitDone) => {
+                    self.works();
+                    return Ok(self.listed.take());
+                }
                 Seen::Event(Event::Apply(object)) => return Ok(Some(object)),
                 Seen::Event(Event::Delete(_)) => return Ok(None),
-                Seen::Works => {}
+                Seen::Works => self.works(),
             }
+        }
+    }
+
+    /// It is interrupted. For how long it has been, where that is to be said now; that it works again is said here.
+    pub(crate) fn fails(&mut self) -> Option<Duration> {
+        self.outage.fails()
+    }
+
+    fn works(&mut self) {
+        if let Some(after) = self.outage.ends() {
+            tracing::info!(object = self.name, ?after, "the watch works again");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How the watches of each kind stand. Gauges speak of kinds: one of many namespaces that is amiss is enough.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use super::Verb;
 use super::target::Target;
 use crate::metrics::Metrics;
+use crate::outage::REMIND;
 use crate::world::ObjectKind;
 
 /// See the module. Bounded by what is followed.
@@ -26,6 +28,10 @@ struct Amiss {
     down: BTreeSet<Target>,
     /// Since when, and what was refused last.
     forbidden: BTreeMap<Target, (Instant, Verb)>,
+    /// Those that fail, and since when.
+    failing: BTreeMap<Target, Instant>,
+    /// When it was last said that any does.
+    said: Option<Instant>,
 }
 
 impl Standing {
@@ -46,6 +52,10 @@ impl Standing {
     pub(super) fn up(&self, target: &Target) -> bool {
         let mut amiss = self.amiss.lock();
         amiss.down.remove(target);
+        if let Some(since) = amiss.failing.remove(target) {
+            let after = since.elapsed();
+            tracing::info!(watch = %target, ?after, "the watch works again");
+        }
         let was_forbidden = amiss.forbidden.remove(target).is_some();
         self.tell(target.kind, &amiss);
         was_forbidden
@@ -58,10 +68,36 @@ impl Standing {
         self.tell(target.kind, &amiss);
     }
 
+    /// What is followed of one kind is interrupted by an error. The log has each once, and a line a minute for all.
+    pub(super) fn fails(&self, targets: &[Target], error: &dyn Display) {
+        let mut amiss = self.amiss.lock();
+        let now = Instant::now();
+        let mut begun = None;
+        for target in targets {
+            amiss.down.insert(target.clone());
+            amiss.failing.entry(target.clone()).or_insert_with(|| {
+                begun = Some(target);
+                now
+            });
+            self.tell(target.kind, &amiss);
+        }
+        if let Some(watch) = begun {
+            tracing::warn!(%watch, %error, "the watch is interrupted; what is known stays in effect");
+        } else if amiss.said.is_some_and(|said| now - said < REMIND) {
+            return;
+        } else {
+            let since = amiss.failing.values().min();
+            let lasting = since.map(Instant::elapsed).unwrap_or_default();
+            tracing::warn!(watches = amiss.failing.len(), ?lasting, %error, "watches are still interrupted");
+        }
+        amiss.said = Some(now);
+    }
+
     /// The cluster does not know a kind any more: there is nothing to follow.
     pub(super) fn absent(&self, kind: ObjectKind) {
         let mut amiss = self.amiss.lock();
         amiss.down.retain(|target| target.kind != kind);
+        amiss.failing.retain(|target, _| target.kind != kind);
         amiss.forbidden.retain(|target, _| target.kind != kind);
         self.tell(kind, &amiss);
     }
@@ -72,6 +108,7 @@ impl Standing {
         let known = amiss.forbidden.get(target).copied();
         let since = known.map_or_else(Instant::now, |(since, _)| since);
         amiss.forbidden.insert(target.clone(), (since, verb));
+        amiss.failing.remove(target);
         self.tell(target.kind, &amiss);
         known
             .is_some_and(|(_, of)| of == verb)

@@ -2,6 +2,7 @@
 
 mod answers;
 mod permissions;
+mod pods;
 mod recheck;
 mod rollback;
 mod standing;
@@ -27,6 +28,7 @@ use super::{Event, Verb, unix_ns};
 use crate::groups::Groups;
 use crate::history::{Changed, History};
 use crate::metrics::Metrics;
+use crate::outage::Outage;
 use crate::panics::TRANSLATING;
 use crate::status::{Queue, Written};
 use crate::translate::{Delta, Published, Translator};
@@ -106,6 +108,8 @@ struct Owner {
     forbidden: BTreeMap<Target, Verb>,
     counts: BTreeMap<ObjectKind, i64>,
     missing: watch::Sender<Vec<ObjectKind>>,
+    /// That nothing is published because some of it is missing.
+    unlisted: Outage,
     open: bool,
     /// Secrets and ConfigMaps that something refers to.
     held: Held,
@@ -137,6 +141,7 @@ impl Owner {
             forbidden: BTreeMap::new(),
             counts: BTreeMap::new(),
             missing,
+            unlisted: Outage::default(),
             open: false,
             held: Held::new(Arc::clone(&with.wishes)),
             withheld: Some(Delta::default()),
@@ -295,9 +300,13 @@ impl Owner {
         let id = object.id.clone();
         let is_new = !self.world.contains(&id);
         let before = self.remembered(&id);
+        let named = self.names_data_planes(&id);
         if self.world.apply(object) {
             if is_new {
                 self.count(id.kind, 1);
+            }
+            if named || self.names_data_planes(&id) {
+                self.tell_pods();
             }
             if let Some(before) = before {
                 self.history.note(id.clone(), before);
@@ -384,8 +393,12 @@ impl Owner {
 
     fn take_out(&mut self, id: &ObjectId, at: u64) {
         let before = self.remembered(id);
+        let named = self.names_data_planes(id);
         if self.world.remove(id) {
             self.count(id.kind, -1);
+            if named {
+                self.tell_pods();
+            }
             if let Some(before) = before {
                 self.history.note(id.clone(), before);
             }
@@ -436,10 +449,14 @@ impl Owner {
         let now = Instant::now();
         let missing: Vec<&Target> = self.gate.missing(now).collect();
         self.open = missing.is_empty();
-        if !self.open && now >= self.gate.patience() {
+        if !self.open
+            && now >= self.gate.patience()
+            && let Some(after) = self.unlisted.fails()
+        {
             let kinds: Vec<String> = missing.iter().map(|of| of.to_string()).collect();
-            tracing::error!(
+            tracing::warn!(
                 ?kinds,
+                ?after,
                 "nothing is published: these kinds could not be listed"
             );
         }
@@ -536,6 +553,7 @@ impl Owner {
             self.record(&kinds, revisions);
         }
         if even_empty || delta.gateways {
+            self.tell_pods();
             self.with.gateways.send_modify(|n| *n = n.wrapping_add(1));
         }
         self.with.objected.push(delta.reports.iter().cloned());

@@ -3,6 +3,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::fake_log::FakeLog;
 use crate::groups::{Group, Groups};
 use crate::health::Board;
 use crate::publish::Publisher;
@@ -18,11 +19,14 @@ struct Running {
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
     wishes: Arc<Wishes>,
+    written: Arc<Written>,
     end: oneshot::Receiver<()>,
 }
 
 #[path = "task/list_tests.rs"]
 mod list_tests;
+#[path = "task/pods_tests.rs"]
+mod pods_tests;
 #[path = "task/recheck_tests.rs"]
 mod recheck_tests;
 #[path = "task/rollback_tests.rs"]
@@ -46,7 +50,7 @@ fn start_with(sync_timeout: Duration, can_roll_back: bool) -> Running {
 fn start_in(scope: Scope, sync_timeout: Duration, can_roll_back: bool) -> Running {
     let (task, publisher) = prepared(scope, sync_timeout, can_roll_back);
     let (queue, metrics) = (Arc::clone(&task.queue), Arc::clone(&task.metrics));
-    let wishes = Arc::clone(&task.wishes);
+    let (wishes, written) = (Arc::clone(&task.wishes), Arc::clone(&task.written));
     let (events, received) = mpsc::channel(EVENTS);
     let (world, end) = task.start(received).unwrap();
     Running {
@@ -56,6 +60,7 @@ fn start_in(scope: Scope, sync_timeout: Duration, can_roll_back: bool) -> Runnin
         queue,
         metrics,
         wishes,
+        written,
         end,
     }
 }
@@ -438,4 +443,27 @@ async fn a_replica_that_starts_serves_what_stands_in_elsewhere() {
     let served = digest(&fourth);
     fourth.world.recall(stand_ins).await;
     assert_eq!(digest(&fourth), served);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_nothing_is_published_is_said_once_and_not_with_each_kind_that_comes() {
+    let patience = Duration::from_secs(1);
+    let (task, _) = prepared(Scope::default(), patience, false);
+    let (missing, _) = watch::channel(Vec::new());
+    let mut owner = Owner::new(task, missing, Instant::now());
+    tokio::time::advance(patience * 2).await;
+    let log = FakeLog::taking("info");
+    for kind in ObjectKind::ALL {
+        assert!(!owner.open);
+        owner.take(Event::Listed {
+            of: (*kind).into(),
+            ids: BTreeSet::new(),
+        });
+    }
+    assert!(owner.open);
+    let lines = log.lines();
+    let said = lines.iter().filter(|l| l.contains("nothing is published"));
+    let said: Vec<_> = said.collect();
+    assert_eq!(said.len(), 1, "{lines:#?}");
+    assert!(said[0].starts_with("WARN "));
 }

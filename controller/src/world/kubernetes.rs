@@ -64,17 +64,20 @@ impl From<&core::Service> for Service {
     }
 }
 
+/// Whether a Service of these labels leads to data planes of ours. Its EndpointSlices have them as well.
+fn leads_to_us(labels: Option<&BTreeMap<String, String>>) -> bool {
+    labels.is_some_and(|labels| {
+        labels.contains_key(GATEWAY_NAME)
+            || labels.contains_key(CONFIG_NAME)
+            || labels.get(COMPONENT).is_some_and(|c| c == DATA_PLANE)
+    })
+}
+
 /// What a balancer gives, or the cluster itself where none is asked for.
 fn addresses(service: &core::Service) -> Vec<String> {
     let spec = service.spec.as_ref();
     if spec.and_then(|s| s.type_.as_deref()) != Some("LoadBalancer") {
-        let labels = service.metadata.labels.as_ref();
-        let leads_to_us = |labels: &BTreeMap<String, String>| {
-            labels.contains_key(GATEWAY_NAME)
-                || labels.contains_key(CONFIG_NAME)
-                || labels.get(COMPONENT).is_some_and(|c| c == DATA_PLANE)
-        };
-        if !labels.is_some_and(leads_to_us) {
+        if !leads_to_us(service.metadata.labels.as_ref()) {
             return Vec::new();
         }
         let ips = spec.and_then(|s| s.cluster_ips.clone());
@@ -100,6 +103,8 @@ pub struct EndpointSlice {
     pub ports: Box<[(String, u16)]>,
     /// Sorted by address. Endpoints by name (`addressType: FQDN`) are left out.
     pub endpoints: Box<[SliceEndpoint]>,
+    /// Names of the Pods that get traffic, where they are data planes of ours: sorted. Of others nobody asks for them.
+    pub data_planes: Box<[Arc<str>]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,8 +164,21 @@ impl From<&discovery::EndpointSlice> for EndpointSlice {
             service,
             ports: ports.collect(),
             endpoints: endpoints.into(),
+            data_planes: match leads_to_us(labels) {
+                true => pods_with_traffic(slice),
+                false => Box::default(),
+            },
         }
     }
+}
+
+fn pods_with_traffic(slice: &discovery::EndpointSlice) -> Box<[Arc<str>]> {
+    let endpoints = slice.endpoints.iter().flatten();
+    let ready = endpoints.filter(|e| e.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true));
+    let targets = ready.filter_map(|e| e.target_ref.as_ref());
+    let pods = targets.filter(|target| target.kind.as_deref() == Some("Pod"));
+    let names: BTreeSet<&str> = pods.filter_map(|pod| pod.name.as_deref()).collect();
+    names.into_iter().map(Arc::from).collect()
 }
 
 /// What is kept of a Pod.

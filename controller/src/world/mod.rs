@@ -338,6 +338,36 @@ mod tests {
     }
 
     #[test]
+    fn of_slices_that_lead_to_data_planes_the_pods_with_traffic_are_known() {
+        let endpoint = |n: u8, kind: &str, conditions: serde_json::Value| {
+            let target = json!({"kind": kind, "name": format!("pod-{n}")});
+            json!({"addresses": [format!("10.0.0.{n}")], "conditions": conditions, "targetRef": target})
+        };
+        let of = |label: &str| {
+            let slice = object(json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                "metadata": {"namespace": "a", "name": "s", "labels": {label: "x"}},
+                "endpoints": [
+                    endpoint(2, "Pod", json!({"ready": true})), endpoint(1, "Pod", json!({})),
+                    endpoint(3, "Pod", json!({"ready": false, "serving": true, "terminating": true})),
+                    endpoint(4, "Node", json!({"ready": true})), {"addresses": ["10.0.0.5"]},
+                ],
+            }));
+            let Body::EndpointSlice(slice) = slice.body else {
+                panic!("{slice:?}");
+            };
+            slice
+                .data_planes
+                .iter()
+                .map(|name| name.to_string())
+                .collect::<Vec<_>>()
+        };
+        let expected = ["pod-1", "pod-2"];
+        assert_eq!(of("gateway.networking.k8s.io/gateway-name"), expected);
+        assert_eq!(of("app"), Vec::<String>::new());
+    }
+
+    #[test]
     fn kinds_and_namespaces_do_not_mix() {
         let mut world = World::default();
         for (kind, ns, name) in [

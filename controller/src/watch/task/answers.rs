@@ -46,7 +46,10 @@ impl Owner {
                         uid: uid.unwrap_or_default(),
                         status,
                         waits,
-                        alone: programmed == Programmed::NoDataPlane,
+                        alone: matches!(
+                            programmed,
+                            Programmed::NoDataPlane | Programmed::CutOff { .. }
+                        ),
                     }
                 });
                 drop(reply.send(wanted.collect()));

@@ -231,7 +231,7 @@ impl Owner {
     pub(super) fn programmed(&self, report: &ObjectReport) -> Programmed {
         match self.rolled_back.revision(&report.id) {
             Some(revision) => Programmed::RolledBack(revision),
-            None => self.with.groups.programmed(report),
+            None => self.with_its_word(report, self.with.groups.programmed(report)),
         }
     }
 
