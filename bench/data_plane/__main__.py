@@ -108,7 +108,7 @@ def commit():
 
 METHOD = """\
 CPU is user and system time of all the proxy's processes and threads, by the number of requests (handshakes, events) that succeeded; medians of rounds
-in which all proxies take turns, and ratios are medians of the rounds' ratios. One worker thread each, on a core of its own; load and backend share the others. Pooled connections to the one
+in which all proxies take turns, and ratios are medians of the rounds' ratios. One worker thread each, on a core of its own; load and backend share the others, as batch work (SCHED_BATCH). Pooled connections to the one
 backend, no access logs, TLS 1.3 with AES-128-GCM, X25519 and a P-256 certificate, a request with five fields of a browser, 1 KiB answers. Diolkos
 runs with its defaults: edge gate, limits and metrics on. Where load or backend are at their limit, the number a second is too low for the fast, CPU is not.
 """

@@ -6,7 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from processes import OTHER_CPUS, Failure, Process, first_line
+from processes import OTHER_CPUS, Failure, Process, first_line, place
 
 HERE = Path(__file__).parent
 CONNECTIONS = 64
@@ -20,7 +20,7 @@ FIELDS = ["user-agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 
 
 def run(command, seconds):
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=seconds + 60,
-                          preexec_fn=lambda: os.sched_setaffinity(0, OTHER_CPUS))
+                          preexec_fn=lambda: place(OTHER_CPUS))
     if done.returncode:
         raise Failure(f"{command[0]} failed:\n{(done.stderr or done.stdout)[-1500:]}")
     return done.stdout
@@ -33,10 +33,20 @@ def checked(done, failed, what):
     return done - failed
 
 
-def wrk(peer, seconds):
+def h1(peer, seconds):
+    """HTTP/1.1, keep-alive, one request."""
+    host, path = peer.layout.last("bytes/1024")
+    fields = [part for field in [f"Host: {host}", *FIELDS] for part in ("-H", field)]
+    return wrk([*fields, "-s", HERE / "one.lua", f"http://127.0.0.1:{peer.http}{path}"], seconds)
+
+
+def routes(peer, seconds):
     """HTTP/1.1, keep-alive, over all routes of the layout."""
-    text = run(["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s", "-s", HERE / "routes.lua", f"http://127.0.0.1:{peer.http}",
-                "--", peer.layout.hosts, peer.layout.prefixes, "bytes/1024"], seconds)
+    return wrk(["-s", HERE / "routes.lua", f"http://127.0.0.1:{peer.http}", "--", peer.layout.hosts, peer.layout.prefixes, "bytes/1024"], seconds)
+
+
+def wrk(arguments, seconds):
+    text = run(["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s", *arguments], seconds)
     found = re.search(r"result done=(\d+) failed=(\d+)", text)
     return checked(int(found[1]), int(found[2]), text)
 

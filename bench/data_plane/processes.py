@@ -19,6 +19,14 @@ class Failure(Exception):
     """A measurement that cannot be had, with the reason."""
 
 
+def place(cpus):
+    """For a process that begins. Who sends requests and who answers them share cores, and neither interrupts the other: what comes meanwhile
+    waits for its turn, and the proxy is kept busy."""
+    os.sched_setaffinity(0, cpus)
+    if cpus == OTHER_CPUS:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 class Process:
     def __init__(self, command, log, cpus, env=None, stdin=None, stdout=None):
         self.log = log
@@ -27,7 +35,7 @@ class Process:
             self.popen = subprocess.Popen(
                 [str(part) for part in command], stdin=stdin or subprocess.DEVNULL, stdout=stdout or file, stderr=file,
                 env={**os.environ, **(env or {})}, start_new_session=True,
-                preexec_fn=lambda: os.sched_setaffinity(0, cpus))
+                preexec_fn=lambda: place(cpus))
         _alive.append(self)
 
     @property

@@ -105,7 +105,7 @@ class Running:
 def requests(bench, wanted):
     """CPU of a proxied request, by protocol."""
     with bench.running(Layout("requests", tls=True)) as running:
-        for name, send in [("h1", load.wrk), ("tls_h1", load.tls_h1), ("tls_h2", load.tls_h2), ("h2c", load.h2c)]:
+        for name, send in [("h1", load.h1), ("tls_h1", load.tls_h1), ("tls_h2", load.tls_h2), ("h2c", load.h2c)]:
             if name in wanted:
                 bench.say(f"{name}:")
                 bench.alternate(name, running.peers, bench.cost(name, send))
@@ -191,7 +191,7 @@ def growth(bench, layouts):
     with ExitStack() as stack:
         everywhere = [stack.enter_context(bench.running(layout)).peers for layout in layouts]
         peers = [p for kind in bench.peers for peers in everywhere for p in peers if isinstance(p, kind)]
-        measure = bench.cost(None, load.wrk)
+        measure = bench.cost(None, load.routes)
         bench.alternate("routes", peers, measure)
         # A few hundredths are told apart by many rounds alone, and only those who are quick are about hundredths.
         quick = [p for p in peers if (costs := bench.samples.get(("hosts_1", p.name, "cpu_us"))) and median(costs) < QUICK_US]
