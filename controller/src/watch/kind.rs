@@ -349,7 +349,7 @@ impl Watches {
         let id = object.id.clone();
         if kind.has_status() {
             let uid = &object.meta.uid;
-            self.written.see(&id, uid, &version, status.as_ref());
+            self.written.see(&id, uid, &version, status);
         }
         self.send(Event::Apply {
             object: Box::new(object),
