@@ -198,14 +198,14 @@ impl<'a> Lowering<'a> {
     pub(super) fn problem(
         &self,
         severity: Severity,
-        field: impl Into<String>,
+        field: impl fmt::Display,
         reason: Reason,
         message: impl Into<String>,
     ) -> Problem {
         let message = one_line(message.into());
         Problem {
             origin: self.id.clone(),
-            field: field.into(),
+            field: field.to_string(),
             reason,
             severity,
             message,
@@ -214,7 +214,7 @@ impl<'a> Lowering<'a> {
 
     pub(super) fn error(
         &mut self,
-        field: impl Into<String>,
+        field: impl fmt::Display,
         reason: Reason,
         message: impl Into<String>,
     ) {
@@ -224,7 +224,7 @@ impl<'a> Lowering<'a> {
 
     pub(super) fn warn(
         &mut self,
-        field: impl Into<String>,
+        field: impl fmt::Display,
         reason: Reason,
         message: impl Into<String>,
     ) {
@@ -235,7 +235,7 @@ impl<'a> Lowering<'a> {
     /// The value, or an error at `field` that quarantines the object.
     pub(super) fn valid<T, E: fmt::Display>(
         &mut self,
-        field: impl Into<String>,
+        field: impl fmt::Display,
         result: Result<T, E>,
     ) -> Option<T> {
         match result {
