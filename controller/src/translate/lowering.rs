@@ -135,6 +135,13 @@ pub(super) enum Dep {
     Canaries(Box<str>),
 }
 
+impl Dep {
+    /// Whether it is a Secret or a ConfigMap: of these it is told whether anybody looks at them.
+    pub(super) fn has_values(&self) -> bool {
+        matches!(self, Self::Object(id) if id.kind.has_values())
+    }
+}
+
 /// What lowering a unit gives.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lowered {

@@ -379,8 +379,12 @@ impl Translator {
         if lowered.has_panicked() {
             self.keep(unit, &mut lowered);
         }
+        let is_told_of = self.report.objects.contains_key(&port.service);
+        let is_fine = lowered.problems.is_empty();
         self.install(unit.clone(), lowered, todo, delta);
-        self.report_service(world, &port.service, delta);
+        if is_told_of || !is_fine {
+            self.report_service(world, &port.service, delta);
+        }
     }
 
     fn lower_port(&self, world: &World, unit: &Unit, port: &PortKey, meta: &Meta) -> Lowered {
@@ -471,12 +475,12 @@ impl Translator {
         }
         for dep in old.deps.difference(&state.deps) {
             self.dependents.remove(&(dep.clone(), unit.clone()));
-            if self.dependents(dep).next().is_none() {
+            if dep.has_values() && self.dependents(dep).next().is_none() {
                 delta.refer(dep, false);
             }
         }
         for dep in state.deps.difference(&old.deps) {
-            if self.dependents(dep).next().is_none() {
+            if dep.has_values() && self.dependents(dep).next().is_none() {
                 delta.refer(dep, true);
             }
             self.dependents.insert((dep.clone(), unit.clone()));
