@@ -203,7 +203,8 @@ fn visit(status: &mut Value, see: &mut impl FnMut(u64, &mut Map<String, Value>))
             return;
         };
         for condition in list.iter_mut().filter_map(Value::as_object_mut) {
-            let mut what = place.to_be_bytes().to_vec();
+            let mut what = Vec::with_capacity(64);
+            what.extend(place.to_be_bytes());
             for field in ["type", "status"] {
                 let text = condition.get(field).and_then(Value::as_str);
                 what.extend(text.unwrap_or_default().as_bytes());
@@ -249,7 +250,7 @@ fn first_8(hash: &[u8]) -> u64 {
 
 /// A hash of a value that does not depend on the order of fields, on times, or on whether what is empty is written.
 pub(super) fn content(value: &Value) -> Hash {
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(1024);
     write(value, &mut text);
     Hash::of(&text)
 }

@@ -179,7 +179,9 @@ impl Translator {
             todo.insert(Unit::Gateways);
         }
         for id in dirty {
-            if let Some(meta) = world.meta(id) {
+            if self.accepted.get(id).is_some()
+                && let Some(meta) = world.meta(id)
+            {
                 self.accepted.keep_of(id, &meta.uid);
             }
             self.mark(world, id, &mut todo);
