@@ -4,7 +4,7 @@
 //! has the form that it has in an HTTPRoute.
 
 use super::http_route::{self, Said};
-use super::of_the_same_form;
+use super::{Names, of_the_same_form};
 use gateway_api::grpc_route::{
     GrpcRouteRulesMatchesHeaders as HeaderMatch, GrpcRouteRulesMatchesMethod as Method,
     GrpcRouteRulesMatchesMethodType as Type, GrpcRouteSpec,
@@ -15,8 +15,8 @@ use gateway_api::http_route::{
     HttpRouteSpec,
 };
 
-/// Says a GRPCRoute as a Route; the HTTPRoute has its parents.
-pub(crate) fn as_route(spec: &GrpcRouteSpec) -> (Said, HttpRouteSpec) {
+/// Says a GRPCRoute as a Route; the HTTPRoute has its parents. `names`: to add to.
+pub(crate) fn as_route(spec: &GrpcRouteSpec, names: Names) -> (Said, HttpRouteSpec) {
     let rules = spec.rules.iter().flatten();
     let rules = rules.map(|rule| HttpRouteRules {
         name: rule.name.clone(),
@@ -39,13 +39,13 @@ pub(crate) fn as_route(spec: &GrpcRouteSpec) -> (Said, HttpRouteSpec) {
         parent_refs: spec.parent_refs.as_ref().map(of_the_same_form),
         rules: Some(rules.collect()),
     };
-    let mut said = http_route::as_route(&http);
+    let mut said = http_route::as_route(&http, names);
     for (i, rule) in spec.rules.iter().flatten().enumerate() {
         for (j, m) in rule.matches.iter().flatten().enumerate() {
-            let at = format!("spec.rules[{i}].matches[{j}]");
+            let at = format_args!("spec.rules[{i}].matches[{j}]");
             for ours in ["path", "path.value"] {
                 said.names
-                    .add(format!("{at}.{ours}"), format!("{at}.method"));
+                    .add(format_args!("{at}.{ours}"), format_args!("{at}.method"));
             }
             if m.method
                 .as_ref()

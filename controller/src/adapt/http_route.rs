@@ -1,7 +1,7 @@
 //! An HTTPRoute as a Route (gateway.networking.k8s.io/v1; GEP-1364, GEP-1323, GEP-726, GEP-1742, GEP-3171, GEP-1731).
 
 use super::{Fault, Names, port};
-use crate::report::Reason;
+use crate::report::{Field, Reason};
 use crds::header::{Header, HeaderEdits};
 use crds::{
     Backend, HeaderMatch, Mirror, PathMatch, PathMatchType, PluginType, PluginUse, QueryMatch,
@@ -22,6 +22,7 @@ use gateway_api::http_route::{
     HttpRouteSpec,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 
 /// A Route that does what an HTTPRoute says.
 #[derive(Clone, Debug, Default)]
@@ -40,9 +41,12 @@ pub(crate) struct Said {
     pub mirrors: BTreeMap<usize, BTreeMap<usize, u32>>,
 }
 
-/// Says an HTTPRoute as a Route.
-pub(crate) fn as_route(spec: &HttpRouteSpec) -> Said {
-    let mut said = Said::default();
+/// Says an HTTPRoute as a Route. `names`: to add to.
+pub(crate) fn as_route(spec: &HttpRouteSpec, names: Names) -> Said {
+    let mut said = Said {
+        names,
+        ..Said::default()
+    };
     let hostnames = spec.hostnames.iter().flatten();
     said.spec.hostnames = hostnames.map(|name| name.as_str().into()).collect();
     // Its absence is a rule that matches everything and has no backend.
@@ -64,8 +68,8 @@ pub(crate) fn parent_refs(spec: &HttpRouteSpec) -> &[ParentRef] {
 }
 
 impl Said {
-    fn fault(&mut self, field: String, reason: Reason, message: impl Into<String>) {
-        let message = message.into();
+    fn fault(&mut self, field: impl Display, reason: Reason, message: impl Into<String>) {
+        let (field, message) = (field.to_string(), message.into());
         self.faults.push(Fault {
             field,
             reason,
@@ -83,26 +87,28 @@ impl Said {
     }
 
     /// Something without which the rule would do less than it says.
-    pub(super) fn close(&mut self, rule: usize, field: String, message: impl Into<String>) {
+    pub(super) fn close(&mut self, rule: usize, field: impl Display, message: impl Into<String>) {
         self.fault(field, Reason::UnsupportedValue, message);
         self.closed.insert(rule);
     }
 
     fn rule(&mut self, i: usize, rule: &Rule) -> RouteRule {
-        let at = format!("spec.rules[{i}]");
+        let at = format_args!("spec.rules[{i}]");
         let mut out = RouteRule {
             name: rule.name.as_deref().map(Into::into),
             ..RouteRule::default()
         };
         for (j, m) in rule.matches.iter().flatten().enumerate() {
-            let m = self.one_match(i, &format!("{at}.matches[{j}]"), m);
+            let m = self.one_match(i, &format_args!("{at}.matches[{j}]"), m);
             out.matches.push(m);
         }
         for (j, filter) in rule.filters.iter().flatten().enumerate() {
             self.filter(i, &at, j, filter, &mut out);
         }
-        self.names
-            .add(format!("{at}.backends"), format!("{at}.backendRefs"));
+        self.names.add(
+            format_args!("{at}.backends"),
+            format_args!("{at}.backendRefs"),
+        );
         for (j, backend) in rule.backend_refs.iter().flatten().enumerate() {
             let backend = self.backend(i, j, &at, backend);
             out.backends.push(backend);
@@ -115,12 +121,12 @@ impl Said {
             });
         }
         if let Some(retry) = &rule.retry {
-            out.retry = Some(self.retry(i, &format!("{at}.retry"), retry));
+            out.retry = Some(self.retry(i, &format_args!("{at}.retry"), retry));
         }
         out
     }
 
-    fn one_match(&mut self, rule: usize, at: &str, m: &Match) -> RouteMatch {
+    fn one_match(&mut self, rule: usize, at: Field<'_>, m: &Match) -> RouteMatch {
         let path = m.path.as_ref().map(|path| {
             let type_ = match path.r#type {
                 None | Some(PathType::PathPrefix) => PathMatchType::PathPrefix,
@@ -142,13 +148,13 @@ impl Said {
             self.close(rule, format!("{at}.method"), "is not a known method");
         }
         self.names
-            .add(format!("{at}.methods[0]"), format!("{at}.method"));
+            .add(format_args!("{at}.methods[0]"), format_args!("{at}.method"));
         RouteMatch {
             path,
             methods: method.into_iter().map(Into::into).collect(),
             headers: self.values(
                 rule,
-                &format!("{at}.headers"),
+                &format_args!("{at}.headers"),
                 m.headers.as_deref(),
                 |m, type_| HeaderMatch {
                     name: m.name.as_str().into(),
@@ -158,7 +164,7 @@ impl Said {
             ),
             query_params: self.values(
                 rule,
-                &format!("{at}.queryParams"),
+                &format_args!("{at}.queryParams"),
                 m.query_params.as_deref(),
                 |m, type_| QueryMatch {
                     name: m.name.as_str().into(),
@@ -174,7 +180,7 @@ impl Said {
     fn values<T>(
         &mut self,
         rule: usize,
-        at: &str,
+        at: Field<'_>,
         values: Option<&[ValueMatch]>,
         make: impl Fn(&ValueMatch, ValueMatchType) -> T,
     ) -> Vec<T> {
@@ -197,11 +203,18 @@ impl Said {
         out
     }
 
-    fn filter(&mut self, i: usize, rule: &str, j: usize, filter: &Filter, out: &mut RouteRule) {
-        let at = format!("{rule}.filters[{j}]");
-        let mut named = |ours: String, block: &str| {
-            let theirs = format!("{at}.{block}");
-            self.names.add(format!("{rule}.{ours}"), theirs);
+    fn filter(
+        &mut self,
+        i: usize,
+        rule: Field<'_>,
+        j: usize,
+        filter: &Filter,
+        out: &mut RouteRule,
+    ) {
+        let at = format_args!("{rule}.filters[{j}]");
+        let mut named = |ours: Field<'_>, block: &str| {
+            let theirs = format_args!("{at}.{block}");
+            self.names.add(format_args!("{rule}.{ours}"), theirs);
         };
         match (&filter.r#type, filter) {
             (
@@ -211,7 +224,7 @@ impl Said {
                     ..
                 },
             ) => {
-                named("requestHeaders".into(), "requestHeaderModifier");
+                named(&"requestHeaders", "requestHeaderModifier");
                 out.request_headers = Some(header_edits(edits));
             }
             (
@@ -221,7 +234,7 @@ impl Said {
                     ..
                 },
             ) => {
-                named("responseHeaders".into(), "responseHeaderModifier");
+                named(&"responseHeaders", "responseHeaderModifier");
                 out.response_headers = Some(header_edits(edits));
             }
             (
@@ -231,9 +244,9 @@ impl Said {
                     ..
                 },
             ) => {
-                named("redirect".into(), "requestRedirect");
+                named(&"redirect", "requestRedirect");
                 named(
-                    "redirect.path.replacePrefix".into(),
+                    &"redirect.path.replacePrefix",
                     "requestRedirect.path.replacePrefixMatch",
                 );
                 out.redirect = self.redirect(i, &at, to);
@@ -245,13 +258,13 @@ impl Said {
                     ..
                 },
             ) => {
-                named("rewrite".into(), "urlRewrite");
+                named(&"rewrite", "urlRewrite");
                 named(
-                    "rewrite.replacePrefix".into(),
+                    &"rewrite.replacePrefix",
                     "urlRewrite.path.replacePrefixMatch",
                 );
                 named(
-                    "rewrite.replaceFullPath".into(),
+                    &"rewrite.replaceFullPath",
                     "urlRewrite.path.replaceFullPath",
                 );
                 out.rewrite = self.rewrite(i, &at, to);
@@ -264,18 +277,18 @@ impl Said {
                 },
             ) => {
                 named(
-                    format!("mirrors[{}]", out.mirrors.len()),
+                    &format_args!("mirrors[{}]", out.mirrors.len()),
                     "requestMirror.backendRef",
                 );
                 named(
-                    format!("mirrors[{}].percent", out.mirrors.len()),
+                    &format_args!("mirrors[{}].percent", out.mirrors.len()),
                     "requestMirror",
                 );
                 let mirror = self.mirror(i, out.mirrors.len(), to);
                 out.mirrors.push(mirror);
             }
             (Type::Cors, Filter { cors: Some(of), .. }) => {
-                named(format!("plugins[{}].cors", out.plugins.len()), "cors");
+                named(&format_args!("plugins[{}].cors", out.plugins.len()), "cors");
                 out.plugins.push(cors(of));
             }
             (
@@ -286,7 +299,7 @@ impl Said {
                 },
             ) => {
                 named(
-                    format!("plugins[{}].ref", out.plugins.len()),
+                    &format_args!("plugins[{}].ref", out.plugins.len()),
                     "extensionRef",
                 );
                 if (to.group.as_str(), to.kind.as_str()) != (crds::GROUP, "Plugin") {
@@ -309,7 +322,7 @@ impl Said {
         }
     }
 
-    fn redirect(&mut self, rule: usize, at: &str, to: &RequestRedirect) -> Option<Redirect> {
+    fn redirect(&mut self, rule: usize, at: Field<'_>, to: &RequestRedirect) -> Option<Redirect> {
         let scheme = match to.scheme {
             None => None,
             Some(TheirScheme::Http) => Some(Scheme::Http),
@@ -345,7 +358,7 @@ impl Said {
         })
     }
 
-    fn rewrite(&mut self, rule: usize, at: &str, to: &UrlRewrite) -> Option<Rewrite> {
+    fn rewrite(&mut self, rule: usize, at: Field<'_>, to: &UrlRewrite) -> Option<Rewrite> {
         let mut out = Rewrite {
             hostname: to.hostname.as_deref().map(Into::into),
             ..Rewrite::default()
@@ -384,7 +397,7 @@ impl Said {
         }
     }
 
-    fn backend(&mut self, i: usize, j: usize, rule: &str, to: &BackendRef) -> Backend {
+    fn backend(&mut self, i: usize, j: usize, rule: Field<'_>, to: &BackendRef) -> Backend {
         let mut out = Backend {
             kind: to.kind.as_deref().map(Into::into),
             group: to.group.as_deref().map(Into::into),
@@ -395,7 +408,7 @@ impl Said {
             ..Backend::default()
         };
         for (k, filter) in to.filters.iter().flatten().enumerate() {
-            let at = format!("{rule}.backendRefs[{j}].filters[{k}]");
+            let at = format_args!("{rule}.backendRefs[{j}].filters[{k}]");
             match (&filter.r#type, filter) {
                 (
                     Type::RequestHeaderModifier,
@@ -405,8 +418,8 @@ impl Said {
                     },
                 ) => {
                     self.names.add(
-                        format!("{rule}.backends[{j}].requestHeaders"),
-                        format!("{at}.requestHeaderModifier"),
+                        format_args!("{rule}.backends[{j}].requestHeaders"),
+                        format_args!("{at}.requestHeaderModifier"),
                     );
                     out.request_headers = Some(header_edits(edits));
                 }

@@ -1,15 +1,29 @@
 //! Fields by the names that their author gave them.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 /// Where the fields of a spec that was made from another object stand in that object.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Names(BTreeMap<String, String>);
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Names(Option<BTreeMap<String, String>>);
+
+impl Default for Names {
+    fn default() -> Self {
+        Self(Some(BTreeMap::new()))
+    }
+}
 
 impl Names {
+    /// For who does not ask for them: they are needed only where there is something to say of a field.
+    pub(crate) fn unasked() -> Self {
+        Self(None)
+    }
+
     /// The field `ours`, and whatever is below it, is called `theirs`.
-    pub(super) fn add(&mut self, ours: impl Into<String>, theirs: impl Into<String>) {
-        self.0.insert(ours.into(), theirs.into());
+    pub(super) fn add(&mut self, ours: impl Display, theirs: impl Display) {
+        if let Some(names) = &mut self.0 {
+            names.insert(ours.to_string(), theirs.to_string());
+        }
     }
 
     /// What a field is called there. A field of which nothing is known has the same name in both.
@@ -18,7 +32,7 @@ impl Names {
         let mut ends = std::iter::once(field.len()).chain(above);
         let found = ends.find_map(|end| {
             let (ours, rest) = field.split_at_checked(end)?;
-            Some((self.0.get(ours)?, rest))
+            Some((self.0.as_ref()?.get(ours)?, rest))
         });
         match found {
             Some((theirs, rest)) => format!("{theirs}{rest}"),

@@ -5,6 +5,7 @@
 //! upstream may have begun to do is asked again by idempotent methods alone (RFC 9110, 9.2.2).
 
 use super::http_route::Said;
+use crate::report::Field;
 use crds::text::RetryOn;
 use crds::{Backoff, Duration, Retry};
 use gateway_api::http_route::HttpRouteRulesRetry;
@@ -20,7 +21,12 @@ const MOST_RANGES: usize = 12;
 const BACKOFF: &str = "25ms";
 
 impl Said {
-    pub(super) fn retry(&mut self, rule: usize, at: &str, retry: &HttpRouteRulesRetry) -> Retry {
+    pub(super) fn retry(
+        &mut self,
+        rule: usize,
+        at: Field<'_>,
+        retry: &HttpRouteRulesRetry,
+    ) -> Retry {
         let attempts = retry.attempts.unwrap_or(ATTEMPTS);
         if attempts < 0 {
             self.close(rule, format!("{at}.attempts"), "must not be negative");
@@ -83,7 +89,7 @@ mod tests {
 
     fn said(retry: HttpRouteRulesRetry) -> (Retry, Said) {
         let mut said = Said::default();
-        let retry = said.retry(0, "spec.rules[0].retry", &retry);
+        let retry = said.retry(0, &"spec.rules[0].retry", &retry);
         (retry, said)
     }
 

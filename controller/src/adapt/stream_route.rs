@@ -4,7 +4,7 @@
 //! Each has one rule of nothing but backends, which takes every connection to its hosts.
 
 use super::http_route::{self, Said};
-use super::of_the_same_form;
+use super::{Names, of_the_same_form};
 use gateway_api::http_route::{HttpRouteRules, HttpRouteSpec};
 use gateway_api::tcp_route::TcpRouteSpec;
 use gateway_api::tls_route::TlsRouteSpec;
@@ -53,5 +53,5 @@ fn as_route<'a, B: Serialize + 'a>(
         parent_refs: of_the_same_form(parents),
         rules: Some(rules.collect()),
     };
-    (http_route::as_route(&http), http)
+    (http_route::as_route(&http, Names::unasked()), http)
 }

@@ -2,8 +2,8 @@
 //! to. It is kept by counting, so that a change costs what it concerns and not what there is. Pure.
 
 use super::links::Links;
+use super::places::{Place, Places};
 use crate::few::Few;
-use crate::fill::fill;
 use crate::publish::ResourceId;
 use crate::world::ObjectId;
 use bytes::Bytes;
@@ -19,20 +19,42 @@ pub(super) type Changes = BTreeMap<Name, BTreeMap<ResourceId, Option<Bytes>>>;
 /// See the module.
 #[derive(Default)]
 pub(super) struct Closure {
-    nodes: BTreeMap<ResourceId, Node>,
+    nodes: Places<Node>,
 }
 
 /// A resource, or what others refer to as one.
 #[derive(Default)]
 struct Node {
+    /// `None`: nothing is here.
+    id: Option<ResourceId>,
     /// `None`: it is not there, or it stands for its parts alone.
     body: Option<Bytes>,
     roots: Few<Name>,
-    to: Few<ResourceId>,
-    part_of: Option<ResourceId>,
+    to: Few<Place>,
+    part_of: Option<Place>,
     /// Who refers to it, counted.
     referrers: usize,
     needed: Needed,
+    /// How it was when the change began that is under way, if that concerns it.
+    before: Option<Box<Before>>,
+}
+
+impl Node {
+    fn of(id: ResourceId) -> Self {
+        Self {
+            id: Some(id),
+            ..Self::default()
+        }
+    }
+
+    /// A resource that is there.
+    fn there(&self) -> Option<(&ResourceId, &Bytes)> {
+        self.id.as_ref().zip(self.body.as_ref())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.body.is_none() && self.referrers == 0 && self.to.is_empty()
+    }
 }
 
 /// How many reasons each group has to need a resource: referrers that it needs, and that it is a root. Sorted.
@@ -90,16 +112,18 @@ impl Needed {
 }
 
 /// Groups that needed a resource before the change, and whether its body is another one now.
-#[derive(Default)]
 struct Before {
-    groups: BTreeSet<Name>,
+    groups: Few<Name>,
     is_changed: bool,
 }
 
 /// One change under way.
 struct Update<'a> {
-    nodes: &'a mut BTreeMap<ResourceId, Node>,
-    before: BTreeMap<ResourceId, Before>,
+    nodes: &'a mut Places<Node>,
+    /// What it concerns.
+    concerned: Vec<Place>,
+    /// What may be forgotten when it is over.
+    idle: BTreeSet<Place>,
 }
 
 impl Closure {
@@ -111,24 +135,34 @@ impl Closure {
         group_of: impl Fn(&str) -> Name,
         moved: &BTreeSet<ObjectId>,
     ) -> Changes {
-        let roots = |links: &Links| -> Few<Name> {
+        // Many Routes are attached to few listeners.
+        let mut groups: BTreeMap<String, Name> = BTreeMap::new();
+        let mut root = |key: &String| {
+            if let Some(group) = groups.get(key) {
+                return Arc::clone(group);
+            }
+            let group = group_of(key);
+            groups.insert(key.clone(), Arc::clone(&group));
+            group
+        };
+        let mut roots = |links: &Links| -> Few<Name> {
             let keys = links.listeners.iter();
-            keys.map(|key| group_of(key)).collect()
+            keys.map(&mut root).collect()
         };
         let has_moved = |key: &String| {
             ObjectId::of_listener_owner(key).is_some_and(|owner| moved.contains(&owner))
         };
         let mut elsewhere = Vec::new();
         if !moved.is_empty() {
-            let known = self.nodes.iter();
-            let linked = known.filter_map(|(id, node)| Some((id, links(id, node.body.as_ref()?))));
+            let known = self.nodes.iter().filter_map(Node::there);
+            let linked = known.map(|(id, body)| (id, links(id, body)));
             let concerned = linked.filter(|(_, links)| links.listeners.iter().any(has_moved));
             elsewhere.extend(concerned.map(|(id, links)| (id.clone(), roots(&links))));
         }
         let before = self.nodes.len();
         // What others refer to has the name under which it comes itself, and not one more text.
         for (id, _) in resources.iter().filter(|(_, body)| body.is_some()) {
-            self.nodes.entry(id.clone()).or_default();
+            self.nodes.add(id.clone(), Node::of);
         }
         let changed = resources.into_iter().map(|(id, body)| {
             let links = body.as_ref().map(|body| links(&id, body));
@@ -137,7 +171,7 @@ impl Closure {
         });
         let changes = self.apply(elsewhere, changed);
         if self.nodes.len() > 2 * before {
-            fill(&mut self.nodes);
+            self.nodes.fill();
         }
         changes
     }
@@ -150,14 +184,17 @@ impl Closure {
     ) -> Changes {
         let mut update = Update {
             nodes: &mut self.nodes,
-            before: BTreeMap::new(),
+            concerned: Vec::new(),
+            idle: BTreeSet::new(),
         };
         for (id, roots) in moved {
-            let old_roots = update.root(&id, roots);
-            update.uproot(&id, &old_roots);
+            let at = update.nodes.add(id, Node::of);
+            let old_roots = update.root(at, roots);
+            update.uproot(at, &old_roots);
         }
         for (id, body, roots, links) in changed {
-            update.set(&id, body, roots, links);
+            let at = update.nodes.add(id, Node::of);
+            update.set(at, body, roots, links);
         }
         update.finish()
     }
@@ -167,158 +204,154 @@ impl Closure {
         &self,
         group: &Name,
     ) -> impl Iterator<Item = (ResourceId, Option<Bytes>)> {
-        let needed = self.nodes.iter();
-        let needed = needed.filter(|(_, n)| n.body.is_some() && n.needed.contains(group));
-        needed.map(|(id, node)| (id.clone(), node.body.clone()))
+        let needed = self.nodes.iter().filter(|n| n.needed.contains(group));
+        let needed = needed.filter_map(Node::there);
+        needed.map(|(id, body)| (id.clone(), Some(body.clone())))
     }
 
     /// The groups that need a resource; `None`: it is not there.
     pub(super) fn holders(&self, id: &ResourceId) -> Option<impl Iterator<Item = &Name> + use<'_>> {
-        let node = self.nodes.get(id).filter(|node| node.body.is_some())?;
+        let node = &self.nodes[self.nodes.find(id)?];
+        node.body.as_ref()?;
         Some(node.needed.groups())
     }
 }
 
 impl Update<'_> {
-    fn set(&mut self, id: &ResourceId, body: Option<Bytes>, roots: Few<Name>, links: Links) {
-        let id = &self.known(id.clone());
-        let refers: Few<ResourceId> = links.to.into_iter().map(|to| self.known(to)).collect();
-        let part_of = links.part_of.map(|whole| self.known(whole));
-        self.note(id).is_changed = true;
-        let node = self.node(id);
+    fn set(&mut self, at: Place, body: Option<Bytes>, roots: Few<Name>, links: Links) {
+        let to = links.to.into_iter();
+        let refers: Few<Place> = to.map(|to| self.nodes.add(to, Node::of)).collect();
+        let part_of = links.part_of.map(|whole| self.nodes.add(whole, Node::of));
+        self.note(at).is_changed = true;
+        let node = &mut self.nodes[at];
         node.body = body;
-        let old_whole = std::mem::replace(&mut node.part_of, part_of.clone());
-        let gone: Vec<ResourceId> = node.to.difference(&refers).cloned().collect();
+        let old_whole = std::mem::replace(&mut node.part_of, part_of);
+        let gone: Vec<Place> = node.to.difference(&refers).copied().collect();
         // What comes is counted before what goes, so that nothing is let go of in between.
         for to in &refers {
-            if self.node(id).to.insert(to.clone()) {
-                self.link(id, to);
+            if self.nodes[at].to.insert(*to) {
+                self.link(at, *to);
             }
         }
-        let old_roots = self.root(id, roots);
+        let old_roots = self.root(at, roots);
         if old_whole != part_of {
-            if let Some(whole) = &part_of {
-                self.node(whole).to.insert(id.clone());
-                self.link(whole, id);
+            if let Some(whole) = part_of {
+                self.nodes[whole].to.insert(at);
+                self.link(whole, at);
             }
-            if let Some(whole) = &old_whole {
-                self.node(whole).to.remove(id);
-                self.unlink(whole, id);
-                self.sweep(whole);
+            if let Some(whole) = old_whole {
+                self.nodes[whole].to.remove(&at);
+                self.unlink(whole, at);
+                self.idle.insert(whole);
             }
         }
         for to in gone {
-            self.node(id).to.remove(&to);
-            self.unlink(id, &to);
+            self.nodes[at].to.remove(&to);
+            self.unlink(at, to);
         }
-        self.uproot(id, &old_roots);
-        self.sweep(id);
+        self.uproot(at, &old_roots);
+        if self.nodes[at].is_idle() {
+            self.idle.insert(at);
+        }
     }
 
     /// Gives a resource other roots, beside the old ones until these are let go.
-    fn root(&mut self, id: &ResourceId, roots: Few<Name>) -> Few<Name> {
-        let old_roots = std::mem::replace(&mut self.node(id).roots, roots.clone());
+    fn root(&mut self, at: Place, roots: Few<Name>) -> Few<Name> {
+        let old_roots = std::mem::replace(&mut self.nodes[at].roots, roots.clone());
         for group in roots.difference(&old_roots) {
-            self.need(group, id);
+            self.need(group, at);
         }
         old_roots
     }
 
     /// Lets go of roots that a resource has no more.
-    fn uproot(&mut self, id: &ResourceId, old_roots: &Few<Name>) {
-        let roots = self.node(id).roots.clone();
+    fn uproot(&mut self, at: Place, old_roots: &Few<Name>) {
+        if old_roots.is_empty() {
+            return;
+        }
+        let roots = self.nodes[at].roots.clone();
         for group in old_roots.difference(&roots) {
-            self.release(group, id);
+            self.release(group, at);
         }
     }
 
-    /// The same name, as the one text of it that is kept.
-    fn known(&self, id: ResourceId) -> ResourceId {
-        let known = self.nodes.get_key_value(&id);
-        known.map_or(id, |(known, _)| known.clone())
-    }
-
-    fn node(&mut self, id: &ResourceId) -> &mut Node {
-        self.nodes.entry(id.clone()).or_default()
-    }
-
     /// Remembers how it was when the change began.
-    fn note(&mut self, id: &ResourceId) -> &mut Before {
-        let nodes = &self.nodes;
-        self.before.entry(id.clone()).or_insert_with(|| Before {
-            groups: nodes
-                .get(id)
-                .map(|node| node.needed.groups().cloned().collect())
-                .unwrap_or_default(),
-            is_changed: false,
+    fn note(&mut self, at: Place) -> &mut Before {
+        let Node { before, needed, .. } = &mut self.nodes[at];
+        before.get_or_insert_with(|| {
+            self.concerned.push(at);
+            Box::new(Before {
+                groups: needed.groups().cloned().collect(),
+                is_changed: false,
+            })
         })
     }
 
-    fn link(&mut self, from: &ResourceId, to: &ResourceId) {
-        self.node(to).referrers += 1;
-        let groups: Vec<Name> = self.node(from).needed.groups().cloned().collect();
+    fn link(&mut self, from: Place, to: Place) {
+        self.nodes[to].referrers += 1;
+        let groups: Vec<Name> = self.nodes[from].needed.groups().cloned().collect();
         for group in groups {
             self.need(&group, to);
         }
     }
 
-    fn unlink(&mut self, from: &ResourceId, to: &ResourceId) {
-        let groups: Vec<Name> = self.node(from).needed.groups().cloned().collect();
+    fn unlink(&mut self, from: Place, to: Place) {
+        let groups: Vec<Name> = self.nodes[from].needed.groups().cloned().collect();
         for group in groups {
             self.release(&group, to);
         }
-        let node = self.node(to);
+        let node = &mut self.nodes[to];
         node.referrers = node.referrers.saturating_sub(1);
-        self.sweep(to);
+        self.idle.insert(to);
     }
 
     /// One more reason. The first one leads on to what the resource refers to.
-    fn need(&mut self, group: &Name, id: &ResourceId) {
-        self.note(id);
-        let node = self.node(id);
+    fn need(&mut self, group: &Name, at: Place) {
+        self.note(at);
+        let node = &mut self.nodes[at];
         if node.needed.more(group) {
             for to in &node.to.clone() {
-                self.need(group, to);
+                self.need(group, *to);
             }
         }
     }
 
     /// One reason less.
-    fn release(&mut self, group: &Name, id: &ResourceId) {
-        self.note(id);
-        let node = self.node(id);
+    fn release(&mut self, group: &Name, at: Place) {
+        self.note(at);
+        let node = &mut self.nodes[at];
         if node.needed.less(group) {
             for to in &node.to.clone() {
-                self.release(group, to);
+                self.release(group, *to);
             }
-        }
-    }
-
-    /// Forgets what is not there and nobody speaks of.
-    fn sweep(&mut self, id: &ResourceId) {
-        let is_idle =
-            |node: &Node| node.body.is_none() && node.referrers == 0 && node.to.is_empty();
-        if self.nodes.get(id).is_some_and(is_idle) {
-            self.nodes.remove(id);
         }
     }
 
     fn finish(self) -> Changes {
         let mut changes = Changes::new();
-        for (id, before) in self.before {
-            let node = self.nodes.get(&id);
-            let body = node.and_then(|node| node.body.clone());
-            let needed = node.iter().flat_map(|node| node.needed.groups());
-            for group in needed {
+        for at in self.concerned {
+            let node = &mut self.nodes[at];
+            let (Some(id), Some(before)) = (&node.id, node.before.take()) else {
+                continue;
+            };
+            for group in node.needed.groups() {
                 if before.is_changed || !before.groups.contains(group) {
                     let changes = changes.entry(Arc::clone(group)).or_default();
-                    changes.insert(id.clone(), body.clone());
+                    changes.insert(id.clone(), node.body.clone());
                 }
             }
-            for group in before.groups {
-                if node.is_none_or(|node| !node.needed.contains(&group)) {
-                    changes.entry(group).or_default().insert(id.clone(), None);
+            for group in &before.groups {
+                if !node.needed.contains(group) {
+                    let changes = changes.entry(Arc::clone(group)).or_default();
+                    changes.insert(id.clone(), None);
                 }
+            }
+        }
+        // What is not there and nobody speaks of.
+        for at in self.idle {
+            let node = &self.nodes[at];
+            if let Some(id) = node.id.clone().filter(|_| node.is_idle()) {
+                self.nodes.remove(&id);
             }
         }
         changes

@@ -1,7 +1,7 @@
 //! What a resource has to do with others.
 
 use crate::publish::ResourceId;
-use model::{Action, EndpointShard, Listener, PluginUse, Route, Rule, Target, Upstream};
+use model::{Action, Listener, PluginUse, Route, Rule, Target, Upstream};
 use snapshot::{InvalidResource, Kind, decode};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -43,9 +43,10 @@ impl Links {
                 let keys = tls.flat_map(|tls| &tls.client_certificate);
                 links.refer(Kind::Certificate, keys);
             }
+            // There are as many as of all others together: the key says it too, and nothing else is asked.
             Kind::EndpointShard => {
-                let shard: EndpointShard = decode(body)?;
-                links.part_of = Some(shards_of(&shard.service));
+                let service = key.rsplit_once('/');
+                links.part_of = service.map(|(service, _)| shards_of(service));
             }
             Kind::Tenant => links.part_of = Some(all_tenants()),
             Kind::Plugin | Kind::Certificate => {}
@@ -99,6 +100,15 @@ fn all_tenants() -> ResourceId {
 mod tests {
     use super::*;
     use model::{Discovery, DiscoverySource, EndpointSource, ObjectRef};
+
+    #[test]
+    fn a_shard_is_part_of_what_its_key_begins_with() {
+        for service in ["a/web:80", "a/dns:53/udp", "Upstream/a/u"] {
+            let id = (Kind::EndpointShard, format!("{service}/one").into());
+            let links = Links::of(&id, &[]).unwrap();
+            assert_eq!(links.part_of, Some(shards_of(service)));
+        }
+    }
 
     #[test]
     fn an_upstream_needs_the_shards_of_all_its_services() {

@@ -4,6 +4,7 @@
 
 mod closure;
 mod links;
+mod places;
 
 use crate::health::Board;
 use crate::publish::{Publisher, ResourceId};

@@ -42,6 +42,10 @@ pub enum Severity {
     Warning,
 }
 
+/// Where something stands in a spec, such as `spec.rules[0].backends`: written out only where there is something to say of it,
+/// which is rare.
+pub(crate) type Field<'a> = &'a dyn fmt::Display;
+
 /// Something wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {

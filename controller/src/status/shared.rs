@@ -1,6 +1,6 @@
 //! Statuses in which several controllers have their entries: the lists are atomic, so that who writes one writes all of it.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::imprint::content;
 use crate::report::CONTROLLER_NAME;
@@ -30,14 +30,20 @@ pub(super) fn shared_list(kind: ObjectKind) -> Option<SharedList> {
 }
 
 /// What of the status of an object in a cluster is ours.
-pub(crate) fn ours(kind: ObjectKind, status: Option<&Value>) -> Option<Value> {
+pub(crate) fn ours(kind: ObjectKind, mut status: Option<Value>) -> Option<Value> {
     let Some(list) = shared_list(kind) else {
-        return status.filter(|_| kind.has_status()).cloned();
+        return status.filter(|_| kind.has_status());
     };
-    let entries = status.and_then(|status| status.get(list.name));
-    let entries = entries.and_then(Value::as_array).into_iter().flatten();
-    let ours: Vec<&Value> = entries.filter(|entry| is_ours(entry)).collect();
-    Some(json!({ list.name: ours }))
+    let entries = status.as_mut().and_then(|status| status.get_mut(list.name));
+    let mut ours = match entries.map(Value::take) {
+        Some(Value::Array(entries)) => entries,
+        _ => Vec::new(),
+    };
+    ours.retain(is_ours);
+    Some(Value::Object(Map::from_iter([(
+        list.name.to_owned(),
+        Value::Array(ours),
+    )])))
 }
 
 fn is_ours(entry: &Value) -> bool {
@@ -63,6 +69,7 @@ pub(super) fn replaced(list: SharedList, present: &Value, status: &Value) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const LIST: SharedList = SharedList {
         name: "parents",
@@ -117,8 +124,8 @@ mod tests {
     fn of_a_shared_status_only_our_entries_are_remembered() {
         let status =
             json!({"parents": [entry("example.com/other", "x"), entry(CONTROLLER_NAME, "a")]});
-        let ours = ours(ObjectKind::HTTPRoute, Some(&status)).unwrap();
+        let ours = ours(ObjectKind::HTTPRoute, Some(status.clone())).unwrap();
         assert_eq!(ours, json!({"parents": [entry(CONTROLLER_NAME, "a")]}));
-        assert_eq!(super::ours(ObjectKind::Service, Some(&status)), None);
+        assert_eq!(super::ours(ObjectKind::Service, Some(status)), None);
     }
 }

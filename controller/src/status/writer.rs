@@ -403,8 +403,7 @@ impl StatusWriter {
                 .await
             {
                 Ok(_) => {
-                    self.written
-                        .note(id, ours(id.kind, Some(&entries)).as_ref());
+                    self.written.note(id, ours(id.kind, Some(entries)).as_ref());
                     self.count("written");
                     return Ok(Outcome::Written);
                 }

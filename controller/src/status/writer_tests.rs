@@ -141,12 +141,14 @@ async fn what_others_overwrite_is_written_again_but_not_each_time() {
     // Past the looks at the beginning, and before the next one at everything.
     sleep(SECOND * 3).await;
     let theirs = json!({"observedGeneration": 7});
-    it.written.see(&route, &Arc::default(), "2", Some(&theirs));
+    it.written
+        .see(&route, &Arc::default(), "2", Some(theirs.clone()));
     let took = it.until("PATCH", 2).await;
     assert!(took < HEAL + SECOND, "{took:?}");
     let began = Instant::now();
     while began.elapsed() < SECOND * 20 {
-        it.written.see(&route, &Arc::default(), "2", Some(&theirs));
+        it.written
+            .see(&route, &Arc::default(), "2", Some(theirs.clone()));
         sleep(SECOND / 10).await;
     }
     let again = it.api.count("PATCH") - 2;
@@ -183,7 +185,7 @@ async fn the_status_of_an_object_is_not_written_to_another_that_has_its_name_lat
     assert_eq!(written_of(&it), [(json!("10"), json!(1))]);
 
     it.written
-        .see(&route, &one, "11", Some(&json!({"observedGeneration": 1})));
+        .see(&route, &one, "11", Some(json!({"observedGeneration": 1})));
     generation.store(2, Ordering::Relaxed);
     it.queue.push([route.clone()]);
     it.until("PATCH", 2).await;

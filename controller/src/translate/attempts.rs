@@ -1,7 +1,7 @@
 //! How attempts at a rule's backends are repeated, where a client stays, and how many requests are under way at once.
 
 use super::lowering::Lowering;
-use crate::report::Reason;
+use crate::report::{Field, Reason};
 use crds::SameSite as Wish;
 use crds::text::RetryOn as Condition;
 use model::{Affinity, AffinityCookie, Concurrency, Retry, RetryOn, SameSite};
@@ -33,13 +33,13 @@ const MOST_PERMITS: u32 = 10_000_000;
 const LONGEST_QUEUE: u32 = 1_000_000;
 
 impl Lowering<'_> {
-    pub(super) fn retry(&mut self, field: &str, spec: Option<&crds::Retry>) -> Option<Retry> {
+    pub(super) fn retry(&mut self, field: Field<'_>, spec: Option<&crds::Retry>) -> Option<Retry> {
         let spec = spec?;
         let mut retry = RETRY;
-        retry.on = self.retry_on(&format!("{field}.on"), &spec.on);
+        retry.on = self.retry_on(&format_args!("{field}.on"), &spec.on);
         if let Some(attempts) = spec.attempts {
             let attempts = within(attempts, 0, MOST_ATTEMPTS);
-            let attempts = self.valid(format!("{field}.attempts"), attempts);
+            let attempts = self.valid(format_args!("{field}.attempts"), attempts);
             retry.attempts = attempts.map_or(retry.attempts, u32::from);
         }
         if spec.enabled == Some(false) {
@@ -63,17 +63,20 @@ impl Lowering<'_> {
             retry.jitter = backoff.jitter.unwrap_or(retry.jitter);
         }
         if let Some(limit) = &spec.per_try_timeout {
-            let millis = self.millis(&format!("{field}.perTryTimeout"), limit);
+            let millis = self.millis(&format_args!("{field}.perTryTimeout"), limit);
             retry.per_try_ms = millis.unwrap_or(0);
         }
         if let Some(budget) = spec.budget_percent {
-            let budget = self.valid(format!("{field}.budgetPercent"), within(budget, 0, 100));
+            let budget = self.valid(
+                format_args!("{field}.budgetPercent"),
+                within(budget, 0, 100),
+            );
             retry.budget_percent = budget.map_or(retry.budget_percent, u32::from);
         }
         Some(retry)
     }
 
-    fn retry_on(&mut self, field: &str, list: &[Condition]) -> RetryOn {
+    fn retry_on(&mut self, field: Field<'_>, list: &[Condition]) -> RetryOn {
         let mut on = RetryOn::default();
         if list.len() > MOST_CONDITIONS {
             let message = format!("at most {MOST_CONDITIONS} conditions");
@@ -87,7 +90,7 @@ impl Lowering<'_> {
                 "ReusedConnection" => on.reused_connection = true,
                 "NonIdempotent" => on.non_idempotent = true,
                 range => {
-                    let range = self.valid(format!("{field}[{i}]"), statuses(range));
+                    let range = self.valid(format_args!("{field}[{i}]"), statuses(range));
                     on.statuses.extend(range);
                 }
             }
@@ -109,14 +112,14 @@ impl Lowering<'_> {
 
     pub(super) fn affinity(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         spec: Option<&crds::SessionAffinity>,
     ) -> Option<Affinity> {
         let spec = spec?;
         match (&spec.cookie, &spec.header) {
             (Some(cookie), None) => {
                 let ttl = cookie.ttl.as_ref();
-                let ttl = ttl.and_then(|ttl| self.millis(&format!("{field}.cookie.ttl"), ttl));
+                let ttl = ttl.and_then(|ttl| self.millis(&format_args!("{field}.cookie.ttl"), ttl));
                 Some(Affinity::Cookie(AffinityCookie {
                     name: cookie.name.to_string(),
                     ttl_seconds: ttl.map_or(0, |millis| millis.div_ceil(1_000)),
@@ -130,7 +133,7 @@ impl Lowering<'_> {
                 }))
             }
             (None, Some(header)) => {
-                let name = self.header_name(&format!("{field}.header.name"), &header.name)?;
+                let name = self.header_name(&format_args!("{field}.header.name"), &header.name)?;
                 Some(Affinity::Header(name))
             }
             _ => {
@@ -142,11 +145,14 @@ impl Lowering<'_> {
 
     pub(super) fn request_concurrency(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         spec: Option<&crds::limits::Concurrency>,
     ) -> Option<Concurrency> {
         let spec = spec.filter(|spec| spec.enabled != Some(false))?;
-        let max = self.valid(format!("{field}.max"), within(spec.max, 1, MOST_PERMITS))?;
+        let max = self.valid(
+            format_args!("{field}.max"),
+            within(spec.max, 1, MOST_PERMITS),
+        )?;
         let mut concurrency = Concurrency {
             max,
             queue_depth: 0,
@@ -154,9 +160,9 @@ impl Lowering<'_> {
         };
         if let Some(queue) = &spec.queue {
             let depth = within(queue.depth, 1, LONGEST_QUEUE);
-            concurrency.queue_depth = self.valid(format!("{field}.queue.depth"), depth)?;
+            concurrency.queue_depth = self.valid(format_args!("{field}.queue.depth"), depth)?;
             if let Some(timeout) = &queue.timeout {
-                let millis = self.millis(&format!("{field}.queue.timeout"), timeout);
+                let millis = self.millis(&format_args!("{field}.queue.timeout"), timeout);
                 concurrency.queue_timeout_ms = millis.unwrap_or(QUEUE_TIMEOUT_MS);
             }
         }

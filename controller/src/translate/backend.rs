@@ -2,23 +2,27 @@
 
 use super::lowering::{Lowering, PortKey, Speech, Transport, Unit};
 use super::service::H2C;
-use crate::report::Reason;
+use crate::report::{Field, Reason};
 use crate::world::{ObjectId, ObjectKind};
 use model::{Backend, Mirror, Target, Upstream};
 use std::collections::BTreeMap;
 
 impl Lowering<'_> {
     /// The backends of a rule.
-    pub(super) fn backends(&mut self, field: &str, backends: &[crds::Backend]) -> Vec<Backend> {
+    pub(super) fn backends(
+        &mut self,
+        field: Field<'_>,
+        backends: &[crds::Backend],
+    ) -> Vec<Backend> {
         let mut out = Vec::with_capacity(backends.len());
         for (i, backend) in backends.iter().enumerate() {
-            let at = format!("{field}[{i}]");
+            let at = format_args!("{field}[{i}]");
             let target = self.target(&at, backend);
             let edits = backend.request_headers.as_ref();
             out.push(Backend {
                 weight: backend.weight.unwrap_or(1),
                 priority: backend.priority.unwrap_or(0).into(),
-                request_headers: self.header_edits(&format!("{at}.requestHeaders"), edits),
+                request_headers: self.header_edits(&format_args!("{at}.requestHeaders"), edits),
                 ..Backend::new(target)
             });
         }
@@ -28,7 +32,7 @@ impl Lowering<'_> {
     /// Where copies of the requests go. `shares`: in millionths, of those by position to which no whole percents do justice.
     pub(super) fn mirrors(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         mirrors: &[crds::Mirror],
         shares: &BTreeMap<usize, u32>,
     ) -> Vec<Mirror> {
@@ -42,7 +46,7 @@ impl Lowering<'_> {
                 port: mirror.port,
                 ..crds::Backend::default()
             };
-            let target = self.target(&format!("{field}[{i}]"), &backend);
+            let target = self.target(&format_args!("{field}[{i}]"), &backend);
             let percent = u32::from(mirror.percent.unwrap_or(100)).min(100);
             let millionths = shares.get(&i).copied().unwrap_or(percent * 10_000);
             if millionths > 0 {
@@ -52,7 +56,7 @@ impl Lowering<'_> {
         out
     }
 
-    fn target(&mut self, field: &str, backend: &crds::Backend) -> Target {
+    fn target(&mut self, field: Field<'_>, backend: &crds::Backend) -> Target {
         let kind = backend.kind.as_deref().unwrap_or("Service");
         let namespace = backend.namespace.as_deref().unwrap_or(&self.id.namespace);
         let port = backend
@@ -70,7 +74,7 @@ impl Lowering<'_> {
     /// The key of an upstream resource.
     fn find_target(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         kind: &str,
         namespace: &str,
         backend: &crds::Backend,
@@ -151,7 +155,7 @@ impl Lowering<'_> {
     /// A port of a Service that exists and can be served; otherwise the problem says what is missing.
     pub(super) fn service_port(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         port_field: &str,
         id: &ObjectId,
         port: u16,
@@ -178,7 +182,7 @@ impl Lowering<'_> {
         };
         if !service.ports.iter().any(|p| key.is(p)) {
             let message = format!("{id} has no {} port {port}", transport.name());
-            let at = format!("{field}.{port_field}");
+            let at = format_args!("{field}.{port_field}");
             self.error(at, Reason::BackendNotFound, message);
             return None;
         }

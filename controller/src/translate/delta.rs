@@ -22,6 +22,10 @@ pub struct Delta {
 impl Delta {
     /// Adds what a later update changed.
     pub fn merge(&mut self, later: Self) {
+        if *self == Self::default() {
+            *self = later;
+            return;
+        }
         self.resources.extend(later.resources);
         self.reports.extend(later.reports);
         self.references.extend(later.references);

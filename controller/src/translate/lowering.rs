@@ -135,6 +135,13 @@ pub(super) enum Dep {
     Canaries(Box<str>),
 }
 
+impl Dep {
+    /// Whether it is a Secret or a ConfigMap: of these it is told whether anybody looks at them.
+    pub(super) fn has_values(&self) -> bool {
+        matches!(self, Self::Object(id) if id.kind.has_values())
+    }
+}
+
 /// What lowering a unit gives.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lowered {
@@ -198,14 +205,14 @@ impl<'a> Lowering<'a> {
     pub(super) fn problem(
         &self,
         severity: Severity,
-        field: impl Into<String>,
+        field: impl fmt::Display,
         reason: Reason,
         message: impl Into<String>,
     ) -> Problem {
         let message = one_line(message.into());
         Problem {
             origin: self.id.clone(),
-            field: field.into(),
+            field: field.to_string(),
             reason,
             severity,
             message,
@@ -214,7 +221,7 @@ impl<'a> Lowering<'a> {
 
     pub(super) fn error(
         &mut self,
-        field: impl Into<String>,
+        field: impl fmt::Display,
         reason: Reason,
         message: impl Into<String>,
     ) {
@@ -224,7 +231,7 @@ impl<'a> Lowering<'a> {
 
     pub(super) fn warn(
         &mut self,
-        field: impl Into<String>,
+        field: impl fmt::Display,
         reason: Reason,
         message: impl Into<String>,
     ) {
@@ -235,7 +242,7 @@ impl<'a> Lowering<'a> {
     /// The value, or an error at `field` that quarantines the object.
     pub(super) fn valid<T, E: fmt::Display>(
         &mut self,
-        field: impl Into<String>,
+        field: impl fmt::Display,
         result: Result<T, E>,
     ) -> Option<T> {
         match result {

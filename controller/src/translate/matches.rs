@@ -2,7 +2,7 @@
 
 use super::lowering::Lowering;
 use super::values;
-use crate::report::Reason;
+use crate::report::{Field, Reason};
 use crds::{PathMatchType, RouteMatch, ValueMatchType};
 use model::{
     CookieMatch, HeaderMatch, Match, Method, PathMatch, QueryMatch, Route, Rule, ValueMatch,
@@ -10,10 +10,10 @@ use model::{
 
 impl Lowering<'_> {
     /// `None` when a part of it cannot be understood; the problems say which.
-    pub(super) fn one_match(&mut self, field: &str, m: &RouteMatch) -> Option<Match> {
+    pub(super) fn one_match(&mut self, field: Field<'_>, m: &RouteMatch) -> Option<Match> {
         let path = match &m.path {
             None => Some(PathMatch::any()),
-            Some(path) => self.path_match(&format!("{field}.path"), path),
+            Some(path) => self.path_match(&format_args!("{field}.path"), path),
         };
         let mut whole = true;
         let mut methods = Vec::with_capacity(m.methods.len());
@@ -32,7 +32,7 @@ impl Lowering<'_> {
         methods.dedup();
         let mut headers = Vec::with_capacity(m.headers.len());
         for (i, h) in m.headers.iter().enumerate() {
-            let at = format!("{field}.headers[{i}]");
+            let at = format_args!("{field}.headers[{i}]");
             if !model::headers::is_token(h.name.as_bytes()) {
                 let message = format!("{:?} is not a header name", h.name.as_str());
                 self.error(format!("{at}.name"), Reason::Invalid, message);
@@ -49,7 +49,7 @@ impl Lowering<'_> {
         }
         let mut query = Vec::with_capacity(m.query_params.len());
         for (i, q) in m.query_params.iter().enumerate() {
-            let at = format!("{field}.queryParams[{i}]");
+            let at = format_args!("{field}.queryParams[{i}]");
             match self.value_match(&at, q.type_, q.value.as_deref()) {
                 Some(value) => query.push(QueryMatch {
                     name: q.name.to_string(),
@@ -60,7 +60,7 @@ impl Lowering<'_> {
         }
         let mut cookies = Vec::with_capacity(m.cookies.len());
         for (i, c) in m.cookies.iter().enumerate() {
-            let at = format!("{field}.cookies[{i}]");
+            let at = format_args!("{field}.cookies[{i}]");
             match self.value_match(&at, c.type_, c.value.as_deref()) {
                 Some(value) => cookies.push(CookieMatch {
                     name: c.name.to_string(),
@@ -69,7 +69,7 @@ impl Lowering<'_> {
                 None => whole = false,
             }
         }
-        let clients = self.networks(&format!("{field}.clientCIDRs"), &m.client_cidrs);
+        let clients = self.networks(&format_args!("{field}.clientCIDRs"), &m.client_cidrs);
         whole &= clients.len() == m.client_cidrs.len();
         let path = path.filter(|_| whole)?;
         Some(Match {
@@ -82,8 +82,8 @@ impl Lowering<'_> {
         })
     }
 
-    fn path_match(&mut self, field: &str, path: &crds::PathMatch) -> Option<PathMatch> {
-        let at = format!("{field}.value");
+    fn path_match(&mut self, field: Field<'_>, path: &crds::PathMatch) -> Option<PathMatch> {
+        let at = format_args!("{field}.value");
         match path.type_.unwrap_or(PathMatchType::PathPrefix) {
             PathMatchType::PathPrefix => {
                 let value = self.valid(at, normal_path(&path.value))?;
@@ -131,11 +131,11 @@ impl Lowering<'_> {
 
     fn value_match(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         type_: Option<ValueMatchType>,
         value: Option<&str>,
     ) -> Option<ValueMatch> {
-        let at = format!("{field}.value");
+        let at = format_args!("{field}.value");
         let type_ = type_.unwrap_or(ValueMatchType::Exact);
         match (type_, value) {
             (ValueMatchType::Present, None) => return Some(ValueMatch::Present),

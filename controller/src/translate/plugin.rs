@@ -3,7 +3,7 @@
 use super::effective::{Slot, Used};
 use super::lowering::Lowering;
 use super::unbuilt;
-use crate::report::Reason;
+use crate::report::{Field, Reason};
 use crate::world::{Body, ObjectId, ObjectKind};
 use crds::{PluginSpec, PluginUse};
 use model::{FailurePolicy, Plugin, Stage};
@@ -30,7 +30,7 @@ impl Lowering<'_> {
             self.not_built(found);
         }
         let id = self.id;
-        if let Some((plugin, slot)) = self.plugin("spec", &id.name, spec)
+        if let Some((plugin, slot)) = self.plugin(&"spec", &id.name, spec)
             && usable
         {
             self.out.slot = Some(slot);
@@ -41,7 +41,7 @@ impl Lowering<'_> {
     /// The plugins of a list in use; `false` when one of them cannot run, so that its rules must not be served.
     pub(super) fn plugin_uses(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         uses: &[PluginUse],
         out: &mut Vec<Used>,
     ) -> bool {
@@ -50,9 +50,9 @@ impl Lowering<'_> {
             if one.enabled == Some(false) {
                 continue;
             }
-            let at = format!("{field}[{i}]");
+            let at = format_args!("{field}[{i}]");
             let found = match (&one.reference, one.inline()) {
-                (Some(reference), _) => self.plugin_reference(&format!("{at}.ref"), reference),
+                (Some(reference), _) => self.plugin_reference(&format_args!("{at}.ref"), reference),
                 (None, Some(spec)) => {
                     let name = one.name.as_deref().unwrap_or_default();
                     let plugin = self.plugin(&at, name, &spec);
@@ -80,7 +80,7 @@ impl Lowering<'_> {
     /// `Some(None)`: the Plugin is switched off.
     fn plugin_reference(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         reference: &crds::refs::ObjectRef,
     ) -> Option<Option<Used>> {
         let kind = reference
@@ -127,7 +127,12 @@ impl Lowering<'_> {
     }
 
     /// Settings are compiled here by the very function that the data plane calls.
-    fn plugin(&mut self, field: &str, name: &str, spec: &PluginSpec) -> Option<(Plugin, Slot)> {
+    fn plugin(
+        &mut self,
+        field: Field<'_>,
+        name: &str,
+        spec: &PluginSpec,
+    ) -> Option<(Plugin, Slot)> {
         let kind = spec.type_.name();
         let settings = self.valid(field, spec.settings())?;
         let compiled = match plugins::compile(kind, &settings) {

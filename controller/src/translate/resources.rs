@@ -5,6 +5,7 @@ use bytes::Bytes;
 use model::{EndpointShard, Model};
 use snapshot::{Kind, ResourceId, Section};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
 /// The resources by kind and key. They are kept as encoded, which takes a fraction of the memory of parsed ones and is
@@ -15,10 +16,10 @@ pub struct Resources(BTreeMap<ResourceId, Bytes>);
 impl Resources {
     /// Returns whether that changed anything.
     pub(super) fn put(&mut self, id: &ResourceId, body: &Bytes) -> bool {
-        match self.0.get_mut(id) {
-            Some(old) if old == body => return false,
-            Some(old) => *old = body.clone(),
-            None => drop(self.0.insert(id.clone(), body.clone())),
+        match self.0.entry(id.clone()) {
+            Entry::Occupied(old) if old.get() == body => return false,
+            Entry::Occupied(mut old) => drop(old.insert(body.clone())),
+            Entry::Vacant(place) => drop(place.insert(body.clone())),
         }
         true
     }

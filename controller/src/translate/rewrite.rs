@@ -3,7 +3,7 @@
 use super::lowering::Lowering;
 use super::matches::normal_path;
 use super::values;
-use crate::report::Reason;
+use crate::report::{Field, Reason};
 use model::captures::{Piece, pieces, references};
 use model::{DirectResponse, HostPattern, PathRewrite, Redirect, RedirectPath, Rewrite};
 
@@ -14,7 +14,7 @@ impl Lowering<'_> {
     /// `None` when a part of it cannot be used; the problems say which.
     pub(super) fn rewrite(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         rewrite: Option<&crds::Rewrite>,
         groups: &[String],
     ) -> Option<Rewrite> {
@@ -81,7 +81,7 @@ impl Lowering<'_> {
         let host = match &rewrite.hostname {
             None => None,
             Some(host) => {
-                let at = format!("{field}.hostname");
+                let at = format_args!("{field}.hostname");
                 Some(self.valid(at, host_template(host, groups, values::authority))?)
             }
         };
@@ -91,7 +91,7 @@ impl Lowering<'_> {
     /// `groups`: the named groups of hostnameRegex, where the Route has one.
     pub(super) fn redirect(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         redirect: &crds::Redirect,
         groups: &[String],
     ) -> Option<Redirect> {
@@ -104,7 +104,7 @@ impl Lowering<'_> {
         let hostname = match &redirect.hostname {
             None => None,
             Some(name) => {
-                let at = format!("{field}.hostname");
+                let at = format_args!("{field}.hostname");
                 let one_host = |name: &str| match HostPattern::parse(name) {
                     Ok(HostPattern::Exact(_)) => Ok(()),
                     Ok(_) => Err("must be one host, without *".to_owned()),
@@ -117,13 +117,13 @@ impl Lowering<'_> {
             None => None,
             Some(path) => match (&path.replace_prefix, &path.replace_full_path) {
                 (Some(prefix), None) => {
-                    let at = format!("{field}.path.replacePrefix");
+                    let at = format_args!("{field}.path.replacePrefix");
                     Some(RedirectPath::ReplacePrefix(
                         self.valid(at, path_template(prefix, groups))?,
                     ))
                 }
                 (None, Some(full)) => {
-                    let at = format!("{field}.path.replaceFullPath");
+                    let at = format_args!("{field}.path.replaceFullPath");
                     Some(RedirectPath::ReplaceFull(
                         self.valid(at, path_template(full, groups))?,
                     ))
@@ -150,7 +150,7 @@ impl Lowering<'_> {
 
     pub(super) fn direct_response(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         response: &crds::DirectResponse,
     ) -> Option<DirectResponse> {
         if !(200..=599).contains(&response.status) {
@@ -176,7 +176,7 @@ impl Lowering<'_> {
             status: response.status,
             content_type,
             body,
-            headers: self.header_list(&format!("{field}.headers"), &response.headers),
+            headers: self.header_list(&format_args!("{field}.headers"), &response.headers),
         })
     }
 }

@@ -6,8 +6,8 @@ use super::lowering::Lowering;
 use super::parents::Parent;
 use super::rule::{self, OfRoute};
 use super::{unbuilt, values};
-use crate::adapt::{self, http_route::Said};
-use crate::report::{ParentReport, Problem, Reason, Severity};
+use crate::adapt::{self, Names, http_route::Said};
+use crate::report::{Field, ParentReport, Problem, Reason, Severity};
 use crate::world::{Body, ObjectId, ObjectKind};
 use crds::RouteSpec;
 use crds::header::HeaderEdits;
@@ -40,24 +40,28 @@ impl<'w> Lowering<'w> {
 
     /// What an HTTPRoute says, by the names of its own fields.
     pub(super) fn http_route(&mut self, spec: &HttpRouteSpec) {
-        self.said(adapt::http_route::as_route(spec), spec);
+        let say = |names| adapt::http_route::as_route(spec, names);
+        self.said(say(Names::unasked()), spec, || say(Names::default()).names);
     }
 
     /// What a GRPCRoute says, by the names of its own fields.
     pub(super) fn grpc_route(&mut self, spec: &GrpcRouteSpec) {
-        let (said, http) = adapt::grpc_route::as_route(spec);
-        self.said(said, &http);
+        let say = |names| adapt::grpc_route::as_route(spec, names);
+        let (said, http) = say(Names::unasked());
+        self.said(said, &http, || say(Names::default()).0.names);
     }
 
     /// What a Route of connections or datagrams says, by the names of its own fields.
     pub(super) fn stream_route(&mut self, (said, http): (Said, HttpRouteSpec)) {
-        self.said(said, &http);
+        let names = || adapt::http_route::as_route(&http, Names::default()).names;
+        self.said(said, &http, names);
     }
 
-    fn said(&mut self, said: Said, spec: &HttpRouteSpec) {
+    /// `names`: under which its author knows the fields.
+    fn said(&mut self, said: Said, spec: &HttpRouteSpec, names: impl FnOnce() -> Names) {
         let Said {
             spec: route,
-            names,
+            names: _,
             faults,
             notices,
             closed,
@@ -76,8 +80,11 @@ impl<'w> Lowering<'w> {
             },
         };
         self.serve(&route, parents, &extras);
-        for problem in &mut self.out.problems {
-            problem.field = names.theirs(&problem.field);
+        if !self.out.problems.is_empty() {
+            let names = names();
+            for problem in &mut self.out.problems {
+                problem.field = names.theirs(&problem.field);
+            }
         }
         for fault in faults {
             self.error(fault.field, fault.reason, fault.message);
@@ -111,7 +118,7 @@ impl<'w> Lowering<'w> {
             }
         };
         let mut plugins = Vec::new();
-        let usable = self.plugin_uses("spec.plugins", &spec.plugins, &mut plugins);
+        let usable = self.plugin_uses(&"spec.plugins", &spec.plugins, &mut plugins);
         let whole_closed = unbuilt.iter().any(|f| f.closes && f.rule.is_none());
         let of_route = OfRoute {
             plugins,
@@ -168,7 +175,7 @@ impl<'w> Lowering<'w> {
                 mirrors: extras.mirrors.get(&i).cloned().unwrap_or_default(),
                 place: i,
             };
-            let at = format!("spec.rules[{i}]");
+            let at = format_args!("spec.rules[{i}]");
             if let Some(mut lowered) = self.rule(&at, rule, of_route, &of_rule) {
                 self.response_headers(&at, i, extras, &mut lowered);
                 if let Some(idle) = extras.idle {
@@ -183,13 +190,19 @@ impl<'w> Lowering<'w> {
     }
 
     /// Edits of answers by backend, which only an HTTPRoute can ask for.
-    fn response_headers(&mut self, at: &str, rule: usize, extras: &Extras, lowered: &mut Rule) {
+    fn response_headers(
+        &mut self,
+        at: Field<'_>,
+        rule: usize,
+        extras: &Extras,
+        lowered: &mut Rule,
+    ) {
         let Action::Forward(backends) = &mut lowered.action else {
             return;
         };
         for (j, backend) in backends.iter_mut().enumerate() {
             let edits = extras.response_headers.get(&(rule, j));
-            let field = format!("{at}.backends[{j}].responseHeaders");
+            let field = format_args!("{at}.backends[{j}].responseHeaders");
             backend.response_headers = self.header_edits(&field, edits);
         }
     }
@@ -205,7 +218,10 @@ impl<'w> Lowering<'w> {
         let all = spec.hostnames.iter().enumerate();
         let hosts: BTreeSet<HostPattern> = all
             .filter_map(|(i, name)| {
-                self.valid(format!("spec.hostnames[{i}]"), HostPattern::parse(name))
+                self.valid(
+                    format_args!("spec.hostnames[{i}]"),
+                    HostPattern::parse(name),
+                )
             })
             .collect();
         (hosts.into_iter().collect(), Vec::new())

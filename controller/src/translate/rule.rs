@@ -3,7 +3,7 @@
 use super::effective::Used;
 use super::lowering::Lowering;
 use super::values::NEVER_MS;
-use crate::report::Reason;
+use crate::report::{Field, Reason};
 use crate::world::ObjectKind;
 use crds::RouteRule;
 use model::{Action, Match, Rule, Target, Timeouts, limits};
@@ -41,7 +41,7 @@ impl Lowering<'_> {
     /// `None` when no match of the rule can be understood.
     pub(super) fn rule(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         rule: &RouteRule,
         route: &OfRoute,
         extras: &Extras,
@@ -49,34 +49,40 @@ impl Lowering<'_> {
         let before = self.out.problems.len();
         let matches = self.rule_matches(field, rule);
         let mut own = Vec::new();
-        let usable = self.plugin_uses(&format!("{field}.plugins"), &rule.plugins, &mut own);
+        let usable = self.plugin_uses(&format_args!("{field}.plugins"), &rule.plugins, &mut own);
         let action = self.action(field, rule, &route.groups);
         let rewrite = self.rewrite(
-            &format!("{field}.rewrite"),
+            &format_args!("{field}.rewrite"),
             rule.rewrite.as_ref(),
             &route.groups,
         );
         let request_headers = self.header_edits(
-            &format!("{field}.requestHeaders"),
+            &format_args!("{field}.requestHeaders"),
             rule.request_headers.as_ref(),
         );
         let response_headers = self.header_edits(
-            &format!("{field}.responseHeaders"),
+            &format_args!("{field}.responseHeaders"),
             rule.response_headers.as_ref(),
         );
-        let timeouts = self.timeouts(&format!("{field}.timeouts"), rule.timeouts.as_ref());
-        let retry = self.retry(&format!("{field}.retry"), rule.retry.as_ref());
+        let timeouts = self.timeouts(&format_args!("{field}.timeouts"), rule.timeouts.as_ref());
+        let retry = self.retry(&format_args!("{field}.retry"), rule.retry.as_ref());
         let affinity = self.affinity(
-            &format!("{field}.sessionAffinity"),
+            &format_args!("{field}.sessionAffinity"),
             rule.session_affinity.as_ref(),
         );
-        let concurrency =
-            self.request_concurrency(&format!("{field}.concurrency"), rule.concurrency.as_ref());
+        let concurrency = self.request_concurrency(
+            &format_args!("{field}.concurrency"),
+            rule.concurrency.as_ref(),
+        );
         let max_request_body = match &rule.max_request_body {
             None => Some(limits::REQUEST_BODY),
-            Some(size) => self.valid(format!("{field}.maxRequestBody"), size.bytes()),
+            Some(size) => self.valid(format_args!("{field}.maxRequestBody"), size.bytes()),
         };
-        let mirrors = self.mirrors(&format!("{field}.mirrors"), &rule.mirrors, &extras.mirrors);
+        let mirrors = self.mirrors(
+            &format_args!("{field}.mirrors"),
+            &rule.mirrors,
+            &extras.mirrors,
+        );
         let invalid = self
             .out
             .problems
@@ -123,20 +129,20 @@ impl Lowering<'_> {
         })
     }
 
-    fn rule_matches(&mut self, field: &str, rule: &RouteRule) -> Vec<Match> {
+    fn rule_matches(&mut self, field: Field<'_>, rule: &RouteRule) -> Vec<Match> {
         if rule.matches.is_empty() {
             return vec![Match::any()];
         }
         let all = rule.matches.iter().enumerate();
         let understood =
-            all.filter_map(|(i, m)| self.one_match(&format!("{field}.matches[{i}]"), m));
+            all.filter_map(|(i, m)| self.one_match(&format_args!("{field}.matches[{i}]"), m));
         let mut matches = Vec::with_capacity(rule.matches.len());
         matches.extend(understood);
         matches
     }
 
     /// What ends the request's way; `None` when it cannot be used.
-    fn action(&mut self, field: &str, rule: &RouteRule, groups: &[String]) -> Option<Action> {
+    fn action(&mut self, field: Field<'_>, rule: &RouteRule, groups: &[String]) -> Option<Action> {
         let given = [
             rule.redirect.is_some(),
             rule.direct_response.is_some(),
@@ -148,14 +154,14 @@ impl Lowering<'_> {
             return None;
         }
         if let Some(redirect) = &rule.redirect {
-            let redirect = self.redirect(&format!("{field}.redirect"), redirect, groups);
+            let redirect = self.redirect(&format_args!("{field}.redirect"), redirect, groups);
             return redirect.map(Action::Redirect);
         }
         if let Some(response) = &rule.direct_response {
-            let response = self.direct_response(&format!("{field}.directResponse"), response);
+            let response = self.direct_response(&format_args!("{field}.directResponse"), response);
             return response.map(Action::Respond);
         }
-        let mut backends = self.backends(&format!("{field}.backends"), &rule.backends);
+        let mut backends = self.backends(&format_args!("{field}.backends"), &rule.backends);
         if backends.is_empty() {
             // Of an HTTPRoute this is no fault: it answers 500 (Gateway API, HTTPRouteRule.backendRefs).
             if rule.plugins.is_empty() && self.id.kind == ObjectKind::Route {
@@ -169,7 +175,7 @@ impl Lowering<'_> {
         Some(Action::Forward(backends))
     }
 
-    fn timeouts(&mut self, field: &str, timeouts: Option<&crds::RouteTimeouts>) -> Timeouts {
+    fn timeouts(&mut self, field: Field<'_>, timeouts: Option<&crds::RouteTimeouts>) -> Timeouts {
         let mut out = Timeouts::default();
         let Some(given) = timeouts else {
             return out;
@@ -204,7 +210,7 @@ impl Lowering<'_> {
             ),
         ] {
             if let Some(value) = value
-                && let Some(millis) = self.millis(&format!("{field}.{name}"), value)
+                && let Some(millis) = self.millis(&format_args!("{field}.{name}"), value)
             {
                 *slot = if millis == 0 { off } else { millis };
             }

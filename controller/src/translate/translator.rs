@@ -179,7 +179,9 @@ impl Translator {
             todo.insert(Unit::Gateways);
         }
         for id in dirty {
-            if let Some(meta) = world.meta(id) {
+            if self.accepted.get(id).is_some()
+                && let Some(meta) = world.meta(id)
+            {
                 self.accepted.keep_of(id, &meta.uid);
             }
             self.mark(world, id, &mut todo);
@@ -379,8 +381,12 @@ impl Translator {
         if lowered.has_panicked() {
             self.keep(unit, &mut lowered);
         }
+        let is_told_of = self.report.objects.contains_key(&port.service);
+        let is_fine = lowered.problems.is_empty();
         self.install(unit.clone(), lowered, todo, delta);
-        self.report_service(world, &port.service, delta);
+        if is_told_of || !is_fine {
+            self.report_service(world, &port.service, delta);
+        }
     }
 
     fn lower_port(&self, world: &World, unit: &Unit, port: &PortKey, meta: &Meta) -> Lowered {
@@ -471,12 +477,12 @@ impl Translator {
         }
         for dep in old.deps.difference(&state.deps) {
             self.dependents.remove(&(dep.clone(), unit.clone()));
-            if self.dependents(dep).next().is_none() {
+            if dep.has_values() && self.dependents(dep).next().is_none() {
                 delta.refer(dep, false);
             }
         }
         for dep in state.deps.difference(&old.deps) {
-            if self.dependents(dep).next().is_none() {
+            if dep.has_values() && self.dependents(dep).next().is_none() {
                 delta.refer(dep, true);
             }
             self.dependents.insert((dep.clone(), unit.clone()));

@@ -1,7 +1,7 @@
 //! Values that several kinds share: checked once more than by the schema, because the world may hold anything.
 
 use super::lowering::Lowering;
-use crate::report::Reason;
+use crate::report::{Field, Reason};
 use ipnet::IpNet;
 use model::headers::{Known, is_token, is_value};
 use model::{HeaderEdits, HostPattern};
@@ -63,7 +63,7 @@ fn network(text: &str) -> Result<IpNet, String> {
 
 impl Lowering<'_> {
     /// Whole milliseconds, rounded up; what does not fit 32 bits is as good as for ever.
-    pub(super) fn millis(&mut self, field: &str, duration: &crds::Duration) -> Option<u32> {
+    pub(super) fn millis(&mut self, field: Field<'_>, duration: &crds::Duration) -> Option<u32> {
         let duration = self.valid(field, duration.parse())?;
         let millis = duration.as_micros().div_ceil(1000);
         Some(u32::try_from(millis).unwrap_or(NEVER_MS))
@@ -72,7 +72,7 @@ impl Lowering<'_> {
     /// The same for a timeout without a value that means "off" on the wire.
     pub(super) fn millis_or_never(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         duration: &crds::Duration,
     ) -> Option<u32> {
         let millis = self.millis(field, duration)?;
@@ -82,7 +82,7 @@ impl Lowering<'_> {
     /// The same for a time that must not be nothing.
     pub(super) fn positive_millis(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         duration: &crds::Duration,
     ) -> Option<u32> {
         let millis = self.millis(field, duration)?;
@@ -96,7 +96,7 @@ impl Lowering<'_> {
     /// A number between bounds, both included.
     pub(super) fn in_range(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         number: u32,
         least: u32,
         most: u32,
@@ -110,15 +110,15 @@ impl Lowering<'_> {
     }
 
     /// Those that are networks; the problems name the others.
-    pub(super) fn networks(&mut self, field: &str, list: &[crds::text::Cidr]) -> Vec<IpNet> {
+    pub(super) fn networks(&mut self, field: Field<'_>, list: &[crds::text::Cidr]) -> Vec<IpNet> {
         let all = list.iter().enumerate();
-        all.filter_map(|(i, text)| self.valid(format!("{field}[{i}]"), network(text)))
+        all.filter_map(|(i, text)| self.valid(format_args!("{field}[{i}]"), network(text)))
             .collect()
     }
 
     pub(super) fn header_edits(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         edits: Option<&crds::header::HeaderEdits>,
     ) -> HeaderEdits {
         let Some(edits) = edits else {
@@ -126,27 +126,27 @@ impl Lowering<'_> {
         };
         let remove = edits.remove.iter().enumerate();
         let remove = remove.filter_map(|(i, name)| {
-            let at = format!("{field}.remove[{i}]");
+            let at = format_args!("{field}.remove[{i}]");
             self.header_name(&at, name)
         });
         let remove = remove.collect();
         HeaderEdits {
-            set: self.header_list(&format!("{field}.set"), &edits.set),
-            add: self.header_list(&format!("{field}.add"), &edits.add),
+            set: self.header_list(&format_args!("{field}.set"), &edits.set),
+            add: self.header_list(&format_args!("{field}.add"), &edits.add),
             remove,
         }
     }
 
     pub(super) fn header_list(
         &mut self,
-        field: &str,
+        field: Field<'_>,
         list: &[crds::header::Header],
     ) -> Vec<(String, String)> {
         let mut headers = Vec::with_capacity(list.len());
         headers.extend(list.iter().enumerate().filter_map(|(i, header)| {
-            let name = self.header_name(&format!("{field}[{i}].name"), &header.name)?;
+            let name = self.header_name(&format_args!("{field}[{i}].name"), &header.name)?;
             if !is_value(header.value.as_bytes()) {
-                let at = format!("{field}[{i}].value");
+                let at = format_args!("{field}[{i}].value");
                 let message = "a header value has no control characters and no blank at its ends";
                 self.error(at, Reason::Invalid, message);
                 return None;
@@ -157,7 +157,7 @@ impl Lowering<'_> {
     }
 
     /// In lower case.
-    pub(super) fn header_name(&mut self, field: &str, name: &str) -> Option<String> {
+    pub(super) fn header_name(&mut self, field: Field<'_>, name: &str) -> Option<String> {
         let lower = name.to_ascii_lowercase();
         let known = Known::of(lower.as_bytes());
         let message = if !is_token(name.as_bytes()) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::adapt::{grpc_route, http_route, ingress, stream_route};
+use crate::adapt::{Names, grpc_route, http_route, ingress, stream_route};
 use crate::world::{Body, Object, ObjectId, ObjectKind};
 
 /// How long a Route waits at most, however often it changes meanwhile.
@@ -79,11 +79,11 @@ fn backends(object: &Object) -> BTreeSet<ObjectId> {
     let spec = match &object.body {
         Body::Route(spec) => &**spec,
         Body::HTTPRoute(spec) => {
-            said = http_route::as_route(spec).spec;
+            said = http_route::as_route(spec, Names::unasked()).spec;
             &said
         }
         Body::GRPCRoute(spec) => {
-            said = grpc_route::as_route(spec).0.spec;
+            said = grpc_route::as_route(spec, Names::unasked()).0.spec;
             &said
         }
         Body::TLSRoute(spec) => {

@@ -6,8 +6,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -25,11 +25,11 @@ use super::lean::{LeanEndpointSlice, LeanObject, LeanService};
 use super::read::{Read, Watched};
 use super::standing::Standing;
 use super::target::Target;
-use super::{Event, Verb, definitions, unix_ns};
+use super::{Event, SOME, Verb, definitions, unix_ns};
 use crate::metrics::Metrics;
 use crate::panics::Parts;
 use crate::status::Written;
-use crate::world::{ObjectId, ObjectKind, Scope};
+use crate::world::{Object, ObjectKind, Scope};
 
 /// How often it is asked again for a kind that the cluster does not know, and for what nobody promised to permit.
 pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(30);
@@ -251,9 +251,21 @@ impl Watches {
         self.standing.down(target);
         let mut following = Following::new(api, config);
         let mut listed = BTreeSet::new();
+        let mut some = Vec::new();
         let mut first = true;
         loop {
-            let event = match following.next().await {
+            let next = match following.next().now_or_never() {
+                Some(next) => next,
+                None => {
+                    self.pass_on(&mut some).await?;
+                    following.next().await
+                }
+            };
+            if some.len() == SOME || !matches!(next, Ok(Seen::Event(watcher::Event::InitApply(_))))
+            {
+                self.pass_on(&mut some).await?;
+            }
+            let event = match next {
                 Ok(Seen::Event(event)) => event,
                 Ok(Seen::Works) => {
                     self.up(target).await?;
@@ -278,8 +290,9 @@ impl Watches {
                     listed.clear();
                 }
                 watcher::Event::InitApply(object) => {
-                    if let Some(id) = self.apply(kind, object, at).await? {
-                        listed.insert(id);
+                    if let Some(object) = self.read(kind, object) {
+                        listed.insert(object.id.clone());
+                        some.push(object);
                     }
                 }
                 watcher::Event::InitDone => {
@@ -290,7 +303,10 @@ impl Watches {
                     self.send(Event::Listed { of, ids }).await?;
                 }
                 watcher::Event::Apply(object) => {
-                    self.apply(kind, object, at).await?;
+                    if let Some(object) = self.read(kind, object) {
+                        let object = Box::new(object);
+                        self.send(Event::Apply { object, at }).await?;
+                    }
                 }
                 watcher::Event::Delete(object) => {
                     if let Some(Read { object, .. }) = object.read(kind) {
@@ -336,27 +352,25 @@ impl Watches {
         Ok(())
     }
 
-    async fn apply<K: Watched + Resource>(
-        &self,
-        kind: ObjectKind,
-        object: K,
-        at: u64,
-    ) -> Result<Option<ObjectId>, WorldGone> {
+    /// Reads an object, and notes the status that it carries.
+    fn read<K: Watched + Resource>(&self, kind: ObjectKind, object: K) -> Option<Object> {
         let version = object.meta().resource_version.clone().unwrap_or_default();
-        let Some(Read { object, status }) = object.read(kind) else {
-            return Ok(None);
-        };
-        let id = object.id.clone();
+        let Read { object, status } = object.read(kind)?;
         if kind.has_status() {
             let uid = &object.meta.uid;
-            self.written.see(&id, uid, &version, status.as_ref());
+            self.written.see(&object.id, uid, &version, status);
         }
-        self.send(Event::Apply {
-            object: Box::new(object),
-            at,
-        })
-        .await?;
-        Ok(Some(id))
+        Some(object)
+    }
+
+    /// Passes on what has come of a list.
+    async fn pass_on(&self, some: &mut Vec<Object>) -> Result<(), WorldGone> {
+        if some.is_empty() {
+            return Ok(());
+        }
+        let objects = std::mem::take(some);
+        let at = unix_ns();
+        self.send(Event::Some { objects, at }).await
     }
 
     async fn send(&self, event: Event) -> Result<(), WorldGone> {

@@ -73,6 +73,8 @@ fn script(
 struct Following {
     api: FakeApi,
     events: mpsc::Receiver<Event>,
+    /// Of an event that brought more than one object, what has not been told yet.
+    later: VecDeque<String>,
     metrics: Arc<Metrics>,
     written: Arc<Written>,
 }
@@ -119,6 +121,7 @@ fn follow_in<const N: usize>(
     Following {
         api,
         events,
+        later: VecDeque::new(),
         metrics,
         written,
     }
@@ -127,8 +130,16 @@ fn follow_in<const N: usize>(
 impl Following {
     /// The next event: an object as `+name`, or `-name` where it is gone; a list as its names.
     async fn next(&mut self) -> String {
+        if let Some(later) = self.later.pop_front() {
+            return later;
+        }
         match timeout(FOREVER, self.events.recv()).await {
             Ok(Some(Event::Apply { object, .. })) => format!("+{}", object.id.name),
+            Ok(Some(Event::Some { objects, .. })) => {
+                let names = objects.iter().map(|object| format!("+{}", object.id.name));
+                self.later.extend(names);
+                self.later.pop_front().unwrap()
+            }
             Ok(Some(Event::Delete { id, .. })) => format!("-{}", id.name),
             Ok(Some(Event::Listed { of, ids })) => {
                 let names: Vec<&str> = ids.iter().map(|id| &*id.name).collect();
@@ -241,6 +252,21 @@ async fn a_kind_is_followed_in_the_version_that_is_served_and_written_in_it() {
         (&*followed.version, &*followed.plural),
         ("v1alpha2", "tcproutes")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_of_a_list_that_are_there_come_together() {
+    let names: Vec<String> = (0..SOME + 4).map(|n| format!("o{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let pages = [page("a", &names, "more"), Reply::Never];
+    let mut it = follow(ObjectKind::ConfigMap, "", [(MAPS, script(pages, []))]);
+    // The last of them do not wait for the next page.
+    for count in [SOME, 4] {
+        match timeout(PAGE / 2, it.events.recv()).await {
+            Ok(Some(Event::Some { objects, .. })) => assert_eq!(objects.len(), count),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

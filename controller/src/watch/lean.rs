@@ -12,7 +12,8 @@ use kube::Resource;
 use kube::api::ApiResource;
 use kube::core::DynamicResourceScope;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::read::{Read, Watched};
 use crate::status;
@@ -109,10 +110,11 @@ lean!(LeanEndpointSlice of EndpointSlice {
 pub(super) struct LeanObject {
     #[serde(deserialize_with = "metadata")]
     metadata: ObjectMeta,
+    /// As it came: most are read into their types at once, and never into values.
     #[serde(default)]
-    spec: Option<Value>,
+    spec: Option<Box<RawValue>>,
     #[serde(default)]
-    status: Option<Value>,
+    status: Option<Box<RawValue>>,
 }
 
 impl Resource for LeanObject {
@@ -141,9 +143,8 @@ impl Resource for LeanObject {
 
 impl Watched for LeanObject {
     fn read(self, kind: ObjectKind) -> Option<Read> {
-        let spec = self.spec.map(|spec| ("spec".to_owned(), spec));
-        let fields = Value::Object(Map::from_iter(spec));
-        let object = Object::of_fields(kind, &self.metadata, &fields);
+        let spec = self.spec.as_deref().map(RawValue::get);
+        let object = Object::of_spec(kind, &self.metadata, spec);
         if let Some(refusals) = object.refusals() {
             let error = refusals.first().map(Refusal::to_string);
             let error = error.unwrap_or_default();
@@ -151,15 +152,20 @@ impl Watched for LeanObject {
         }
         Some(Read {
             object,
-            status: status::ours(kind, self.status.as_ref()),
+            status: status::ours(kind, self.status.as_deref().and_then(value)),
         })
     }
+}
+
+fn value(text: &RawValue) -> Option<Value> {
+    serde_json::from_str(text.get()).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::world::ObjectId;
+    use kube::api::WatchEvent;
     use serde_json::json;
 
     fn with_metadata(mut manifest: Value) -> Value {
@@ -192,7 +198,7 @@ mod tests {
         assert_eq!(Some(read.object), whole, "nothing is lost");
         assert_eq!(
             read.status,
-            status::ours(ObjectKind::HTTPRoute, manifest.get("status"))
+            status::ours(ObjectKind::HTTPRoute, manifest.get("status").cloned())
         );
     }
 
@@ -216,6 +222,22 @@ mod tests {
             assert_eq!(read.status, Some(status));
             assert_eq!(Some(read.object), Object::from_json(&manifest).unwrap());
         }
+    }
+
+    /// Specs are taken out of the text of the event, which stands in the server's order.
+    #[test]
+    fn an_event_of_a_watch_is_read() {
+        let manifest = with_metadata(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "spec": {"hostnames": ["one.example"]},
+        }));
+        let event = format!(r#"{{"type":"ADDED","object":{manifest}}}"#);
+        let event = serde_json::from_str::<WatchEvent<LeanObject>>(&event).unwrap();
+        let WatchEvent::Added(object) = event else {
+            panic!("{event:?}");
+        };
+        let read = object.read(ObjectKind::HTTPRoute).unwrap();
+        assert_eq!(Some(read.object), Object::from_json(&manifest).unwrap());
     }
 
     #[test]

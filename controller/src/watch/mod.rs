@@ -45,6 +45,11 @@ pub enum Event {
         /// When it was seen, in nanoseconds since the epoch.
         at: u64,
     },
+    /// Some of a list. To wake the world for each object takes longer than the world does with most.
+    Some {
+        objects: Vec<Object>,
+        at: u64,
+    },
     Delete {
         id: ObjectId,
         at: u64,
@@ -90,7 +95,10 @@ impl fmt::Display for Verb {
 }
 
 /// How many events wait for the world at most; then the watches wait.
-pub const EVENTS: usize = 4096;
+pub const EVENTS: usize = 1024;
+
+/// Objects of a list in one event at most.
+const SOME: usize = 16;
 
 /// Nanoseconds since the epoch.
 pub(crate) fn unix_ns() -> u64 {

@@ -195,6 +195,11 @@ impl Owner {
     fn take(&mut self, event: Event) {
         match event {
             Event::Apply { object, at } => self.apply(*object, at),
+            Event::Some { objects, at } => {
+                for object in objects {
+                    self.apply(object, at);
+                }
+            }
             Event::Values { id, outcome, at } => self.settle(id, outcome, at),
             Event::Definition(kind, definition) => {
                 if self.world.set_definition(kind, definition) {
@@ -298,11 +303,11 @@ impl Owner {
     /// Has an object in effect.
     fn put(&mut self, object: Object, at: u64) {
         let id = object.id.clone();
-        let is_new = !self.world.contains(&id);
         let before = self.remembered(&id);
         let named = self.names_data_planes(&id);
+        let known = self.world.len();
         if self.world.apply(object) {
-            if is_new {
+            if self.world.len() > known {
                 self.count(id.kind, 1);
             }
             if named || self.names_data_planes(&id) {

@@ -121,14 +121,16 @@ impl World {
         let keeps_old = !object.id.kind.has_status() && object.is_refused();
         let unread = self.take_before(&mut object);
         let was_unread = self.unread.get(&object.id);
-        match self.objects.get(&object.id) {
-            Some(old) if **old == object && was_unread == unread.as_ref() || keeps_old => {
+        match self.objects.get_key_value(&object.id) {
+            Some((_, old)) if **old == object && was_unread == unread.as_ref() || keeps_old => {
                 return false;
             }
-            Some(_) => self.unindex(&object.id),
+            Some((known, _)) => {
+                object.id = known.clone();
+                self.unindex(&object.id);
+            }
             None => {}
         }
-        object.id = self.known(&object.id);
         self.slices.extend(self.slice(&object));
         match unread {
             Some(refusals) => drop(self.unread.insert(object.id.clone(), refusals)),

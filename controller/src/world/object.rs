@@ -22,7 +22,7 @@ use k8s_openapi::api::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::fmt;
 use std::sync::Arc;
 
@@ -163,10 +163,16 @@ impl Object {
         }
     }
 
-    /// An object of which the metadata has been read already; `fields` are the others. A spec of another shape gives a
-    /// refused object.
-    pub fn of_fields(kind: ObjectKind, metadata: &ObjectMeta, fields: &Value) -> Self {
-        Self::read(named(kind, metadata), Meta::from(metadata), fields)
+    /// An object of a kind that has nothing but metadata, which has been read already, and a spec, as JSON. A spec of another
+    /// shape gives a refused object.
+    pub fn of_spec(kind: ObjectKind, metadata: &ObjectMeta, spec: Option<&str>) -> Self {
+        let (id, meta) = (named(kind, metadata), Meta::from(metadata));
+        if let Some(body) = spec.and_then(|spec| body_at_once(kind, spec)) {
+            return Self::of(id, meta, body);
+        }
+        let spec = spec.and_then(|spec| serde_json::from_str(spec).ok());
+        let spec = spec.map(|spec: Value| ("spec".to_owned(), spec));
+        Self::read(id, meta, &Value::Object(Map::from_iter(spec)))
     }
 
     /// A Secret or ConfigMap of which the metadata alone is known.
@@ -267,6 +273,23 @@ fn identity(kind: ObjectKind, value: &Value) -> Result<(ObjectId, Meta), Unreada
         created,
     };
     Ok((ObjectId::new(kind, namespace, name), meta))
+}
+
+/// Of kinds of which there are many, all of which can be read mostly. `None`: it is to be looked at field by field.
+fn body_at_once(kind: ObjectKind, spec: &str) -> Option<Body> {
+    fn read<T: DeserializeOwned>(spec: &str) -> Option<Arc<T>> {
+        serde_json::from_str(spec).ok().map(Arc::new)
+    }
+    Some(match kind {
+        ObjectKind::Route => Body::Route(read(spec)?),
+        ObjectKind::Upstream => Body::Upstream(read(spec)?),
+        ObjectKind::HTTPRoute => Body::HTTPRoute(read(spec)?),
+        ObjectKind::GRPCRoute => Body::GRPCRoute(read(spec)?),
+        ObjectKind::TLSRoute => Body::TLSRoute(read(spec)?),
+        ObjectKind::TCPRoute => Body::TCPRoute(read(spec)?),
+        ObjectKind::UDPRoute => Body::UDPRoute(read(spec)?),
+        _ => return None,
+    })
 }
 
 /// `unreadable`: takes what of it cannot be read.

@@ -105,12 +105,13 @@ impl FromStr for Revision {
 }
 
 fn term(kind: u32, key: &str, hash: Hash) -> u128 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&kind.to_be_bytes());
-    hasher.update(&(key.len() as u64).to_be_bytes());
-    hasher.update(key.as_bytes());
-    hasher.update(&hash.0);
-    u128::from_be_bytes(first_16(&hasher.finalize()))
+    // In one piece: a hasher that is fed takes several times as long for so little.
+    let mut text = Vec::with_capacity(28 + key.len());
+    text.extend(kind.to_be_bytes());
+    text.extend((key.len() as u64).to_be_bytes());
+    text.extend(key.as_bytes());
+    text.extend(hash.0);
+    u128::from_be_bytes(first_16(&blake3::hash(&text)))
 }
 
 fn first_16(hash: &blake3::Hash) -> [u8; 16] {

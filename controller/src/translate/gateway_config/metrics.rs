@@ -20,7 +20,7 @@ const TAKEN: &[&str] = &[
 impl Lowering<'_> {
     pub(super) fn metrics(&mut self, spec: &crds::observe::Metrics) -> Metrics {
         let series = spec.max_series.unwrap_or(limits::SERIES);
-        let series = self.in_range("spec.metrics.maxSeries", series, 0, MOST_SERIES);
+        let series = self.in_range(&"spec.metrics.maxSeries", series, 0, MOST_SERIES);
         let labels = spec.labels.as_ref();
         Metrics {
             by_route: labels.and_then(|labels| labels.route) != Some(false),

@@ -92,7 +92,7 @@ impl Lowering<'_> {
             forwarded: self.forwarded(spec.forwarded.as_ref()),
             errors: self.error_templates(spec.errors.as_ref()),
             shows_revision: spec.revision_header == Some(true),
-            concurrency: self.request_concurrency("spec.concurrency", spec.concurrency.as_ref()),
+            concurrency: self.request_concurrency(&"spec.concurrency", spec.concurrency.as_ref()),
             metrics: spec.metrics.as_ref().map(|metrics| self.metrics(metrics)),
             caps,
             edge: edge(spec.edge, Edge::default()),
@@ -113,7 +113,7 @@ impl Lowering<'_> {
                 Some(Xff::Set) => ForwardedFor::Set,
                 Some(Xff::Drop) | None => ForwardedFor::Drop,
             },
-            trusted: self.networks("spec.forwarded.trustedCIDRs", &spec.trusted_cidrs),
+            trusted: self.networks(&"spec.forwarded.trustedCIDRs", &spec.trusted_cidrs),
             standard_headers: spec.standard_headers == Some(true),
         }
     }

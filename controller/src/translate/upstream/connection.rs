@@ -16,16 +16,16 @@ impl Lowering<'_> {
         let mut kept = Connection::default();
         kept.pool_size = spec.pool_size.unwrap_or(kept.pool_size);
         if let Some(idle) = &spec.idle_timeout {
-            let idle = self.millis_or_never("spec.connection.idleTimeout", idle);
+            let idle = self.millis_or_never(&"spec.connection.idleTimeout", idle);
             kept.pool_idle_ms = idle.unwrap_or(kept.pool_idle_ms);
         }
         if let Some(streams) = spec.max_streams {
             let at = "spec.connection.maxStreams";
-            let streams = self.in_range(at, u32::from(streams), 1, 1000);
+            let streams = self.in_range(&at, u32::from(streams), 1, 1000);
             kept.max_streams = streams.unwrap_or(kept.max_streams);
         }
         if let Some(keepalive) = &spec.tcp_keepalive {
-            let keepalive = self.millis("spec.connection.tcpKeepalive", keepalive);
+            let keepalive = self.millis(&"spec.connection.tcpKeepalive", keepalive);
             kept.tcp_keepalive_ms = keepalive.unwrap_or(kept.tcp_keepalive_ms);
         }
         kept.proxy_protocol = spec.proxy_protocol.map(|version| match version {

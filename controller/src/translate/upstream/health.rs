@@ -43,7 +43,7 @@ impl Lowering<'_> {
         }
         if let Some(percent) = spec.min_healthy_percent {
             let at = "spec.health.minHealthyPercent";
-            if self.in_range(at, u32::from(percent), 0, 100).is_some() {
+            if self.in_range(&at, u32::from(percent), 0, 100).is_some() {
                 health.min_healthy_percent = percent;
             }
         }

@@ -64,7 +64,7 @@ impl Lowering<'_> {
             upstream.connection = self.connection(connection);
         }
         if let Some(connect) = spec.timeouts.as_ref().and_then(|t| t.connect.as_ref()) {
-            let connect = self.millis_or_never("spec.timeouts.connect", connect);
+            let connect = self.millis_or_never(&"spec.timeouts.connect", connect);
             upstream.connect_ms = connect.unwrap_or(0);
         }
         usable.then_some(upstream)

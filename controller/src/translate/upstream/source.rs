@@ -85,7 +85,7 @@ impl Lowering<'_> {
             };
             return Some((EndpointSource::Dns(name), origin));
         }
-        let port = self.service_port(field, "port", &id, service.port)?;
+        let port = self.service_port(&field, "port", &id, service.port)?;
         let app_protocol = found
             .and_then(|s| s.ports.iter().find(|p| p.port == service.port))
             .and_then(|p| p.app_protocol.as_deref());

@@ -26,6 +26,9 @@ impl Owner {
 
     /// Whether an object names Pods that are data planes.
     pub(super) fn names_data_planes(&self, id: &ObjectId) -> bool {
+        if id.kind != ObjectKind::EndpointSlice {
+            return false;
+        }
         let body = self.world.get(id).map(|object| &object.body);
         matches!(body, Some(Body::EndpointSlice(slice)) if !slice.data_planes.is_empty())
     }

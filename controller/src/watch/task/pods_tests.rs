@@ -56,7 +56,7 @@ impl Running {
         let id = ObjectId::new(ObjectKind::Route, "a", name);
         let wanted = self.world.statuses(vec![id.clone()]).await;
         let status = wanted.into_iter().next().unwrap().status;
-        self.written.see(&id, &"u".into(), "1", status.as_ref());
+        self.written.see(&id, &"u".into(), "1", status);
     }
 
     /// Waits until a Pod serves, or none.
