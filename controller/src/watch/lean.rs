@@ -164,7 +164,7 @@ fn value(text: &RawValue) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::ObjectId;
+    use crate::world::{Body, ObjectId};
     use kube::api::WatchEvent;
     use serde_json::json;
 
@@ -195,6 +195,11 @@ mod tests {
         }));
         let read = read::<LeanObject>(ObjectKind::HTTPRoute, &manifest);
         let whole = Object::from_json(&manifest).unwrap();
+        let Body::HTTPRoute(spec) = &read.object.body else {
+            panic!("{:?}", read.object);
+        };
+        let hostnames = spec.hostnames.as_ref().unwrap();
+        assert_eq!(hostnames.capacity(), 1, "no room for more");
         assert_eq!(Some(read.object), whole, "nothing is lost");
         assert_eq!(
             read.status,
