@@ -277,7 +277,10 @@ fn identity(kind: ObjectKind, value: &Value) -> Result<(ObjectId, Meta), Unreada
 
 /// Of kinds of which there are many, all of which can be read mostly. `None`: it is to be looked at field by field.
 fn body_at_once(kind: ObjectKind, spec: &str) -> Option<Body> {
-    // A copy takes the memory that it needs: of what is read from text each list has room for more.
+    #[allow(
+        clippy::redundant_clone,
+        reason = "a copy takes the memory that it needs: of what is read from text each list has room for more"
+    )]
     fn read<T: DeserializeOwned + Clone>(spec: &str) -> Option<Arc<T>> {
         let spec: T = serde_json::from_str(spec).ok()?;
         Some(Arc::new(spec.clone()))
