@@ -145,6 +145,8 @@ impl Control {
             removal_grace: Duration::ZERO,
             scope: Scope::default(),
             can_roll_back: false,
+            can_recall: false,
+            stand_ins: watch::Sender::default(),
             recheck: Duration::ZERO,
         };
         let (events, received) = mpsc::channel(EVENTS);

@@ -33,6 +33,7 @@ use crate::panics::{self, Parts};
 use crate::publish::Publisher;
 use crate::replicas::{Follower, Meeting};
 use crate::serve::{Security, serve};
+use crate::stand_ins;
 use crate::status::{HealthNews, Queue, StatusWriter, Written};
 use crate::tls;
 use crate::tokens::Tokens;
@@ -109,6 +110,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     let wishes = Arc::new(Wishes::default());
     let (pods, asked) = watch::channel(false);
     let (gateways, gateways_changed) = watch::channel(0);
+    let (stand_in, stand_ins_changed) = watch::channel(None);
     let task = WorldTask {
         pods,
         gateways,
@@ -125,6 +127,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         removal_grace: config.removal_grace,
         scope: scope.clone(),
         can_roll_back: true,
+        can_recall: true,
+        stand_ins: stand_in,
         recheck: config.recheck,
     };
     let (world, world_end) = task.start(received).map_err(AppError::Thread)?;
@@ -139,6 +143,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         .clone()
         .follow(events.clone(), config.sync_timeout);
     tokio::spawn(parts.part("rollback", follow));
+    let own_secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace);
+    let recall = stand_ins::recall(own_secrets.clone(), events.clone(), config.sync_timeout);
+    tokio::spawn(parts.part("stand-ins", recall));
     let standing = Arc::new(Standing::new(Arc::clone(&metrics)));
     Watches {
         client: client.clone(),
@@ -219,6 +226,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     let name = "events of changes";
     write(name, chronicler.run(end_of_writes.clone()).boxed());
 
+    let stand_ins = stand_ins::Keeper {
+        secrets: own_secrets.clone(),
+        world: world.clone(),
+        leadership: leadership.clone(),
+        changed: stand_ins_changed,
+        kept: metrics.stand_ins.clone(),
+        dropped: metrics.stand_ins_dropped.clone(),
+    };
+    let stand_ins = stand_ins.run(end_of_writes.clone());
+    write("stand-ins", stand_ins.boxed());
+
     // Every replica serves data planes.
     let meeting = Meeting::new(
         &server_id,
@@ -240,8 +258,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         tracing::warn!("the push channel is neither encrypted nor authenticated");
         Security::Plaintext
     } else {
-        let secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace);
-        let keeper = Keeper::new(secrets, &config.namespace);
+        let keeper = Keeper::new(own_secrets.clone(), &config.namespace);
         if config.makes_data_planes() {
             let operator = Operator {
                 client: client.clone(),

@@ -33,6 +33,7 @@ mod outage;
 pub mod panics;
 pub mod replicas;
 pub mod serve;
+pub mod stand_ins;
 pub mod status;
 pub mod tls;
 pub mod tokens;

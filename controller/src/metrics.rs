@@ -61,6 +61,9 @@ pub struct Metrics {
     pub revisions_dropped: IntCounter,
     /// Objects that a rollback holds.
     pub rolled_back: IntGauge,
+    /// Versions that stand in for others, as they are kept for a controller that starts alone.
+    pub stand_ins: IntGauge,
+    pub stand_ins_dropped: IntCounter,
     /// Changes of which no Event tells.
     pub events_dropped: IntCounter,
 }
@@ -194,6 +197,8 @@ impl Metrics {
             revisions: tables.with_label_values(&["revisions"]),
             revisions_dropped: evictions.with_label_values(&["revisions"]),
             rolled_back: tables.with_label_values(&["rolled_back"]),
+            stand_ins: tables.with_label_values(&["stand_ins"]),
+            stand_ins_dropped: evictions.with_label_values(&["stand_ins"]),
             events_dropped: evictions.with_label_values(&["events"]),
             registry,
         };

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 
 use crate::backend::Backend;
@@ -123,12 +125,41 @@ pub fn scale_under_load(cluster: &mut Cluster) -> Result<()> {
     load.finish().map(drop)
 }
 
-/// Every controller Pod is killed at once; no request fails, and the next change still arrives.
+/// Every controller Pod is killed at once; no request fails, the next change still arrives, and of a Route that cannot be used
+/// any more the version before it serves on, which none that starts has seen.
 pub fn controller_killed_under_load(cluster: &mut Cluster) -> Result<()> {
     const NAMESPACE: &str = "controller-killed";
     cluster.apply(&app(NAMESPACE, "killed.example.com")?)?;
+    let older = |expression: &str| {
+        Object::from_value(json!({
+            "apiVersion": "diolkos.io/v1alpha1",
+            "kind": "Route",
+            "metadata": {"name": "older", "namespace": NAMESPACE},
+            "spec": {"hostnames": ["older.example.com"], "rules": [{
+                "matches": [{"path": {"type": "RegularExpression", "value": expression}}],
+                "directResponse": {"status": 200},
+            }]},
+        }))
+    };
+    cluster.apply(&[older("/")?])?;
     let address = cluster.address()?;
     all_answer(cluster, "killed.example.com")?;
+    all_answer(cluster, "older.example.com")?;
+    cluster.apply(&[older("/(")?])?;
+    eventually(|| {
+        let kept = "--output=jsonpath={.data.manifests\\.json}";
+        let secret = [
+            "get",
+            "--namespace",
+            SYSTEM,
+            "secret/diolkos-stand-ins",
+            kept,
+        ];
+        let kept = BASE64_STANDARD.decode(cluster.kubectl(&secret, "")?)?;
+        let kept = String::from_utf8_lossy(&kept);
+        ensure!(kept.contains("older.example.com"), "kept is {kept}");
+        Ok(())
+    })?;
     let load = Load::start(address, "killed.example.com", "/");
     load.pass(BETWEEN)?;
     cluster.kubectl(
@@ -156,7 +187,14 @@ pub fn controller_killed_under_load(cluster: &mut Cluster) -> Result<()> {
         "",
     )?;
     cluster.apply(&[direct_route(NAMESPACE, "after.example.com")?])?;
-    answers(address, "after.example.com")?;
+    all_answer(cluster, "after.example.com")?;
+    for address in cluster.each_address()? {
+        let status = client::get(address, "older.example.com", "/")?.status;
+        ensure!(
+            status == 200,
+            "{address} answers {status} for the Route that was good"
+        );
+    }
     load.pass(BETWEEN)?;
     load.finish().map(drop)
 }

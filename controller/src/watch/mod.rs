@@ -69,6 +69,8 @@ pub enum Event {
     Definition(ObjectKind, Option<Definition>),
     /// What is held as it was from now on.
     RolledBack(Option<Box<Rollback>>),
+    /// Versions that stood in for others when somebody led last.
+    Recalled(Vec<Object>),
     /// The cluster does not know the kind.
     Absent(ObjectKind),
     /// It may not be listed or watched.

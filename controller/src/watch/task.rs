@@ -61,6 +61,10 @@ pub struct WorldTask {
     pub scope: Scope,
     /// Whether somebody says what is held back by a rollback; nothing is published before.
     pub can_roll_back: bool,
+    /// Whether somebody says which versions stood in for others; nothing is published before.
+    pub can_recall: bool,
+    /// Told how often other versions stand in, once something has been published.
+    pub stand_ins: watch::Sender<Option<u64>>,
     /// How often everything that has been translated is looked at again; zero: never.
     pub recheck: Duration,
 }
@@ -119,6 +123,8 @@ struct Owner {
     judged: Instant,
     history: History,
     rolled_back: rollback::Held,
+    /// Whether it has been said which versions stood in for others.
+    is_recalled: bool,
     rechecks: recheck::Rechecks,
     with: WorldTask,
 }
@@ -148,6 +154,7 @@ impl Owner {
             judged: now,
             history: History::new(metrics.revisions.clone(), metrics.revisions_dropped.clone()),
             rolled_back: rollback::Held::new(!with.can_roll_back),
+            is_recalled: !with.can_recall,
             rechecks: recheck::Rechecks::new(with.recheck, now),
             with,
         }
@@ -207,6 +214,11 @@ impl Owner {
                 }
             }
             Event::RolledBack(rollback) => self.roll_back(rollback.map(|r| *r)),
+            Event::Recalled(objects) => {
+                self.is_recalled = true;
+                self.recall(objects);
+                self.publish_first();
+            }
             Event::Delete { id, at } => self.remove(id, at),
             Event::Listed { of, ids } => {
                 self.reconcile(&of, &ids);
@@ -483,7 +495,8 @@ impl Owner {
     /// Publishes the first translation as soon as all values that it needs have been asked for: a restarted controller
     /// must not take listeners away because it does not know their certificates yet.
     fn publish_first(&mut self) {
-        if !self.open || self.withheld.is_none() || !self.rolled_back.is_known() {
+        let is_known = self.is_recalled && self.rolled_back.is_known();
+        if !self.open || self.withheld.is_none() || !is_known {
             return;
         }
         let waits: BTreeSet<ObjectKind> = self.held.unsettled().map(|id| id.kind).collect();
@@ -563,6 +576,9 @@ impl Owner {
         }
         self.with.objected.push(delta.reports.iter().cloned());
         self.with.queue.push(delta.reports);
+        let now = Some(self.translator.stand_ins_changed());
+        let stand_ins = &self.with.stand_ins;
+        stand_ins.send_if_modified(|known| std::mem::replace(known, now) != now);
     }
 }
 

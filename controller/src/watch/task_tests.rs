@@ -31,6 +31,8 @@ mod pods_tests;
 mod recheck_tests;
 #[path = "task/rollback_tests.rs"]
 mod rollback_tests;
+#[path = "task/stand_ins_tests.rs"]
+mod stand_ins_tests;
 #[path = "task/standing_tests.rs"]
 mod standing_tests;
 #[path = "task/values_tests.rs"]
@@ -49,20 +51,7 @@ fn start_with(sync_timeout: Duration, can_roll_back: bool) -> Running {
 
 fn start_in(scope: Scope, sync_timeout: Duration, can_roll_back: bool) -> Running {
     let (task, publisher) = prepared(scope, sync_timeout, can_roll_back);
-    let (queue, metrics) = (Arc::clone(&task.queue), Arc::clone(&task.metrics));
-    let (wishes, written) = (Arc::clone(&task.wishes), Arc::clone(&task.written));
-    let (events, received) = mpsc::channel(EVENTS);
-    let (world, end) = task.start(received).unwrap();
-    Running {
-        events,
-        world,
-        publisher,
-        queue,
-        metrics,
-        wishes,
-        written,
-        end,
-    }
+    Running::of(task, publisher)
 }
 
 /// One that does not look again at what it has translated.
@@ -101,6 +90,8 @@ fn prepared(
         removal_grace: GRACE,
         scope,
         can_roll_back,
+        can_recall: false,
+        stand_ins: watch::Sender::default(),
         recheck: Duration::ZERO,
     };
     (task, publisher)
@@ -123,6 +114,23 @@ fn apply(object: Object) -> Event {
 }
 
 impl Running {
+    fn of(task: WorldTask, publisher: Arc<Publisher>) -> Self {
+        let (queue, metrics) = (Arc::clone(&task.queue), Arc::clone(&task.metrics));
+        let (wishes, written) = (Arc::clone(&task.wishes), Arc::clone(&task.written));
+        let (events, received) = mpsc::channel(EVENTS);
+        let (world, end) = task.start(received).unwrap();
+        Self {
+            events,
+            world,
+            publisher,
+            queue,
+            metrics,
+            wishes,
+            written,
+            end,
+        }
+    }
+
     async fn send(&self, event: Event) {
         self.events.send(event).await.unwrap();
     }

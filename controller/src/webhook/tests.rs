@@ -73,6 +73,8 @@ async fn start(callers: bool) -> Running {
         removal_grace: Duration::ZERO,
         scope: crate::world::Scope::default(),
         can_roll_back: false,
+        can_recall: false,
+        stand_ins: watch::Sender::default(),
         recheck: Duration::ZERO,
     };
     let (events, received) = mpsc::channel(EVENTS);
