@@ -1,11 +1,16 @@
 //! What is logged on the thread of a test.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
-use tracing::subscriber::{DefaultGuard, set_default};
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber, set_default};
 use tracing_subscriber::EnvFilter;
+
+/// As long as there is only one subscriber, each place that logs asks the thread that comes there first whether anybody wants
+/// its lines, and keeps to that: a test beside this one has none.
+static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
 
 /// Takes what passes a filter, until it is dropped.
 pub(crate) struct FakeLog {
@@ -28,6 +33,7 @@ impl Write for Text {
 
 impl FakeLog {
     pub(crate) fn taking(filter: &str) -> Self {
+        LazyLock::force(&ANOTHER);
         let text = Text::default();
         let written = text.clone();
         let lines = tracing_subscriber::fmt()
