@@ -301,7 +301,10 @@ fn a_gateway_config_moves_between_the_shared_data_planes_and_its_own() {
     // Nothing of it changes but whose it is to serve.
     control.config("config-x", Some(json!({})));
     assert_eq!(held(&control, OWN), all);
-    assert_eq!(held(&control, SHARED), [""; 0]);
+    assert_eq!(
+        held(&control, SHARED),
+        ["Listener diolkos-system/default/http"]
+    );
     control.config("config-x", None);
     assert_eq!(held(&control, SHARED), all);
     assert!(control.groups.get(OWN).is_none());
@@ -393,6 +396,26 @@ fn a_gateway_config_without_listeners_has_no_data_planes() {
             "spec.dataPlane: has no effect without listeners: the shared data planes serve what is implied"
         ]
     );
+}
+
+/// Whoever asks for a Gateway, or for data planes of his own, takes nothing away from those who are served by what is implied.
+#[test]
+fn what_is_implied_serves_until_somebody_says_where_the_shared_data_planes_listen() {
+    let mut control = Control::new();
+    let implied = ["Listener diolkos-system/default/http"];
+    control.gateway("x", 80);
+    assert_eq!(control.holds(SHARED), implied);
+    control.config("config-x", Some(json!({"replicas": 3})));
+    assert_eq!(control.holds(SHARED), implied);
+    // As the connections of a Gateway are to be, which comes after it.
+    control.apply(json!({
+        "apiVersion": "diolkos.io/v1alpha1", "kind": "GatewayConfig", "metadata": {"namespace": "a", "name": "params", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"timeouts": {"keepAlive": "30s"}},
+    }));
+    assert_eq!(control.holds(SHARED), implied);
+    control.remove(ObjectId::new(ObjectKind::GatewayConfig, "a", "params"));
+    control.config("shared", None);
+    assert_eq!(control.holds(SHARED), ["Listener a/shared/http"]);
 }
 
 /// A version that cannot be used leaves the last one in effect, with its data planes.

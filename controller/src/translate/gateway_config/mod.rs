@@ -93,6 +93,7 @@ pub(super) enum Allowed {
 }
 
 /// A version of a GatewayConfig that is to be in effect.
+#[derive(Clone, Copy)]
 pub(super) struct Candidate<'a> {
     pub id: &'a ObjectId,
     pub meta: &'a Meta,
@@ -106,6 +107,13 @@ pub(super) struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
+    /// Whether with it nothing is implied. What has data planes of its own leaves the shared ones as they are, and so does
+    /// what only says what connections are like.
+    fn is_in_place_of_implied(&self, apart: bool) -> bool {
+        let listens = !self.spec.listeners.is_empty() && self.own_data_planes().is_none();
+        !apart || self.said.is_none() && (listens || self.spec.default == Some(true))
+    }
+
     /// What a GatewayConfig asks of data planes of its own; `None`: it has none, or it is none. Without listeners it says
     /// what those of Gateways are like.
     pub(super) fn own_data_planes(&self) -> Option<&crds::DataPlane> {
@@ -172,7 +180,7 @@ pub(super) fn judge(around: Around<'_>, candidate: &Candidate<'_>) -> Lowered {
         .unwrap_or_default()
 }
 
-/// What these versions give together. There may be none: then one is implied.
+/// What these versions give together.
 pub(super) fn lower(
     around: Around<'_>,
     candidates: &[Candidate<'_>],
@@ -280,14 +288,23 @@ fn lowering<'a>(
     }
 }
 
-/// The implied GatewayConfig, as if somebody had written it.
-pub(super) fn lower_implied(around: Around<'_>) -> (Gateways, BTreeMap<ObjectId, Lowered>) {
+/// Whether nobody says where the data planes that all share listen.
+pub(super) fn is_implied(around: Around<'_>, candidates: &[Candidate<'_>]) -> bool {
+    let mut all = candidates.iter();
+    !all.any(|candidate| candidate.is_in_place_of_implied(around.apart))
+}
+
+/// The same with the implied GatewayConfig, as if somebody had written it.
+pub(super) fn lower_implied(
+    around: Around<'_>,
+    candidates: &[Candidate<'_>],
+) -> (Gateways, BTreeMap<ObjectId, Lowered>) {
     let (id, meta) = (implied(), Meta::default());
     let spec = GatewayConfigSpec {
         default: Some(true),
         ..GatewayConfigSpec::default()
     };
-    let candidate = Candidate {
+    let implied = Candidate {
         id: &id,
         meta: &meta,
         spec: &spec,
@@ -295,7 +312,11 @@ pub(super) fn lower_implied(around: Around<'_>) -> (Gateways, BTreeMap<ObjectId,
         gateway: None,
         unreadable: &[],
     };
-    lower(around, &[candidate])
+    let all: Vec<Candidate<'_>> = [implied]
+        .into_iter()
+        .chain(candidates.iter().copied())
+        .collect();
+    lower(around, &all)
 }
 
 impl Lowering<'_> {

@@ -96,13 +96,13 @@ impl Translator {
             .collect();
         // A GatewayConfig that was refused from its first version is as good as none, unless it is the implied one
         // by name: then somebody wanted something else there.
-        let implied = candidates.is_empty()
+        let implied = gateway_config::is_implied(around, &candidates)
             && !present
                 .iter()
                 .any(|object| object.id == gateway_config::implied());
         let all = gateway_config::implied();
         let done = guard::guarded(&all, || match implied {
-            true => gateway_config::lower_implied(around),
+            true => gateway_config::lower_implied(around, &candidates),
             false => gateway_config::lower(around, &candidates),
         });
         let Some((gateways, mut lowered)) = done else {
@@ -492,8 +492,8 @@ mod tests {
             let groups: BTreeSet<ObjectId> = translator.with_data_planes().collect();
             assert_eq!(groups, listeners.map_or_else(BTreeSet::new, |_| ids));
             let count = translator.resources().count(snapshot::Kind::Listener);
-            // Where there is nothing else, one is implied.
-            assert_eq!(count, listeners.unwrap_or(1));
+            // One is implied, for the data planes that all share.
+            assert_eq!(count, listeners.unwrap_or(0) + 1);
         }
     }
 
