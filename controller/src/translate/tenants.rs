@@ -84,8 +84,9 @@ impl Tenants {
     /// The owner of a Route's host, where it serves nothing of it.
     fn taken_from(&self, tenant: Option<&str>, host: &HostPattern) -> Option<&str> {
         let owner = self.owner(host).filter(|owner| Some(*owner) != tenant)?;
+        // A wider pattern of its own says nothing: the more specific one goes before it.
         let has_some = |(pattern, name): (&HostPattern, &String)| {
-            Some(name.as_str()) == tenant && pattern.intersect(host).is_some()
+            Some(name.as_str()) == tenant && host.intersect(pattern).as_ref() == Some(pattern)
         };
         (!self.hosts.iter().any(has_some)).then_some(owner)
     }
@@ -358,5 +359,43 @@ impl<'a> Lowering<'a> {
             self.out.problems.push(problem);
         }
         own.into_iter().map(|(_, host)| host).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_host_that_is_anothers_a_wider_pattern_leaves_nothing() {
+        let pattern = |text: &str| HostPattern::parse(text).unwrap();
+        let owned = [
+            ("*.com", "wide"),
+            ("*.acme.com", "acme"),
+            ("old.acme.com", "wide"),
+        ];
+        let tenants = Tenants {
+            hosts: owned
+                .map(|(host, name)| (pattern(host), name.to_owned()))
+                .into(),
+            ..Tenants::default()
+        };
+        for (tenant, host, owner) in [
+            (Some("wide"), "www.acme.com", Some("acme")),
+            (Some("wide"), "*.b.acme.com", Some("acme")),
+            (Some("wide"), "*.acme.com", None),
+            (Some("wide"), "old.acme.com", None),
+            (Some("wide"), "x.com", None),
+            (Some("acme"), "x.com", Some("wide")),
+            (Some("acme"), "*.com", None),
+            (None, "*.com", Some("wide")),
+            (None, "x.org", None),
+        ] {
+            assert_eq!(
+                tenants.taken_from(tenant, &pattern(host)),
+                owner,
+                "{tenant:?} {host}"
+            );
+        }
     }
 }
