@@ -71,7 +71,7 @@ then. `diolkos_objects_quarantined` should be 0 before all controllers are repla
 Of an object that cannot be read, because a later release has written it perhaps, and has no version before it, what can be read is in effect.
 A listener that cannot be read is not opened, and the others are. A rule that cannot be read answers 500 for what it matches, for more than that
 where its matches cannot be read either; where something cannot be read that is said for all of a Route, GatewayConfig or Tenant, all rules that
-it concerns do. Nothing is in effect of an object of which it cannot be read where it belongs: a Route's parents and hosts, a Gateway but for its
+it concerns do. Of the hosts of a Tenant those that can be read stay its own. Nothing is in effect of an object of which it cannot be read where it belongs: a Route's parents and hosts, a Gateway but for its
 listeners, which data planes a GatewayConfig has. Data planes of a Gateway's own are then told nothing, and keep what they have.
 
 The message of a condition names the field and what is allowed there. Reasons are fixed:

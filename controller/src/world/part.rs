@@ -3,7 +3,7 @@
 //!
 //! What cannot be read is not left to others. A rule of a Route stays with what it matches, and answers 500; a listener stays with
 //! its name, and is not opened; what is said for all of a Route or GatewayConfig closes all of it. What says where something
-//! belongs (parents, hosts, who has data planes of its own) has to be readable: without it nothing of the object is used.
+//! belongs (parents, hosts of a Route, who has data planes of its own) has to be readable: without it nothing of the object is used.
 
 use super::{ObjectKind, Refusal};
 use serde_json::{Map, Value, json};
@@ -52,6 +52,10 @@ fn leave_out(kind: ObjectKind, spec: &mut Value, field: &str) -> Option<()> {
             let mut left = rules_left(kind, rule).into_iter();
             left.find_map(|left| replace(rule, left))
         }
+        // The others stay its own; this one is nobody's host.
+        ("hostnames", Some(i)) if kind == ObjectKind::Tenant => {
+            replace(spec.get_mut(key)?.get_mut(i)?, "".into())
+        }
         (key, _) if is_spared(kind, key) => {
             spec.as_object_mut()?.remove(key)?;
             if kind.is_route() {
@@ -89,9 +93,10 @@ pub(crate) fn reach(field: &str) -> &str {
     field.get(..=end).unwrap_or(field)
 }
 
-/// Whether something is said for the object as a whole, and not for one listener or rule.
+/// Whether something is said for the object as a whole, and not for one listener, rule or host.
 pub(crate) fn is_of_whole(field: &str) -> bool {
-    !matches!(place(field), Some(("listeners" | "rules", Some(_))))
+    let one = ["listeners", "rules", "hostnames"];
+    !matches!(place(field), Some((key, Some(_))) if one.contains(&key))
 }
 
 /// Whether the object means something without a field, although less than it says.
@@ -105,7 +110,8 @@ fn is_spared(kind: ObjectKind, key: &str) -> bool {
             "rules",
             "enabled",
         ],
-        ObjectKind::Tenant => &["hostnames", "subdomain"],
+        // Its namespaces are no other's meanwhile, and its Routes are closed.
+        ObjectKind::Tenant => &[],
         _ => return false,
     };
     !belongs.contains(&key)
@@ -265,7 +271,25 @@ mod tests {
         };
         assert_eq!(spec.hostnames.len(), 1);
         assert!(spec.namespace_selector.is_none());
-        assert!(object("Tenant", &json!({"hostnames": 7})).is_refused());
+        let hosts = |hostnames: Value| {
+            let tenant = object(
+                "Tenant",
+                &json!({"hostnames": hostnames, "subdomain": {"later": 1}, "namespaceSelector": {}}),
+            );
+            let Body::Tenant(spec) = &tenant.body else {
+                panic!("{tenant:?}")
+            };
+            assert!(spec.namespace_selector.is_some() && spec.subdomain.is_none());
+            let hosts: Vec<String> = spec.hostnames.iter().map(ToString::to_string).collect();
+            (hosts.join(" "), fields(&tenant).join(" "))
+        };
+        let read = |hosts: &str, said: &str| (hosts.to_owned(), format!("{said} spec.subdomain"));
+        let some = json!(["a.example", {"later": 1}, "b.example"]);
+        assert_eq!(
+            hosts(some),
+            read("a.example  b.example", "spec.hostnames[1]")
+        );
+        assert_eq!(hosts(json!({"later": 1})), read("", "spec.hostnames"));
     }
 
     #[test]
