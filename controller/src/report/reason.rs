@@ -93,7 +93,7 @@ reasons! {
     InvalidKind,
     /// A filter or value of an HTTPRoute or GRPCRoute that this release does not know or does not support there. Its rule answers 500.
     UnsupportedValue,
-    /// A Gateway names parameters that are no GatewayConfig, or one that is not there: nothing of it serves with other ones.
+    /// A Gateway or its class names parameters that are no GatewayConfig, or one that is not there: nothing of the Gateway serves with other ones.
     InvalidParameters,
     /// A GatewayClass while the CustomResourceDefinitions of the Gateway API are of a release that this one was not made for: it is served as far as they agree.
     UnsupportedVersion,

@@ -11,7 +11,9 @@ mod tracing;
 mod version;
 
 pub(super) use listener::terminates_tls;
-pub(super) use version::{PARAMETERS, Version, base, is_our_class, is_ours, owners, parameters_of};
+pub(super) use version::{
+    Version, base, is_our_class, is_ours, owners, parameters_of, wrong_parameters,
+};
 
 use super::certificate::LastGood;
 use super::ingress;

@@ -12,7 +12,9 @@ use gateway_api::listener_set::ListenerSetSpec;
 use std::sync::Arc;
 
 /// Where a Gateway names its parameters.
-pub(in crate::translate) const PARAMETERS: &str = "spec.infrastructure.parametersRef";
+const PARAMETERS: &str = "spec.infrastructure.parametersRef";
+/// And where it names the class that has some.
+const CLASS: &str = "spec.gatewayClassName";
 
 /// A version of an object that has listeners.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,65 +87,115 @@ pub(in crate::translate) fn is_our_class(world: &World, name: &str) -> bool {
     }
 }
 
-/// A GatewayConfig without listeners that a Gateway names is what that Gateway's connections are like, and listens
-/// nowhere itself.
+/// A GatewayConfig without listeners that a Gateway or a class of ours names is what connections of Gateways are like, and
+/// listens nowhere itself.
 fn is_parameters_alone(world: &World, config: &Object) -> bool {
     match &config.body {
         Body::GatewayConfig(spec) if spec.listeners.is_empty() && spec.default != Some(true) => {}
         _ => return false,
     }
-    let gateways = world.in_namespace(ObjectKind::Gateway, &config.id.namespace);
-    gateways
-        .filter_map(|gateway| match &gateway.body {
-            Body::Gateway(spec) => parameters(spec),
-            _ => None,
-        })
-        .any(|reference| reference.is_ok_and(|name| name == &*config.id.name))
-}
-
-/// The name of the GatewayConfig that a Gateway names, or what it names instead.
-fn parameters(spec: &GatewaySpec) -> Option<Result<&str, String>> {
-    let reference = spec.infrastructure.as_ref()?.parameters_ref.as_ref()?;
-    let ours = reference.group == crds::GROUP && reference.kind == ObjectKind::GatewayConfig.name();
-    Some(match ours {
-        true => Ok(&reference.name),
-        false => Err(format!("{} of {:?}", reference.kind, reference.group)),
+    let is_it = |named: Named| named.config.is_ok_and(|id| id == config.id);
+    let mut gateways = world.in_namespace(ObjectKind::Gateway, &config.id.namespace);
+    let mut classes = world.of_kind(ObjectKind::GatewayClass);
+    gateways.any(|gateway| match &gateway.body {
+        Body::Gateway(spec) => named_by_gateway(gateway, spec).is_some_and(is_it),
+        _ => false,
+    }) || classes.any(|class| {
+        is_our_class(world, &class.id.name) && named_by_class(class).is_some_and(is_it)
     })
 }
 
-/// The GatewayConfig that a Gateway names.
-pub(in crate::translate) fn parameters_of(
-    gateway: &Object,
-    spec: &GatewaySpec,
-) -> Option<ObjectId> {
-    let name = parameters(spec)?.ok()?;
-    Some(ObjectId::new(
-        ObjectKind::GatewayConfig,
-        &*gateway.id.namespace,
-        name,
+/// What is named as parameters.
+pub(in crate::translate) struct Named {
+    /// Where a Gateway says so.
+    pub field: &'static str,
+    /// Or what is named instead.
+    pub config: Result<ObjectId, String>,
+}
+
+impl Named {
+    fn new(
+        field: &'static str,
+        (group, kind): (&str, &str),
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Self {
+        let is_config = (group, kind) == (crds::GROUP, ObjectKind::GatewayConfig.name());
+        let config = match namespace.filter(|_| is_config) {
+            Some(namespace) => Ok(ObjectId::new(ObjectKind::GatewayConfig, namespace, name)),
+            None if is_config => Err("must have a namespace".to_owned()),
+            None => {
+                let ours = crds::GROUP;
+                Err(format!(
+                    "must be a GatewayConfig of {ours}, not {kind} of {group:?}"
+                ))
+            }
+        };
+        Self { field, config }
+    }
+
+    /// What it says, or why that cannot be known.
+    fn read<'a>(&self, world: &'a World) -> Result<&'a GatewayConfigSpec, String> {
+        let id = self.config.as_ref().map_err(Clone::clone)?;
+        match world.get(id).map(|object| &object.body) {
+            // Connections without what cannot be read of them are not as they are asked for.
+            Some(Body::GatewayConfig(config)) if world.is_whole(id) => Ok(config),
+            Some(_) => Err(format!("{id} cannot be read")),
+            None => Err(world.not_found(id)),
+        }
+    }
+}
+
+fn named_by_gateway(gateway: &Object, spec: &GatewaySpec) -> Option<Named> {
+    let reference = spec.infrastructure.as_ref()?.parameters_ref.as_ref()?;
+    let (group, kind) = (&*reference.group, &*reference.kind);
+    let namespace = Some(&*gateway.id.namespace);
+    Some(Named::new(
+        PARAMETERS,
+        (group, kind),
+        namespace,
+        &reference.name,
     ))
 }
 
-/// What the connections of a Gateway are like beyond its listeners, or why that cannot be known.
+fn named_by_class(class: &Object) -> Option<Named> {
+    let Body::GatewayClass(spec) = &class.body else {
+        return None;
+    };
+    let reference = spec.parameters_ref.as_ref()?;
+    let (group, kind) = (&*reference.group, &*reference.kind);
+    let namespace = reference.namespace.as_deref();
+    Some(Named::new(CLASS, (group, kind), namespace, &reference.name))
+}
+
+/// The parameters of a Gateway: those that it names itself, or else those of its class.
+pub(in crate::translate) fn parameters_of(
+    world: &World,
+    gateway: &Object,
+    spec: &GatewaySpec,
+) -> Option<Named> {
+    named_by_gateway(gateway, spec).or_else(|| {
+        let class = ObjectId::new(ObjectKind::GatewayClass, "", &*spec.gateway_class_name);
+        named_by_class(world.get(&class)?)
+    })
+}
+
+/// Why the parameters of a class cannot be used.
+pub(in crate::translate) fn wrong_parameters(world: &World, class: &Object) -> Option<String> {
+    named_by_class(class)?.read(world).err()
+}
+
+/// What the connections of a Gateway are like beyond its listeners; or the field that names it, and why it cannot be known.
 pub(in crate::translate) fn base<'a>(
     world: &'a World,
     gateway: &Object,
     spec: &GatewaySpec,
-) -> Result<Option<&'a GatewayConfigSpec>, String> {
-    let id = match (parameters(spec), parameters_of(gateway, spec)) {
-        (_, Some(id)) => id,
-        (Some(Err(other)), _) => {
-            let group = crds::GROUP;
-            return Err(format!("must be a GatewayConfig of {group}, not {other}"));
-        }
-        _ => return Ok(None),
+) -> Result<Option<&'a GatewayConfigSpec>, (&'static str, String)> {
+    let Some(named) = parameters_of(world, gateway, spec) else {
+        return Ok(None);
     };
-    match world.get(&id).map(|object| &object.body) {
-        // Connections without what cannot be read of them are not as they are asked for.
-        Some(Body::GatewayConfig(config)) if world.is_whole(&id) => Ok(Some(config)),
-        Some(_) => Err(format!("{id} cannot be read")),
-        None => Err(world.not_found(&id)),
-    }
+    let read = named.read(world);
+    read.map(Some).map_err(|message| (named.field, message))
 }
 
 impl Version {
@@ -179,10 +231,11 @@ impl Version {
 
     fn of_gateway(world: &World, object: &Object, spec: &GatewaySpec) -> Self {
         let base = base(world, object, spec);
-        let mut said = adapt::gateway::as_config(spec, base.as_ref().copied().unwrap_or_default());
-        if let Err(message) = base {
+        let known = base.as_ref().copied().unwrap_or_default();
+        let mut said = adapt::gateway::as_config(spec, known);
+        if let Err((field, message)) = base {
             said.faults.push(Fault {
-                field: PARAMETERS.to_owned(),
+                field: field.to_owned(),
                 reason: Reason::InvalidParameters,
                 message,
             });

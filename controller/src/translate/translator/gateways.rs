@@ -278,8 +278,9 @@ impl Translator {
         let known = self.report.objects.keys();
         let known = known.filter(|id| id.kind == ObjectKind::GatewayClass);
         let mut gone: BTreeSet<ObjectId> = known.cloned().collect();
-        for report in class_reports(world) {
+        for mut report in class_reports(world) {
             gone.remove(&report.id);
+            report.problems.extend(wrong_parameters(world, &report.id));
             if self.report.get(&report.id) != Some(&report) {
                 self.set_report(report, delta);
             }
@@ -291,7 +292,7 @@ impl Translator {
     }
 }
 
-/// What there is to say of the GatewayClasses that are ours: it does not depend on anything else.
+/// What there is to say of the GatewayClasses that are ours, but for their parameters: it does not depend on anything else.
 pub(crate) fn class_reports(world: &World) -> impl Iterator<Item = ObjectReport> {
     let all = world.of_kind(ObjectKind::GatewayClass);
     let ours = all.filter(|object| gateway_config::is_our_class(world, &object.id.name));
@@ -306,6 +307,18 @@ pub(crate) fn class_reports(world: &World) -> impl Iterator<Item = ObjectReport>
             route_retry: RouteRetry::of(world.definition(ObjectKind::HTTPRoute)),
             ..ObjectReport::new(object.id.clone(), object.meta.generation, problems)
         }
+    })
+}
+
+/// What a class says of parameters that are not there, or are something else.
+fn wrong_parameters(world: &World, id: &ObjectId) -> Option<Problem> {
+    let message = gateway_config::wrong_parameters(world, world.get(id)?)?;
+    Some(Problem {
+        origin: id.clone(),
+        field: "spec.parametersRef".to_owned(),
+        reason: Reason::InvalidParameters,
+        severity: Severity::Error,
+        message,
     })
 }
 
@@ -354,11 +367,12 @@ fn unread(world: &World, id: &ObjectId) -> Vec<Problem> {
 
 /// What a Gateway says of its parameters, which have no status of their own.
 fn unread_parameters(world: &World, gateway: &Object, spec: &GatewaySpec) -> Option<Problem> {
-    let config = gateway_config::parameters_of(gateway, spec)?;
+    let named = gateway_config::parameters_of(world, gateway, spec)?;
+    let config = named.config.ok()?;
     let refusal = world.unread(&config).first()?;
     Some(Problem {
         origin: gateway.id.clone(),
-        field: gateway_config::PARAMETERS.to_owned(),
+        field: named.field.to_owned(),
         reason: Reason::InvalidParameters,
         severity: Severity::Warning,
         message: format!(
