@@ -77,6 +77,11 @@ kind: RoleBinding
 metadata: {name: upstreams, namespace: admission-other}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: upstreams}
 subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: dev}]
+---
+apiVersion: diolkos.io/v1alpha1
+kind: Route
+metadata: {name: going, namespace: admission-other, finalizers: [example.com/later]}
+spec: {hostnames: [admission.example.com], rules: [{directResponse: {status: 200}}]}
 ";
 
 /// Host names belong to Tenants, listeners to those who may have them, and so does trust in any certificate.
@@ -118,6 +123,15 @@ fn judge(cluster: &Cluster) -> Result<()> {
     refused(cluster, None, http_route, &["belongs to Tenant"])?;
     let ingress = "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: i, namespace: admission-other}, spec: {rules: [{host: b.admission.example.com}]}}";
     refused(cluster, None, ingress, &["belongs to Tenant"])?;
+    // What was there before is let go.
+    let going = ["--namespace", "admission-other", "route.diolkos.io/going"];
+    cluster.kubectl(&[&["delete", "--wait=false"][..], &going].concat(), "")?;
+    let finalizers = [
+        "--type=merge",
+        "--patch",
+        r#"{"metadata": {"finalizers": null}}"#,
+    ];
+    cluster.kubectl(&[&["patch"][..], &going, &finalizers].concat(), "")?;
 
     let config = |namespace: &str, spec: &str| {
         format!(
