@@ -119,10 +119,12 @@ impl Lowering<'_> {
         match (&spec.cookie, &spec.header) {
             (Some(cookie), None) => {
                 let ttl = cookie.ttl.as_ref();
-                let ttl = ttl.and_then(|ttl| self.millis(&format_args!("{field}.cookie.ttl"), ttl));
+                let ttl =
+                    ttl.and_then(|ttl| self.valid(format_args!("{field}.cookie.ttl"), ttl.parse()));
+                let seconds = ttl.map_or(0, |ttl| ttl.as_millis().div_ceil(1_000));
                 Some(Affinity::Cookie(AffinityCookie {
                     name: cookie.name.to_string(),
-                    ttl_seconds: ttl.map_or(0, |millis| millis.div_ceil(1_000)),
+                    ttl_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
                     path: cookie.path.as_ref().map_or("/", |p| p.as_str()).to_owned(),
                     secure: cookie.secure,
                     same_site: Some(match cookie.same_site.unwrap_or(Wish::Lax) {
