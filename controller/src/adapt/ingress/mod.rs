@@ -95,7 +95,7 @@ pub(crate) fn field_of(annotation: &str) -> String {
 /// Whether it is no Ingress by itself, but takes a part of the requests of another one.
 pub(crate) fn is_canary(ingress: &Ingress) -> bool {
     let value = ingress.annotations.get(&format!("{NGINX_PREFIX}canary"));
-    value.is_some_and(|value| value == "true")
+    value.is_some_and(|value| annotations::is_canary(value))
 }
 
 /// The Service that answers where that of a path has no endpoints.

@@ -72,6 +72,11 @@ pub(super) const LIST: &[Annotation] = &[
     },
 ];
 
+/// Whether that is the value of an annotation that makes an Ingress a canary.
+pub(crate) fn is_on(text: &str) -> bool {
+    boolean(text.trim()) == Ok(true)
+}
+
 /// Which requests a canary takes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Canary {

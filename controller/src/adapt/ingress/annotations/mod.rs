@@ -15,7 +15,7 @@ mod unbuilt;
 mod upstream;
 mod value;
 
-pub(crate) use canary::{Share, split};
+pub(crate) use canary::{Share, is_on as is_canary, split};
 pub(crate) use mirror::MIRROR;
 
 use super::{Objection, SaidRoute, field_of};

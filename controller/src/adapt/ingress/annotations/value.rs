@@ -10,10 +10,11 @@ pub(super) fn asks(text: &str) -> bool {
     )
 }
 
+/// As Go reads one, and with it ingress-nginx.
 pub(super) fn boolean(text: &str) -> Result<bool, Complaint> {
     match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
+        "true" | "True" | "TRUE" | "t" | "T" | "1" => Ok(true),
+        "false" | "False" | "FALSE" | "f" | "F" | "0" => Ok(false),
         _ => Err(Complaint::Invalid(format!("{text:?} is not true or false"))),
     }
 }
@@ -84,6 +85,16 @@ pub(super) fn line(text: &str) -> Result<String, Complaint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn booleans() {
+        for (text, value) in [("True", true), ("1", true), ("FALSE", false), ("f", false)] {
+            assert_eq!(boolean(text), Ok(value), "{text}");
+        }
+        for bad in ["", "yes", "on", "tRUE"] {
+            assert!(boolean(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes() {
