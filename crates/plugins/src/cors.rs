@@ -48,6 +48,13 @@ pub struct CORS {
     pub max_age: Option<String>,
 }
 
+impl CORS {
+    /// Whether that may stand in `allowOrigins`.
+    pub fn is_origin(text: &str) -> bool {
+        Origin::parse(text).is_ok()
+    }
+}
+
 pub struct Ready {
     origins: Vec<Origin>,
     methods: List,

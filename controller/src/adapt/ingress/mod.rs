@@ -131,6 +131,14 @@ pub(crate) fn as_routes(ingress: &Ingress, around: &Around<'_>) -> Said {
     if settings.canary.is_on {
         return said;
     }
+    if let Some(annotation) = settings.forces_https_in_vain(around.has_https) {
+        said.objections.push(Objection {
+            field: field_of(annotation),
+            reason: Reason::NoMatchingParent,
+            severity: Severity::Warning,
+            message: "no listener for HTTPS takes this Ingress: it is served in clear".to_owned(),
+        });
+    }
     let mut reader = Reader {
         ingress,
         around,

@@ -22,14 +22,18 @@ pub(super) const LIST: &[Annotation] = &[
     Annotation {
         name: "cors-allow-origin",
         effect: Effect::Exact(|text, settings| {
-            let origins = list(text);
-            let is_origin = |o: &String| o == "*" || o.contains("://");
-            if origins.is_empty() || !origins.iter().all(is_origin) {
-                let message = format!("{text:?} is no list of origins such as https://example.com");
-                return Err(Complaint::Invalid(message));
-            }
+            let (origins, others): (Vec<_>, Vec<_>) = list(text)
+                .into_iter()
+                .partition(|origin| plugins::CORS::is_origin(origin));
+            let wrong = match origins.is_empty() {
+                true => Some(text),
+                false => others.first().map(String::as_str),
+            };
+            let message =
+                wrong.map(|wrong| format!("{wrong:?} is no origin such as https://example.com"));
+            // Where none is left, none is allowed: who names some does not mean all.
             settings.cors.origins = Some(origins);
-            Ok(())
+            message.map_or(Ok(()), |message| Err(Complaint::Invalid(message)))
         }),
     },
     Annotation {

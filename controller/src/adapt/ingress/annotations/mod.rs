@@ -183,6 +183,11 @@ impl Settings {
         self.redirect.to_https(has_certificate)
     }
 
+    /// The annotation that sends clients to HTTPS, where there is no listener for that.
+    pub(super) fn forces_https_in_vain(&self, has_https: bool) -> Option<&'static str> {
+        (self.redirect.forces_https() && !has_https).then_some("force-ssl-redirect")
+    }
+
     /// Rules of a host that come before its paths.
     pub(super) fn before_paths(&self, route: &mut SaidRoute) {
         self.rewrite.app_root(route);

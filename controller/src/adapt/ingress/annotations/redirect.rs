@@ -99,6 +99,11 @@ enum To {
 }
 
 impl Redirects {
+    /// Whether that is asked for without regard to certificates.
+    pub(super) fn forces_https(&self) -> bool {
+        self.force_ssl
+    }
+
     pub(super) fn to_https(&self, has_certificate: bool) -> bool {
         self.force_ssl || has_certificate && self.ssl != Some(false)
     }
