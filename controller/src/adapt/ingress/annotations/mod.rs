@@ -333,6 +333,9 @@ mod tests {
             ("whitelist-source-range", "10.0.0.0/99", true),
             ("whitelist-source-range", "10.0.0.0/8", false),
             ("configuration-snippet", "deny 10.0.0.1;", true),
+            ("configuration-snippet", "rewrite_by_lua_file /a.lua;", true),
+            ("server-snippet", "ssl_verify_client on;", true),
+            ("server-snippet", "auth_digest x;", true),
             ("configuration-snippet", "more_set_headers \"a: b\";", false),
         ] {
             let (settings, objections) = read(&annotations(&[(name, value)]));

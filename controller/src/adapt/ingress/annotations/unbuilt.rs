@@ -60,26 +60,24 @@ const SNIPPET_CLOSES: &str =
     "never executed, always reported; where it says who is let in, the paths answer 500";
 
 /// Words of nginx's configuration that say who is let in, or answer in the place of the backend.
-const GUARDS: &[&str] = &[
-    "deny",
-    "allow",
-    "auth_basic",
-    "auth_request",
-    "auth_jwt",
-    "return",
-    "limit_req",
-    "limit_conn",
-    "satisfy",
+const GUARDS: &[&str] = &["deny", "allow", "return", "satisfy", "internal"];
+
+/// How more of them begin, such as `auth_basic` and `auth_request`, `access_by_lua_block` and `access_by_lua_file`.
+const FAMILIES: &[&str] = &[
+    "auth_",
+    "limit_",
     "secure_link",
     "access_by_lua",
-    "access_by_lua_block",
+    "rewrite_by_lua",
+    "ssl_verify_client",
     "modsecurity",
-    "internal",
 ];
 
 fn snippet(text: &str) -> Result<(), Complaint> {
     let words = text.split(|c: char| c.is_whitespace() || matches!(c, ';' | '{' | '}'));
-    let guard = words.into_iter().find(|word| GUARDS.contains(word));
+    let guard = words.into_iter().find(|word| {
+        GUARDS.contains(word) || FAMILIES.iter().any(|family| word.starts_with(family))
+    });
     Err(match guard {
         Some(word) => Complaint::Closes(format!("{SNIPPET}, and this one has {word:?} in it")),
         None => Complaint::NotSupported(SNIPPET.to_owned()),
