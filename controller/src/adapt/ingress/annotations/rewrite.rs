@@ -80,7 +80,9 @@ pub(super) const LIST: &[Annotation] = &[
     },
     Annotation {
         name: "preserve-trailing-slash",
-        effect: Effect::Exact(|text, _| boolean(text).map(drop)),
+        effect: Effect::Differs("redirects to HTTPS keep it in any case", |text, _| {
+            boolean(text).map(drop)
+        }),
     },
 ];
 
