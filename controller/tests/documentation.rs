@@ -27,7 +27,7 @@ Every object of ours has conditions with `observedGeneration`, in its status and
 | `Ready` | the sum of the others, for `kubectl wait` and GitOps tools | all kinds |
 | `Stalled` | waiting does not help: only another version of the object does (kstatus says Failed, not InProgress) | all kinds, only while that is so |
 
-`status.listeners` of a GatewayConfig says of each listener how many Routes attach to it, and its `Accepted`, `ResolvedRefs`,
+`status.listeners` of a GatewayConfig says of each listener how many Routes that are accepted attach to it, and its `Accepted`, `ResolvedRefs`,
 `Programmed` and `CertificateReady`. `status.effective` of a Route names the plugins that run for its requests, in their order, with
 who asks for each: `route/NAME` for all rules, `rule/NAME` for one (its place in the list where it has no name). While an older
 version serves, they are those of that version.

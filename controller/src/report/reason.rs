@@ -163,7 +163,7 @@ impl Reason {
     }
 
     /// Whether it belongs to the condition `ResolvedRefs`.
-    pub(super) fn is_about_references(self) -> bool {
+    pub(crate) fn is_about_references(self) -> bool {
         matches!(
             self,
             Self::BackendNotFound

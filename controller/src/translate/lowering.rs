@@ -153,7 +153,7 @@ pub(super) struct Lowered {
     /// Units that must exist because this one refers to them.
     pub demands: BTreeSet<Unit>,
     pub claims: Vec<Claim>,
-    /// Keys of the listeners to which a Route is attached, whether or not it can be served.
+    /// Keys of the listeners to which a Route is attached, whether or not these can serve it.
     pub attached: BTreeSet<String>,
     /// Of a Plugin: where it runs.
     pub slot: Option<Slot>,

@@ -257,8 +257,6 @@ impl<'w> Lowering<'w> {
                     let serving = of(ListenerState::Serves).map(|l| l.key.clone());
                     listeners.extend(serving);
                     serves = of(ListenerState::Serves).next().is_some();
-                    let counted = attached.iter().map(|l| l.key.clone());
-                    self.out.attached.extend(counted);
                     let problem = |reason, message| {
                         self.problem(Severity::Error, parent.field.clone(), reason, message)
                     };
@@ -277,6 +275,10 @@ impl<'w> Lowering<'w> {
                             "{id} asks for something that is not built yet: the rules answer 500"
                         );
                         problems.push(problem(Reason::NotBuilt, message));
+                    }
+                    if problems.is_empty() {
+                        let counted = attached.iter().map(|l| l.key.clone());
+                        self.out.attached.extend(counted);
                     }
                 }
                 Err(problem) => problems.push(*problem),

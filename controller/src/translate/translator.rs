@@ -87,6 +87,17 @@ struct State {
     attached: Few<String>,
 }
 
+impl State {
+    /// The listeners at which a Route is counted; `None`: it is not accepted (Gateway API, `attachedRoutes`). Of an Ingress,
+    /// which nobody accepts as a whole, whatever is in effect is.
+    fn counted(&self, unit: &Unit) -> Option<&Few<String>> {
+        let refuses =
+            |p: &Problem| p.severity == Severity::Error && !p.reason.is_about_references();
+        let is_ingress = matches!(unit, Unit::Route(id) if id.kind == ObjectKind::Ingress);
+        (is_ingress || !self.problems.iter().any(refuses)).then_some(&self.attached)
+    }
+}
+
 impl Translator {
     /// For a cluster, where each Gateway has data planes of its own, and so all ports to itself, and each GatewayConfig that
     /// asks for it. The default is for one process that serves all of them.
@@ -456,7 +467,7 @@ impl Translator {
             problems: lowered.problems.into(),
             attached: lowered.attached.into_iter().collect(),
         };
-        self.attach(&unit, &old.attached, &state.attached, delta);
+        self.attach(&unit, old.counted(&unit), state.counted(&unit), delta);
         if let Unit::Route(_) = &unit {
             self.policies.touch(&old, &state);
         }
@@ -519,7 +530,15 @@ impl Translator {
     }
 
     /// Keeps count of the Routes at each listener; the Gateways whose counts are others now have another status.
-    fn attach(&mut self, unit: &Unit, old: &Few<String>, new: &Few<String>, delta: &mut Delta) {
+    fn attach(
+        &mut self,
+        unit: &Unit,
+        old: Option<&Few<String>>,
+        new: Option<&Few<String>>,
+        delta: &mut Delta,
+    ) {
+        let nowhere = Few::default();
+        let (old, new) = (old.unwrap_or(&nowhere), new.unwrap_or(&nowhere));
         for key in old.difference(new) {
             if let Some(units) = self.attached.get_mut(key) {
                 units.remove(unit);

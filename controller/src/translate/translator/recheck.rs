@@ -138,10 +138,14 @@ impl Translator {
     /// Whether the indexes have as many entries as follow from the units.
     fn has_whole_indexes(&self) -> bool {
         let count = |of: fn(&State) -> usize| self.units.values().map(of).sum::<usize>();
+        let counted = self
+            .units
+            .iter()
+            .filter_map(|(unit, state)| state.counted(unit));
+        let counted = counted.map(|listeners| listeners.iter().len());
         count(|state| state.deps.iter().len()) == self.dependents.len()
             && count(|state| state.demands.iter().len()) == self.demand.values().sum::<usize>()
-            && count(|state| state.attached.iter().len())
-                == self.attached.values().map(BTreeSet::len).sum::<usize>()
+            && counted.sum::<usize>() == self.attached.values().map(BTreeSet::len).sum::<usize>()
             && count(|state| conflict::distinct(&state.claims)) == self.conflicts.len()
     }
 
@@ -156,7 +160,7 @@ impl Translator {
             for demand in &state.demands {
                 *self.demand.entry(demand.clone()).or_insert(0) += 1;
             }
-            for key in &state.attached {
+            for key in state.counted(unit).into_iter().flatten() {
                 let units = self.attached.entry(key.clone()).or_default();
                 units.insert(unit.clone());
             }
