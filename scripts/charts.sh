@@ -116,6 +116,12 @@ diolkos-dataplane --connections-per-source=0
 LIST
     ) || die "values have another effect than they say"
 
+  # The API server takes one of the two.
+  render --set dataPlane.podDisruptionBudget.minAvailable=1 >"$work/chart.yaml"
+  objects "" "$work/chart.yaml" | jq -e '
+    all(.[] | select(.kind == "PodDisruptionBudget") | .spec; has("minAvailable") != has("maxUnavailable"))' >/dev/null ||
+    die "a PodDisruptionBudget has two bounds"
+
   # Without data planes of Gateways the controller writes nothing that is theirs.
   render --set gateways.enabled=false,dataPlane.enabled=false >"$work/chart.yaml"
   objects "" "$work/chart.yaml" | jq -e '

@@ -86,6 +86,11 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{/* What a PodDisruptionBudget lets go, which is one bound of two. Of: its values. */}}
+{{- define "diolkos.disruptions" -}}
+{{ toYaml (omit . "enabled" (ternary "maxUnavailable" "enabled" (hasKey . "minAvailable"))) }}
+{{- end }}
+
 {{/* What every container may not do. */}}
 {{- define "diolkos.containerSecurity" -}}
 allowPrivilegeEscalation: false
