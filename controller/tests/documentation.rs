@@ -61,12 +61,15 @@ Another one tells that a version is on its way to data planes:
 At most 20 of these at once and one a second after that; `events` of `diolkos_table_evictions_total` counts objects that are not told
 of. The log has each change (event `diff_config`), also that of `diolkos run`: revision, and the first ten of what changed.
 
-The version that serves in place of one that cannot be used is in the memory of the controllers, and nowhere else. The leader tells the
+The version that serves in place of one that cannot be used is in the memory of the controllers. The leader tells the
 others which ones stand in, and they tell each other what was accepted before what data planes refuse: it outlives any one controller.
-Of Gateways, ListenerSets and Ingresses, which are made of more than one object, each knows only what it has seen itself. When all
-controllers start anew at the same time it is lost, and with `diolkos run` when that does: an object of which the present version cannot
-be used has none before it then, for which the reasons below say what happens, and data planes are told so, whatever they served until
-then. `diolkos_objects_quarantined` should be 0 before all controllers are replaced at once.
+Of Gateways, ListenerSets and Ingresses, which are made of more than one object, each knows only what it has seen itself.
+
+Where all controllers start anew at once, they know which versions stand in from the Secret `diolkos-stand-ins` beside the controller, in
+which the leader writes it within a second or so: last good certificates are among it, with their keys. It has room for 900 KiB; what exceeds
+that is counted by `stand_ins` of `diolkos_table_evictions_total` and lasts as long as one replica does. What is not there, and with
+`diolkos run` all of it, is lost then: an object of which the present version cannot be used has none before it, for which the reasons
+below say what happens, and data planes are told so, whatever they served until then.
 
 Of an object that cannot be read, because a later release has written it perhaps, and has no version before it, what can be read is in effect.
 A listener that cannot be read is not opened, and the others are. A rule that cannot be read answers 500 for what it matches, for more than that
