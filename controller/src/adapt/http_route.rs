@@ -212,6 +212,19 @@ impl Said {
         out: &mut RouteRule,
     ) {
         let at = format_args!("{rule}.filters[{j}]");
+        let stands_already = match filter.r#type {
+            Type::RequestHeaderModifier => out.request_headers.is_some(),
+            Type::ResponseHeaderModifier => out.response_headers.is_some(),
+            Type::RequestRedirect => out.redirect.is_some(),
+            Type::UrlRewrite => out.rewrite.is_some(),
+            Type::Cors => out.plugins.iter().any(|one| one.cors.is_some()),
+            Type::RequestMirror | Type::ExtensionRef | Type::Unknown => false,
+        };
+        if stands_already {
+            let message = "a rule has one filter of this type at most";
+            self.close(i, format!("{at}.type"), message);
+            return;
+        }
         let mut named = |ours: Field<'_>, block: &str| {
             let theirs = format_args!("{at}.{block}");
             self.names.add(format_args!("{rule}.{ours}"), theirs);
