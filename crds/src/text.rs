@@ -103,11 +103,11 @@ text! {
             "message": "must be a network such as 10.0.0.0/8 or fd00::/8, or an IP address"
         }]
     }
-    /// The name of an HTTP header field: a token of RFC 9110 section 5.6.2, in any case.
+    /// The name of an HTTP header field or of a cookie: a token of RFC 9110 section 5.6.2, in any case.
     HeaderName { "minLength": 1, "maxLength": 256, "pattern": "^[A-Za-z0-9!#$%&'*+.^_|~`-]+$" }
     /// The value of an HTTP header field: no control characters, no blank at either end.
     HeaderValue { "maxLength": 4096, "pattern": r"^([^\x00-\x20\x7f]([^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?$" }
-    /// The name of a cookie: a token of RFC 6265 section 4.1.1.
+    /// The name of an HTTP header field or of a cookie: a token of RFC 9110 section 5.6.2, in any case.
     CookieName { "minLength": 1, "maxLength": 256, "pattern": "^[A-Za-z0-9!#$%&'*+.^_|~`-]+$" }
     /// A request method: a token, upper case by custom.
     Method { "minLength": 1, "maxLength": 32, "pattern": "^[A-Z][A-Z-]*$" }

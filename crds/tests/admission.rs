@@ -140,6 +140,15 @@ fn messages_say_what_is_allowed() {
         ]
     );
     assert_eq!(
+        messages(
+            "Upstream",
+            json!({ "endpoints": [{ "address": "a", "port": 1 }], "auth": { "headers": [{ "name": "a b", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } }] } })
+        ),
+        [
+            "spec.auth.headers[0].name: \"a b\" is not accepted: wanted is the name of an HTTP header field or of a cookie: a token of RFC 9110 section 5.6.2, in any case"
+        ]
+    );
+    assert_eq!(
         messages("Route", json!({ "hostnames": ["A.b"], "rules": null })),
         [
             "spec.hostnames[0]: \"A.b\" is not accepted: wanted is a host name, lower case, without port. The first label may be `*`",
