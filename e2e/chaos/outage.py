@@ -92,6 +92,9 @@ class Outage(chaos.Chaos):
         planes = [(p["metadata"]["name"], p["status"]["podIP"]) for p in self.kube.pods("data-plane")]
         loads = self.loads()
         chaos.rig("kill", "apiserver", "KILL")
+        # One that is elected ends when it cannot renew its lease, and counts heartbeats of nodes anew when it starts again.
+        # The rig's would stay, and say at once that the node is not ready.
+        chaos.rig("kill", "kcm", "KILL")
         began = time.monotonic()
         print(f"{time.strftime('%X')} the API server is gone", flush=True)
         deaths = [lambda: self.kill_plane(*planes[0]), lambda: self.kill_controller(controllers[0]),
@@ -106,6 +109,7 @@ class Outage(chaos.Chaos):
                     self.report.violation(f"data plane {name} answers otherwise than before")
             time.sleep(0.5)
         chaos.rig("start", "apiserver")
+        chaos.rig("start", "kcm")
         self.faults.api_is_back(chaos.HEALED)
         back = time.monotonic()
         print(f"{time.strftime('%X')} the API server is back after {back - began:.0f} s", flush=True)
