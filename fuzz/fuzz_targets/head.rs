@@ -2,7 +2,7 @@
 //! pieces it came.
 #![no_main]
 
-use dataplane::engine::{EdgePolicies, RequestHead, Version};
+use dataplane::engine::{EdgePolicies, Framing, Method, RequestHead, Version};
 use dataplane::h1::head::RequestParser;
 use dataplane::h1::{HeadLimits, encode};
 use libfuzzer_sys::fuzz_target;
@@ -33,6 +33,11 @@ fn check(text: &[u8], edge: &EdgePolicies) {
     assert_ne!(first.method.as_str(), "CONNECT");
     if first.version == Version::Http10 {
         // It may name no host, and goes on with the Host field that HTTP/1.1 wants: empty, or one field above the limit.
+        return;
+    }
+    let expects = matches!(first.method, Method::Post | Method::Put | Method::Patch);
+    if expects && first.framing == Framing::Empty {
+        // It goes on with a length of zero, which may be one field above the limit.
         return;
     }
     let mut text = Vec::new();

@@ -1,7 +1,7 @@
 //! Writing messages: heads and framing anew from their parsed form.
 
 use crate::engine::date;
-use crate::engine::head::{Framing, RequestHead, ResponseHead};
+use crate::engine::head::{Framing, Method, RequestHead, ResponseHead};
 use crate::engine::outbox::Outbox;
 use bytes::Bytes;
 use model::Headers;
@@ -117,7 +117,13 @@ pub fn request(head: &RequestHead, out: &mut Vec<u8>) -> Encoder {
     }
     head.headers.write_end_to_end(out);
     let encoder = match head.framing {
-        Framing::Empty => Encoder::Nothing,
+        Framing::Empty => {
+            // Methods that a body is expected of; some servers answer 411 without (RFC 9110 section 8.6).
+            if matches!(head.method, Method::Post | Method::Put | Method::Patch) {
+                length_line(0, out);
+            }
+            Encoder::Nothing
+        }
         Framing::Length(n) => {
             length_line(n, out);
             Encoder::Length(n)
