@@ -141,6 +141,8 @@ pub(super) fn tell(
     headers: &mut Headers,
 ) -> Result<(), InvalidHeader> {
     headers.remove_known(Known::Forwarded);
+    // What a caller shows us is nobody else's (F19).
+    headers.remove_known(Known::XDiolkosToken);
     const XFF: &str = Known::XForwardedFor.name();
     match forwarded.xff {
         ForwardedFor::Drop => drop(headers.remove_known(Known::XForwardedFor)),
@@ -326,6 +328,7 @@ mod tests {
             ("x-forwarded-for", "192.0.2.1"),
             ("x-forwarded-for", "10.0.0.7"),
             ("forwarded", "for=x"),
+            ("x-diolkos-token", "secret"),
         ];
         assert_eq!(told(Drop, false, "http", &given), "");
         assert_eq!(
