@@ -12,12 +12,12 @@ use std::net::{IpAddr, SocketAddr};
 /// Proxies before the gateway that are looked behind; an answer to lists without end.
 const HOPS: usize = 16;
 
-/// Whom a request is from. The port is 0 where it is not known.
+/// Whom a request is from, and the scheme that `Forwarded` says it used. The port is 0 where it is not known.
 pub(super) fn identify(
     forwarded: &Forwarded,
     peer: SocketAddr,
     headers: &mut Headers,
-) -> SocketAddr {
+) -> (SocketAddr, Option<&'static str>) {
     let trusts = |ip: IpAddr| {
         forwarded
             .trusted
@@ -26,9 +26,9 @@ pub(super) fn identify(
     };
     if !trusts(peer.ip()) {
         sanitize::forwarded_headers(headers);
-        return peer;
+        return (peer, None);
     }
-    let mut client = peer;
+    let (mut client, mut scheme) = (peer, None);
     let mut step = |hop: Option<SocketAddr>| match hop {
         Some(address) => {
             client = address;
@@ -46,10 +46,14 @@ pub(super) fn identify(
     } else if headers.contains_known(Known::Forwarded) {
         let lines = headers.get_all(Known::Forwarded.name());
         let elements: Vec<&[u8]> = lines.flat_map(|line| split(line, b',')).collect();
-        let mut hops = elements.into_iter().rev().take(HOPS);
-        while hops.next().is_some_and(|hop| step(address_for(hop))) {}
+        for hop in elements.into_iter().rev().take(HOPS) {
+            scheme = parameter(hop, b"proto").and_then(scheme_of);
+            if !step(parameter(hop, b"for").and_then(address)) {
+                break;
+            }
+        }
     }
-    client
+    (client, scheme)
 }
 
 /// An address as proxies write it: with or without port, IPv6 with or without brackets.
@@ -64,19 +68,19 @@ fn address(text: &[u8]) -> Option<SocketAddr> {
     (!ip.is_unspecified()).then(|| SocketAddr::new(ip, parsed.port()))
 }
 
-/// The `for` parameter of one element of a `Forwarded` field (RFC 7239 section 4), where it is an address.
-fn address_for(element: &[u8]) -> Option<SocketAddr> {
+/// A parameter of one element of a `Forwarded` field (RFC 7239 section 4), without its quotes.
+fn parameter<'a>(element: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     split(element, b';').find_map(|pair| {
         let at = memchr::memchr(b'=', pair)?;
         let (name, value) = pair.split_at_checked(at)?;
-        if !name.trim_ascii().eq_ignore_ascii_case(b"for") {
+        if !name.trim_ascii().eq_ignore_ascii_case(wanted) {
             return None;
         }
         let value = value.get(1..)?.trim_ascii();
         let quoted = value
             .strip_prefix(b"\"")
             .and_then(|v| v.strip_suffix(b"\""));
-        address(quoted.unwrap_or(value))
+        Some(quoted.unwrap_or(value))
     })
 }
 
@@ -116,13 +120,17 @@ impl Quotes {
     }
 }
 
-/// The scheme that the client used, as far as a trusted proxy knows better than the connection.
-pub(super) fn scheme(own: &'static str, headers: &Headers) -> &'static str {
-    match headers.get_known(Known::XForwardedProto) {
-        Some(value) if value.eq_ignore_ascii_case(b"https") => "https",
-        Some(value) if value.eq_ignore_ascii_case(b"http") => "http",
-        _ => own,
-    }
+/// The scheme that a trusted proxy says the client used, if it does; before that of `Forwarded`.
+pub(super) fn scheme(headers: &Headers) -> Option<&'static str> {
+    headers
+        .get_known(Known::XForwardedProto)
+        .and_then(scheme_of)
+}
+
+fn scheme_of(name: &[u8]) -> Option<&'static str> {
+    ["https", "http"]
+        .into_iter()
+        .find(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 /// What is known about where a request came from.
@@ -151,6 +159,11 @@ pub(super) fn tell(
             let mut list = Vec::new();
             for line in headers.get_all(XFF).filter(|line| !line.is_empty()) {
                 list.extend_from_slice(line);
+                list.extend_from_slice(b", ");
+            }
+            // Whom `Forwarded` named: that one goes.
+            if list.is_empty() && origin.client.ip() != origin.peer.ip() {
+                list.extend_from_slice(origin.client.ip().to_string().as_bytes());
                 list.extend_from_slice(b", ");
             }
             list.extend_from_slice(origin.peer.ip().to_string().as_bytes());
@@ -200,7 +213,7 @@ mod tests {
     fn who(trusted: &[&str], peer: &str, lines: &[(&str, &str)]) -> (String, usize) {
         let mut headers = headers(lines);
         let peer = SocketAddr::new(peer.parse().unwrap(), 9);
-        let client = identify(&forwarded(trusted), peer, &mut headers);
+        let (client, _) = identify(&forwarded(trusted), peer, &mut headers);
         (client.to_string(), headers.len())
     }
 
@@ -280,6 +293,27 @@ mod tests {
     }
 
     #[test]
+    fn the_scheme_is_that_of_the_hop_which_names_the_client() {
+        let peer = ([10, 0, 0, 1], 9).into();
+        for (value, scheme) in [
+            ("for=192.0.2.1;proto=https", Some("https")),
+            (
+                "for=192.0.2.1;Proto=\"HTTPS\", for=10.0.0.2;proto=http",
+                Some("https"),
+            ),
+            ("proto=https;for=1.1.1.1, for=192.0.2.1", None),
+            ("proto=https", Some("https")),
+            ("for=192.0.2.1;proto=gopher", None),
+        ] {
+            let mut headers = headers(&[("forwarded", value)]);
+            let (_, said) = identify(&forwarded(&["10.0.0.0/8"]), peer, &mut headers);
+            assert_eq!(said, scheme, "{value}");
+            let (_, said) = identify(&forwarded(&[]), peer, &mut headers);
+            assert_eq!(said, None, "{value}");
+        }
+    }
+
+    #[test]
     fn fields_of_peers_that_are_not_trusted_are_gone() {
         let lines = [
             ("x-forwarded-for", "192.0.2.1"),
@@ -339,7 +373,10 @@ mod tests {
             told(Append, false, "http", &given),
             "x-forwarded-for=192.0.2.1, 10.0.0.7, 10.0.0.1"
         );
-        assert_eq!(told(Append, false, "http", &[]), "x-forwarded-for=10.0.0.1");
+        assert_eq!(
+            told(Append, false, "http", &[("forwarded", "for=192.0.2.1")]),
+            "x-forwarded-for=192.0.2.1, 10.0.0.1"
+        );
         assert_eq!(
             told(Drop, true, "https", &[("x-real-ip", "1.1.1.1")]),
             "x-forwarded-host=shop.test:8080 x-forwarded-port=8080 x-forwarded-proto=https x-real-ip=192.0.2.1"

@@ -124,11 +124,13 @@ impl Service for Proxy {
         let port = table.ports.get(&x.conn.port);
         let listener = port.map(|port| port.of(x.request.host.name()));
         let peer = client_of(x.conn);
-        let client = match listener {
+        let (client, said) = match listener {
             Some(l) => client::identify(&l.listener.forwarded, peer, &mut x.request.headers),
-            None => peer,
+            None => (peer, None),
         };
-        let scheme = client::scheme(x.request.scheme(), &x.request.headers);
+        let scheme = client::scheme(&x.request.headers)
+            .or(said)
+            .unwrap_or_else(|| x.request.scheme());
         let tracing = listener.and_then(|l| l.tracing.as_ref());
         let trace = tracing.and_then(|tracing| tracing.begin(&mut x.request.headers));
         let under_way = UnderWay::new(&self.shared.metrics, x.request);
