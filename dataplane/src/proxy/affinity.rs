@@ -2,7 +2,7 @@
 
 use crate::engine::{RequestHead, ResponseHead};
 use crate::table::pick::hash;
-use crate::table::{Backend, Picked, Rule, Upstream, WeightedBackends};
+use crate::table::{Backend, Picked, Upstream, WeightedBackends};
 use model::headers::InvalidHeader;
 use model::{Affinity, AffinityCookie, HashSource, SameSite};
 use std::net::{IpAddr, SocketAddr};
@@ -40,7 +40,7 @@ pub(super) enum Bond<'a> {
     None,
     Cookie {
         settings: &'a AffinityCookie,
-        /// The client's connection is encrypted.
+        /// The client's connection is encrypted: ours, or that of a trusted proxy.
         tls: bool,
         /// What the client sent.
         given: Option<u64>,
@@ -50,8 +50,9 @@ pub(super) enum Bond<'a> {
 }
 
 impl<'a> Bond<'a> {
-    pub(super) fn of(rule: &'a Rule, head: &RequestHead) -> Self {
-        match rule.affinity() {
+    /// `scheme`: what the client used.
+    pub(super) fn of(affinity: Option<&'a Affinity>, head: &RequestHead, scheme: &str) -> Self {
+        match affinity {
             None => Self::None,
             Some(Affinity::Header(name)) => Self::Header(head.headers.get(name).map(hash::bytes)),
             Some(Affinity::Cookie(settings)) => {
@@ -59,7 +60,7 @@ impl<'a> Bond<'a> {
                 let text = value.and_then(|v| std::str::from_utf8(v).ok());
                 Self::Cookie {
                     settings,
-                    tls: head.scheme() == "https",
+                    tls: scheme == "https",
                     given: text.and_then(|t| u64::from_str_radix(t, 16).ok()),
                 }
             }
@@ -166,6 +167,24 @@ fn render(settings: &AffinityCookie, value: u64, tls: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_client_of_a_trusted_proxy_that_ends_tls_gets_a_cookie_for_tls() {
+        let affinity = Affinity::Cookie(AffinityCookie {
+            name: "route".into(),
+            ttl_seconds: 0,
+            path: "/".into(),
+            secure: None,
+            same_site: None,
+        });
+        for (scheme, encrypted) in [("https", true), ("http", false)] {
+            let bond = Bond::of(Some(&affinity), &RequestHead::default(), scheme);
+            assert!(
+                matches!(bond, Bond::Cookie { tls, .. } if tls == encrypted),
+                "{scheme}"
+            );
+        }
+    }
 
     #[test]
     fn a_cookie_has_the_attributes_that_are_asked_for() {

@@ -86,7 +86,7 @@ impl Proxy {
                 }
             }
         };
-        let bond = Bond::of(rule, request.head);
+        let bond = Bond::of(rule.affinity(), request.head, summary.scheme);
         let (backend, mut bound) = bond.first(backends);
         let Some(backend) = backend else {
             return instead(fail::INVALID_BACKEND);
