@@ -537,6 +537,55 @@ fn trace_goes_nowhere_and_options_as_far_as_it_says() {
 }
 
 #[test]
+fn of_an_answer_is_counted_what_its_client_gets() {
+    let packs = inline("Compression", "{}");
+    let judges = inline(
+        "ContentValidation",
+        r#"{"on":"Response","maxSize":"64Ki","deny":[{"pattern":"secret"}]}"#,
+    );
+    let at = |path: &str, plugins: &[Plugin]| {
+        let mut r = with(
+            rule(PathMatch::prefix(path), to(Target::Upstream("up".into()))),
+            plugins,
+        );
+        r.rewrite.path = Some(PathRewrite::StripPrefix);
+        let text = ("content-type".into(), "text/plain".into());
+        r.response_headers.set.push(text);
+        r
+    };
+    let direct = DirectResponse {
+        status: 200,
+        content_type: String::new(),
+        body: "no upstream".into(),
+        headers: Vec::new(),
+    };
+    let gateway = gateway(vec![
+        at("/packed", std::slice::from_ref(&packs)),
+        at("/judged", &[packs, judges]),
+        rule(PathMatch::prefix("/direct"), Action::Respond(direct)),
+    ]);
+    let mut counted = 0.0;
+    let mut ask = |method: &str, path: &str, body: &str| {
+        let length = format!(
+            "Content-Length: {}\r\nAccept-Encoding: gzip\r\n",
+            body.len()
+        );
+        let answer = gateway.client().request(method, path, &length, body);
+        counted += answer.body.len() as f64;
+        gateway.metric_becomes("diolkos_response_bytes_total", counted);
+        answer.body.len()
+    };
+    let text = "to be or not to be, ".repeat(500);
+    assert!((1..1000).contains(&ask("POST", "/packed/echo", &text)));
+    assert!((1..1000).contains(&ask("POST", "/judged/echo", &text)));
+    let refused = r#"{"error":"content_filter"}"#.len();
+    assert_eq!(ask("POST", "/judged/echo", "my secret"), refused);
+    assert_eq!(ask("GET", "/direct", ""), "no upstream".len());
+    assert_eq!(ask("HEAD", "/direct", ""), 0);
+    assert_eq!(ask("HEAD", "/packed/echo", ""), 0);
+}
+
+#[test]
 fn what_plugins_refuse_is_counted_by_its_code() {
     let nobody = inline("IPAccess", r#"{"deny":["127.0.0.0/8"]}"#);
     let checked = inline("RequestValidation", r#"{"requiredHeaders":["x-id"]}"#);

@@ -109,7 +109,7 @@ pub struct Progress {
     pub request_complete: bool,
     /// Status of the final head that was queued to the client: from here on a failure can only cut the connection.
     pub answered: Option<u16>,
-    /// Body bytes that came from the upstream.
+    /// Body bytes that were queued to the client, as plugins left them.
     pub response_bytes: u64,
     /// The whole answer was written to the client.
     pub response_complete: bool,

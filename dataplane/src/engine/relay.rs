@@ -57,7 +57,6 @@ pub async fn relay<D: Down, U: Up, T: BodyTap>(
         upload_fault: None,
         events: false,
         begun: None,
-        sent: 0,
         pace: None,
         waiting: Waiting::Fresh,
     };
@@ -100,8 +99,6 @@ struct Relay<'a, D, U, T> {
     /// The answer is a stream of events.
     events: bool,
     begun: Option<Instant>,
-    /// Bytes of the answer's body that were queued.
-    sent: u64,
     /// While the client is waited for.
     pace: Option<(Owes, Pace)>,
     waiting: Waiting,
@@ -252,7 +249,7 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
             let Poll::Ready(piece) = up.poll_body(cx).map_err(Fault::Up)? else {
                 let held = self.tap.response_pause().map_err(|_| Fault::Aborted)?;
                 if !held.is_empty() {
-                    self.sent += held.len() as u64;
+                    self.progress.response_bytes += held.len() as u64;
                     self.down.send_body(held).map_err(length)?;
                     moved = true;
                 }
@@ -261,14 +258,13 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
             moved = true;
             match piece {
                 Some(data) => {
-                    self.progress.response_bytes += data.len() as u64;
                     let data = self.tap.response_chunk(data).map_err(|_| Fault::Aborted)?;
-                    self.sent += data.len() as u64;
+                    self.progress.response_bytes += data.len() as u64;
                     self.down.send_body(data).map_err(length)?;
                 }
                 None => {
                     let tail = self.tap.response_end().map_err(|_| Fault::Aborted)?;
-                    self.sent += tail.len() as u64;
+                    self.progress.response_bytes += tail.len() as u64;
                     self.down.send_body(tail).map_err(length)?;
                     let trailers = up.take_trailers();
                     self.down.send_end(trailers.as_deref()).map_err(length)?;
@@ -310,7 +306,8 @@ impl<D: Down, U: Up, T: BodyTap> Relay<'_, D, U, T> {
     fn paced(&mut self, now: Instant) -> Option<Instant> {
         let queued = self.down.queued() as u64;
         let (owes, moved) = if queued > 0 {
-            (Owes::Reading, self.sent.saturating_sub(queued))
+            let taken = self.progress.response_bytes.saturating_sub(queued);
+            (Owes::Reading, taken)
         } else if self.owes_body() {
             (Owes::Body, self.progress.request_bytes)
         } else {

@@ -303,7 +303,7 @@ impl Proxy {
         let collected = held.into_answer();
         match (result, collected) {
             (Ok(()), None) => Ok(End::Done),
-            (Ok(()), Some(collected)) => Ok(self.judge(down, request, collected).await),
+            (Ok(()), Some(collected)) => Ok(self.judge(down, request, collected, progress).await),
             (Err(fault), collected) => {
                 if collected.is_some() {
                     // What was collected has not been sent.

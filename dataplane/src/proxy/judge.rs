@@ -7,7 +7,7 @@ use super::fail;
 use super::forward::Request;
 use super::held::Collected;
 use super::tap::verdict;
-use crate::engine::{Down, DownExt, Framing, Method};
+use crate::engine::{Down, DownExt, Framing, Method, Progress};
 use model::Stage;
 use plugins::Filters;
 
@@ -18,7 +18,10 @@ impl Proxy {
         down: &mut D,
         request: &Request<'_>,
         collected: Collected,
+        progress: &mut Progress,
     ) -> End {
+        // Nothing of it has been sent.
+        progress.response_bytes = 0;
         let Collected {
             head: Some(mut head),
             body,
@@ -54,6 +57,10 @@ impl Proxy {
             head.framing = Framing::Length(body.len() as u64);
         }
         down.send_head(&head);
+        progress.response_bytes = match bodiless {
+            true => 0,
+            false => body.len() as u64,
+        };
         let sent = down
             .send_body(body)
             .and_then(|()| down.send_end(trailers.as_ref()));

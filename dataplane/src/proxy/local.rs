@@ -188,7 +188,10 @@ impl Proxy {
         }
         show(summary.shows, x.answer);
         summary.status = x.answer.status;
-        summary.local_bytes = body.len() as u64;
+        summary.local_bytes = match x.request.method {
+            Method::Head => 0,
+            _ => body.len() as u64,
+        };
         match x.down.respond(x.answer, body).await {
             Ok(()) => Outcome::Done,
             Err(_) => Outcome::Close,
@@ -248,7 +251,9 @@ pub(super) async fn health<D: Down>(x: &mut Exchange<'_, D>, summary: &mut Summa
     let _ = x.answer.headers.append("content-type", b"application/json");
     show(summary.shows, x.answer);
     summary.status = 200;
-    summary.local_bytes = BODY.len() as u64;
+    if x.request.method != Method::Head {
+        summary.local_bytes = BODY.len() as u64;
+    }
     match x.down.respond(x.answer, Bytes::from_static(BODY)).await {
         Ok(()) => Outcome::Done,
         Err(_) => Outcome::Close,
