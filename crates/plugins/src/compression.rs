@@ -227,10 +227,6 @@ impl Plugin for Ready {
         if !lists(headers, "vary", "accept-encoding") && !lists(headers, "vary", "*") {
             edits.append("vary", "Accept-Encoding");
         }
-        // An answer to HEAD has no body: it keeps the length of the plain form.
-        if x.request.method == "HEAD" {
-            return Verdict::CONTINUE;
-        }
         let Some(coding) = x.request.accepts.best(&self.codings) else {
             return Verdict::CONTINUE;
         };

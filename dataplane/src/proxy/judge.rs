@@ -47,6 +47,10 @@ impl Proxy {
             return End::Instead(why);
         }
         if !filters.is_empty() {
+            // Of another length than was announced.
+            if head.framing != Framing::Empty {
+                head.framing = Framing::Chunked;
+            }
             match filters.whole(body) {
                 Ok(filtered) => body = filtered,
                 Err(_) => return instead(fail::PLUGIN_ERROR),

@@ -5,7 +5,7 @@ use super::exchange::{ResponseStage, request_view, show};
 use super::fail::{self, Failure};
 use super::mirror::Copies;
 use super::retry::Retries;
-use crate::engine::{Abort, BodyTap, Framing, RequestHead, ResponseHead};
+use crate::engine::{Abort, BodyTap, Framing, Method, RequestHead, ResponseHead};
 use crate::table::{Backend, Rule};
 use bytes::Bytes;
 use model::{HeaderEdits, Stage};
@@ -214,9 +214,12 @@ impl BodyTap for Tap<'_> {
             if head.framing != Framing::Empty {
                 head.framing = Framing::Chunked;
             }
-            self.response_filters
-                .get_or_insert_default()
-                .append(filters);
+            // To HEAD no body follows, and its fields are those of GET (RFC 9110 section 9.3.2).
+            if self.request.method != Method::Head {
+                self.response_filters
+                    .get_or_insert_default()
+                    .append(filters);
+            }
         }
         Poll::Ready(Ok(()))
     }
