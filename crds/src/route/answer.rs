@@ -171,7 +171,7 @@ pub struct DirectResponse {
     /// Status of the answer. 200 to 599.
     #[schemars(range(min = 200, max = 599))]
     pub status: u16,
-    /// Media type of the body. Default: text/plain; charset=utf-8.
+    /// Media type of the body. Default: text/plain; charset=utf-8, and none where the body is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_type: Option<MediaType>,
     /// Body of the answer, at most 65536 characters. Default: empty.

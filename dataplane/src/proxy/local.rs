@@ -133,11 +133,15 @@ impl Proxy {
     ) -> Outcome {
         x.answer.reset(direct.status);
         let kind = match &*direct.content_type {
-            "" => "text/plain; charset=utf-8",
-            kind => kind,
+            "" if direct.body.is_empty() => None,
+            "" => Some("text/plain; charset=utf-8"),
+            kind => Some(kind),
         };
         let headers = &mut x.answer.headers;
-        let mut filled = headers.append("content-type", kind.as_bytes());
+        let mut filled = match kind {
+            Some(kind) => headers.append("content-type", kind.as_bytes()),
+            None => Ok(()),
+        };
         for (name, value) in &direct.headers {
             filled = filled.and_then(|()| headers.set(name, value.as_bytes()));
         }
