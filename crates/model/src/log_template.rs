@@ -26,6 +26,8 @@ pub enum Field {
     UserAgent,
     /// RFC 3339 with milliseconds, in UTC.
     When,
+    /// As web servers write it: `10/Oct/2000:13:55:36 +0000`, in UTC.
+    WhenCommon,
     /// Seconds since the epoch.
     WhenUnix,
     /// Bytes of the answer's body.
@@ -78,6 +80,7 @@ const FIELDS: &[(&str, Field)] = &[
     ("user_agent", Field::UserAgent),
     ("when", Field::When),
     ("when_utc_iso", Field::When),
+    ("when_common", Field::WhenCommon),
     ("when_unix", Field::WhenUnix),
     ("size", Field::Size),
     ("size_human", Field::SizeHuman),
@@ -99,7 +102,7 @@ const CONTEXT: &[(&str, Context)] = &[
     ("revision", Context::Revision),
 ];
 
-/// Lines under a name.
+/// Lines under a name. What reads logs of web servers reads `common` and `combined`.
 const PRESETS: &[(&str, &str)] = &[
     ("tiny", "{method} {uri} {status} {size} - {latency}ms"),
     (
@@ -108,11 +111,11 @@ const PRESETS: &[(&str, &str)] = &[
     ),
     (
         "common",
-        "{remote} - - [{when}] \"{method} {uri} {proto}\" {status} {size}",
+        "{remote} - - [{when_common}] \"{method} {uri} {proto}\" {status} {size}",
     ),
     (
         "combined",
-        "{remote} - - [{when}] \"{method} {uri} {proto}\" {status} {size} \"{referer}\" \"{user_agent}\"",
+        "{remote} - - [{when_common}] \"{method} {uri} {proto}\" {status} {size} \"{referer}\" \"{user_agent}\"",
     ),
 ];
 

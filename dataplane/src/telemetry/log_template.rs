@@ -32,6 +32,7 @@ fn field(b: &mut Vec<u8>, field: &Field, r: &Record<'_>, (when, unix): (&str, u6
         Field::Referer => header(r.request, "referer", b),
         Field::UserAgent => header(r.request, "user-agent", b),
         Field::When => b.extend_from_slice(when.as_bytes()),
+        Field::WhenCommon => common_time(b, when),
         Field::WhenUnix => number(b, unix),
         Field::Size => number(b, r.response_bytes),
         Field::SizeHuman => size(b, r.response_bytes),
@@ -92,6 +93,28 @@ fn milliseconds(b: &mut Vec<u8>, r: &Record<'_>) {
     let _ = write!(b, "{}.{:03}", micros / 1000, micros % 1000);
 }
 
+/// Writes a time of RFC 3339 in UTC as web servers do.
+fn common_time(b: &mut Vec<u8>, when: &str) {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let part = |range| when.get(range).unwrap_or_default();
+    let month: usize = part(5..7).parse().unwrap_or_default();
+    let month = MONTHS.get(month.wrapping_sub(1)).copied();
+    for text in [
+        part(8..10),
+        "/",
+        month.unwrap_or_default(),
+        "/",
+        part(0..4),
+        ":",
+        part(11..19),
+        " +0000",
+    ] {
+        b.extend_from_slice(text.as_bytes());
+    }
+}
+
 fn size(b: &mut Vec<u8>, bytes: u64) {
     let mut size = bytes as f64;
     for unit in ["B", "KB", "MB", "GB"] {
@@ -140,6 +163,14 @@ mod tests {
     }
 
     #[test]
+    fn lines_in_the_common_formats_are_what_readers_of_logs_expect() {
+        let common = "192.0.2.1 - - [01/Jan/2026:00:00:00 +0000] \"GET /x?q=1 HTTP/1.1\" 200 2048";
+        assert_eq!(written(model::log_template::preset("common")), common);
+        let combined = format!("{common} \"-\" \"a \\x22b\\x22\\x5C\"");
+        assert_eq!(written(model::log_template::preset("combined")), combined);
+    }
+
+    #[test]
     fn every_placeholder_has_its_value() {
         for (template, is) in [
             (
@@ -153,6 +184,7 @@ mod tests {
             ),
             ("{latency} {latency_human}", "1.534 1.5ms"),
             ("{when} {when_unix}", "2026-01-01T00:00:00.000Z 1767225600"),
+            ("{when_common}", "01/Jan/2026:00:00:00 +0000"),
             (
                 "\"{user_agent}\" {referer} {request_id}",
                 "\"a \\x22b\\x22\\x5C\" - -",
