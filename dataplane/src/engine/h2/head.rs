@@ -35,7 +35,7 @@ pub(super) fn read(
     head.clear();
     head.version = Version::Http2;
     let map = &parts.headers;
-    if map.len() > limits.fields {
+    if map.len() > limits.fields && map.len() - further_crumbs(map) > limits.fields {
         return Err(TOO_LARGE.of(EdgeRule::HeaderCount));
     }
     let websocket = parts.method == http::Method::CONNECT;
@@ -178,6 +178,11 @@ fn framing(map: &HeaderMap, ended: bool) -> Result<Framing, Reject> {
         n if n > 0 && ended => Err(Reject::bad_request("body is shorter than announced")),
         n => Ok(Framing::Length(n)),
     }
+}
+
+/// Fields that count as none: browsers send every cookie in a crumb of its own, which over HTTP/1 are one field.
+fn further_crumbs(map: &HeaderMap) -> usize {
+    map.get_all(COOKIE).iter().count().saturating_sub(1)
 }
 
 /// Cookies may come in crumbs, one a field; whoever reads them next wants one field (RFC 9113 section 8.2.3).
@@ -417,6 +422,22 @@ mod tests {
         let head = head.unwrap();
         let cookies: Vec<_> = head.headers.get_all("cookie").collect();
         assert_eq!(cookies, [b"a=1; b=2"]);
+    }
+
+    #[test]
+    fn cookie_crumbs_count_as_one_field() {
+        let with = |others: usize| {
+            let crumbs = std::iter::repeat_n(("cookie", "a=1"), 150);
+            let others = std::iter::repeat_n(("x", "y"), others);
+            head(
+                "https://a/",
+                &crumbs.chain(others).collect::<Vec<_>>(),
+                true,
+            )
+        };
+        let limit = HeadLimits::default().fields;
+        assert!(with(limit - 1).is_ok());
+        assert_eq!(refused(with(limit)), 431);
     }
 
     #[test]
