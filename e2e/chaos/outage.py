@@ -109,12 +109,13 @@ class Outage(chaos.Chaos):
                     self.report.violation(f"data plane {name} answers otherwise than before")
             time.sleep(0.5)
         chaos.rig("start", "apiserver")
-        chaos.rig("start", "kcm")
         self.faults.api_is_back(chaos.HEALED)
         back = time.monotonic()
         print(f"{time.strftime('%X')} the API server is back after {back - began:.0f} s", flush=True)
         addresses = [p["status"]["podIP"] for p in self.kube.pods("controller")]
         self.until("controllers ready", lambda: all(map(is_ready, addresses)), chaos.HEALED)
+        # It ends once more where it may not read its settings yet.
+        chaos.rig("start", "kcm")
         self.until("data planes connected", lambda: all(hears(address) for _, address in planes), chaos.HEALED)
         healed = time.monotonic() - back
         self.faults.excused_until = time.monotonic()
