@@ -1,6 +1,7 @@
 //! BackendTLSPolicies: TLS towards the ports of Services (gateway.networking.k8s.io/v1; GEP-1897, GEP-713).
 
 use super::lowering::{Dep, Lowered, Lowering, PortKey};
+use super::unbuilt::NO_OPTIONS;
 use super::upstream::{alternative_name, host_name};
 use crate::report::Reason;
 use crate::world::{Meta, ObjectId, ObjectKind};
@@ -88,6 +89,9 @@ impl Lowering<'_> {
     /// What there is to say of a policy.
     pub(super) fn backend_tls_policy(&mut self, spec: &Spec) {
         self.policy_tls(spec);
+        if spec.options.is_some() {
+            self.warn("spec.options", Reason::NotBuilt, NO_OPTIONS);
+        }
         self.out
             .deps
             .insert(Dep::Policies(self.id.namespace.clone()));

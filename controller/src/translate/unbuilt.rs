@@ -46,6 +46,10 @@ const TABLE: &[(ObjectKind, &str, bool)] = &[
     (ObjectKind::Tenant, "models", true),
 ];
 
+/// What is said of `tls.options` and `spec.options` of the Gateway API.
+pub(super) const NO_OPTIONS: &str =
+    "such options are each implementation's own, and here are none: it has no effect";
+
 /// A field in use that is not implemented.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {

@@ -6,6 +6,7 @@ use crate::groups::infrastructure_name;
 use crate::report::{ListenerReport, ObjectReport, Problem, Reason, RouteRetry, Severity};
 use crate::translate::gateway_config::{self, Candidate, Version};
 use crate::translate::lowering::{Dep, Lowered, Unit};
+use crate::translate::unbuilt::NO_OPTIONS;
 use crate::world::{Body, Definition, Meta, Object, ObjectId, ObjectKind, World};
 use crds::DataPlane;
 use gateway_api::gateway::GatewaySpec;
@@ -123,6 +124,7 @@ impl Translator {
             let serving = lowered.remove(&object.id);
             let served = serving.is_some();
             let mut serving = serving.unwrap_or_default();
+            serving.problems.extend(options_of_tls(object));
             if let Body::Gateway(spec) = &object.body {
                 let of_parameters = unread_parameters(world, object, spec);
                 serving.problems.extend(of_parameters);
@@ -378,6 +380,35 @@ fn unread_parameters(world: &World, gateway: &Object, spec: &GatewaySpec) -> Opt
         message: format!(
             "{config} cannot be read, and the version before it is in effect: {refusal}"
         ),
+    })
+}
+
+/// Options of TLS are each implementation's own (`tls.options`), and here are none.
+fn options_of_tls(object: &Object) -> impl Iterator<Item = Problem> {
+    let asked: Vec<bool> = match &object.body {
+        Body::Gateway(spec) => {
+            let asks = spec
+                .listeners
+                .iter()
+                .map(|l| l.tls.as_ref()?.options.as_ref());
+            asks.map(|options| options.is_some()).collect()
+        }
+        Body::ListenerSet(spec) => {
+            let asks = spec
+                .listeners
+                .iter()
+                .map(|l| l.tls.as_ref()?.options.as_ref());
+            asks.map(|options| options.is_some()).collect()
+        }
+        _ => Vec::new(),
+    };
+    let asked = asked.into_iter().enumerate().filter(|(_, asks)| *asks);
+    asked.map(|(i, _)| Problem {
+        origin: object.id.clone(),
+        field: format!("spec.listeners[{i}].tls.options"),
+        reason: Reason::NotBuilt,
+        severity: Severity::Warning,
+        message: NO_OPTIONS.to_owned(),
     })
 }
 
