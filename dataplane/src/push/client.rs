@@ -8,6 +8,8 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::GaiResolver;
 use snapshot::pb::client_message::Message as Out;
 use snapshot::pb::server_message::Message as In;
 use snapshot::pb::snapshot_service_client::SnapshotServiceClient;
@@ -20,6 +22,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status, Streaming};
 
+use super::lookup::Lookup;
 use super::pauses::Pauses;
 use super::report::Reports;
 use super::worker::{Worker, WorkerGone};
@@ -36,6 +39,8 @@ const PATIENCE: u32 = 3;
 const HEARTBEAT_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// HTTP/2 pings find a peer that is gone without a word.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+type Names = Lookup<GaiResolver>;
 
 /// Where configurations come from.
 #[derive(Clone, Debug)]
@@ -101,10 +106,12 @@ pub async fn run(
     let capabilities = applier.capabilities();
     let worker = Worker::start(applier)?;
     let mut pauses = Pauses::new();
+    let names = Lookup::new(GaiResolver::new());
     loop {
         let mut welcomed = None;
         let ended = follow(
             &config,
+            &names,
             &worker,
             health.as_deref(),
             &capabilities,
@@ -140,13 +147,14 @@ pub async fn run(
 /// One stream from its beginning to its end, which is always an error. `welcomed`: since when it stands.
 async fn follow(
     config: &PushConfig,
+    names: &Names,
     worker: &Worker,
     health: Option<&dyn Health>,
     capabilities: &[String],
     draining: &CancellationToken,
     welcomed: &mut Option<Instant>,
 ) -> Result<std::convert::Infallible, StreamError> {
-    let channel = connect(config).await?;
+    let channel = connect(config, names).await?;
     let (out, messages) = mpsc::channel(8);
     let have = worker.inventory().await?;
     let capabilities = capabilities.to_vec();
@@ -245,16 +253,19 @@ async fn apply(worker: &Worker, chunk: Chunk) -> Result<Option<Out>, StreamError
     })
 }
 
-async fn connect(config: &PushConfig) -> Result<Channel, StreamError> {
+async fn connect(config: &PushConfig, names: &Names) -> Result<Channel, StreamError> {
     let mut endpoint = Endpoint::from_shared(config.endpoint.clone())?
-        .connect_timeout(TCP)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true);
     if let Some(folder) = &config.tls_dir {
         endpoint = endpoint.tls_config(certificates(folder).await?)?;
     }
-    let channel = timeout(CONNECT, endpoint.connect()).await;
+    let mut connector = HttpConnector::new_with_resolver(names.clone());
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(TCP));
+    let channel = timeout(CONNECT, endpoint.connect_with_connector(connector)).await;
     Ok(channel.map_err(|_| StreamError::Silent(CONNECT))??)
 }
 

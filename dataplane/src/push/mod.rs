@@ -1,6 +1,7 @@
 //! The stream from a controller: what it feeds, and the client that keeps it open.
 
 mod client;
+mod lookup;
 mod pauses;
 mod report;
 mod worker;
