@@ -98,6 +98,11 @@ impl LastGood {
         }
     }
 
+    pub(super) fn retain(&mut self, keep: impl Fn(&ObjectId) -> bool) {
+        self.pairs.retain(|id, _| keep(id));
+        self.authorities.retain(|id, _| keep(id));
+    }
+
     /// What is used in place of what objects hold now, as manifests with the values that are used.
     pub(super) fn stand_ins(&self) -> impl Iterator<Item = Value> {
         let mut all: BTreeMap<&ObjectId, BTreeMap<&str, String>> = BTreeMap::new();

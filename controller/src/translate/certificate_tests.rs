@@ -219,7 +219,15 @@ fn what_was_last_good_is_taken_over_by_other_replicas() {
     for object in &all {
         told_before.apply(object);
     }
+    told_before.translator.forget_unused(&told_before.world);
     same(&told_before, &first);
+    let mut told_in_vain = Given::new();
+    let in_vain = &mut told_in_vain;
+    in_vain.translator.recall(&in_vain.world, told.clone());
+    in_vain.apply(&all[0]);
+    assert_eq!(stand_ins(in_vain).len(), 2);
+    in_vain.translator.forget_unused(&in_vain.world);
+    assert_eq!(stand_ins(in_vain), []);
     let mut told_after = Given::new();
     for object in &all {
         told_after.apply(object);

@@ -505,6 +505,7 @@ impl Owner {
         } else if self.pacer.due().is_none()
             && let Some(first) = self.withheld.take()
         {
+            self.translator.forget_unused(&self.world);
             self.publish(first, unix_ns(), true);
             self.missing.send_replace(Vec::new());
             self.translator.fill();

@@ -94,6 +94,13 @@ fn what_stands_in_elsewhere_is_taken_over_for_the_same_object_only() {
     early.apply(route("2", None));
     assert_eq!(early.served(), (None, false));
 
+    // of one that is not there in vain,
+    let mut early = Case::default();
+    early.translator.recall(&early.world, told.clone());
+    early.translator.forget_unused(&early.world);
+    early.apply(route("1", None));
+    assert_eq!(early.served(), (None, false));
+
     // or after it.
     for (uid, takes) in [("1", true), ("2", false)] {
         let mut late = Case::default();

@@ -68,4 +68,13 @@ impl Translator {
         }
         changed
     }
+
+    /// Forgets what was taken over of objects that are not there, and of values that nothing refers to: for after the first
+    /// update, before which that is not known. Keys of certificates are among it.
+    pub fn forget_unused(&mut self, world: &World) {
+        self.accepted.retain(|id| world.contains(id));
+        let mut last_good = std::mem::take(&mut self.last_good);
+        last_good.retain(|id| self.dependents(&Dep::Object(id.clone())).next().is_some());
+        self.last_good = last_good;
+    }
 }
