@@ -106,6 +106,18 @@ fn route(name: &str) -> Object {
     Object::from_json(&value).unwrap().unwrap()
 }
 
+/// The next version of [`route`] `one`, which cannot be used.
+fn broken() -> Object {
+    let value = json!({
+        "apiVersion": "diolkos.io/v1alpha1", "kind": "Route",
+        "metadata": {"namespace": "a", "name": "one", "generation": 2},
+        "spec": {"hostnames": ["one.example"], "rules": [{
+            "matches": [{"path": {"type": "RegularExpression", "value": "/("}}], "directResponse": {"status": 200},
+        }]},
+    });
+    Object::from_json(&value).unwrap().unwrap()
+}
+
 fn apply(object: Object) -> Event {
     Event::Apply {
         object: Box::new(object),
@@ -384,14 +396,7 @@ async fn pods_that_nobody_selects_are_not_waited_for() {
 #[tokio::test]
 async fn a_replica_that_starts_serves_what_stands_in_elsewhere() {
     let good = route("one");
-    let broken = json!({
-        "apiVersion": "diolkos.io/v1alpha1", "kind": "Route",
-        "metadata": {"namespace": "a", "name": "one", "generation": 2},
-        "spec": {"hostnames": ["one.example"], "rules": [{
-            "matches": [{"path": {"type": "RegularExpression", "value": "/("}}], "directResponse": {"status": 200},
-        }]},
-    });
-    let broken = Object::from_json(&broken).unwrap().unwrap();
+    let broken = broken();
     let listed = async |running: &Running| {
         running.list_all_but(ObjectKind::Route).await;
         let ids = BTreeSet::from([good.id.clone()]);

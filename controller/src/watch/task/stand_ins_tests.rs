@@ -7,19 +7,6 @@ use crate::stand_ins::{Keeper, SECRET, recall};
 use k8s_openapi::api::core::v1::Secret;
 use prometheus::{IntCounter, IntGauge};
 
-/// A Route of which the second version cannot be used.
-fn versions() -> [Object; 2] {
-    let good = route("one");
-    let broken = json!({
-        "apiVersion": "diolkos.io/v1alpha1", "kind": "Route",
-        "metadata": {"namespace": "a", "name": "one", "generation": 2},
-        "spec": {"hostnames": ["one.example"], "rules": [{
-            "matches": [{"path": {"type": "RegularExpression", "value": "/("}}], "directResponse": {"status": 200},
-        }]},
-    });
-    [good, Object::from_json(&broken).unwrap().unwrap()]
-}
-
 impl Running {
     async fn list(&self, route: &Object) {
         self.send(apply(route.clone())).await;
@@ -31,7 +18,7 @@ impl Running {
 
 #[tokio::test]
 async fn a_controller_that_starts_where_none_is_left_serves_what_stood_in() {
-    let [good, broken] = versions();
+    let (good, broken) = (route("one"), broken());
     let digest = |running: &Running| running.publisher.cursor().digest;
     let secrets = Fake::<Secret>::reliable();
     let (_crown, leadership) = Crown::new();
