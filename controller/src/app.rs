@@ -145,7 +145,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
     tokio::spawn(parts.part("rollback", follow));
     let own_secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace);
     let recall = stand_ins::recall(own_secrets.clone(), events.clone(), config.sync_timeout);
-    tokio::spawn(parts.part("stand-ins", recall));
     let standing = Arc::new(Standing::new(Arc::clone(&metrics)));
     Watches {
         client: client.clone(),
@@ -234,7 +233,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AppError
         kept: metrics.stand_ins.clone(),
         dropped: metrics.stand_ins_dropped.clone(),
     };
-    let stand_ins = stand_ins.run(end_of_writes.clone());
+    let writing = end_of_writes.clone();
+    let stand_ins = async move {
+        // What is there is never replaced before it has been read.
+        if writing.run_until_cancelled(recall).await.is_some() {
+            stand_ins.run(writing).await;
+        }
+    };
     write("stand-ins", stand_ins.boxed());
 
     // Every replica serves data planes.
